@@ -1,0 +1,191 @@
+"""Run a plan: a short loop that calls the network and takes a few fused tensor operations per row."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from expint.noise import NoiseSource, NoiseStream
+from expint.plan import Coefficient, Plan
+from expint.predictions import conversion, to_denoiser
+
+__all__ = ["Callback", "check_state", "execute"]
+
+Callback = Callable[[int, int, float, Tensor, Tensor], Any]
+"""callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state reached, latest denoised."""
+
+
+def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None, callback: Callback | None = None) -> Tensor:
+    """Integrate from state `x` at the first time of the plan's grid to the last.
+
+    Args:
+        plan: from `compile_plan`.
+        model: callable model(x, t) → tensor of the shape of x, t a 0-dimensional float64 tensor. For a diffusion plan it has
+            attributes `schedule` and `prediction` (and `sigma_data` if that is "precond"); for any other SDE it is F itself.
+        x: initial state, shape (batch, *event), float32 or float64 (or half types), on any device. It is not changed.
+        noise: a noise source; may be None if the plan uses no noise.
+        callback: called after every step as callback(step, nfe, t, x, denoised).
+
+    Returns:
+        The state at the end, same shape, dtype and device as `x`.
+
+    Raises:
+        ValueError: before the first evaluation for a state, model or noise source that does not fit; at the first evaluation for
+            an output of the wrong shape.
+        FloatingPointError: if the state became NaN or infinite, with the first step and time where it did.
+    """
+    check_state(x)
+    stream = _open_noise(plan, noise, x)
+    local = noise is None or noise.memoryless
+    converts = _conversions(plan, model)
+    times = _model_times(plan, x)
+    clocks = plan.local_taus if local else plan.taus
+    last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
+
+    slots: dict[int, Tensor] = {}
+    anchor, path, sums = x, (), []
+    for i, row in enumerate(plan.rows):
+        output = model(x, times[i])
+        if i == 0:
+            _check_output(output, x)
+        value = converts[i].apply(output, x)
+        slots[i] = value
+        taus = clocks[row.step]
+        if anchor is x and taus is not None and stream is not None:  # the first row of a step draws the noise of all its nodes
+            path = _cumulative(stream.increments(taus))
+        state = _scaled(anchor, row.scale, value)
+        for j, weight in row.weights:
+            _add(state, slots[j], weight)
+        coefficient = row.local_noise if local else row.noise
+        if coefficient is not None:
+            _add(state, path[row.node - 1], coefficient)
+        for j in [j for j in slots if last_use.get(j, -1) <= i]:
+            del slots[j]
+        if row.ends_step:
+            sums.append(state.sum())
+            if callback is not None:
+                callback(row.step + 1, i + 1, row.target, state, converts[i].denoised(output, x))
+            anchor = state
+        x = state
+    _check_finite(plan, sums)
+    return x
+
+
+class _Conversion(NamedTuple):
+    """Affine maps from a model's output to F and to the denoiser, as (on_x, on_output) floats."""
+
+    to_f: tuple[float, float]
+    to_d: tuple[float, float]
+
+    def apply(self, output: Tensor, x: Tensor) -> Tensor:
+        return _affine(self.to_f, output, x)
+
+    def denoised(self, output: Tensor, x: Tensor) -> Tensor:
+        return _affine(self.to_d, output, x)
+
+
+def _affine(rule: tuple[float, float], output: Tensor, x: Tensor) -> Tensor:
+    output = output if output.dtype == x.dtype else output.to(x.dtype)
+    if rule == (0.0, 1.0):
+        return output
+    return torch.mul(output, rule[1]).add_(x, alpha=rule[0])
+
+
+def _conversions(plan: Plan, model: Any) -> list[_Conversion]:
+    """How each row turns the model's output into F, for all rows at once."""
+    schedule = plan.sde.schedule
+    if schedule is None:
+        same = (0.0, 1.0)
+        return [_Conversion(same, same)] * len(plan.rows)
+    prediction, sigma_data = getattr(model, "prediction", None), getattr(model, "sigma_data", None)
+    if prediction is None:
+        raise ValueError(
+            f"The model {type(model).__name__} has no attribute `prediction`: set it to what the network predicts "
+            "('data', 'noise', 'v', 'flow', 'score' or 'precond'), or wrap the network in an adapter."
+        )
+    times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
+    denoiser = to_denoiser(prediction, schedule, times, sigma_data)
+    to_f = torch.empty(2, len(times), dtype=torch.float64)
+    for target in {row.prediction for row in plan.rows}:
+        mask = torch.tensor([row.prediction == target for row in plan.rows])
+        rule = conversion(
+            prediction, target, schedule, times[mask], source_sigma_data=sigma_data, target_sigma_data=plan.sde.sigma_data
+        )
+        to_f[0, mask], to_f[1, mask] = rule.on_x, rule.on_output
+    pairs = zip(to_f.T.tolist(), torch.stack([denoiser.on_x, denoiser.on_output], 1).tolist(), strict=True)
+    return [_Conversion(tuple(f), tuple(d)) for f, d in pairs]
+
+
+def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:
+    if plan.gaussians == 0:
+        return None
+    if noise is None:
+        raise ValueError(
+            f"{plan.solver!r} on {plan.sde} uses {plan.gaussians} Gaussians per component: give a noise source, for example "
+            f"expint.noise.Gaussian(range({x.shape[0]})), or use ell=0."
+        )
+    return noise.stream(x, plan.gaussians)
+
+
+def _model_times(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
+    """Times of the evaluations as 0-dimensional float64 tensors, on the state's device where it has float64."""
+    times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
+    return (times if x.device.type == "mps" else times.to(x.device)).unbind(0)
+
+
+def _cumulative(increments: Tensor) -> tuple[Tensor, ...]:
+    """W(τ_i) − W(τ_s) at every noise node, from the increments (overwritten)."""
+    parts = increments.unbind(0)
+    for before, after in pairwise(parts):
+        after.add_(before)
+    return parts
+
+
+def _scaled(anchor: Tensor, scale: Coefficient, value: Tensor) -> Tensor:
+    if isinstance(scale, Tensor):
+        return anchor * scale.to(device=anchor.device, dtype=anchor.dtype)
+    return torch.zeros_like(value) if scale == 0.0 else torch.mul(anchor, scale)
+
+
+def _add(state: Tensor, term: Tensor, weight: Coefficient) -> None:
+    if isinstance(weight, Tensor):
+        state.addcmul_(term, weight.to(device=state.device, dtype=state.dtype))
+    else:
+        state.add_(term, alpha=weight)
+
+
+def check_state(x: Any) -> None:
+    """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"The state must be a floating-point tensor of shape (batch, *event), got {kind}.")
+    if x.ndim < 1:
+        raise ValueError("The state must have a batch dimension: shape (batch, *event), got a 0-dimensional tensor.")
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(f"The initial state contains NaN or infinity in {bad} of {x.numel()} entries.")
+
+
+def _check_output(output: Any, x: Tensor) -> None:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"The model must return a tensor, got {type(output).__name__}.")
+    if output.shape != x.shape:
+        raise ValueError(
+            f"The model returned shape {tuple(output.shape)} for a state of shape {tuple(x.shape)}; they must be equal. "
+            "A network with extra output channels (a learned variance) needs an adapter that drops them."
+        )
+
+
+def _check_finite(plan: Plan, sums: list[Tensor]) -> None:
+    """One host synchronisation at the end of the run tells whether, and where, the state stopped being finite."""
+    bad = torch.nonzero(~torch.isfinite(torch.stack(sums)))
+    if len(bad):
+        step = int(bad[0])
+        row = next(row for row in plan.rows if row.step == step)
+        sigma = f", sigma = {plan.sde.schedule.sigma(row.time):.6g}" if plan.sde.schedule else ""
+        raise FloatingPointError(
+            f"The state became NaN or infinite in step {step + 1} of {plan.steps}, which starts at t = {row.time:.6g}{sigma}. "
+            "The likely cause is a network that overflows there (half precision, or a time outside its training range)."
+        )

@@ -1,0 +1,163 @@
+"""The forms of the reverse diffusion SDE: each a choice of F, with its propagator, clock and noise clock (✓ for constant ℓ ≥ 0).
+
+    form      F    a                        clock μ (ρ, κ)                      noise clock τ
+    data      D    α σ^(1+ℓ²)               λ           (1+ℓ², 1+ℓ²)            σ^(−2ℓ²)
+    noise     ε    α                        λ           (−1, −(1+ℓ²))           −ℓ² σ²
+    precond   F    α (σ²+σd²)^((1+ℓ²)/2)    −log C(σ)   (−1, 1+ℓ²)              (σ²+σd²)^(−ℓ²)
+
+    C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ
+
+ℓ = 0 is the probability-flow ODE, ℓ = 1 the reverse SDE. Source: SEEDS, arXiv 2305.14267, sections 3 and 4 and appendix.
+"""
+
+import math
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from expint.schedules.base import Schedule
+from expint.sde import SemiLinearSDE
+
+__all__ = ["form_names", "reverse_sde"]
+
+
+def reverse_sde(schedule: Schedule, form: str = "data", ell: float = 1.0, *, sigma_data: float | None = None) -> SemiLinearSDE:
+    """The reverse-time SDE (ℓ = `ell`) of a diffusion with noise schedule `schedule`, in one of its forms.
+
+    Args:
+        schedule: the noise schedule.
+        form: "data", "noise" or "precond".
+        ell: stochasticity ℓ ≥ 0; 0 is the probability-flow ODE, 1 the reverse SDE.
+        sigma_data: the network's, for the preconditioned form only.
+
+    Raises:
+        ValueError: for an unknown form, ell < 0 or not finite, or a sigma_data that is missing or not positive.
+
+    Example:
+        >>> from expint import reverse_sde, schedules
+        >>> reverse_sde(schedules.VP(), form="noise", ell=0.0).is_stochastic
+        False
+    """
+    if form not in _FORMS:
+        near = get_close_matches(str(form), form_names(), n=2, cutoff=0.3)
+        raise ValueError(f"Unknown form {form!r}; nearest: {near or form_names()}. All: {form_names()}.")
+    if not 0 <= ell < float("inf"):
+        raise ValueError(f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, 1 the SDE.")
+    return _FORMS[form](schedule, float(ell), sigma_data)
+
+
+def form_names() -> list[str]:
+    """Names of the forms."""
+    return list(_FORMS)
+
+
+def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    power = 1.0 + ell**2
+    return SemiLinearSDE(
+        log_propagator=lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
+        clock=schedule.lam,
+        time_of_clock=schedule.t_of_lam,
+        log_noise_clock=(lambda t: 2.0 * ell**2 * schedule.lam(t)) if ell > 0 else None,
+        rho=power,
+        kappa=power,
+        prediction="data",
+        schedule=schedule,
+        name=f"data form, ell={ell:g}, {schedule}",
+    )
+
+
+def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    return SemiLinearSDE(
+        log_propagator=schedule.log_alpha,
+        clock=schedule.lam,
+        time_of_clock=schedule.t_of_lam,
+        log_noise_clock=(lambda t: 2.0 * (math.log(ell) - schedule.lam(t))) if ell > 0 else None,
+        noise_sign=-1,
+        rho=-1.0,
+        kappa=-(1.0 + ell**2),
+        prediction="noise",
+        schedule=schedule,
+        name=f"noise form, ell={ell:g}, {schedule}",
+    )
+
+
+def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    if sigma_data is None or not sigma_data > 0:
+        raise ValueError(
+            f"The preconditioned form needs sigma_data > 0, the network's own, got {sigma_data!r}: pass sigma_data=..., "
+            "or use form='data'."
+        )
+    sd = float(sigma_data)
+
+    def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
+        return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), torch.full_like(t, 2.0 * math.log(sd)))
+
+    forward, inverse = _cosine_power_clock(ell**2, sd)
+    return SemiLinearSDE(
+        log_propagator=lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
+        clock=lambda t: -forward(-schedule.lam(t)),
+        time_of_clock=lambda mu: schedule.t_of_lam(-inverse(-mu)),
+        log_noise_clock=(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
+        rho=-1.0,
+        kappa=1.0 + ell**2,
+        prediction="precond",
+        schedule=schedule,
+        sigma_data=sd,
+        name=f"preconditioned form, ell={ell:g}, sigma_data={sd:g}, {schedule}",
+    )
+
+
+_FORMS: dict[str, Callable[[Schedule, float, float | None], SemiLinearSDE]] = {
+    "data": _data,
+    "noise": _noise,
+    "precond": _precond,
+}
+
+
+def _cosine_power_clock(m: float, sd: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """log C as a function of log σ, and its inverse, for C(σ) = σd^(−m) ∫_0^{arctan(σ/σd)} cos^m θ dθ.
+
+    Closed forms for m = 0 (arctan) and m = 1 (sine); for other m the integral is an incomplete beta function,
+    C = σd^(−m) ½ B(½, (m+1)/2) I_u(½, (m+1)/2) with u = σ²/(σ² + σd²), taken from scipy at whichever tail is small.
+    """
+    log_sd = math.log(sd)
+    if m == 0.0:
+        return (
+            lambda log_sigma: torch.log(torch.atan(torch.exp(log_sigma - log_sd))),
+            lambda log_c: torch.log(torch.tan(torch.exp(log_c))) + log_sd,
+        )
+    if m == 1.0:
+        # C = sin(arctan(σ/σd))/σd; the inverse from tan = sin/√(1 − sin²).
+        def sine(log_sigma: Tensor) -> Tensor:
+            return -0.5 * torch.log1p(torch.exp(-2.0 * (log_sigma - log_sd))) - log_sd
+
+        def tangent(log_c: Tensor) -> Tensor:
+            log_sine = log_c + log_sd
+            return log_sd + log_sine - 0.5 * torch.log(-torch.expm1(2.0 * log_sine))
+
+        return sine, tangent
+
+    p, q = 0.5, 0.5 * (m + 1.0)
+    log_scale = math.log(0.5) + float(special.betaln(p, q)) - m * log_sd
+
+    def forward(log_sigma: Tensor) -> Tensor:
+        log_ratio = 2.0 * (log_sigma.detach().numpy() - log_sd)  # log(u/(1−u))
+        small = special.betainc(p, q, special.expit(log_ratio))
+        large = np.log1p(-special.betainc(q, p, special.expit(-log_ratio)))
+        with np.errstate(divide="ignore"):
+            return torch.as_tensor(log_scale + np.where(log_ratio < 0, np.log(small), large))
+
+    def inverse(log_c: Tensor) -> Tensor:
+        log_i = log_c.detach().numpy() - log_scale
+        i = np.exp(log_i)
+        u = special.betaincinv(p, q, np.minimum(i, 1.0))
+        v = special.betaincinv(q, p, np.clip(-np.expm1(log_i), 0.0, 1.0))  # v = 1 − u
+        with np.errstate(divide="ignore"):
+            log_odds = np.where(u < 0.5, np.log(u) - np.log1p(-u), np.log1p(-v) - np.log(v))
+        return torch.as_tensor(0.5 * log_odds + log_sd)
+
+    return forward, inverse

@@ -1,0 +1,222 @@
+"""Sample a diffusion model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from expint import grids
+from expint.compilation import compile_plan
+from expint.execution import Callback, check_state, execute
+from expint.forms import reverse_sde
+from expint.noise import Gaussian, NoiseSource, initial_state
+from expint.plan import Plan
+from expint.predictions import check as check_prediction
+from expint.schedules import Schedule
+from expint.solvers import Tableau, get
+
+__all__ = ["plan_sampling", "sample"]
+
+DEFAULT_GRID = "uniform_lambda"
+DEFAULT_STEPS = 20
+
+
+def sample(
+    model: Any,
+    shape: Sequence[int] | Tensor,
+    solver: str | Tableau = "seeds-3",
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Sequence[float] | Tensor | None = None,
+    form: str = "data",
+    ell: float = 1.0,
+    final: str = "denoise",
+    seed: int | Sequence[int] = 0,
+    noise: NoiseSource | None = None,
+    callback: Callback | None = None,
+    progress: bool = True,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    compile: bool | str = False,
+) -> Tensor:
+    """Draw samples from a diffusion model by integrating its reverse SDE.
+
+    Args:
+        model: model(x, t) with attributes `schedule` and `prediction`: an adapter, an analytic target, or your own.
+        shape: (batch, *event) of the samples; or the initial state itself, a tensor at the first time of the grid.
+        solver: registered name (`expint.solvers.names()`) or a tableau.
+        steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising step included; `nfe` takes the
+            most steps that need no more network evaluations. `grid` names a grid (`expint.grids.names()`) or lists the times.
+            Default: 20 steps, uniform in λ (uniform in t for a schedule that starts at infinite σ).
+        form: "data", "noise" or "precond".
+        ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE.
+        final: "denoise" ends with one evaluation that takes σ to 0, "none" leaves the noise of the last σ in the sample.
+        seed: a seed per sample, or one integer n for the seeds n, n+1, …: a sample depends on its own seed only.
+        noise: a noise source instead of fresh Gaussians from the seeds (which still give the initial state).
+        callback: callback(step, nfe, t, x, denoised) after every step.
+        progress: show a progress bar.
+        dtype: of the state, float32 by default (or that of the given state).
+        device: where to sample; default: that of the given state, or of the model's first parameter, else the CPU.
+        compile: pass the model through `torch.compile` (True, or the name of a backend).
+
+    Returns:
+        Samples, shape (batch, *event).
+
+    Raises:
+        ValueError, TypeError: before the first network evaluation for anything that does not fit, saying what is allowed.
+        FloatingPointError: if the state became NaN or infinite, with step and time.
+
+    Example:
+        >>> import expint
+        >>> target = expint.targets.Gaussian([1.0, -2.0], [0.25, 1.0], expint.schedules.EDM())
+        >>> expint.sample(target, (3, 2), steps=10, progress=False).shape
+        torch.Size([3, 2])
+    """
+    schedule = model_schedule(model)
+    plan = plan_sampling(
+        schedule, solver, steps=steps, nfe=nfe, grid=grid, form=form, ell=ell, final=final,
+        sigma_data=getattr(model, "sigma_data", None), round_time=getattr(model, "round_time", None),
+    )  # fmt: skip
+    x, source = _start(model, shape, plan, seed, noise, dtype, device)
+    network = model if not compile else _Compiled(model, "inductor" if compile is True else compile)
+    with torch.inference_mode(), tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver) as bar:
+
+        def report(step: int, count: int, t: float, state: Tensor, denoised: Tensor) -> None:
+            bar.update(count - bar.n)
+            if callback is not None:
+                callback(step, count, t, state, denoised)
+
+        result = execute(plan, network, x, source, report if progress or callback is not None else None)
+    return result.clone()  # outside inference mode: an ordinary tensor
+
+
+def plan_sampling(
+    schedule: Schedule,
+    solver: str | Tableau = "seeds-3",
+    *,
+    steps: int | None = None,
+    nfe: int | None = None,
+    grid: str | Sequence[float] | Tensor | None = None,
+    form: str = "data",
+    ell: float = 1.0,
+    final: str = "denoise",
+    sigma_data: float | None = None,
+    round_time: Any = None,
+) -> Plan:
+    """The plan that `sample` runs for these settings; the arguments are those of `sample`."""
+    tableau = get(solver)
+    sde = reverse_sde(schedule, form, ell, sigma_data=sigma_data)
+    times = _times(schedule, tableau, steps, nfe, grid, final)
+    return compile_plan(sde, tableau, times, round_time=round_time)
+
+
+def model_schedule(model: Any) -> Schedule:
+    """The model's schedule, after checking that the model says what it is."""
+    schedule, prediction = getattr(model, "schedule", None), getattr(model, "prediction", None)
+    if not callable(model) or not isinstance(schedule, Schedule) or prediction is None:
+        raise TypeError(
+            f"A model is a callable model(x, t) with attributes `schedule` (an expint.schedules.Schedule) and `prediction`, got "
+            f"{type(model).__name__} with schedule {schedule!r} and prediction {prediction!r}. Wrap a network in an adapter, for "
+            "example diffusion_adapters.EDMAdapter(net)."
+        )
+    check_prediction(prediction, getattr(model, "sigma_data", None))
+    return schedule
+
+
+def _times(
+    schedule: Schedule,
+    tableau: Tableau,
+    steps: int | None,
+    nfe: int | None,
+    grid: str | Sequence[float] | Tensor | None,
+    final: str,
+) -> Tensor:
+    given = [name for name, value in (("steps", steps), ("nfe", nfe)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"Give either steps or nfe, not both: got steps={steps} and nfe={nfe}.")
+    if grid is not None and not isinstance(grid, str):
+        if given:
+            raise ValueError(f"A grid of times fixes the number of steps: leave out {given[0]}.")
+        return grids.check(schedule, grid)
+    infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
+    name = grid or ("uniform_time" if infinite else DEFAULT_GRID)
+    if nfe is not None:
+        steps = _steps_for(tableau, nfe, final, infinite)
+    return grids.get(name)(schedule, DEFAULT_STEPS if steps is None else steps, final=final)
+
+
+def _steps_for(tableau: Tableau, nfe: int, final: str, infinite: bool) -> int:
+    """The most steps for at most `nfe` evaluations; first-order end steps take one evaluation each."""
+    if isinstance(nfe, bool) or not isinstance(nfe, int):
+        raise ValueError(f"nfe must be an integer, got {nfe!r}.")
+    single = int(final == "denoise") + int(infinite)
+    full = (nfe - single) // tableau.evaluations
+    if full < 1:
+        need = tableau.evaluations + single
+        raise ValueError(
+            f"nfe={nfe} is too small for {tableau.name!r}: one step takes {tableau.evaluations} evaluations"
+            + (f" and the end steps {single}" if single else "")
+            + f", so nfe must be at least {need}. Use a solver with fewer stages, for example 'seeds-1'."
+        )
+    return full + single
+
+
+def _start(
+    model: Any,
+    shape: Sequence[int] | Tensor,
+    plan: Plan,
+    seed: int | Sequence[int],
+    noise: NoiseSource | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> tuple[Tensor, NoiseSource]:
+    """The initial state and the noise source; a given state is taken as it is, otherwise it is σ̄ times normals."""
+    if isinstance(shape, Tensor):
+        check_state(shape)
+        x = shape.detach().to(dtype=dtype or shape.dtype, device=device or shape.device)
+        seeds = _seeds(seed, x.shape[0])
+        return x, noise or Gaussian(seeds)
+    sizes = tuple(shape)
+    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+        raise ValueError(f"shape is (batch, *event) in positive integers, or an initial state; got {shape!r}.")
+    kind = dtype or torch.float32
+    if not kind.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point type, got {kind}.")
+    where = torch.device(device) if device is not None else _device_of(model)
+    seeds = _seeds(seed, sizes[0])
+    schedule = plan.sde.schedule
+    assert schedule is not None
+    std = float(schedule.std(plan.grid[0].item()))
+    x = initial_state(seeds, sizes[1:], kind, where).mul_(std)
+    return x, noise or Gaussian(seeds)
+
+
+def _device_of(model: Any) -> torch.device:
+    device = getattr(model, "device", None)
+    return torch.device(device) if device is not None else torch.device("cpu")
+
+
+def _seeds(seed: int | Sequence[int], batch: int) -> Sequence[int]:
+    if isinstance(seed, bool):
+        raise TypeError("seed is an integer or a sequence of integers, one per sample, got a bool.")
+    if isinstance(seed, int):
+        return range(seed, seed + batch)
+    seeds = list(seed)
+    if len(seeds) != batch:
+        raise ValueError(f"There is one seed per sample, but {len(seeds)} seeds came for a batch of {batch}.")
+    return seeds
+
+
+class _Compiled:
+    """A model whose evaluation goes through torch.compile."""
+
+    def __init__(self, model: Any, backend: str) -> None:
+        self.schedule, self.prediction = model.schedule, model.prediction
+        self.sigma_data = getattr(model, "sigma_data", None)
+        self._call = torch.compile(model, backend=backend, dynamic=False)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self._call(x, t)

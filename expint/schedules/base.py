@@ -1,0 +1,125 @@
+"""The noise schedule: the forward kernel x_t | x_0 ~ N(α_t x_0, σ̄_t² I) as functions of time."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.float64 import as_float64, like, real_method
+
+_INF = float("inf")
+
+
+class Schedule(ABC):
+    """A noise schedule, given by log α, log σ̄ and the inverse of λ, each a function of a float64 tensor.
+
+    Subclasses are frozen dataclasses that define `domain`, `sampling_range`, `_log_alpha`, `_log_std` and `_t_of_lam`;
+    every public method is derived here. Logarithms are the primitives so that nothing is lost near σ = 0 and σ = ∞.
+
+    Public functions take a float, array or tensor of times and return the same kind, computed in float64.
+    Time −inf stands for the clean end (σ = 0, α = 1) of schedules that reach it at no finite time.
+
+    Symbols as in the SEEDS paper (arXiv 2305.14267, section 2): α, σ̄ = `std`, σ = σ̄/α = `sigma`, λ = −log σ = `lam`.
+    """
+
+    @property
+    @abstractmethod
+    def domain(self) -> tuple[float, float]:
+        """Times (low, high) between which the schedule is defined; noise grows with time."""
+
+    @property
+    @abstractmethod
+    def sampling_range(self) -> tuple[float, float]:
+        """Times (noise end, data end) between which a sampler works unless told otherwise."""
+
+    @abstractmethod
+    def _log_alpha(self, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _log_std(self, t: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _t_of_lam(self, lam: Tensor) -> Tensor: ...
+
+    @real_method
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """log α_t."""
+        clean = t == -_INF
+        return torch.where(clean, 0.0, self._log_alpha(torch.where(clean, self.domain[0], t)))
+
+    @real_method
+    def log_std(self, t: Tensor) -> Tensor:
+        """log σ̄_t."""
+        clean = t == -_INF
+        return torch.where(clean, -_INF, self._log_std(torch.where(clean, self.domain[0], t)))
+
+    @real_method
+    def alpha(self, t: Tensor) -> Tensor:
+        """α_t, the factor on the data."""
+        return torch.exp(self.log_alpha(t))
+
+    @real_method
+    def std(self, t: Tensor) -> Tensor:
+        """σ̄_t, the standard deviation of the noise."""
+        return torch.exp(self.log_std(t))
+
+    @real_method
+    def lam(self, t: Tensor) -> Tensor:
+        """λ_t = log α_t − log σ̄_t, half the log signal-to-noise ratio."""
+        return self.log_alpha(t) - self.log_std(t)
+
+    @real_method
+    def sigma(self, t: Tensor) -> Tensor:
+        """σ_t = σ̄_t/α_t, EDM's sigma."""
+        return torch.exp(-self.lam(t))
+
+    @real_method
+    def t_of_lam(self, lam: Tensor) -> Tensor:
+        """The time at which λ_t = `lam`; +inf gives the clean end."""
+        return self._t_of_lam(lam)
+
+    def t_of_sigma(self, sigma: Any) -> Any:
+        """The time at which σ_t = `sigma`; 0 gives the clean end."""
+        return like(self._t_of_lam(-torch.log(as_float64(sigma))), sigma)
+
+    def drift(self, t: Any) -> Any:
+        """f(t) = d log α/dt, the linear drift of the forward SDE dx = f x dt + g dω (by automatic differentiation)."""
+        return like(_derivative(self.log_alpha, as_float64(t)), t)
+
+    def diffusion_squared(self, t: Any) -> Any:
+        """g(t)² = −2 σ̄² dλ/dt, the squared diffusion coefficient of the forward SDE."""
+        time = as_float64(t)
+        return like(-2.0 * self.std(time) ** 2 * _derivative(self.lam, time), t)
+
+    def check(self, points: int = 2001) -> None:
+        """Check on `points` times of the sampling range that α > 0 and that λ strictly decreases with time.
+
+        Raises:
+            ValueError: with the first place where that fails.
+        """
+        noise, data = self.sampling_range
+        times = torch.linspace(data, noise, points, dtype=torch.float64)
+        lam, log_alpha = self.lam(times), self.log_alpha(times)
+        bad = torch.isnan(lam) | torch.isnan(log_alpha)
+        if bad.any():
+            raise ValueError(f"{self} is not a number at t = {times[bad][0].item():.6g}: alpha and std must be positive.")
+        rising = torch.nonzero(lam[1:] >= lam[:-1])
+        if len(rising):
+            i = int(rising[0])
+            raise ValueError(
+                f"lambda of {self} does not decrease between t = {times[i].item():.6g} (lambda {lam[i].item():.6g}) and "
+                f"t = {times[i + 1].item():.6g} (lambda {lam[i + 1].item():.6g}): sigma = std/alpha must grow with t."
+            )
+
+
+def variance_preserving_log_alpha(lam: Tensor) -> Tensor:
+    """log α as a function of λ where α² + σ̄² = 1: −½ log(1 + e^{−2λ}); log σ̄ is the same at −λ."""
+    return -0.5 * torch.logaddexp(torch.zeros_like(lam), -2.0 * lam)
+
+
+def _derivative(function: Any, t: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = t.detach().clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
+    return slope

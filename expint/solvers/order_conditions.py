@@ -1,0 +1,89 @@
+"""Algebraic order conditions of exponential Runge–Kutta schemes, checked in exact rationals.
+
+With the defects
+
+    ψ_j(z)   = φ_j(z) − Σ_i b_i(z) c_i^{j−1}/(j−1)!
+    ψ_{j,i}(z) = c_i^j φ_j(c_i z) − Σ_k a_ik(z) c_k^{j−1}/(j−1)!
+
+a scheme that is exact for constant F (ψ_1 = ψ_{1,i} = 0) has order p if ψ_j = O(z^{p+1−j}) for j = 2 … p and
+
+    p ≥ 3:  Σ b_i ψ_{2,i} = O(z^{p−2})
+    p ≥ 4:  Σ b_i ψ_{3,i},  Σ b_i c_i ψ_{2,i}  and  Σ b_i a_ik ψ_{2,k}  are O(z).
+
+(Here z = −ρh is a number that commutes with everything and h is small, so that powers of z count as powers of h; for unbounded
+linear parts the conditions must hold for all z.) Source: Luan & Ostermann, "Exponential B-series: the stiff case", SIAM J. Numer.
+Anal. 2013, table 1; Hochbruck & Ostermann, Acta Numerica 2010, section 2.3.
+"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import factorial
+from typing import Any
+
+__all__ = ["deterministic_order"]
+
+_LENGTH = 8  # terms of the truncated power series in z; order conditions up to 4 look at the first 4
+
+Series = list[Fraction]
+
+
+def _phi_series(k: int, scale: Fraction) -> Series:
+    return [Fraction(scale**n) / factorial(n + k) for n in range(_LENGTH)]
+
+
+def _times(a: Series, b: Series) -> Series:
+    return [sum((a[i] * b[n - i] for i in range(n + 1)), Fraction(0)) for n in range(_LENGTH)]
+
+
+def _combine(*parts: tuple[Fraction, Series]) -> Series:
+    return [sum((q * series[n] for q, series in parts), Fraction(0)) for n in range(_LENGTH)]
+
+
+def _valuation(series: Series) -> int:
+    """Index of the first non-zero coefficient; _LENGTH if all vanish."""
+    return next((n for n, value in enumerate(series) if value), _LENGTH)
+
+
+def deterministic_order(
+    nodes: Sequence[Fraction], targets: Sequence[Fraction], terms: Sequence[Mapping[int, Sequence[Any]]]
+) -> int:
+    """Order of convergence without noise, between 0 (not exact for constant F) and 4 (higher orders are not looked for).
+
+    Args:
+        nodes: positions of the evaluations.
+        targets: positions of the states that the rows produce; row i feeds evaluation i + 1, the last row ends the step.
+        terms: for each row {evaluation: (q, k, scale) …} with weight Σ q φ_k(scale · z).
+    """
+    rows = [{j: _combine(*((q, _phi_series(k, s)) for q, k, s in weight)) for j, weight in row.items()} for row in terms]
+
+    def defect(j: int, c: Fraction, row: Mapping[int, Series]) -> Series:
+        exact = (Fraction(c**j), _phi_series(j, c))
+        return _combine(exact, *((-(nodes[i] ** (j - 1)) / Fraction(factorial(j - 1)), b) for i, b in row.items()))
+
+    if any(_valuation(defect(1, c, row)) < _LENGTH for c, row in zip(targets, rows, strict=True)):
+        return 0
+    final = rows[-1]
+
+    def inner(j: int) -> dict[int, Series]:  # ψ_{j,i} of every evaluation i
+        zero = {0: [Fraction(0)] * _LENGTH}
+        return zero | {i + 1: defect(j, targets[i], rows[i]) for i in range(len(rows) - 1)}
+
+    def weighted(values: Mapping[int, Series], factor: Any = lambda i: Fraction(1)) -> int:
+        return _valuation(_combine(*((factor(i), _times(b, values[i])) for i, b in final.items())))
+
+    second, third = inner(2), inner(3)
+    nested = {0: second[0]} | {
+        i + 1: _combine(*((Fraction(1), _times(a, second[k])) for k, a in rows[i].items())) for i in range(len(rows) - 1)
+    }
+
+    def holds(p: int) -> bool:
+        if any(_valuation(defect(j, Fraction(1), final)) < p + 1 - j for j in range(2, p + 1)):
+            return False
+        if p >= 3 and weighted(second) < p - 2:
+            return False
+        return p < 4 or min(weighted(third), weighted(second, lambda i: nodes[i]), weighted(nested)) >= 1
+
+    order = 1
+    while order < 4 and holds(order + 1):
+        order += 1
+    return order
