@@ -71,7 +71,7 @@ def _series(k: int, z: Tensor) -> Tensor:
     z < 0:  φ_k(z) = e^z Σ_n (−z)^n / (n! (k−1)! (n+k))        (Kummer's transformation of the same series)
     """
     terms = _TERMS + 4 * max(0, k - 4)
-    size = z.abs()
+    size = torch.where(z < 0, -z, z)  # not abs, whose gradient at 0 is 0
     positive = torch.zeros_like(size)
     negative = torch.zeros_like(size)
     # Horner in nested-ratio form: the n-th term over the one before is z/(n+k), respectively z (n+k-1)/(n (n+k)).

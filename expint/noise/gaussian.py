@@ -24,8 +24,8 @@ class Seeded(ABC):
 
     @staticmethod
     @abstractmethod
-    def _draw(gens: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Unit-variance numbers of shape (len(gens), *shape)."""
+    def _draw(gens: Sequence[torch.Generator], block: Tensor) -> None:
+        """Fill row i of `block` with independent unit-variance numbers from generator i."""
 
     @property
     def memoryless(self) -> bool:
@@ -35,7 +35,7 @@ class Seeded(ABC):
     def stream(self, like: Tensor, intervals: int | None = None) -> "_Blocks":
         """Open a stream for states like `like`; a ValueError tells if there is not one seed per sample."""
         source.check_batch(self.seeds, like)
-        return _Blocks(self, source.generators(self.seeds, source.PATH_STREAM, like.device), like)
+        return _Blocks(self, source.generators(self.seeds, source.PATH_STREAM, like.device), like, intervals)
 
 
 class Gaussian(Seeded):
@@ -45,7 +45,7 @@ class Gaussian(Seeded):
         seeds: one integer per sample.
     """
 
-    _draw = staticmethod(source.draw_normals)
+    _draw = staticmethod(source.fill_normals)
 
 
 class Rademacher(Seeded):
@@ -56,30 +56,41 @@ class Rademacher(Seeded):
     """
 
     @staticmethod
-    def _draw(gens: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor) -> Tensor:
-        block = torch.empty((len(gens), *shape), dtype=like.dtype, device=like.device)
+    def _draw(gens: Sequence[torch.Generator], block: Tensor) -> None:
         for row, generator in zip(block, gens, strict=True):
             row.random_(0, 2, generator=generator)
-        return block.mul_(2.0).sub_(1.0)
+        block.mul_(2.0).sub_(1.0)
 
 
 class _Blocks:
-    """Unit-variance numbers drawn block by block and scaled to the intervals."""
+    """Unit-variance numbers drawn block by block into one buffer, and scaled to the intervals."""
 
-    def __init__(self, drawer: Seeded, gens: Sequence[torch.Generator], like: Tensor) -> None:
+    def __init__(self, drawer: Seeded, gens: Sequence[torch.Generator], like: Tensor, intervals: int | None) -> None:
         self._drawer = drawer
         self._generators = gens
-        self._event = tuple(like.shape[1:])
-        # The size of a block depends on the event alone, so that a sample does not depend on its batch.
-        self._per_block = max(1, _BLOCK // max(1, like[0].numel()))
-        self._left = torch.empty((len(gens), 0, *self._event), dtype=like.dtype, device=like.device)
+        self._like = like.detach()
+        self._ahead = intervals  # never draw beyond the end of the run
+        self._buffer: Tensor | None = None
+        self._used = 0
 
     def increments(self, taus: Tensor) -> Tensor:
-        """See `NoiseStream.increments`."""
+        """See `NoiseStream.increments`; the result is valid until the next call."""
         count = len(taus) - 1
-        missing = count - self._left.shape[1]
-        if missing > 0:
-            fresh = self._drawer._draw(self._generators, (max(missing, self._per_block), *self._event), self._left)
-            self._left = torch.cat([self._left, fresh], 1) if self._left.shape[1] else fresh
-        taken, self._left = self._left[:, :count].movedim(1, 0), self._left[:, count:]
+        if self._buffer is None or self._buffer.shape[1] < self._used + count:
+            self._refill(count)
+        assert self._buffer is not None
+        taken = self._buffer[:, self._used : self._used + count].movedim(1, 0)
+        self._used += count
         return taken.mul_(source.interval_stds(taus, taken[0]))
+
+    def _refill(self, count: int) -> None:
+        """Draw a whole number of steps of `count` intervals. Its size depends on the event and the run, not on the batch."""
+        steps = max(1, _BLOCK // (count * max(1, self._like[0].numel())))
+        size = count * steps if self._ahead is None else max(count, min(count * steps, self._ahead))
+        if self._ahead is not None:
+            self._ahead -= size
+        if self._buffer is None or self._buffer.shape[1] != size:
+            shape = (len(self._generators), size, *self._like.shape[1:])
+            self._buffer = torch.empty(shape, dtype=self._like.dtype, device=self._like.device)
+        self._drawer._draw(self._generators, self._buffer)
+        self._used = 0

@@ -26,7 +26,7 @@ class NoiseStream(Protocol):
             taus: increasing values of the noise clock, float64, shape (n + 1,) or, for diagonal noise clocks,
                 (n + 1, *broadcastable to the event).
 
-        The caller may overwrite the result.
+        The caller may overwrite the result, and must not use it after the next call.
         """
         ...
 
@@ -92,12 +92,10 @@ def generators(seeds: Sequence[int], stream: int, device: torch.device) -> list[
     return opened
 
 
-def draw_normals(gens: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normals of shape (len(gens), *shape); row i comes from generator i alone."""
-    block = torch.empty((len(gens), *shape), dtype=like.dtype, device=like.device)
+def fill_normals(gens: Sequence[torch.Generator], block: Tensor) -> None:
+    """Fill row i of `block` with standard normals from generator i."""
     for row, generator in zip(block, gens, strict=True):
         row.normal_(generator=generator)
-    return block
 
 
 def initial_state(
@@ -108,8 +106,9 @@ def initial_state(
     Drawn from a stream of their own: no noise of the path ever repeats them.
     """
     listed = check_seeds(seeds)
-    like = torch.empty(0, dtype=dtype, device=device)
-    return draw_normals(generators(listed, INITIAL_STREAM, like.device), tuple(shape), like)
+    state = torch.empty((len(listed), *shape), dtype=dtype, device=device)
+    fill_normals(generators(listed, INITIAL_STREAM, state.device), state)
+    return state
 
 
 def interval_stds(taus: Tensor, like: Tensor) -> Tensor:
