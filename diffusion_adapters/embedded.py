@@ -109,7 +109,7 @@ def _read(name: str, known: list[str], kind: str, folder: Traversable) -> tuple[
         # Built without memory, and so without drawing from torch's global generator.
         with torch.device("meta"):
             network = FAMILIES[card["family"]](**card["architecture"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # whatever a wrong number leads to
         raise ValueError(f"The architecture in {card_file} builds no {card['family']!r} network: {error}") from error
     _compare(weights_file, network, weights)
     network.load_state_dict(weights, assign=True)
@@ -157,6 +157,11 @@ def _compare(file: Traversable, network: nn.Module, weights: dict[str, Tensor]) 
         ],
         "not finite": sorted(key for key, value in weights.items() if not value.isfinite().all()),
     }
-    found = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
+    found = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
     if found:
         raise ValueError(f"The weights in {file} do not fit their card ({found}); nothing was loaded.")
+
+
+def _first(items: list[str], most: int = 4) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

@@ -7,14 +7,13 @@ U-Net's own task of unit size at every noise level; that is invisible from outsi
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_adapters.unet import UNet
+from expint.schedules import IDDPM, VP
 
 
 def _per_image(value: Tensor | float, x: Tensor) -> Tensor:
@@ -52,6 +51,9 @@ class EDMNetwork(_Network):
         sigma_max: largest noise level that the network knows.
         architecture: passed to `UNet`.
 
+    Raises:
+        ValueError: if a noise level is not positive, or the two are not in order.
+
     Source: Karras et al. 2022 (arXiv 2206.00364), eq. 7 and table 1.
     """
 
@@ -64,6 +66,11 @@ class EDMNetwork(_Network):
         sigma_max: float = 80.0,
         **architecture: Any,
     ) -> None:
+        if not (sigma_data > 0 and 0 < sigma_min < sigma_max):
+            raise ValueError(
+                f"An EDM network needs sigma_data > 0 and 0 < sigma_min < sigma_max, got sigma_data={sigma_data}, "
+                f"sigma_min={sigma_min}, sigma_max={sigma_max}."
+            )
         super().__init__(img_channels, img_resolution, img_channels, **architecture)
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
 
@@ -107,12 +114,7 @@ class VPNetwork(_Network):
         self, img_channels: int, img_resolution: int, beta_min: float = 0.1, beta_d: float = 19.9, **architecture: Any
     ) -> None:
         super().__init__(img_channels, img_resolution, img_channels, **architecture)
-        self.beta_min, self.beta_d = beta_min, beta_d
-
-    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, std) of `x_t | x_0` at times `t` in (0, 1], any shape, float64."""
-        log_alpha = -(self.beta_d * t**2 / 2 + self.beta_min * t) / 2
-        return log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()
+        self.marginal = VP(beta_d=beta_d, beta_min=beta_min)
 
     def forward(self, x: Tensor, labels: Tensor | float) -> Tensor:
         """Predict the noise in `x = alpha x_0 + std eps`.
@@ -125,7 +127,7 @@ class VPNetwork(_Network):
             The expected noise, `-std * score`, in the shape and dtype of `x`.
         """
         t = _per_image(labels, x) / 999
-        alpha, std = self.marginal(t)
+        alpha, std = self.marginal.alpha(t), self.marginal.std(t)
         # eps = std x + alpha v: at t -> 1 the noise is nearly x itself, and what the U-Net adds is of size alpha.
         return _broadcast(std, x) * x + _broadcast(alpha, x) * self.unet(x, t)
 
@@ -151,6 +153,8 @@ class VENetwork(_Network):
         sigma_max: float = 50.0,
         **architecture: Any,
     ) -> None:
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(f"A VE network needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}.")
         super().__init__(img_channels, img_resolution, img_channels, **architecture)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
@@ -173,25 +177,6 @@ class VENetwork(_Network):
         return output / _broadcast(levels, x)
 
 
-@functools.lru_cache(maxsize=4)
-def cosine_half_log_snr(steps: int = 1000) -> Tensor:
-    """Half the log signal-to-noise ratio at each entry of the cosine table.
-
-    Args:
-        steps: number of entries M.
-
-    Returns:
-        (M,) float64, decreasing: `log(alpha_bar / (1 - alpha_bar)) / 2`.
-
-    Source: Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 17, with β clipped at 0.999.
-    """
-    t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-    betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
-    log_alpha_bar = torch.log1p(-betas).cumsum(0)
-    return (log_alpha_bar - torch.log(-torch.expm1(log_alpha_bar))) / 2
-
-
 class IDDPMNetwork(_Network):
     """A network in guided-diffusion's convention: `net(x, ts, y=None)` returns the noise and the variance weight.
 
@@ -207,14 +192,7 @@ class IDDPMNetwork(_Network):
     def __init__(self, img_channels: int, img_resolution: int, steps: int = 1000, **architecture: Any) -> None:
         super().__init__(img_channels, img_resolution, 2 * img_channels, **architecture)
         self.steps = steps
-
-    def marginal(self, ts: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, std) of `x_t | x_0` at indices `ts`, float64; log-SNR is linear between entries of the table."""
-        table = cosine_half_log_snr(self.steps).to(ts.device)
-        lower = ts.clamp(0, self.steps - 1).floor().long().clamp(max=self.steps - 2)
-        fraction = ts.clamp(0, self.steps - 1) - lower
-        lam = torch.lerp(table[lower], table[lower + 1], fraction)
-        return torch.sigmoid(2 * lam).sqrt(), torch.sigmoid(-2 * lam).sqrt()
+        self.marginal = IDDPM(M=steps)
 
     def forward(self, x: Tensor, ts: Tensor | float, y: Tensor | None = None) -> Tensor:
         """Predict the noise in `x = alpha x_0 + std eps`, and where the reverse variance lies between its bounds.
@@ -231,7 +209,7 @@ class IDDPMNetwork(_Network):
         if y is not None and not self.label_dim:
             raise ValueError("This network was trained without classes: y must be None.")
         indices = _per_image(ts, x)
-        alpha, std = self.marginal(indices)
+        alpha, std = self.marginal.alpha(indices), self.marginal.std(indices)
         labels = None if y is None else nn.functional.one_hot(y, self.label_dim)
         output, variance_weight = self.unet(x, indices / self.steps, labels).chunk(2, dim=1)
         noise = _broadcast(std, x) * x + _broadcast(alpha, x) * output

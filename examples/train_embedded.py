@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +16,10 @@ from typing import Any
 
 import click
 import torch
+import training_losses as losses
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import training_losses as losses
 from training_data import Images, augment, digits, mnist
 
 from diffusion_adapters.networks import (

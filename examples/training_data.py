@@ -43,11 +43,11 @@ class Images:
 
 def digits() -> Images:
     """The 1797 scans of 8x8 pixels in scikit-learn, a quarter of them held out, stratified by digit."""
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 8 - 1
-    labels = torch.tensor(data.target, dtype=torch.int64)
+    flat, target = load_digits(return_X_y=True)
+    images = torch.tensor(flat, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
+    labels = torch.tensor(target, dtype=torch.int64)
     train, test = train_test_split(
-        np.arange(len(labels)), test_size=DIGITS_TEST_FRACTION, random_state=SPLIT_SEED, stratify=data.target
+        np.arange(len(labels)), test_size=DIGITS_TEST_FRACTION, random_state=SPLIT_SEED, stratify=target
     )
     return Images(
         images[train],

@@ -7,21 +7,22 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_adapters.networks import EDMNetwork, IDDPMNetwork, VENetwork, VPNetwork, cosine_half_log_snr
+from diffusion_adapters.networks import EDMNetwork, IDDPMNetwork, VENetwork, VPNetwork
 
 
 def _images(value: Tensor, x: Tensor) -> Tensor:
     return value.to(x.dtype)[:, None, None, None]
 
 
-def edm_loss(net: EDMNetwork, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """EDM's loss, `|D - x_0|^2 / c_out^2`, with a tenth of the labels dropped (arXiv 2206.00364, section 5).
+def edm_loss(net: EDMNetwork, x: Tensor, labels: Tensor, generator: torch.Generator, label_dropout: float = 0.2) -> Tensor:
+    """EDM's loss, `|D - x_0|^2 / c_out^2`, with some of the labels dropped (arXiv 2206.00364, section 5).
 
     Args:
         net: the network.
         x: (B, C, H, W), clean images.
         labels: (B,) class numbers.
         generator: source of randomness.
+        label_dropout: share of the images whose label is hidden, so that the network also works without one.
 
     Returns:
         Scalar, the mean over images and pixels.
@@ -34,7 +35,7 @@ def edm_loss(net: EDMNetwork, x: Tensor, labels: Tensor, generator: torch.Genera
     spread = ends[0] + (ends[1] - ends[0]) * torch.rand(batch, generator=generator, dtype=torch.float64)
     everywhere = torch.rand(batch, generator=generator) < 0.1
     sigma = torch.where(everywhere, spread, log_sigma.clamp(*ends)).exp()
-    keep = torch.rand(batch, generator=generator) >= 0.1
+    keep = torch.rand(batch, generator=generator) >= label_dropout
     one_hot = torch.nn.functional.one_hot(labels, net.label_dim) * keep[:, None]
     noise = torch.randn(x.shape, generator=generator)
     denoised = net(x + _images(sigma, x) * noise, sigma, one_hot)
@@ -48,7 +49,7 @@ def vp_loss(net: VPNetwork, x: Tensor, labels: Tensor, generator: torch.Generato
     # Half of the times are drawn densely near 0, where the noise level changes fastest.
     dense = torch.rand(x.shape[0], generator=generator) < 0.5
     t = 1e-4 + (1 - 1e-4) * torch.where(dense, uniform**2, uniform)
-    alpha, std = net.marginal(t)
+    alpha, std = net.marginal.alpha(t), net.marginal.std(t)
     noise = torch.randn(x.shape, generator=generator)
     predicted = net(_images(alpha, x) * x + _images(std, x) * noise, 999 * t)
     # eps = std x_t + alpha v: dividing by alpha leaves the error of v, whose size does not depend on t. The plain
@@ -78,20 +79,20 @@ def iddpm_loss(net: IDDPMNetwork, x: Tensor, labels: Tensor, generator: torch.Ge
     ts = (net.steps - 1) * torch.rand(batch, generator=generator, dtype=torch.float64)
     whole = torch.arange(batch) < batch // 2
     ts = torch.where(whole, torch.randint(net.steps, (batch,), generator=generator).double(), ts)
-    alpha, std = net.marginal(ts)
+    alpha, std = net.marginal.alpha(ts), net.marginal.std(ts)
     noise = torch.randn(x.shape, generator=generator)
     noised = _images(alpha, x) * x + _images(std, x) * noise
     predicted, weight = net(noised, ts).chunk(2, dim=1)
     simple = ((predicted - noise) / _images(alpha, x)).square().mean()  # the weight of `vp_loss`, for its reason
     half = batch // 2
-    terms = _variational_terms(net.steps, ts[:half].long(), x[:half], noised[:half], predicted[:half].detach(), weight[:half])
+    terms = _variational_terms(net, ts[:half].long(), x[:half], noised[:half], predicted[:half].detach(), weight[:half])
     # L_vlb is a sum over the M indices, of which one per image is drawn.
     return simple + 0.001 * net.steps * terms.mean()
 
 
-def _variational_terms(steps: int, ts: Tensor, x: Tensor, noised: Tensor, predicted: Tensor, weight: Tensor) -> Tensor:
+def _variational_terms(net: IDDPMNetwork, ts: Tensor, x: Tensor, noised: Tensor, predicted: Tensor, weight: Tensor) -> Tensor:
     """One term of L_vlb per image, in bits per pixel: KL of the posterior from the model; a likelihood at index 0."""
-    alpha_bar = torch.sigmoid(2 * cosine_half_log_snr(steps))
+    alpha_bar = net.marginal.alpha(torch.arange(net.steps, dtype=torch.float64)) ** 2
     previous = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
     beta = 1 - alpha_bar / previous
     posterior = beta * (1 - previous) / (1 - alpha_bar)

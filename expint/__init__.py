@@ -1,17 +1,19 @@
 """expint: exponential integrators for semi-linear SDEs, and above all for sampling diffusion models."""
 
-from expint import convergence, grids, noise, predictions, schedules, solvers, targets
+from expint import convergence, grids, noise, predictions, schedules, solvers, stochasticity, targets
 from expint.compilation import compile_plan
 from expint.execution import execute
 from expint.forms import reverse_sde
+from expint.integration import Solution, integrate
 from expint.phi_functions import phi
 from expint.plan import Plan
 from expint.sampling import plan_sampling, sample
 from expint.sde import SemiLinearSDE
+from expint.torchsde_export import to_torchsde
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Plan", "SemiLinearSDE", "compile_plan", "convergence", "execute", "grids", "noise", "phi", "plan_sampling",
-    "predictions", "reverse_sde", "sample", "schedules", "solvers", "targets",
+    "Plan", "SemiLinearSDE", "Solution", "compile_plan", "convergence", "execute", "grids", "integrate", "noise", "phi",
+    "plan_sampling", "predictions", "reverse_sde", "sample", "schedules", "solvers", "stochasticity", "targets", "to_torchsde",
 ]  # fmt: skip

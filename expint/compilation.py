@@ -1,8 +1,8 @@
 """Compile an SDE, a tableau and a grid into a plan; everything is computed here, once, in float64, for all steps together."""
 
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,12 +13,13 @@ from expint.float64 import as_float64
 from expint.phi_functions import phi
 from expint.plan import Coefficient, Plan, Row
 from expint.sde import SemiLinearSDE
-from expint.solvers import Tableau, get
+from expint.solvers import Stage, Tableau, get
 from expint.solvers.interpolation import interpolation_weights
 
 __all__ = ["compile_plan"]
 
 _INF = float("inf")
+_LEAST_LOG_FRACTION = -74.0  # correlations below e^(−37) are rounding errors
 
 
 def compile_plan(
@@ -99,7 +100,8 @@ def _degenerate_ends(sde: SemiLinearSDE, times: Tensor) -> tuple[bool, bool]:
 def _first_from_infinity(sde: SemiLinearSDE, times: Tensor) -> _Step:
     """The first step from σ = ∞, where every form has the same limit, of first order: x_t = P x_s + α_t D + noise.
 
-    ℓ > 0: P = 0 and the noise has standard deviation σ̄_t; ℓ = 0: P = σ̄_t/σ̄_s and no noise.
+    ℓ > 0: P = 0 and the noise has standard deviation σ̄_t; ℓ = 0: P = σ̄_t/σ̄_s and no noise. In between are noise scales for which
+    φ/σ stays finite as σ → ∞, such as windows: P = (σ̄_t/σ̄_s) √q and variance σ̄_t² (1 − q) with q = τ_s/τ_t.
     """
     schedule = sde.schedule
     assert schedule is not None
@@ -112,8 +114,11 @@ def _first_from_infinity(sde: SemiLinearSDE, times: Tensor) -> _Step:
     # In the global clock the first interval starts at τ(σ=∞): 0 in every form but the noise form, where it is −∞ and only fresh
     # noise can serve.
     tau = torch.stack([sde.noise_clock(times[0]), sde.noise_clock(times[1])])
-    row = Row(0, start, "data", end, 0.0, weights, float(std / torch.sqrt(tau[1] - tau[0])), std, 1, True)
-    return [row], tau, torch.tensor([0.0, 1.0], dtype=torch.float64)
+    kept = min(float(tau[0] / tau[1]), 1.0) if sde.noise_sign > 0 else 0.0
+    scale = math.sqrt(kept) * std / float(schedule.std(start))
+    noise = std / math.sqrt(tau[1] if sde.noise_sign > 0 else tau[1] - tau[0])
+    row = Row(0, start, "data", end, scale, weights, noise, std, 1, True)
+    return [row], tau, torch.tensor([0.0, 1.0 - kept], dtype=torch.float64)
 
 
 def _last_to_zero(sde: SemiLinearSDE, times: Tensor, index: int) -> _Step:
@@ -140,7 +145,7 @@ def _regular_steps(
     h = sde.clock(t) - mu_s
     z = -as_float64(sde.rho) * h
     nodes = {Fraction(0): s, Fraction(1): t}
-    for c in tableau.noise_nodes[:-1]:
+    for c in {stage.c for stage in tableau.stages} - {Fraction(1)}:
         nodes[c] = sde.time_of_clock(mu_s + float(c) * h)
     position = None
     if round_time is not None:
@@ -156,7 +161,7 @@ def _regular_steps(
         gain = as_float64(sde.kappa) * torch.exp(log_a + as_float64(sde.rho) * sde.clock(target)) * h
         weights = {j: gain * b for j, b in _stage_weights(tableau, i, z, position).items()}
         table.append((stage.c, torch.exp(log_a - log_a_s), torch.exp(log_a), weights))
-    noise = _noise_clocks(sde, tableau, nodes, log_a_s) if sde.is_stochastic else None
+    noise = _noise_clocks(sde, tableau, nodes) if sde.is_stochastic else None
     return _rows(sde, tableau, nodes, table, noise, first_step, first_row)
 
 
@@ -188,16 +193,29 @@ def _stage_weights(tableau: Tableau, i: int, z: Tensor, position: dict[Fraction,
     return {j: sum((q * phi(k, c * z) for q, k in row), torch.zeros_like(z)) for j, row in zip(stage.through, rows, strict=True)}
 
 
-def _noise_clocks(sde: SemiLinearSDE, tableau: Tableau, nodes: dict[Fraction, Tensor], log_a_s: Tensor) -> tuple[Tensor, Tensor]:
-    """τ at the start and the noise nodes of every step, shape (steps, nodes + 1, *event), in the global and in local clocks.
+def _noise_clocks(
+    sde: SemiLinearSDE, tableau: Tableau, nodes: dict[Fraction, Tensor]
+) -> tuple[Tensor, Tensor, dict[Fraction, Tensor]]:
+    """τ at the start and the noise nodes of every step, shape (steps, nodes + 1, *event), in the global and in local clocks; and
+    the coefficients of the increments in the local clock.
 
-    The local clock of a step is a_s² (τ − τ_s): the accumulated variance in units of x_s, which cannot overflow.
+    The local clock of a step is (τ − τ_s)/(τ_t − τ_s), from 0 to 1, so that nothing overflows where a mode is very stiff. There
+    its fractions are held above a small number: nodes so far apart have independent noise in either case, to the last digit, and
+    the variances, which the coefficients restore, are exact.
     """
     ordered = [nodes[Fraction(0)], *(nodes[c] for c in tableau.noise_nodes)]
     taus = torch.stack([sde.noise_clock(node) for node in ordered], 1)
-    lengths = [torch.exp(2.0 * log_a_s + sde.log_noise_interval(a, b)) for a, b in pairwise(ordered)]
-    local = torch.cumsum(torch.stack([torch.zeros_like(lengths[0]), *lengths], 1), 1)
-    return taus, local
+    logs = [sde.log_noise_interval(ordered[0], node) for node in ordered[1:]]
+    log_fraction = torch.zeros_like(logs[-1])
+    fractions, coefficients = [], {}
+    for i, c in reversed(list(enumerate(tableau.noise_nodes))):
+        if i + 1 < len(logs):
+            log_fraction = log_fraction + (logs[i] - logs[i + 1]).clamp(min=_LEAST_LOG_FRACTION, max=0.0)
+        noiseless = torch.isneginf(logs[i])
+        fractions.insert(0, torch.exp(log_fraction) if c == 1 else torch.where(noiseless, 0.0, torch.exp(log_fraction)))
+        strength = torch.exp(sde.log_propagator(nodes[c]) + 0.5 * (logs[i] - log_fraction))
+        coefficients[c] = torch.where(noiseless, 0.0, strength)
+    return taus, torch.stack([torch.zeros_like(fractions[0]), *fractions], 1), coefficients
 
 
 def _rows(
@@ -205,7 +223,7 @@ def _rows(
     tableau: Tableau,
     nodes: dict[Fraction, Tensor],
     table: list[tuple[Fraction, Tensor, Tensor, dict[int, Tensor]]],
-    noise: tuple[Tensor, Tensor] | None,
+    noise: tuple[Tensor, Tensor, dict[Fraction, Tensor]] | None,
     first_step: int,
     first_row: int,
 ) -> list[_Step]:
@@ -214,11 +232,17 @@ def _rows(
     steps = len(clock[Fraction(0)])
     evaluation = tableau.evaluation_nodes
     columns = [
-        (c, _numbers(p, sde, steps), _numbers(a, sde, steps), {j: _numbers(w, sde, steps) for j, w in weights.items()})
-        for c, p, a, weights in table
+        (
+            c,
+            _numbers(p, sde, steps),
+            _stage_noise(sde, stage, nodes, a, noise),
+            {j: _numbers(w, sde, steps) for j, w in weights.items()},
+        )
+        for stage, (c, p, a, weights) in zip(tableau.stages, table, strict=True)
     ]
     last = len(columns) - 1
     where = {c: i + 1 for i, c in enumerate(tableau.noise_nodes)}
+    where = {i: where[Fraction(1) if stage.share is not None else stage.c] for i, stage in enumerate(tableau.stages)}
     parts: list[_Step] = []
     for k in range(steps):
         base = first_row + k * tableau.evaluations
@@ -230,15 +254,43 @@ def _rows(
                 target=clock[c][k],
                 scale=p[k],
                 weights=tuple((base + j, w[k]) for j, w in weights.items()),
-                noise=a[k] if noise else None,
-                local_noise=p[k] if noise else None,
-                node=where[c] if noise else 0,
+                node=where[i] if noise else 0,
                 ends_step=i == last,
+                **{name: values[k] for name, values in kick.items()},
             )
-            for i, (c, p, a, weights) in enumerate(columns)
+            for i, (c, p, kick, weights) in enumerate(columns)
         ]
         parts.append((rows, noise[0][k] if noise else None, noise[1][k] if noise else None))
     return parts
+
+
+def _stage_noise(
+    sde: SemiLinearSDE,
+    stage: Stage,
+    nodes: dict[Fraction, Tensor],
+    a: Tensor,
+    noise: tuple[Tensor, Tensor, dict[Fraction, Tensor]] | None,
+) -> dict[str, Sequence[Any]]:
+    """Per step the coefficients of the increment and of U in the noise of a stage, in the global and in the local clock."""
+    steps = len(nodes[Fraction(0)])
+    if noise is None:
+        return {"noise": [None] * steps, "local_noise": [None] * steps}
+    if stage.share is None:
+        return {"noise": _numbers(a, sde, steps), "local_noise": _numbers(noise[2][stage.c], sde, steps)}
+    s, t = nodes[Fraction(0)], nodes[Fraction(1)]
+    share = float(stage.share)
+    whole, log_whole = noise[0][:, -1] - noise[0][:, 0], sde.log_noise_interval(s, t)
+    noiseless = torch.isneginf(log_whole)
+    theta = torch.where(noiseless, 0.0, torch.exp(sde.log_noise_interval(s, nodes[stage.c]) - log_whole))
+    local = torch.exp(sde.log_propagator(nodes[stage.c]) + 0.5 * log_whole)
+    columns = {
+        "area": torch.where(noiseless, 0.0, a * 2.0 * (theta - share) / whole),
+        "local_area": local * 2.0 * (theta - share),
+    }
+    if share:
+        columns |= {"noise": a * share, "local_noise": local * share}
+    absent: dict[str, Sequence[Any]] = {"noise": [None] * steps, "local_noise": [None] * steps}
+    return absent | {name: _numbers(values, sde, steps) for name, values in columns.items()}
 
 
 def _numbers(values: Tensor, sde: SemiLinearSDE, steps: int) -> Sequence[Coefficient]:

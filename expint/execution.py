@@ -45,7 +45,7 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
     last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
 
     slots: dict[int, Tensor] = {}
-    anchor, path, sums = x, (), []
+    anchor, path, integral, sums = x, (), None, []
     for i, row in enumerate(plan.rows):
         output = model(x, times[i])
         if i == 0:
@@ -54,13 +54,20 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
         slots[i] = value
         taus = clocks[row.step]
         if anchor is x and taus is not None and stream is not None:  # the first row of a step draws the noise of all its nodes
-            path = _cumulative(stream.increments(taus))
+            if plan.needs_integral:
+                increments, integral = stream.increments(taus, space_time=True)
+            else:
+                increments = stream.increments(taus)
+            path = _cumulative(increments)
         state = _scaled(anchor, row.scale, value)
         for j, weight in row.weights:
             _add(state, slots[j], weight)
         coefficient = row.local_noise if local else row.noise
         if coefficient is not None:
             _add(state, path[row.node - 1], coefficient)
+        area = row.local_area if local else row.area
+        if area is not None and integral is not None:
+            _add(state, integral, area)
         for j in [j for j in slots if last_use.get(j, -1) <= i]:
             del slots[j]
         if row.ends_step:

@@ -4,10 +4,12 @@
     data      D    α σ^(1+ℓ²)               λ           (1+ℓ², 1+ℓ²)            σ^(−2ℓ²)
     noise     ε    α                        λ           (−1, −(1+ℓ²))           −ℓ² σ²
     precond   F    α (σ²+σd²)^((1+ℓ²)/2)    −log C(σ)   (−1, 1+ℓ²)              (σ²+σd²)^(−ℓ²)
+    extended  D    α φ(σ)                   −log φ(σ)   (1, 1)                  σ²/φ(σ)²
 
-    C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ
+    C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ        (in the code μ = −log(C/C(∞)), κ = (1+ℓ²) C(∞), the same weight)
 
-ℓ = 0 is the probability-flow ODE, ℓ = 1 the reverse SDE. Source: SEEDS, arXiv 2305.14267, sections 3 and 4 and appendix.
+ℓ = 0 is the probability-flow ODE, ℓ = 1 the reverse SDE; the extended form takes any admissible noise-scale function φ(σ) in the
+place of σ^(1+ℓ²). Source: SEEDS, arXiv 2305.14267, sections 3 and 4 and appendix; ER-SDE-Solver, arXiv 2309.06169.
 """
 
 import math
@@ -21,21 +23,33 @@ from torch import Tensor
 
 from expint.schedules.base import Schedule
 from expint.sde import SemiLinearSDE
+from expint.stochasticity import NoiseScale
+from expint.stochasticity import noise_scale as as_noise_scale
 
 __all__ = ["form_names", "reverse_sde"]
 
 
-def reverse_sde(schedule: Schedule, form: str = "data", ell: float = 1.0, *, sigma_data: float | None = None) -> SemiLinearSDE:
+def reverse_sde(
+    schedule: Schedule,
+    form: str = "data",
+    ell: float = 1.0,
+    *,
+    noise_scale: "str | NoiseScale | Callable[[Tensor], Tensor] | None" = None,
+    sigma_data: float | None = None,
+) -> SemiLinearSDE:
     """The reverse-time SDE (ℓ = `ell`) of a diffusion with noise schedule `schedule`, in one of its forms.
 
     Args:
         schedule: the noise schedule.
         form: "data", "noise" or "precond".
         ell: stochasticity ℓ ≥ 0; 0 is the probability-flow ODE, 1 the reverse SDE.
+        noise_scale: a noise-scale function in place of `ell`, for the data form: a name (`expint.stochasticity`), a function
+            φ(σ) of a float64 tensor, or a `NoiseScale`. It is checked over the schedule's sampling range.
         sigma_data: the network's, for the preconditioned form only.
 
     Raises:
-        ValueError: for an unknown form, ell < 0 or not finite, or a sigma_data that is missing or not positive.
+        ValueError: for an unknown form, ell < 0 or not finite, a sigma_data that is missing or not positive, or a noise scale
+            that is not admissible (with the σ at which it fails).
 
     Example:
         >>> from expint import reverse_sde, schedules
@@ -47,6 +61,10 @@ def reverse_sde(schedule: Schedule, form: str = "data", ell: float = 1.0, *, sig
         raise ValueError(f"Unknown form {form!r}; nearest: {near or form_names()}. All: {form_names()}.")
     if not 0 <= ell < float("inf"):
         raise ValueError(f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, 1 the SDE.")
+    if noise_scale is not None:
+        if form != "data":
+            raise ValueError(f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}.")
+        return _extended(schedule, as_noise_scale(noise_scale))
     return _FORMS[form](schedule, float(ell), sigma_data)
 
 
@@ -96,18 +114,38 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLi
     def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
         return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), torch.full_like(t, 2.0 * math.log(sd)))
 
-    forward, inverse = _cosine_power_clock(ell**2, sd)
+    forward, inverse, limit = _cosine_power_clock(ell**2, sd)
     return SemiLinearSDE(
         log_propagator=lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
         clock=lambda t: -forward(-schedule.lam(t)),
         time_of_clock=lambda mu: schedule.t_of_lam(-inverse(-mu)),
         log_noise_clock=(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
         rho=-1.0,
-        kappa=1.0 + ell**2,
+        kappa=(1.0 + ell**2) * limit,
         prediction="precond",
         schedule=schedule,
         sigma_data=sd,
         name=f"preconditioned form, ell={ell:g}, sigma_data={sd:g}, {schedule}",
+    )
+
+
+def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
+    noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
+    scale.check(-data_end, min(-noise_end, 25.0))
+
+    def log_phi(t: Tensor) -> Tensor:
+        return scale.log_phi(-schedule.lam(t))
+
+    return SemiLinearSDE(
+        log_propagator=lambda t: schedule.log_alpha(t) + log_phi(t),
+        clock=lambda t: -log_phi(t),
+        time_of_clock=lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu)),
+        log_noise_clock=(lambda t: -2.0 * scale.log_excess(-schedule.lam(t))) if scale.has_noise else None,
+        rho=1.0,
+        kappa=1.0,
+        prediction="data",
+        schedule=schedule,
+        name=f"extended form, noise scale {scale.name}, {schedule}",
     )
 
 
@@ -118,46 +156,50 @@ _FORMS: dict[str, Callable[[Schedule, float, float | None], SemiLinearSDE]] = {
 }
 
 
-def _cosine_power_clock(m: float, sd: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """log C as a function of log σ, and its inverse, for C(σ) = σd^(−m) ∫_0^{arctan(σ/σd)} cos^m θ dθ.
+def _cosine_power_clock(m: float, sd: float) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]:
+    """log(C/C∞) as a function of log σ, its inverse, and C∞, for C(σ) = σd^(−m) ∫_0^{arctan(σ/σd)} cos^m θ dθ, C∞ = C(∞).
 
-    Closed forms for m = 0 (arctan) and m = 1 (sine); for other m the integral is an incomplete beta function,
-    C = σd^(−m) ½ B(½, (m+1)/2) I_u(½, (m+1)/2) with u = σ²/(σ² + σd²), taken from scipy at whichever tail is small.
+    Relative to C∞ the clock tends to 0 as σ → ∞ and keeps its digits there. Closed forms for m = 0 (arctan) and m = 1 (sine); for
+    other m the integral is an incomplete beta function, C/C∞ = I_u(½, (m+1)/2) with u = σ²/(σ² + σd²), taken from scipy at
+    whichever tail is small; C∞ = σd^(−m) ½ B(½, (m+1)/2) for every m.
     """
     log_sd = math.log(sd)
+    p, q = 0.5, 0.5 * (m + 1.0)
+    limit = 0.5 * float(special.beta(p, q)) * sd**-m
     if m == 0.0:
-        return (
-            lambda log_sigma: torch.log(torch.atan(torch.exp(log_sigma - log_sd))),
-            lambda log_c: torch.log(torch.tan(torch.exp(log_c))) + log_sd,
-        )
-    if m == 1.0:
-        # C = sin(arctan(σ/σd))/σd; the inverse from tan = sin/√(1 − sin²).
-        def sine(log_sigma: Tensor) -> Tensor:
-            return -0.5 * torch.log1p(torch.exp(-2.0 * (log_sigma - log_sd))) - log_sd
+
+        def angle(log_sigma: Tensor) -> Tensor:
+            ratio = torch.exp(log_sigma - log_sd)
+            near, far = torch.atan(ratio) / (0.5 * math.pi), torch.atan(1.0 / ratio) / (0.5 * math.pi)
+            return torch.where(ratio < 1.0, torch.log(near), torch.log1p(-far))
 
         def tangent(log_c: Tensor) -> Tensor:
-            log_sine = log_c + log_sd
-            return log_sd + log_sine - 0.5 * torch.log(-torch.expm1(2.0 * log_sine))
+            near = torch.log(torch.tan(0.5 * math.pi * torch.exp(log_c)))
+            far = -torch.log(torch.tan(-0.5 * math.pi * torch.expm1(log_c)))
+            return torch.where(log_c < -math.log(2.0), near, far) + log_sd
 
-        return sine, tangent
-
-    p, q = 0.5, 0.5 * (m + 1.0)
-    log_scale = math.log(0.5) + float(special.betaln(p, q)) - m * log_sd
+        return angle, tangent, limit
+    if m == 1.0:
+        # C/C∞ = sin(arctan(σ/σd)); the inverse from tan = sin/√(1 − sin²).
+        return (
+            lambda log_sigma: -0.5 * torch.log1p(torch.exp(-2.0 * (log_sigma - log_sd))),
+            lambda log_c: log_sd + log_c - 0.5 * torch.log(-torch.expm1(2.0 * log_c)),
+            limit,
+        )
 
     def forward(log_sigma: Tensor) -> Tensor:
-        log_ratio = 2.0 * (log_sigma.detach().numpy() - log_sd)  # log(u/(1−u))
-        small = special.betainc(p, q, special.expit(log_ratio))
-        large = np.log1p(-special.betainc(q, p, special.expit(-log_ratio)))
+        log_odds = 2.0 * (log_sigma.detach().numpy() - log_sd)  # log(u/(1−u))
         with np.errstate(divide="ignore"):
-            return torch.as_tensor(log_scale + np.where(log_ratio < 0, np.log(small), large))
+            near = np.log(special.betainc(p, q, special.expit(log_odds)))
+            far = np.log1p(-special.betainc(q, p, special.expit(-log_odds)))
+        return torch.as_tensor(np.where(log_odds < 0, near, far))
 
     def inverse(log_c: Tensor) -> Tensor:
-        log_i = log_c.detach().numpy() - log_scale
-        i = np.exp(log_i)
-        u = special.betaincinv(p, q, np.minimum(i, 1.0))
-        v = special.betaincinv(q, p, np.clip(-np.expm1(log_i), 0.0, 1.0))  # v = 1 − u
+        value = np.minimum(log_c.detach().numpy(), 0.0)
+        u = special.betaincinv(p, q, np.exp(value))
+        v = special.betaincinv(q, p, -np.expm1(value))  # v = 1 − u
         with np.errstate(divide="ignore"):
             log_odds = np.where(u < 0.5, np.log(u) - np.log1p(-u), np.log1p(-v) - np.log(v))
         return torch.as_tensor(0.5 * log_odds + log_sd)
 
-    return forward, inverse
+    return forward, inverse, limit

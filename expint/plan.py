@@ -1,7 +1,7 @@
 """The compiled plan: one row of float64 coefficients per network evaluation, with no network and no randomness in it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ Coefficient = float | Tensor
 """A float, or a float64 tensor that broadcasts against the event (a diagonal linear part)."""
 
 
-@dataclass(frozen=True, eq=False)
-class Row:
+class Row(NamedTuple):
     """Evaluate F at (x, time), then form the next state x ← scale · x_s + Σ_j weight_j F_j + noise · [W(τ_node) − W(τ_s)].
 
     Attributes:
@@ -26,7 +25,8 @@ class Row:
         scale: coefficient of x_s.
         weights: (evaluation, weight) pairs; evaluations are numbered through the whole plan, this row's is its own index.
         noise: coefficient of the path increment in the noise clock, or None.
-        local_noise: the same when the step uses a noise clock of its own, in which the variance is measured in units of x_s.
+        local_noise: the same when the step uses a noise clock of its own, which runs from 0 to 1.
+        area, local_area: likewise, coefficients of the step's space-time integral U, or None.
         node: which of the step's noise nodes the state lies at (1 is the first after the start), or 0 without noise.
         ends_step: whether the state produced is the step's result.
     """
@@ -41,6 +41,8 @@ class Row:
     local_noise: Coefficient | None
     node: int
     ends_step: bool
+    area: Coefficient | None = None
+    local_area: Coefficient | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,29 +76,44 @@ class Plan:
         return len(self.rows)
 
     @property
+    def needs_integral(self) -> bool:
+        """Whether the noise source must give the space-time integral of the path."""
+        return any(row.area is not None for row in self.rows)
+
+    @property
     def gaussians(self) -> int:
-        """Standard Gaussians used per sample and component."""
-        return sum(len(taus) - 1 for taus in self.local_taus if taus is not None)
+        """Standard Gaussians used per sample and component: one per interval, and one more per interval of a step that uses U."""
+        with_integral = {row.step for row in self.rows if row.area is not None}
+        counts = ((1 + (k in with_integral)) * (len(taus) - 1) for k, taus in enumerate(self.local_taus) if taus is not None)
+        return sum(counts)
 
     def noise_covariance(self, step: int) -> Tensor:
-        """Covariance of the noise of the step's rows, float64, shape (rows, rows): noise_i noise_j (τ_{i∧j} − τ_s).
+        """Covariance of the noise of the step's rows, float64, shape (rows, rows), given the state at its start.
 
+        From Cov(W_i, W_j) = τ_{i∧j}, Cov(W_i, U) = τ_i Δ − τ_i²/2 and Var U = Δ³/3, with τ counted from the start of the step.
         For a scalar noise clock. Rows without noise give zeros.
         """
         rows = [row for row in self.rows if row.step == step]
         taus = self.local_taus[step]
         if taus is None:
             return torch.zeros(len(rows), len(rows), dtype=torch.float64)
-        r = torch.stack([torch.as_tensor(row.local_noise or 0.0, dtype=torch.float64) for row in rows])
-        at = torch.stack([taus[row.node] - taus[0] for row in rows])
-        return r[:, None] * r[None, :] * torch.minimum(at[:, None], at[None, :])
+        r, u = (
+            torch.stack([torch.as_tensor(value or 0.0, dtype=torch.float64) for value in values])
+            for values in ([row.local_noise for row in rows], [row.local_area for row in rows])
+        )
+        at, whole = torch.stack([taus[row.node] - taus[0] for row in rows]), taus[-1] - taus[0]
+        cross = r[:, None] * u[None, :] * (at * whole - 0.5 * at**2)[:, None]
+        own = r[:, None] * r[None, :] * torch.minimum(at[:, None], at[None, :])
+        return own + cross + cross.T + u[:, None] * u[None, :] * whole**3 / 3
 
     def noise_std(self, row: Row) -> Coefficient:
         """Standard deviation of the noise in the state that `row` produces, given the state at the start of its step."""
         taus = self.local_taus[row.step]
-        if taus is None or row.local_noise is None:
+        if taus is None:
             return 0.0
-        return row.local_noise * torch.sqrt(taus[row.node] - taus[0])
+        r, u = (0.0 if value is None else value for value in (row.local_noise, row.local_area))
+        at, whole = taus[row.node] - taus[0], taus[-1] - taus[0]
+        return torch.sqrt(r**2 * at + 2 * r * u * (at * whole - 0.5 * at**2) + u**2 * whole**3 / 3)
 
     def table(self) -> str:
         """The plan as text: per evaluation its step, time, σ, and the coefficients of the state that follows it."""
@@ -117,7 +134,7 @@ class Plan:
             "sde": self.sde.name,
             "solver": self.solver,
             "grid": [_jsonable(t) for t in self.grid.tolist()],
-            "rows": [{name: _jsonable(value) for name, value in vars(row).items()} for row in self.rows],
+            "rows": [{name: _jsonable(value) for name, value in row._asdict().items()} for row in self.rows],
             "taus": [_jsonable(taus) for taus in self.local_taus],
         }
 

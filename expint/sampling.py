@@ -15,6 +15,7 @@ from expint.noise import Gaussian, NoiseSource, initial_state
 from expint.plan import Plan
 from expint.predictions import check as check_prediction
 from expint.schedules import Schedule
+from expint.schedules.discrete import TabulatedVP
 from expint.solvers import Tableau, get
 
 __all__ = ["plan_sampling", "sample"]
@@ -33,6 +34,7 @@ def sample(
     grid: str | Sequence[float] | Tensor | None = None,
     form: str = "data",
     ell: float = 1.0,
+    noise_scale: Any = None,
     final: str = "denoise",
     seed: int | Sequence[int] = 0,
     noise: NoiseSource | None = None,
@@ -50,9 +52,11 @@ def sample(
         solver: registered name (`expint.solvers.names()`) or a tableau.
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising step included; `nfe` takes the
             most steps that need no more network evaluations. `grid` names a grid (`expint.grids.names()`) or lists the times.
-            Default: 20 steps, uniform in λ (uniform in t for a schedule that starts at infinite σ).
+            Default: 20 steps, uniform in λ (uniform in t for a schedule that starts at infinite σ, entries of the table for a
+            network that is called on its table only).
         form: "data", "noise" or "precond".
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE.
+        noise_scale: a noise-scale function in place of ell, for the data form (see `reverse_sde` and `expint.stochasticity`).
         final: "denoise" ends with one evaluation that takes σ to 0, "none" leaves the noise of the last σ in the sample.
         seed: a seed per sample, or one integer n for the seeds n, n+1, …: a sample depends on its own seed only.
         noise: a noise source instead of fresh Gaussians from the seeds (which still give the initial state).
@@ -77,7 +81,8 @@ def sample(
     """
     schedule = model_schedule(model)
     plan = plan_sampling(
-        schedule, solver, steps=steps, nfe=nfe, grid=grid, form=form, ell=ell, final=final,
+        schedule, solver, steps=steps, nfe=nfe, grid=grid, form=form, ell=ell,
+        noise_scale=noise_scale, final=final,
         sigma_data=getattr(model, "sigma_data", None), round_time=getattr(model, "round_time", None),
     )  # fmt: skip
     x, source = _start(model, shape, plan, seed, noise, dtype, device)
@@ -102,13 +107,16 @@ def plan_sampling(
     grid: str | Sequence[float] | Tensor | None = None,
     form: str = "data",
     ell: float = 1.0,
+    noise_scale: Any = None,
     final: str = "denoise",
     sigma_data: float | None = None,
     round_time: Any = None,
 ) -> Plan:
     """The plan that `sample` runs for these settings; the arguments are those of `sample`."""
     tableau = get(solver)
-    sde = reverse_sde(schedule, form, ell, sigma_data=sigma_data)
+    sde = reverse_sde(schedule, form, ell, noise_scale=noise_scale, sigma_data=sigma_data)
+    if grid is None and round_time is not None and isinstance(schedule, TabulatedVP):
+        grid = "discrete"
     times = _times(schedule, tableau, steps, nfe, grid, final)
     return compile_plan(sde, tableau, times, round_time=round_time)
 

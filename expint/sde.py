@@ -34,6 +34,8 @@ class SemiLinearSDE:
         schedule: the noise schedule behind the SDE, or None.
         sigma_data: of the preconditioned form.
         event_ndim: number of trailing dimensions of diagonal coefficients, 0 for scalar ones.
+        log_noise_step: log(τ_t − τ_s) as a function of s and t, where a formula is better than the difference of clocks.
+        coefficients: (A, b, g) as a function of time, where they are known; otherwise they are found by differentiation.
         name: for print-outs.
 
     Source: SEEDS, arXiv 2305.14267, section 3 (variation of constants and remark 3.3).
@@ -50,6 +52,8 @@ class SemiLinearSDE:
     schedule: Schedule | None = None
     sigma_data: float | None = None
     event_ndim: int = 0
+    log_noise_step: Callable[[Tensor, Tensor], Tensor] | None = None
+    coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None
     name: str = "semi-linear SDE"
 
     def __post_init__(self) -> None:
@@ -79,6 +83,51 @@ class SemiLinearSDE:
         """log(τ_t − τ_s) for s before t, formed from the logarithms of |τ| so that close times do not cancel."""
         if self.log_noise_clock is None:
             raise ValueError(f"{self} has no noise clock.")
+        if self.log_noise_step is not None:
+            return self.log_noise_step(s, t)
         early, late = self.log_noise_clock(s), self.log_noise_clock(t)
         small, large = (early, late) if self.noise_sign > 0 else (late, early)
-        return large + torch.log(-torch.expm1(small - large))
+        # Rounding may put equal clocks out of order; truly negative variances are refused when a noise scale is made.
+        return large + torch.log(-torch.expm1((small - large).clamp(max=0.0)))
+
+    def coefficients_at(self, t: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """(A, b, g) at times `t`, float64: the coefficients of dx = [A x + b F] dt + g dω.
+
+        A = d log a/dt,   b = κ a e^{ρμ} dμ/dt,   g = a √|dτ/dt|   (by automatic differentiation unless they were given).
+
+        Raises:
+            ValueError: if the clocks cannot be differentiated automatically.
+        """
+        times = torch.as_tensor(t, dtype=torch.float64).detach()
+        if self.coefficients is not None:
+            return self.coefficients(times)
+        log_a, drift = self._rate(self.log_propagator, times)
+        mu, speed = self._rate(self.clock, times)
+        b = self.kappa * torch.exp(log_a + self.rho * mu) * speed
+        if self.log_noise_clock is None:
+            return drift, b, torch.zeros_like(b)
+        log_tau, rate = self._rate(self.log_noise_clock, times)
+        return drift, b, torch.exp(log_a + 0.5 * log_tau) * torch.sqrt(rate.abs())
+
+    def _rate(self, function: TimeFunction, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and time derivative, elementwise.
+
+        A value may have more components than `times` (diagonal coefficients), so that the gradient of its sum would mix them. The
+        product v·∂value/∂t is linear in v, and its gradient with respect to v has one derivative for each component.
+        """
+        with torch.enable_grad():
+            leaf = times.clone().requires_grad_(True)
+            value = function(leaf)
+            if not value.requires_grad:
+                raise ValueError(f"The clocks of {self} are not differentiable: give its coefficients, or use another form.")
+            v = torch.ones_like(value, requires_grad=True)
+            (product,) = torch.autograd.grad(value, leaf, v, create_graph=True)
+            (rate,) = torch.autograd.grad(product.sum(), v)
+        return value.detach(), rate
+
+    @staticmethod
+    def from_coefficients(A: Any, b: Any = 1.0, g: Any = 0.0, *, span: tuple[float, float], **options: Any) -> "SemiLinearSDE":
+        """The SDE dx = [A x + b F] dt + g dω given by its coefficients; see `expint.coefficients.from_coefficients`."""
+        from expint.coefficients import from_coefficients
+
+        return from_coefficients(A, b, g, span=span, **options)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class Seeded(ABC):
     """Independent increments, scaled from unit-variance numbers; sample i depends on seed i alone."""
 
     seeds: Sequence[int]
+    _has_integral: ClassVar[bool]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
@@ -32,10 +34,10 @@ class Seeded(ABC):
         """True: only the lengths of the intervals matter."""
         return True
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Blocks":
+    def stream(self, like: Tensor, intervals: int | None = None) -> "_Scaled":
         """Open a stream for states like `like`; a ValueError tells if there is not one seed per sample."""
         source.check_batch(self.seeds, like)
-        return _Blocks(self, source.generators(self.seeds, source.PATH_STREAM, like.device), like, intervals)
+        return _Scaled(self, like, intervals)
 
 
 class Gaussian(Seeded):
@@ -45,15 +47,18 @@ class Gaussian(Seeded):
         seeds: one integer per sample.
     """
 
+    _has_integral = True
     _draw = staticmethod(source.fill_normals)
 
 
 class Rademacher(Seeded):
-    """Fair random signs times √Δτ: the right mean and variance, enough for weak order, cheaper than Gaussians.
+    """Fair random signs times √Δτ: the right mean and variance, enough for weak order, cheaper than Gaussians. No integral.
 
     Args:
         seeds: one integer per sample.
     """
+
+    _has_integral = False
 
     @staticmethod
     def _draw(gens: Sequence[torch.Generator], block: Tensor) -> None:
@@ -62,26 +67,53 @@ class Rademacher(Seeded):
         block.mul_(2.0).sub_(1.0)
 
 
+class _Scaled:
+    """Increments, and integrals where they are asked for: unit-variance numbers scaled to the intervals."""
+
+    def __init__(self, drawer: Seeded, like: Tensor, intervals: int | None) -> None:
+        self._drawer, self._like, self._intervals = drawer, like.detach(), intervals
+        self._path = self._open(source.PATH_STREAM)
+        self._integral: _Blocks | None = None
+
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
+        """See `NoiseStream.increments`. The increments are the same with and without the integral."""
+        taken = self._path.take(len(taus) - 1)
+        steps = taken.mul_(source.interval_stds(taus, taken[0]))
+        if not space_time:
+            return steps
+        if not self._drawer._has_integral:
+            raise ValueError(
+                f"{type(self._drawer).__name__} noise has no space-time integral, which this solver uses: "
+                "use expint.noise.Gaussian or expint.noise.BrownianPath."
+            )
+        if self._integral is None:
+            self._integral = self._open(source.INTEGRAL_STREAM)
+        return steps, source.integral_of_path(taus, steps, self._integral.take(len(taus) - 1))
+
+    def _open(self, stream: int) -> "_Blocks":
+        gens = source.generators(self._drawer.seeds, stream, self._like.device)
+        return _Blocks(self._drawer, gens, self._like, self._intervals)
+
+
 class _Blocks:
-    """Unit-variance numbers drawn block by block into one buffer, and scaled to the intervals."""
+    """Unit-variance numbers drawn block by block into one buffer."""
 
     def __init__(self, drawer: Seeded, gens: Sequence[torch.Generator], like: Tensor, intervals: int | None) -> None:
         self._drawer = drawer
         self._generators = gens
-        self._like = like.detach()
+        self._like = like
         self._ahead = intervals  # never draw beyond the end of the run
         self._buffer: Tensor | None = None
         self._used = 0
 
-    def increments(self, taus: Tensor) -> Tensor:
-        """See `NoiseStream.increments`; the result is valid until the next call."""
-        count = len(taus) - 1
+    def take(self, count: int) -> Tensor:
+        """The next `count` numbers, shape (count, batch, *event): a view into the buffer, valid until the next call."""
         if self._buffer is None or self._buffer.shape[1] < self._used + count:
             self._refill(count)
         assert self._buffer is not None
         taken = self._buffer[:, self._used : self._used + count].movedim(1, 0)
         self._used += count
-        return taken.mul_(source.interval_stds(taus, taken[0]))
+        return taken
 
     def _refill(self, count: int) -> None:
         """Draw a whole number of steps of `count` intervals. Its size depends on the event and the run, not on the batch."""

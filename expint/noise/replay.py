@@ -16,7 +16,8 @@ class Replay:
 
     Args:
         normals: standard normals in order of use, each of the state's shape (batch, *event): an array or tensor of shape
-            (count, batch, *event), or a sequence of such states. Within a step the order is that of the intervals in time.
+            (count, batch, *event), or a sequence of such states. Within a step the order is that of the intervals in time, first
+            for the increments and then, where the integral U is used, once more for U.
     """
 
     normals: Any
@@ -49,10 +50,15 @@ class _Recorded:
         self._normals = normals
         self._used = 0
 
-    def increments(self, taus: Tensor) -> Tensor:
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
         """See `NoiseStream.increments`."""
-        taken = self._normals[self._used : self._used + len(taus) - 1]
-        if len(taken) < len(taus) - 1:
+        taken = self._take(len(taus) - 1)
+        steps = taken * source.interval_stds(taus, taken[0])
+        return (steps, source.integral_of_path(taus, steps, self._take(len(taus) - 1))) if space_time else steps
+
+    def _take(self, count: int) -> Tensor:
+        taken = self._normals[self._used : self._used + count]
+        if len(taken) < count:
             raise ValueError(f"Replay holds {len(self._normals)} standard normals and all are used up.")
-        self._used += len(taken)
-        return taken * source.interval_stds(taus, taken[0])
+        self._used += count
+        return taken

@@ -1,32 +1,57 @@
 """The seam for noise: what a source is, and how seeds become streams of random numbers.
 
 A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, intervals)` opens a *stream* for one run,
-which answers `increments(taus)`. Opening a second stream from the same source repeats the same noise.
+which answers `increments(taus)`, and with `space_time=True` also the integral of the path. Opening a second stream from the same
+source repeats the same noise.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol, overload
 
 import torch
 from torch import Tensor
 
-__all__ = ["NoiseSource", "NoiseStream", "check_seeds", "generators", "initial_state", "interval_stds"]
+__all__ = [
+    "NoiseSource",
+    "NoiseStream",
+    "check_batch",
+    "check_seeds",
+    "generators",
+    "initial_state",
+    "integral_of_path",
+    "interval_stds",
+    "mix",
+    "seed_word",
+]
 
 # Independent streams of one seed: the initial state never shares numbers with the path.
-INITIAL_STREAM, PATH_STREAM = 0x9E3779B9, 0x85EBCA6B
+INITIAL_STREAM, PATH_STREAM, INTEGRAL_STREAM = 0x9E3779B9, 0x85EBCA6B, 0x27D4EB2F
+# The two sides, τ > 0 and τ < 0, of a Brownian path.
+SIDE_STREAMS = {1: 0x165667B1, -1: 0xD3A2646C}
 
 
 class NoiseStream(Protocol):
     """Brownian increments of one run."""
 
-    def increments(self, taus: Tensor) -> Tensor:
+    @overload
+    def increments(self, taus: Tensor, space_time: Literal[False] = False) -> Tensor: ...
+    @overload
+    def increments(self, taus: Tensor, space_time: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    def increments(self, taus: Tensor, space_time: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Increments W(τ_{i+1}) − W(τ_i), shape (len(taus) − 1, batch, *event), in the state's dtype and on its device.
+
+        With `space_time` the pair of them and of U = ∫_{τ_0}^{τ_n} [W(τ) − W(τ_0)] dτ over the whole interval, shape
+        (batch, *event); Cov(W(τ_n) − W(τ_0), U) = (τ_n − τ_0)²/2, Var U = (τ_n − τ_0)³/3.
 
         Args:
             taus: increasing values of the noise clock, float64, shape (n + 1,) or, for diagonal noise clocks,
                 (n + 1, *broadcastable to the event).
+            space_time: whether U is wanted.
 
         The caller may overwrite the result, and must not use it after the next call.
+
+        Raises:
+            ValueError: if this source has no integral, or cannot serve these times.
         """
         ...
 
@@ -72,7 +97,7 @@ def check_batch(seeds: Sequence[int], like: Tensor) -> None:
         )
 
 
-def _mix(word: int) -> int:
+def mix(word: int) -> int:
     """A bijection of 32-bit words that scatters neighbours (the finalizer of MurmurHash3, public domain)."""
     word ^= word >> 16
     word = word * 0x85EBCA6B & 0xFFFFFFFF
@@ -81,15 +106,17 @@ def _mix(word: int) -> int:
     return word ^ word >> 16
 
 
+def seed_word(seed: int, stream: int) -> int:
+    """The 32-bit word that a seed becomes in one of its streams: a bijection on seeds below 2**32."""
+    low, high = seed & 0xFFFFFFFF, seed >> 32
+    return mix(mix(low ^ mix(high)) ^ stream)
+
+
 def generators(seeds: Sequence[int], stream: int, device: torch.device) -> list[torch.Generator]:
     """One generator per seed. Torch's CPU generator keeps 32 bits of a seed, so the map is a bijection on seeds below 2**32:
     no two of them share their numbers within one stream.
     """
-    opened = []
-    for seed in seeds:
-        low, high = seed & 0xFFFFFFFF, seed >> 32
-        opened.append(torch.Generator(device=device).manual_seed(_mix(_mix(low) ^ (_mix(high) if high else 0) ^ stream)))
-    return opened
+    return [torch.Generator(device=device).manual_seed(seed_word(seed, stream)) for seed in seeds]
 
 
 def fill_normals(gens: Sequence[torch.Generator], block: Tensor) -> None:
@@ -113,6 +140,26 @@ def initial_state(
 
 def interval_stds(taus: Tensor, like: Tensor) -> Tensor:
     """√(τ_{i+1} − τ_i) ready to multiply increments of shape (n, batch, *event), in the dtype and on the device of `like`."""
-    stds = torch.sqrt(taus[1:] - taus[:-1])
-    middle = like.ndim - (stds.ndim - 1)
-    return stds.reshape(stds.shape[0], *[1] * middle, *stds.shape[1:]).to(device=like.device, dtype=like.dtype)
+    return _per_interval(torch.sqrt(taus[1:] - taus[:-1]), like)
+
+
+def _per_interval(values: Tensor, like: Tensor) -> Tensor:
+    """One value per interval, or per interval and component, ready to multiply a tensor of shape (n, batch, *event)."""
+    middle = like.ndim - (values.ndim - 1)
+    return values.reshape(values.shape[0], *[1] * middle, *values.shape[1:]).to(device=like.device, dtype=like.dtype)
+
+
+def integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tensor:
+    """U over the whole of `taus` from the increments and one more standard normal ζ per interval.
+
+    On one interval U_k = Δ_k ΔW_k/2 + √(Δ_k³/12) ζ_k; intervals join by U(a,c) = U(a,b) + U(b,c) + (W(b) − W(a)) (c − b), so that
+
+        U = Σ_k [(τ_n − (τ_k + τ_{k+1})/2) ΔW_k + √(Δ_k³/12) ζ_k].
+
+    Args:
+        taus: as for `NoiseStream.increments`.
+        increments, normals: shape (n, batch, *event).
+    """
+    weights = taus[-1] - 0.5 * (taus[1:] + taus[:-1])
+    total = increments * _per_interval(weights, increments[0])
+    return total.addcmul_(normals, _per_interval((taus[1:] - taus[:-1]) ** 1.5 / 12**0.5, normals[0])).sum(0)

@@ -7,20 +7,30 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from expint.float64 import as_float64, real_method
 from expint.schedules.base import Schedule, variance_preserving_log_alpha
+from expint.schedules.inversion import bracketed_root
 from expint.schedules.registry import register
+from expint.schedules.tables import linear_betas
+
+INTERPOLATIONS = ("linear", "cubic")
 
 
 class TabulatedVP(Schedule):
-    """Variance-preserving schedule through a table of λ at t = 0, 1, …, M−1, linear in λ between the entries.
+    """Variance-preserving schedule through a table of λ at t = 0, 1, …, M−1.
 
-    Below t = 0 the noise goes linearly to zero: σ_t = σ_0 (1 + t), so that the clean end is t = −1.
+    Between the entries λ is linear, or (interpolation "cubic") the monotone cubic of Fritsch and Carlson, which has a continuous
+    derivative. Below t = 0 the noise goes linearly to zero: σ_t = σ_0 (1 + t), so that the clean end is t = −1.
+    A last entry ᾱ = 0 (zero terminal SNR, λ = −∞) is reached with α linear in t over the last cell, and λ follows from α there.
     Subclasses provide `_log_alphas_cumprod`, the float64 logarithms of the ᾱ of the table.
     """
+
+    interpolation: str = "linear"
 
     @abstractmethod
     def _log_alphas_cumprod(self) -> Tensor: ...
@@ -29,6 +39,18 @@ class TabulatedVP(Schedule):
     def _table(self) -> Tensor:
         # λ = −½ log((1 − ᾱ)/ᾱ) with 1/ᾱ − 1 = expm1(−log ᾱ), accurate at both ends.
         return -0.5 * torch.log(torch.expm1(-self._log_alphas_cumprod()))
+
+    @cached_property
+    def _finite(self) -> Tensor:
+        """The table without a last entry λ = −∞."""
+        return self._table[:-1] if self._table[-1] == -math.inf else self._table
+
+    @cached_property
+    def _slopes(self) -> Tensor:
+        """dλ/dt at the finite entries, such that the cubics between them are monotone."""
+        entries = self._finite.numpy()
+        cubic = PchipInterpolator(np.arange(len(entries), dtype=np.float64), entries)
+        return torch.as_tensor(cubic.derivative()(np.arange(len(entries), dtype=np.float64)))
 
     @property
     def steps(self) -> int:
@@ -49,10 +71,29 @@ class TabulatedVP(Schedule):
         return torch.round(t).clamp(0, self.steps - 1)
 
     def _lam(self, t: Tensor) -> Tensor:
-        table = self._table.to(t.device)
-        left = torch.floor(t).clamp(0, self.steps - 2).long()
-        inside = torch.lerp(table[left], table[left + 1], t - left)
+        table = self._finite.to(t.device)
+        left = torch.floor(t).clamp(0, len(table) - 2).long()
+        inside = self._in_cell(left, t - left)
+        if len(table) < self.steps:
+            last = t > len(table) - 1
+            log_alpha = self._log_last_alpha + torch.log(torch.where(last, self.steps - 1 - t, 1.0))
+            inside = torch.where(last, log_alpha - 0.5 * torch.log(-torch.expm1(2.0 * log_alpha)), inside)
         return torch.where(t < 0, table[0] - torch.log1p(torch.clamp(t, -1.0, 0.0)), inside)
+
+    @cached_property
+    def _log_last_alpha(self) -> float:
+        """log α at the last entry with signal."""
+        return variance_preserving_log_alpha(self._finite[-1]).item()
+
+    def _in_cell(self, left: Tensor, x: Tensor) -> Tensor:
+        """λ at the fraction `x` of the cell that begins at entry `left`."""
+        table = self._finite.to(x.device)
+        low, high = table[left], table[left + 1]
+        if self.interpolation == "linear":
+            return torch.lerp(low, high, x)
+        slopes = self._slopes.to(x.device)
+        rise, d0, d1 = high - low, slopes[left], slopes[left + 1]
+        return low + x * (d0 + x * (3.0 * rise - 2.0 * d0 - d1 + x * (d0 + d1 - 2.0 * rise)))
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         return variance_preserving_log_alpha(self._lam(t))
@@ -61,11 +102,29 @@ class TabulatedVP(Schedule):
         return variance_preserving_log_alpha(-self._lam(t))
 
     def _t_of_lam(self, lam: Tensor) -> Tensor:
-        table = self._table.to(lam.device)
-        right = torch.searchsorted(-table, -lam.detach().contiguous()).clamp(1, self.steps - 1)
-        low, high = table[right - 1], table[right]
-        inside = (right - 1) + (lam - low) / (high - low)
+        table = self._finite.to(lam.device)
+        left = torch.searchsorted(-table, -lam.detach().contiguous()).clamp(1, len(table) - 1) - 1
+        low, high = table[left], table[left + 1]
+        inside = left + ((lam - low) / (high - low) if self.interpolation == "linear" else self._cubic_fraction(left, lam))
+        if len(table) < self.steps:
+            last = lam < table[-1]
+            log_alpha = variance_preserving_log_alpha(torch.where(last, lam, table[-1]))
+            inside = torch.where(last, self.steps - 1 - torch.exp(log_alpha - self._log_last_alpha), inside)
         return torch.where(lam > table[0], torch.expm1(torch.clamp(table[0] - lam, max=0.0)), inside)
+
+    def _cubic_fraction(self, left: Tensor, lam: Tensor) -> Tensor:
+        """The fraction of its cell at which the cubic reaches `lam`; differentiable once, by the implicit function theorem."""
+        table = self._finite.to(lam.device)
+        target = torch.minimum(torch.maximum(lam, table[left + 1]), table[left])
+        with torch.no_grad():
+            ends = torch.zeros_like(target), torch.ones_like(target)
+            x = bracketed_root(lambda x: self._in_cell(left, x) - target, *ends)
+        if not target.requires_grad:
+            return x
+        with torch.enable_grad():
+            leaf = x.clone().requires_grad_(True)
+            (slope,) = torch.autograd.grad(self._in_cell(left, leaf).sum(), leaf)
+        return x + (target - target.detach()) / slope
 
 
 def _check_table(values: Tensor, what: str, low: float, high: float) -> None:
@@ -83,23 +142,30 @@ class Discrete(TabulatedVP):
     """A table of ᾱ_0 > ᾱ_1 > … as shipped with discrete-time networks; t is the (real) index into it.
 
     Args:
-        alphas_cumprod: the M values ᾱ, decreasing, in (0, 1): sequence, array or tensor. Default: the linear table.
+        alphas_cumprod: the M values ᾱ, decreasing, in (0, 1): sequence, array or tensor. The last may be 0 (zero terminal SNR:
+            sampling then starts at σ = ∞). Default: the linear table.
+        interpolation: of λ between the entries, "linear" or "cubic" (monotone, with a continuous derivative).
 
     Raises:
         ValueError: naming the first entry that is not a number, not in (0, 1), or not below the one before it.
 
-    Source: Ho et al., arXiv 2006.11239, section 2.
+    Source: Ho et al., arXiv 2006.11239, section 2; Fritsch & Carlson, SIAM J. Numer. Anal. 17 (1980) for the cubic; zero terminal
+    SNR: Lin et al., arXiv 2305.08891.
     """
 
     alphas_cumprod: Any = None
+    interpolation: str = "linear"
     _logs: Tensor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"Unknown interpolation={self.interpolation!r}: choose one of {INTERPOLATIONS}.")
         if self.alphas_cumprod is None:
             logs = torch.cumsum(torch.log1p(-linear_betas()), 0)
         else:
             values = as_float64(self.alphas_cumprod)
-            _check_table(values, "alphas_cumprod", 0.0, 1.0)
+            terminal = values.ndim == 1 and len(values) > 2 and values[-1].item() == 0.0
+            _check_table(values[:-1] if terminal else values, "alphas_cumprod", 0.0, 1.0)
             rising = torch.nonzero(values[1:] >= values[:-1])
             if len(rising):
                 i = int(rising[0])
@@ -113,22 +179,19 @@ class Discrete(TabulatedVP):
 
     def __repr__(self) -> str:
         first, last = self.alphas_cumprod[0], self.alphas_cumprod[-1]
-        return f"Discrete({self.steps} entries, alphas_cumprod {first:.6g} ... {last:.6g})"
+        between = "" if self.interpolation == "linear" else f", {self.interpolation}"
+        return f"Discrete({self.steps} entries, alphas_cumprod {first:.6g} ... {last:.6g}{between})"
 
     @classmethod
-    def from_betas(cls, betas: Sequence[float] | Tensor) -> "Discrete":
-        """The table ᾱ_i = Π_{j≤i} (1 − β_j), the product formed in float64 logarithms."""
+    def from_betas(cls, betas: Sequence[float] | Tensor, interpolation: str = "linear") -> "Discrete":
+        """The table ᾱ_i = Π_{j≤i} (1 − β_j), the product formed in float64 logarithms. The last β may be 1 (ᾱ = 0)."""
         values = as_float64(betas)
-        _check_table(values, "betas", 0.0, 1.0)
-        return cls(torch.exp(torch.cumsum(torch.log1p(-values), 0)))
+        terminal = values.ndim == 1 and len(values) > 2 and values[-1].item() == 1.0
+        _check_table(values[:-1] if terminal else values, "betas", 0.0, 1.0)
+        return cls(torch.exp(torch.cumsum(torch.log1p(-values), 0)), interpolation)
 
     def _log_alphas_cumprod(self) -> Tensor:
         return self._logs
-
-
-def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """β from `first` to `last` in equal steps, float64, shape (steps,). Source: Ho et al., arXiv 2006.11239, section 4."""
-    return torch.linspace(first, last, steps, dtype=torch.float64)
 
 
 @register("iddpm")

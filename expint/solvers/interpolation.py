@@ -8,10 +8,13 @@ __all__ = ["interpolation_weights", "lagrange_coefficients"]
 
 
 def lagrange_coefficients(nodes: Sequence[Any]) -> list[list[Any]]:
-    """Monomial coefficients of the Lagrange basis: L_j(θ) = Σ_m result[j][m] θ^m is 1 at node j and 0 at the others.
+    """Monomial coefficients of the Lagrange basis: L_j(θ) = Σ_m c_jm θ^m, 1 at node j and 0 at the others.
 
     Args:
         nodes: distinct positions: Fractions (exact result), floats or tensors.
+
+    Returns:
+        The rows c_j, lowest power first.
     """
     basis = []
     for j, node in enumerate(nodes):

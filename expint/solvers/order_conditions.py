@@ -10,8 +10,15 @@ a scheme that is exact for constant F (ψ_1 = ψ_{1,i} = 0) has order p if ψ_j 
     p ≥ 3:  Σ b_i ψ_{2,i} = O(z^{p−2})
     p ≥ 4:  Σ b_i ψ_{3,i},  Σ b_i c_i ψ_{2,i}  and  Σ b_i a_ik ψ_{2,k}  are O(z).
 
+With additive noise, and η_i the noise of stage i in units of a_i, the strong order is 3/2 if the deterministic order is 2 and
+
+    Σ b_i(0) η_i = U/Δτ   as random variables,        Σ b_i(0) E[η_i²] = Δτ/2,
+
+and then the variance on linear problems is of the deterministic order, up to 3; otherwise the strong order is 1.
+(Rößler, SIAM J. Numer. Anal. 48 (2010), section 6.2, for the schemes called SRA.)
+
 (Here z = −ρh is a number that commutes with everything and h is small, so that powers of z count as powers of h; for unbounded
-linear parts the conditions must hold for all z.) Source: Luan & Ostermann, "Exponential B-series: the stiff case", SIAM J. Numer.
+linear parts the conditions must hold for all z.) Source of the deterministic conditions: Luan & Ostermann, "Exponential B-series: the stiff case", SIAM J. Numer.
 Anal. 2013, table 1; Hochbruck & Ostermann, Acta Numerica 2010, section 2.3.
 """
 
@@ -20,7 +27,7 @@ from fractions import Fraction
 from math import factorial
 from typing import Any
 
-__all__ = ["deterministic_order"]
+__all__ = ["deterministic_order", "strong_order"]
 
 _LENGTH = 8  # terms of the truncated power series in z; order conditions up to 4 look at the first 4
 
@@ -87,3 +94,35 @@ def deterministic_order(
     while order < 4 and holds(order + 1):
         order += 1
     return order
+
+
+def strong_order(
+    order: int,
+    targets: Sequence[Fraction],
+    terms: Sequence[Mapping[int, Sequence[Any]]],
+    shares: Sequence[Fraction | None],
+) -> Fraction:
+    """Strong order with additive noise: 3/2 or 1 (0 for a scheme that is not even of deterministic order 1).
+
+    Args:
+        order: deterministic order.
+        targets, terms: as for `deterministic_order`.
+        shares: for each stage the share p of its noise p ΔW + 2(c − p) U/Δτ, or None for the ordinary W(c) − W(0).
+    """
+    if order < 1:
+        return Fraction(0)
+    # Noise of each evaluation as coefficients of ΔW, U/Δτ and W at interior nodes (Δτ = 1); evaluation 0 has none.
+    total: dict[Any, Fraction] = {}
+    second = Fraction(0)
+    for j, weight in terms[-1].items():
+        if j == 0:
+            continue
+        b = sum((q / factorial(k) for q, k, _ in weight), Fraction(0))
+        c, p = targets[j - 1], shares[j - 1]
+        noise = {"increment": p, "integral": 2 * (c - p)} if p is not None else {"increment" if c == 1 else c: Fraction(1)}
+        for key, value in noise.items():
+            total[key] = total.get(key, Fraction(0)) + b * value
+        # E[(p ΔW + q U)²] = p² + p q + q²/3; E[W(c)²] = c
+        second += b * (c if p is None else p**2 + p * noise["integral"] + noise["integral"] ** 2 / 3)
+    exact = total.pop("integral", Fraction(0)) == 1 and not any(total.values()) and second == Fraction(1, 2)
+    return Fraction(3, 2) if exact and order >= 2 else Fraction(1)

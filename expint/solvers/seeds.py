@@ -76,7 +76,7 @@ def seeds3(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3), *, publishe
 
 @register("seeds-3b", "three stages; the last row interpolates through all of them")
 def seeds3b(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3)) -> Tableau:
-    """r1 ← {0}; r2 ← {0, r1}; 1 ← {0, r1, r2}.
+    """r1 ← {0}; r2 ← {0, r1}; 1 ← {0, r1, r2}: of order 3 for r2 = 2/3; for other r2 of order 2, as the stage at r1 gets weight.
 
     Args:
         r1, r2: nodes, 0 < r1 < r2 ≤ 1.

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from expint.solvers.interpolation import interpolation_weights
-from expint.solvers.order_conditions import deterministic_order
+from expint.solvers.order_conditions import deterministic_order, strong_order
 
 __all__ = ["Stage", "Tableau", "Term", "rational"]
 
@@ -47,14 +47,20 @@ class Stage:
         c: node in units of the step, 0 < c ≤ 1.
         through: indices of evaluations.
         weights: {index of evaluation: terms}.
+        share: None for the ordinary noise a_i [W(τ_i) − W(τ_s)] of the stage's own node. A number p gives it instead the noise
+            a_i [p ΔW + 2(θ − p) U/Δτ], made of the increment ΔW of the whole step and of the space-time integral
+            U = ∫ [W(τ) − W(τ_s)] dτ over it; θ = (τ_i − τ_s)/Δτ, so that its covariance with ΔW is the exact one for any p.
     """
 
     c: Fraction
     through: tuple[int, ...] = ()
     weights: Mapping[int, tuple[Term, ...]] = field(default_factory=dict)
+    share: Fraction | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "c", rational(self.c))
+        if self.share is not None:
+            object.__setattr__(self, "share", rational(self.share))
         if not 0 < self.c <= 1:
             raise ValueError(f"Stage.c must lie in (0, 1], got {self.c}.")
         if bool(self.through) == bool(self.weights):
@@ -70,7 +76,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tableau:
-    """A one-step exponential scheme. It has no noise columns: the noise of a stage is always a_i [W(τ_i) − W(τ_s)].
+    """A one-step exponential scheme. It needs no noise columns: the noise of a stage is a_i [W(τ_i) − W(τ_s)], unless the stage has
+    a `share` and takes it from the step's increment and space-time integral.
 
     Args:
         name: registry name.
@@ -87,8 +94,8 @@ class Tableau:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not self.stages or self.stages[-1].c != 1:
-            raise ValueError(f"Tableau {self.name!r}: the last stage must end the step (c = 1).")
+        if not self.stages or self.stages[-1].c != 1 or self.stages[-1].share is not None:
+            raise ValueError(f"Tableau {self.name!r}: the last stage must end the step (c = 1), with its ordinary noise.")
         for i, stage in enumerate(self.stages):
             late = [j for j in stage.sources if not 0 <= j <= i]
             if late:
@@ -110,8 +117,13 @@ class Tableau:
 
     @property
     def noise_nodes(self) -> tuple[Fraction, ...]:
-        """Distinct nodes of the stages in increasing order: one standard Gaussian for each interval between them."""
-        return tuple(sorted({stage.c for stage in self.stages}))
+        """Distinct nodes of stages with ordinary noise, increasing: one standard Gaussian for each interval between them."""
+        return tuple(sorted({stage.c for stage in self.stages if stage.share is None}))
+
+    @property
+    def needs_integral(self) -> bool:
+        """Whether a stage uses the space-time integral U of the path."""
+        return any(stage.share is not None for stage in self.stages)
 
     @cached_property
     def terms(self) -> tuple[dict[int, tuple[Term, ...]], ...]:
@@ -132,12 +144,13 @@ class Tableau:
         """Order without noise (ℓ = 0), from the algebraic order conditions in exact rationals (up to 4)."""
         return deterministic_order(self.evaluation_nodes, [stage.c for stage in self.stages], self.terms)
 
-    @property
+    @cached_property
     def strong_order(self) -> Fraction:
-        """Strong order with noise: 1, whatever the number of stages, since only increments of the path are used."""
-        return Fraction(1)
+        """Strong order with noise: 3/2 where the noise of the stages meets the conditions of `order_conditions`, otherwise 1."""
+        shares = [stage.share for stage in self.stages]
+        return strong_order(self.deterministic_order, [stage.c for stage in self.stages], self.terms, shares)
 
     @property
     def weak_order(self) -> int:
-        """Weak order with noise on linear problems: that of the mean and the variance, at most 2."""
-        return min(self.deterministic_order, 2)
+        """Weak order with noise on linear problems, that of the mean and the variance: 3 needs strong order 3/2."""
+        return min(self.deterministic_order, 3 if self.strong_order > 1 else 2)

@@ -1,0 +1,118 @@
+"""Time of one sweep of Brownian increments: a path that can be asked again, over fresh Gaussians of the same shape and seeds.
+
+The sweep is one run's: 50 steps of equal length in λ from σ = 80 to 0.002 in the data form, τ = σ^(−2), with one increment per
+step, or an increment and its space-time integral U. Everything is measured in one run, interleaved, on one thread; medians and
+their ratio to the fresh Gaussians (without U) are printed. The first column counts the tensors of Gaussians that a step drew.
+
+    python benchmarks/noise.py [--repeats 15] [--torchsde-repeats 3] [--steps 50] [--resolution 6] [--shape 16x4x64x64]
+"""
+
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from unittest import mock
+
+import click
+import torch
+import torchsde
+
+from expint.noise import BrownianPath, Gaussian
+from expint.noise.torchsde_bridge import FromTorchsde
+
+SIGMAS = (80.0, 0.002)
+
+
+def clock(steps):
+    """τ = σ^(−2) at steps + 1 points of equal distance in λ."""
+    ends = torch.tensor(SIGMAS, dtype=torch.float64).log()
+    return torch.exp(-2 * torch.linspace(ends[0].item(), ends[1].item(), steps + 1, dtype=torch.float64))
+
+
+def sweep(source, like, taus, space_time):
+    """Open a stream and take one increment per step."""
+    stream = source.stream(like, len(taus) - 1)
+    for i in range(len(taus) - 1):
+        stream.increments(taus[i : i + 2], space_time)
+
+
+def torchsde_interval(like, taus, space_time):
+    """A fresh torchsde.BrownianInterval on the same clock."""
+    levy = "space-time" if space_time else "none"
+    ends = taus[0].item(), taus[-1].item()
+    return FromTorchsde(
+        torchsde.BrownianInterval(*ends, size=tuple(like.shape), dtype=like.dtype, entropy=1, levy_area_approximation=levy)
+    )
+
+
+def torchsde_tree(like, taus):
+    """A fresh torchsde.BrownianTree, torchsde's own independence of the order of queries."""
+    tree = torchsde.BrownianTree(taus[0].item(), torch.zeros_like(like), taus[-1].item(), entropy=1)
+    return FromTorchsde(tree)
+
+
+def timed(function: Callable[[], None]) -> float:
+    """Seconds of processor time that one call takes: other programs on the machine do not count."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def gaussians(function: Callable[[], None], like: torch.Tensor, steps: int) -> float:
+    """Gaussians drawn per step and number of the state."""
+    drawn = 0
+    normal = torch.Tensor.normal_
+
+    def count(tensor, *args, **kwargs):
+        nonlocal drawn
+        drawn += tensor.numel()
+        return normal(tensor, *args, **kwargs)
+
+    with mock.patch.object(torch.Tensor, "normal_", count):
+        function()
+    return drawn / like.numel() / steps
+
+
+@click.command()
+@click.option("--repeats", default=15, help="Interleaved repetitions.")
+@click.option("--torchsde-repeats", default=3, help="The same for torchsde; 0 leaves it out.")
+@click.option("--steps", default=50, help="Steps of the sweep.")
+@click.option("--resolution", default=BrownianPath((0,)).resolution, help="Of the path.")
+@click.option("--shape", default="16x4x64x64", help="Batch and event.")
+def main(repeats, torchsde_repeats, steps, resolution, shape):
+    """Print medians and ratios."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    like, taus = torch.empty([int(n) for n in shape.split("x")]), clock(steps)
+    seeds = range(like.shape[0])
+    cases: dict[str, tuple[int, Callable[[], None]]] = {
+        "Gaussian": (repeats, lambda: sweep(Gaussian(seeds), like, taus, False)),
+        "Gaussian, with U": (repeats, lambda: sweep(Gaussian(seeds), like, taus, True)),
+        "BrownianPath": (repeats, lambda: sweep(BrownianPath(seeds, resolution), like, taus, False)),
+        "BrownianPath, with U": (repeats, lambda: sweep(BrownianPath(seeds, resolution), like, taus, True)),
+        "torchsde BrownianInterval": (torchsde_repeats, lambda: sweep(torchsde_interval(like, taus, False), like, taus, False)),
+        "torchsde BrownianInterval, with U": (
+            torchsde_repeats,
+            lambda: sweep(torchsde_interval(like, taus, True), like, taus, True),
+        ),
+        "torchsde BrownianTree": (torchsde_repeats, lambda: sweep(torchsde_tree(like, taus), like, taus, False)),
+    }
+    times: dict[str, list[float]] = {name: [] for name, (wanted, _) in cases.items() if wanted}
+    for name in times:
+        if not name.startswith("torchsde"):
+            cases[name][1]()  # warm up
+    for i in range(max(repeats, torchsde_repeats)):
+        for name in times:
+            if i < cases[name][0]:
+                times[name].append(timed(cases[name][1]))
+    base = statistics.median(times["Gaussian"])
+    print(f"{steps} steps, shape {shape}, float32, resolution {resolution}, one thread, torch {torch.__version__}")
+    print(f"{'':36} Gaussians/step  ms/step  ratio")
+    for name, values in times.items():
+        median = statistics.median(values)
+        drawn = f"{gaussians(cases[name][1], like, steps):14.2f}" if not name.startswith("torchsde") else " " * 14
+        print(f"{name:36} {drawn} {median / steps * 1e3:8.3f} {median / base:6.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Does a solver keep what its tableau promises? If not, what is off?"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from expint.common_path import Problem
+from expint.convergence import deterministic_order, strong_order, weak_order
+from expint.solvers import Tableau, get, names
+from expint.stage_covariance import NoiseStudy, noise_covariance
+from expint.studies import Comparison, OrderStudy
+from expint.targets import Gaussian
+
+__all__ = ["Certificate", "Orders", "certify", "declared_orders"]
+
+# What a measured order, or the upper end of its interval, may lie below the declared one: the errors are only nearly asymptotic.
+_SLACK = {"deterministic": 0.15, "weak": 0.15, "strong": 0.1}
+_KINDS = ("deterministic", "weak", "strong")
+_COVARIANCE_STEPS = 3
+
+
+class Orders(NamedTuple):
+    """Orders that a solver declares: without noise, of mean and variance on Gaussian data, and along each path."""
+
+    deterministic: float
+    weak: float
+    strong: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What `certify` found.
+
+    Attributes:
+        solver: its name.
+        declared: the orders that were asked for.
+        studies: one per kind.
+        noise: the stage covariances; None at ℓ = 0.
+        findings: what is off, in words; empty if nothing is.
+    """
+
+    solver: str
+    declared: Orders
+    studies: tuple[OrderStudy, ...]
+    noise: NoiseStudy | None
+    findings: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is off."""
+        return not self.findings
+
+    def table(self, *, markdown: bool = False) -> str:
+        """Orders, measured and declared, and the findings."""
+        verdict = f"{self.solver}: certified" if self.passed else f"{self.solver}: NOT certified"
+        lines = [
+            verdict,
+            *(f"  off: {finding}" for finding in self.findings),
+            *(f"  {s.kind}: {s.summary()}" for s in self.studies),
+        ]
+        if self.noise is not None:
+            lines.append(f"  stage covariances: largest error {self.noise.error:.1e}")
+        return "\n".join(f"- {line.strip()}" for line in lines) if markdown else "\n".join(lines)
+
+    def plot(self, path: str | Path | IO[bytes]) -> None:
+        """Draw the studies, one panel per kind.
+
+        Raises:
+            ValueError: if no study came to an end.
+        """
+        if not self.studies:
+            raise ValueError(f"There is nothing to draw: no study of {self.solver} came to an end.")
+        Comparison(self.studies).plot(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON-able values."""
+        return {
+            "solver": self.solver,
+            "passed": self.passed,
+            "findings": list(self.findings),
+            "declared": self.declared._asdict(),
+            "studies": [study.to_dict() for study in self.studies],
+            "noise": None if self.noise is None else self.noise.to_dict(),
+        }
+
+    def to_json(self) -> str:
+        """All of it as JSON."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+
+def declared_orders(solver: str | Tableau) -> Orders:
+    """The orders by the algebraic conditions: of the registered solver of that name, if there is one, else of the tableau itself.
+
+    So a tableau that was changed under a registered name is held to what that name promises.
+    """
+    tableau = get(solver)
+    promised = get(tableau.name) if tableau.name in names() else tableau
+    return Orders(float(promised.deterministic_order), float(promised.weak_order), float(promised.strong_order))
+
+
+def certify(
+    solver: str | Tableau,
+    problem: Problem,
+    *,
+    declared: Orders | None = None,
+    kinds: tuple[str, ...] = _KINDS,
+    paths: int = 1024,
+    seed: int = 0,
+    progress: bool = False,
+    studies: dict[str, OrderStudy] | None = None,
+) -> Certificate:
+    """Measure a solver's orders and the covariance of its stages, and name what falls short.
+
+    The plans come from `problem.planner`, so that an engine can be certified as well as a tableau; what they are measured against
+    does not: the classical Runge–Kutta method (without noise), the moments of Gaussian data (weak), the reverse SDE itself by
+    quadrature (stage covariance), and for the strong order a fine run of this library's own `compile_plan`.
+
+    Args:
+        solver: a name or a tableau.
+        problem: what is integrated; the weak order is measured on Gaussian data with the same schedule.
+        declared: the orders to hold it to; default: `declared_orders(solver)`.
+        kinds: which orders to measure.
+        paths, seed, progress: of the strong study.
+        studies: studies made before, by kind, that need not be made again.
+
+    Raises:
+        ValueError: for an unknown kind, or a problem whose equation has no stage covariances in closed form.
+
+    Example:
+        >>> from expint.schedules import EDM
+        >>> from expint.targets import Gaussian
+        >>> certify("seeds-1", Problem(Gaussian([0.5], [0.3], EDM()), ell=0.0), kinds=("deterministic",)).passed
+        True
+    """
+    unknown = [kind for kind in kinds if kind not in _KINDS]
+    if unknown:
+        raise ValueError(f"Unknown kinds {unknown}: choose among {_KINDS}.")
+    tableau = get(solver)
+    wanted = declared or declared_orders(tableau)
+    findings: list[str] = []
+    noise = _stage_covariances(tableau, problem, findings)
+    own = Orders(float(tableau.deterministic_order), float(tableau.weak_order), float(tableau.strong_order))
+    for kind, promised, derived in zip(_KINDS, wanted, own, strict=True):
+        if derived < promised:
+            findings.append(f"tableau: {kind} order {derived:g} by the algebraic conditions, declared {promised:g}")
+    measure: dict[str, Callable[[], OrderStudy]] = {
+        "deterministic": lambda: deterministic_order(tableau, problem, seed=seed),
+        "weak": lambda: weak_order(tableau, _gaussian(problem)),
+        "strong": lambda: strong_order(tableau, problem, paths=paths, seed=seed, progress=progress),
+    }
+    made: list[OrderStudy] = []
+    for kind in kinds:
+        if kind == "strong" and problem.ell == 0:
+            continue
+        promised = wanted.deterministic if problem.ell == 0 else getattr(wanted, kind)
+        try:
+            study = (studies or {}).get(kind) or measure[kind]()
+        except (ValueError, FloatingPointError) as error:
+            findings.append(f"{kind} order: cannot be measured ({' '.join(str(error).split())})")
+            continue
+        made.append(study)
+        if not (study.order_interval or (0.0, study.order))[1] >= promised - _SLACK[kind]:
+            findings.append(f"{kind} order: measured {study.order:.2f}, declared {promised:g}")
+    return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
+
+
+def _stage_covariances(tableau: Tableau, problem: Problem, findings: list[str]) -> NoiseStudy | None:
+    if problem.ell == 0:
+        return None
+    study = noise_covariance(problem.plan(tableau, _COVARIANCE_STEPS), tableau, ell=problem.ell)
+    finding = study.finding()
+    if finding is not None:
+        findings.append(finding)
+    return study
+
+
+def _gaussian(problem: Problem) -> Problem:
+    """The same equation on Gaussian data."""
+    return Problem(
+        Gaussian([0.7, -1.0], [0.3, 2.0], problem.model.schedule), problem.form, problem.ell, problem.sigmas,
+        problem.sigma_data, planner=problem.planner,
+    )  # fmt: skip

@@ -1,0 +1,226 @@
+"""`sample`: what it promises to a user who never sees a plan, and what it says before the first network call."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pairs import every_schedule_and_solver
+from toy_models import FunctionModel, Recorder, forbidden, mixture, wavy
+
+from expint import compile_plan, execute, grids, plan_sampling, reverse_sde, sample, schedules, solvers
+from expint.forms import form_names
+from expint.noise import Gaussian, Rademacher, Replay, initial_state
+from expint.predictions import Reparametrized
+from expint.schedules import EDM, IDDPM, VP, Flow
+from expint.targets import Gaussian as GaussianTarget
+
+MODEL = mixture(VP())
+every_solver = pytest.mark.parametrize("solver", solvers.names())
+QUIET = {"progress": False, "steps": 5}
+
+
+@every_schedule_and_solver
+def test_every_solver_on_every_schedule(name: str, solver: str):
+    x = sample(mixture(schedules.get(name)), (4, 2), solver, progress=False)
+    assert x.shape == (4, 2) and x.dtype == torch.float32 and (x.abs() < 2.5).all()
+
+
+@every_solver
+def test_is_the_plan_executed(solver: str):
+    """Nothing happens in `sample` but compile, start and execute."""
+    plan = compile_plan(reverse_sde(VP(), "noise", 0.6), solver, grids.uniform_lambda(VP(), 5))
+    start = initial_state([4, 5, 6], (2,), torch.float64) * VP().std(1.0)
+    expected = execute(plan, MODEL, start, Gaussian([4, 5, 6]))
+    result = sample(MODEL, (3, 2), solver, form="noise", ell=0.6, seed=4, dtype=torch.float64, **QUIET)
+    assert torch.equal(result, expected)
+    assert torch.equal(sample(MODEL, start, solver, form="noise", ell=0.6, seed=[4, 5, 6], **QUIET), expected)
+    assert torch.equal(sample(MODEL, start, solvers.get(solver), form="noise", ell=0.6, seed=4, **QUIET), expected)
+
+
+@every_solver
+@pytest.mark.parametrize("ell", [0.0, 1.0])
+def test_deterministic_and_independent_of_the_batch(solver: str, ell: float):
+    """Bitwise: sample i depends on seed i alone."""
+    model = wavy(VP())
+    settings = {**QUIET, "ell": ell}
+    whole = sample(model, (5, 3, 2), solver, seed=10, **settings)
+    assert torch.equal(sample(model, (5, 3, 2), solver, seed=10, **settings), whole)
+    assert torch.equal(sample(model, (2, 3, 2), solver, seed=12, **settings), whole[2:4])
+    assert torch.equal(sample(model, (2, 3, 2), solver, seed=[14, 11], **settings), whole[[4, 1]])
+    assert not torch.equal(sample(model, (5, 3, 2), solver, seed=11, **settings), whole)
+
+
+def test_global_random_state_is_left_alone():
+    before = torch.random.get_rng_state()
+    sample(MODEL, (2, 2), **QUIET)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    first = sample(MODEL, (2, 2), **QUIET)
+    torch.manual_seed(123)
+    assert torch.equal(sample(MODEL, (2, 2), **QUIET), first)
+    torch.random.set_rng_state(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_dtype(dtype: torch.dtype):
+    x = sample(MODEL, (2, 2), dtype=dtype, **QUIET)
+    assert x.dtype == dtype
+    assert sample(MODEL, torch.ones(2, 2, dtype=dtype), **QUIET).dtype == dtype
+    assert sample(MODEL, torch.ones(2, 2), dtype=torch.float64, **QUIET).dtype == torch.float64
+
+
+def test_result_is_an_ordinary_tensor():
+    weight = torch.ones(2, requires_grad=True)
+    x = sample(FunctionModel(VP(), "data", lambda x, t: weight * torch.tanh(x)), (3, 2), **QUIET)
+    assert not x.requires_grad and not x.is_inference() and weight.grad is None
+    (x.requires_grad_(True) ** 2).sum().backward()  # may enter a later computation
+    x.detach().add_(1.0)
+
+
+def test_the_given_state_is_not_changed():
+    x = torch.ones(2, 2)
+    sample(MODEL, x, **QUIET)
+    assert torch.equal(x, torch.ones(2, 2))
+
+
+@every_solver
+@pytest.mark.parametrize("final", grids.FINALS)
+@pytest.mark.parametrize("schedule", [VP(), Flow()], ids=["vp", "flow"])
+@pytest.mark.parametrize("nfe", [5, 9, 20, 31])
+def test_nfe_is_a_budget_that_is_used_up(solver: str, final: str, schedule: VP, nfe: int):
+    """The most steps within the budget: one step more would exceed it."""
+    model = Recorder(wavy(schedule))
+    sample(model, (1, 2), solver, nfe=nfe, final=final, progress=False)
+    evaluations = solvers.get(solver).evaluations
+    assert nfe - evaluations < len(model.times) <= nfe
+    plan = plan_sampling(schedule, solver, nfe=nfe, final=final)
+    assert plan.nfe == len(model.times)
+    assert plan_sampling(schedule, solver, steps=plan.steps + 1, final=final).nfe > nfe
+
+
+@every_solver
+def test_callback_and_progress_bar(solver: str, capsys: pytest.CaptureFixture[str]):
+    seen: list[tuple[int, int, float]] = []
+    settings = {"steps": 4, "callback": lambda step, nfe, t, x, d: seen.append((step, nfe, t, x.shape, d.shape))}
+    with_bar = sample(MODEL, (2, 2), solver, progress=True, **settings)
+    plan = plan_sampling(VP(), solver, steps=4)
+    err = capsys.readouterr().err
+    assert solver in err and f"{plan.nfe}/{plan.nfe}" in err
+    ends = [(row.step + 1, i + 1, row.target, (2, 2), (2, 2)) for i, row in enumerate(plan.rows) if row.ends_step]
+    assert seen == ends
+    seen.clear()
+    without = sample(MODEL, (2, 2), solver, progress=False, **settings)
+    assert seen == ends and capsys.readouterr().err == "" and torch.equal(with_bar, without)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor])
+def test_grid_of_times(kind: Callable[[list[float]], Any]):
+    model = Recorder(wavy(VP()))
+    sample(model, (1, 2), "seeds-1", grid=kind([0.9, 0.5, 0.1]), progress=False)
+    assert model.times == pytest.approx([0.9, 0.5], rel=1e-7)
+
+
+@pytest.mark.parametrize("name", ["uniform_time", "uniform_lambda", "karras"])
+def test_grid_by_name(name: str):
+    model = Recorder(wavy(VP()))
+    sample(model, (1, 2), "seeds-1", grid=name, steps=6, progress=False)
+    assert model.times == grids.get(name)(VP(), 6)[:-1].tolist()
+
+
+def test_other_noise_sources():
+    for source in (Rademacher([1, 2]), Replay(torch.zeros(100, 2, 2)), Gaussian([1, 2])):
+        assert torch.isfinite(sample(MODEL, (2, 2), noise=source, **QUIET)).all()
+    same = sample(MODEL, (2, 2), seed=1, noise=Gaussian([1, 2]), **QUIET)
+    assert torch.equal(same, sample(MODEL, (2, 2), seed=1, **QUIET))
+
+
+def test_samples_have_the_law_of_the_data():
+    """n = 4000, 5 sigma: mean and variance of Gaussian data in each coordinate."""
+    n, target = 4000, GaussianTarget([1.0, -2.0], [0.25, 1.0], EDM())
+    x = sample(target, (n, 2), "seeds-3", steps=40, progress=False, dtype=torch.float64)
+    assert ((x.mean(0) - target.mean).abs() < 5 * torch.sqrt(target.variances / n)).all()
+    assert ((x.var(0) / target.variances - 1).abs() < 5 * math.sqrt(2 / n)).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch")
+def test_compiled_model_gives_the_same_samples():
+    model = FunctionModel(VP(), "data", lambda x, t: torch.tanh(x) * torch.exp(-t).to(x.dtype))
+    plain = sample(model, (2, 2), **QUIET)
+    assert torch.equal(sample(model, (2, 2), compile="eager", **QUIET), plain)
+    torch.compiler.reset()
+
+
+def test_rounding_model_is_called_at_entries_of_its_table():
+    schedule = IDDPM(400)
+    model = Recorder(wavy(schedule))
+    model.round_time = schedule.round  # type: ignore[attr-defined]
+    sample(model, (1, 2), "seeds-3", grid="discrete", steps=6, progress=False)
+    assert len(model.times) == 16 and all(t == round(t) for t in model.times)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"solver": "seed3"}, ValueError, r"Unknown solver 'seed3'; nearest: \['seeds-3"),
+        ({"solver": 3}, TypeError, "A solver is a name or a Tableau, got int"),
+        ({"form": "dat"}, ValueError, r"Unknown form 'dat'; nearest: \['data'"),
+        ({"form": "precond"}, ValueError, r"needs sigma_data > 0"),
+        ({"grid": "karass"}, ValueError, r"Unknown grid 'karass'; nearest: \['karras'"),
+        ({"grid": [0.5, 0.7, 0.1]}, ValueError, r"grid\[0\] = 0\.5 and grid\[1\] = 0\.7"),
+        ({"grid": [1.5, 0.7, 0.1]}, ValueError, r"grid\[0\] = 1\.5 is outside the domain"),
+        ({"grid": [0.7, 0.1], "steps": 4}, ValueError, r"fixes the number of steps: leave out steps"),
+        ({"grid": [0.7, 0.1], "nfe": 4}, ValueError, r"leave out nfe"),
+        ({"grid": "discrete"}, ValueError, r"needs a tabulated schedule"),
+        ({"ell": -1.0}, ValueError, r"must be a finite number >= 0, got -1\.0"),
+        ({"steps": 1}, ValueError, r"needs an integer steps >= 2, got 1"),
+        ({"steps": 0, "final": "none"}, ValueError, r"steps >= 1, got 0"),
+        ({"steps": 4, "nfe": 4}, ValueError, r"either steps or nfe, not both: got steps=4 and nfe=4"),
+        ({"nfe": 3}, ValueError, r"nfe=3 is too small for 'seeds-3': .* nfe must be at least 4.*'seeds-1'"),
+        ({"nfe": 2.5}, ValueError, r"nfe must be an integer, got 2\.5"),
+        ({"final": "zero"}, ValueError, r"Unknown final='zero'"),
+        ({"seed": [1, 2]}, ValueError, r"2 seeds came for a batch of 3"),
+        ({"seed": -1}, ValueError, r"0 <= seed < 2\*\*64, got -1"),
+        ({"seed": True}, TypeError, r"got a bool"),
+        ({"noise": Gaussian([1])}, ValueError, r"1 seeds came for a state of shape \(3, 2\)"),
+        ({"noise": Replay(torch.zeros(2, 3, 2))}, ValueError, r"but Replay holds 2"),
+        ({"shape": (0, 2)}, ValueError, r"positive integers, or an initial state; got \(0, 2\)"),
+        ({"shape": ()}, ValueError, r"got \(\)"),
+        ({"shape": (2.0, 2)}, ValueError, r"got \(2\.0, 2\)"),
+        ({"shape": torch.tensor([[math.nan, 1.0]])}, ValueError, r"NaN or infinity in 1 of 2"),
+        ({"shape": torch.ones(3, 2, dtype=torch.int32)}, TypeError, r"floating-point tensor .* dtype torch\.int32"),
+        ({"dtype": torch.int64}, TypeError, r"floating-point type, got torch\.int64"),
+    ],
+)
+def test_settings_that_are_refused_before_the_first_evaluation(settings: dict[str, object], error: type[Exception], message: str):
+    call = {"shape": (3, 2), "progress": False, **settings}
+    with pytest.raises(error, match=message):
+        sample(forbidden(VP()), **call)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (lambda x, t: x, TypeError, r"attributes `schedule` .* and `prediction`, got function with schedule None"),
+        (forbidden("vp"), TypeError, r"got FunctionModel with schedule 'vp'"),  # type: ignore[arg-type]
+        (VP(), TypeError, r"got VP"),
+        (forbidden(VP(), "eps"), ValueError, r"Unknown prediction 'eps'"),
+        (forbidden(VP(), "precond"), ValueError, r"own sigma_data > 0, got None"),
+    ],
+)
+def test_models_that_are_refused_before_the_first_evaluation(model: object, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        sample(model, (3, 2), progress=False)
+
+
+@pytest.mark.parametrize("form", form_names())
+def test_form_takes_sigma_data_from_the_model(form: str):
+    model = Reparametrized(MODEL, "precond", 0.4)
+    expected = execute(
+        compile_plan(reverse_sde(VP(), form, 1.0, sigma_data=0.4), "seeds-2", grids.uniform_lambda(VP(), 5)),
+        model,
+        initial_state([0, 1], (2,), torch.float64) * VP().std(1.0),
+        Gaussian([0, 1]),
+    )
+    assert torch.equal(sample(model, (2, 2), "seeds-2", form=form, dtype=torch.float64, **QUIET), expected)
