@@ -27,6 +27,9 @@ class NetworkAdapter(ABC):
         sigma_data: of the network's data, for the prediction or the form "precond".
     """
 
+    label_dim: int = 0
+    """Number of classes of a class-conditional network; 0 for none."""
+
     def __init__(
         self,
         network: Callable[..., Tensor],

@@ -1,8 +1,8 @@
-"""A particle in a double well: strong errors of exponential schemes and of Euler–Maruyama, on the same Brownian paths.
+"""A particle on a spring: strong errors of exponential schemes and of Euler–Maruyama, on the same Brownian paths.
 
-    dx = [−5 x + 6 sin(3 x)] dt + 0.7 dω,    wells at x = ±0.78
+    dx = [−12 x + 6 cos(x + t)] dt + dω
 
-The linear part is an Ornstein–Uhlenbeck process, which the exponential schemes solve exactly, noise included; 6 sin(3x) is F.
+The linear part is an Ornstein–Uhlenbeck process, which the exponential schemes solve exactly, noise included; 6 cos(x + t) is F.
 
     python examples/ornstein_uhlenbeck.py --out out/ornstein-uhlenbeck.png
 """
@@ -22,12 +22,13 @@ from expint import SemiLinearSDE, integrate
 from expint.convergence import fitted_order
 from expint.noise import Replay
 
-RATE, STRENGTH, T = -5.0, 0.7, 6.0
-STEPS = (12, 24, 48, 96, 192, 384)
+RATE, STRENGTH, T = -12.0, 1.0, 4.0
+SHOWN = 32  # steps of the paths in the picture
+STEPS = (16, 32, 64, 128, 256, 512)
 
 
 def force(x: Tensor, t: Tensor) -> Tensor:
-    return 6.0 * torch.sin(3.0 * x)
+    return 6.0 * torch.cos(x + t)
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def exponential(F: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Driving
 
 
 def run(samples: int, finest: int, seed: int) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Root-mean-square errors at the end by scheme and number of steps; and one path by the finest scheme and by both at 24 steps."""
+    """Root-mean-square errors at the end by scheme and number of steps; paths of the reference, and of schemes at SHOWN steps."""
     rate, strength = (torch.tensor(v, dtype=torch.float64) for v in (RATE, STRENGTH))
     noise = DrivingNoise.draw(rate, strength, T / finest, (finest, samples, 1), seed)
-    x = torch.full((samples, 1), -0.78, dtype=torch.float64)
+    x = torch.full((samples, 1), 1.5, dtype=torch.float64)
     exact = exponential(force, x, noise, "seeds-2", finest // 2)
     errors: dict[str, list[float]] = {"Euler–Maruyama": [], "seeds-1": [], "seeds-2": []}
     paths = {"reference": exact[:, :, 0]}
@@ -111,7 +112,7 @@ def run(samples: int, finest: int, seed: int) -> tuple[dict[str, list[float]], d
                 own = scheme.startswith("seeds")
                 states = exponential(force, x, noise, scheme, steps) if own else euler_maruyama(force, x, noise.on(steps))
                 found.append(float((states[-1] - exact[-1]).square().mean().sqrt()))
-                if steps == STEPS[1]:
+                if steps == SHOWN:
                     paths[scheme] = states[:, :, 0]
                 bar.update()
     return errors, paths
@@ -123,23 +124,26 @@ def picture(errors: dict[str, list[float]], paths: dict[str, Tensor], out: Path)
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    # The sample that changes wells most often.
-    hops = (paths["reference"][1:].sign() != paths["reference"][:-1].sign()).sum(0)
-    sample = int(hops.argmax())
     styles = {"Euler–Maruyama": ("tab:red", "o"), "seeds-1": ("tab:orange", "s"), "seeds-2": ("tab:blue", "D")}
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(1.5, 1), layout="constrained")
-    for level in (-0.78, 0.78):
-        left.axhline(level, color="0.8", lw=6, zorder=0)
-    reference = paths["reference"][:, sample]
-    left.plot(torch.linspace(0, T, len(reference)), reference, color="0.3", lw=0.7, label="reference")
+    reference = paths["reference"][:, 0]
+    left.plot(torch.linspace(0, T, len(reference)).numpy(), reference.numpy(), color="0.6", lw=0.7, label="reference")
     for scheme in ("Euler–Maruyama", "seeds-2"):
         color, marker = styles[scheme]
-        path = paths[scheme][:, sample]
-        left.plot(torch.linspace(0, T, len(path)), path, color=color, marker=marker, ms=4, lw=1, label=f"{scheme}, {STEPS[1]} steps")
-    left.set(xlabel="t", ylabel="x", title="One path of the particle (wells in grey)", xlim=(0, T))
-    left.legend(loc="best", framealpha=0.9)
+        path = paths[scheme][:, 0]
+        left.plot(
+            torch.linspace(0, T, len(path)).numpy(),
+            path.numpy(),
+            color=color,
+            marker=marker,
+            ms=4,
+            lw=1,
+            label=f"{scheme}, {SHOWN} steps",
+        )
+    left.set(xlabel="t", ylabel="x", title="One path of the particle", xlim=(0, T), ylim=(-2, 3))
+    left.legend(loc="upper right", framealpha=0.9)
     for scheme, (color, marker) in styles.items():
-        order = fitted_order(STEPS[2:], errors[scheme][2:])
+        order = fitted_order(STEPS[-3:], errors[scheme][-3:])
         right.loglog(STEPS, errors[scheme], color=color, marker=marker, ms=5, label=f"{scheme} (order {order:.1f})")
     right.set(xlabel="steps", ylabel="strong error at the end", title="Root-mean-square error on the same paths")
     right.set_xticks(STEPS, [str(n) for n in STEPS])
@@ -153,11 +157,11 @@ def picture(errors: dict[str, list[float]], paths: dict[str, Tensor], out: Path)
 
 @click.command()
 @click.option("--samples", default=400, show_default=True, help="Number of paths.")
-@click.option("--finest", default=6144, show_default=True, help="Intervals of the reference, a multiple of 768.")
+@click.option("--finest", default=8192, show_default=True, help="Intervals of the reference, a multiple of 1024.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/ornstein-uhlenbeck.png"), show_default=True)
 def main(samples: int, finest: int, seed: int, out: Path) -> None:
-    """Strong errors of exponential schemes and of Euler–Maruyama for a particle in a double well."""
+    """Strong errors of exponential schemes and of Euler–Maruyama for a particle on a spring."""
     if finest % (2 * STEPS[-1]):
         raise click.BadParameter(f"--finest must be a multiple of {2 * STEPS[-1]}, got {finest}.")
     errors, paths = run(samples, finest, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -101,7 +102,7 @@ RECIPES = {
         "edm",
         "data",
         EDM_SCHEDULE,
-        losses.edm_loss,
+        functools.partial(losses.edm_loss, label_dropout=0.1),
         MNIST | {"label_dim": 10},
         batch=96,
         rate=1.5e-3,
@@ -216,7 +217,7 @@ def train(name: str, data: Images, minutes: float, steps: int | None, threads: i
 
 @click.command()
 @click.argument("name", type=click.Choice(sorted(RECIPES)))
-@click.option("--data", type=click.Path(exists=True, dir_okay=False), help="MNIST as an .npz file; see below.")
+@click.option("--data", type=click.Path(exists=True, dir_okay=False), help="MNIST as an .npz file; see above.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long to train.  [default: per network]")
 @click.option("--steps", type=click.IntRange(min=1), help="Train for so many steps instead: the same on any machine.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")

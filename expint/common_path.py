@@ -93,8 +93,13 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Results of one solver: states at the end (steps, paths, *event), and the squared distance from the reference there and at its
-    largest over the grid, each (steps, paths)."""
+    """Results of one solver.
+
+    Attributes:
+        ends: states at the end, shape (steps, paths, *event).
+        squared: squared distances from the reference there, shape (steps, paths).
+        largest: the largest of them over the grid, shape (steps, paths).
+    """
 
     ends: Tensor
     squared: Tensor
@@ -143,9 +148,9 @@ def run_on_common_paths(
                 bar.update(plan.nfe)
                 return _states(plan, problem.model, x, source)
 
-            for kept, n in zip(reference_ends, (fine // 2, fine), strict=True):
-                states = list(_every(run(references[n]), n // math.gcd(n, common)))
-                kept.append(states[-1])
+            states = list(_every(run(references[fine]), fine // common))
+            reference_ends[0].append(list(run(references[fine // 2]))[-1])
+            reference_ends[1].append(states[-1])
             for name, found in parts.items():
                 found.append(_compare({n: run(plans[name, n]) for n in counts}, states))
     half, full = (torch.cat(kept) for kept in reference_ends)
@@ -162,7 +167,7 @@ def _check_steps(steps: Sequence[int]) -> list[int]:
         raise ValueError(f"steps are increasing positive integers, got {steps!r}.")
     if math.lcm(*counts) > 8 * counts[-1]:
         raise ValueError(
-            f"Step counts must be nested, so that one fine grid holds all of them, for example 8, 16, 32; got {steps!r}."
+            f"Step counts must be nested, so that one fine grid holds them all, for example 8, 16, 32; got {steps!r}."
         )
     return counts
 

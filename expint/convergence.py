@@ -81,7 +81,8 @@ def strong_orders(
     chosen = [get(solver) for solver in solvers]
     _need_noise(problem)
     runs, full, half, fine = run_on_common_paths(
-        chosen, problem, steps, paths=paths, seed=seed, reference=reference, refine=refine, path=path, batch=batch, progress=progress
+        chosen, problem, steps, paths=paths, seed=seed, reference=reference, refine=refine, path=path, batch=batch,
+        progress=progress,
     )  # fmt: skip
     # At half the steps a reference of strong order 3/2 is further off by 2^1.5 − 1 times its own error, or more.
     own = float(root_mean((full - half).flatten(1).square().sum(1)[None])) / (2**1.5 - 1)

@@ -15,6 +15,7 @@ place of σ^(1+ℓ²). Source: SEEDS, arXiv 2305.14267, sections 3 and 4 and app
 import math
 from collections.abc import Callable
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,11 +189,7 @@ def _cosine_power_clock(m: float, sd: float) -> tuple[Callable[[Tensor], Tensor]
         )
 
     def forward(log_sigma: Tensor) -> Tensor:
-        log_odds = 2.0 * (log_sigma.detach().numpy() - log_sd)  # log(u/(1−u))
-        with np.errstate(divide="ignore"):
-            near = np.log(special.betainc(p, q, special.expit(log_odds)))
-            far = np.log1p(-special.betainc(q, p, special.expit(-log_odds)))
-        return torch.as_tensor(np.where(log_odds < 0, near, far))
+        return _LogBetaRatio.apply(log_sigma - log_sd, q)  # pyright: ignore[reportReturnType]
 
     def inverse(log_c: Tensor) -> Tensor:
         value = np.minimum(log_c.detach().numpy(), 0.0)
@@ -203,3 +200,23 @@ def _cosine_power_clock(m: float, sd: float) -> tuple[Callable[[Tensor], Tensor]
         return torch.as_tensor(0.5 * log_odds + log_sd)
 
     return forward, inverse, limit
+
+
+class _LogBetaRatio(torch.autograd.Function):
+    """log I_u(½, q) as a function of log r, u = r²/(1 + r²), with d log I/d log r = 2 u^½ (1−u)^q / (B(½, q) I)."""
+
+    @staticmethod
+    def forward(ctx: Any, log_ratio: Tensor, q: float) -> Tensor:
+        log_odds = 2.0 * log_ratio.detach().numpy()  # log(u/(1−u))
+        with np.errstate(divide="ignore"):
+            near = np.log(special.betainc(0.5, q, special.expit(log_odds)))
+            far = np.log1p(-special.betainc(q, 0.5, special.expit(-log_odds)))
+        value = np.where(log_odds < 0, near, far)
+        log_density = 0.5 * special.log_expit(log_odds) + q * special.log_expit(-log_odds) - special.betaln(0.5, q)
+        ctx.save_for_backward(torch.as_tensor(2.0 * np.exp(log_density - value)))
+        return torch.as_tensor(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None

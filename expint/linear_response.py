@@ -92,8 +92,9 @@ def noise_responses(plan: Plan) -> tuple[Tensor, Tensor]:
     """What a run with F = 0 makes of its initial state and of its Gaussians.
 
     Returns:
-        For the state that each row produces: its factor of the initial state, shape (rows,), and its coefficients of the Gaussians,
-        shape (rows, plan.gaussians). Both are read off an executed run, so that they hold for the loop as well as for the plan.
+        For the state that each row produces: its factor of the initial state, shape (rows,), and its coefficients of the
+        Gaussians, shape (rows, plan.gaussians). Both are read off an executed run, so that they hold for the loop as well as for
+        the plan.
     """
     x = torch.zeros(plan.gaussians + 2, 1, dtype=torch.float64)
     x[-1] = 1.0

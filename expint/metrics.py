@@ -52,7 +52,7 @@ def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance
 
 
 def frechet_distance(x: Any, y: Any) -> Tensor:
-    """Fréchet distance of two sets of samples (or of features): the squared Wasserstein-2 distance of the Gaussians fitted to them.
+    """Fréchet distance of two sets of samples or features: squared Wasserstein-2 distance of the Gaussians fitted to them.
 
     With features of an Inception network this is the FID.
 
@@ -65,16 +65,13 @@ def frechet_distance(x: Any, y: Any) -> Tensor:
     Source: Heusel et al., arXiv 1706.08500, eq. (6).
     """
     x, y = _samples(x, y)
-    return (
-        gaussian_wasserstein(
-            x.mean(0), torch.cov(x.T).reshape(2 * x.shape[1:]), y.mean(0), torch.cov(y.T).reshape(2 * y.shape[1:])
-        )
-        ** 2
-    )
+    square = 2 * x.shape[1:]  # torch.cov gives a number for one column
+    covariances = [torch.cov(samples.T).reshape(square) for samples in (x, y)]
+    return gaussian_wasserstein(x.mean(0), covariances[0], y.mean(0), covariances[1]) ** 2
 
 
 def sliced_wasserstein(x: Any, y: Any, directions: int = 128, seed: int = 0) -> Tensor:
-    """Sliced Wasserstein-2 distance of two sets of samples: the root mean square of W_2 of their projections on random directions.
+    """Sliced Wasserstein-2 distance of two sets of samples: root mean square of W_2 of their projections on random directions.
 
     Args:
         x, y: shapes (n, d) and (m, d).
@@ -124,6 +121,6 @@ def _samples(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     first, second = as_float64(x).detach().cpu(), as_float64(y).detach().cpu()
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
         raise ValueError(
-            f"Samples are (n, d) and (m, d) with n, m >= 2, got {tuple(first.shape)} and {tuple(second.shape)}: flatten events first."
+            f"Samples are (n, d) and (m, d), n, m >= 2, got {tuple(first.shape)} and {tuple(second.shape)}: flatten events first."
         )
     return first, second

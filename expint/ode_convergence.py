@@ -63,20 +63,12 @@ def deterministic_orders(
             ends = [execute(quiet.plan(tableau, n), quiet.model, x) for n in steps]
         errors = root_mean(torch.stack([(end - exact).flatten(1).square().sum(1) for end in ends])).tolist()
         fitted = asymptotic_range(steps, errors, floors, spread=0.1)
-        studies.append(
-            order_study(
-                "deterministic",
-                tableau,
-                errors,
-                fitted,
-                steps=steps,
-                setting=str(quiet),
-                measure="RMS error",
-                floors=floors,
-                declared=float(tableau.deterministic_order),
-                reference=f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}",
-            )  # fmt: skip
-        )
+        study = order_study(
+            "deterministic", tableau, errors, fitted, steps=steps, setting=str(quiet), measure="RMS error", floors=floors,
+            declared=float(tableau.deterministic_order),
+            reference=f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}",
+        )  # fmt: skip
+        studies.append(study)
     return Comparison(tuple(studies))
 
 

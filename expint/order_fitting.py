@@ -9,7 +9,7 @@ from torch import Tensor
 
 from expint.noise.source import fill_normals, generators
 
-__all__ = ["asymptotic_range", "bootstrap", "bootstrap_indices", "fitted_order", "local_orders"]
+__all__ = ["asymptotic_range", "bootstrap", "bootstrap_indices", "fitted_order", "local_orders", "root_mean"]
 
 _BOOTSTRAP_STREAM = 0x5F356495
 _LEAST = 3  # points of a fit
@@ -27,6 +27,11 @@ def _slopes(steps: Tensor, errors: Tensor) -> Tensor:
     return -(h * e).sum(-1) / (h * h).sum()
 
 
+def root_mean(squared: Tensor) -> Tensor:
+    """√ of the mean over paths of squared errors, shape (steps, paths) → (steps,)."""
+    return torch.sqrt(squared.mean(1))
+
+
 def local_orders(steps: Sequence[int], errors: Sequence[float]) -> list[float]:
     """Slopes between neighbouring points."""
     pairs = [(steps[i : i + 2], errors[i : i + 2]) for i in range(len(steps) - 1)]
@@ -38,8 +43,8 @@ def asymptotic_range(
 ) -> tuple[int, int]:
     """Which of the errors follow a power law: indices (first, last), both included.
 
-    Points below their floor are left out at the fine end. Of what remains it is the longest run of at least three points that ends
-    at the finest one and whose local orders all lie within `spread` of one another; if there is none, the last three points.
+    Points below their floor are left out at the fine end. Of what remains it is the longest run of at least three points that
+    ends at the finest one and whose local orders all lie within `spread` of one another; if there is none, the last three points.
 
     Args:
         steps: increasing.

@@ -1,4 +1,4 @@
-"""The joint law of the noise in all stages of a run, against the reverse SDE itself: no propagator, clock or plan enters the reference.
+"""The joint law of the noise in all stages of a run, against the reverse SDE itself: no propagator or clock enters the reference.
 
 In z = x/α and λ, with D = skip(σ) z + (a part that is F's), the reverse SDE is
 
@@ -13,7 +13,7 @@ so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integ
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -85,7 +85,7 @@ class NoiseStudy:
 
     def table(self, *, markdown: bool = False) -> str:
         """Standard deviation of every state and its correlation with the step that it belongs to, found and exact."""
-        rows = [("state", "std found", "std exact", "largest error of its correlations")]
+        rows: list[Sequence[str]] = [("state", "std found", "std exact", "largest error of its correlations")]
         for i, label in enumerate(self.labels):
             stds = [f"{float(torch.sqrt(matrix[i, i].clamp(min=0))):.6g}" for matrix in (self.found, self.exact)]
             rows.append((label, *stds, f"{float(self.errors[i].abs().max()):.1e}"))
@@ -100,15 +100,10 @@ class NoiseStudy:
         scale = std[:, None] * std[None, :]
         figure = Figure(figsize=(13, 4.2), layout="constrained")
         figure.suptitle(f"Noise correlations of {self.solver}")
-        for axes, title, values in zip(
-            figure.subplots(1, 3),
-            ("found", "exact", "difference"),
-            (self.found, self.exact, self.found - self.exact),
-            strict=True,
-        ):
-            image = axes.imshow(
-                (values / scale).numpy(), cmap="RdBu", **({} if title == "difference" else {"vmin": -1, "vmax": 1})
-            )
+        matrices = {"found": self.found, "exact": self.exact, "difference": self.found - self.exact}
+        for axes, (title, values) in zip(figure.subplots(1, 3), matrices.items(), strict=True):
+            bounds = {} if title == "difference" else {"vmin": -1, "vmax": 1}
+            image = axes.imshow((values / scale).numpy(), cmap="RdBu", **bounds)
             axes.set_title(title)
             axes.set_xticks([])
             axes.set_yticks(range(len(self.labels)), self.labels if title == "found" else [""] * len(self.labels), fontsize=8)
@@ -147,8 +142,8 @@ def noise_covariance(plan: Plan, solver: str | Tableau | None = None, *, ell: fl
     lam = torch.as_tensor(schedule.lam(plan.grid), dtype=torch.float64)
     if not torch.isfinite(lam).all() or len(plan.rows) != plan.steps * tableau.evaluations:
         raise ValueError(
-            f"Stage covariances need a grid with finite lambda and {tableau.evaluations} rows per step of {tableau.name!r}; got lambda "
-            f"from {float(lam[0]):.6g} to {float(lam[-1]):.6g} and {len(plan.rows)} rows for {plan.steps} steps."
+            f"Stage covariances need a grid with finite lambda and {tableau.evaluations} rows per step of {tableau.name!r}; got "
+            f"lambda from {float(lam[0]):.6g} to {float(lam[-1]):.6g} and {len(plan.rows)} rows for {plan.steps} steps."
         )
     scales, responses = noise_responses(plan)
     equation = _Equation(float(ell), plan.sde.prediction, plan.sde.sigma_data or 1.0)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Comparison", "OrderStudy", "table_text"]
+from expint.order_fitting import fitted_order
+from expint.solvers import Tableau
+
+__all__ = ["Comparison", "OrderStudy", "order_study", "save_figure", "table_text"]
 
 _NAMES = {"strong": "strong order", "weak": "weak order", "deterministic": "order without noise (ell = 0)"}
 
@@ -138,6 +141,35 @@ class Comparison:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
 
+def order_study(
+    kind: str,
+    tableau: Tableau,
+    errors: Sequence[float],
+    fitted: tuple[int, int],
+    *,
+    steps: Sequence[int],
+    others: Mapping[str, tuple[float, ...]] | None = None,
+    sure: tuple[Any, Any] = (None, None),
+    **described: Any,
+) -> OrderStudy:
+    """The study that these errors make: fits the orders; `sure` is what `order_fitting.bootstrap` gives."""
+    part = slice(fitted[0], fitted[1] + 1)
+    return OrderStudy(
+        kind=kind,
+        solver=tableau.name,
+        steps=tuple(steps),
+        evaluations=tuple(n * tableau.evaluations for n in steps),
+        errors=tuple(errors),
+        fitted=fitted,
+        order=fitted_order(steps[part], errors[part]),
+        intervals=sure[0],
+        order_interval=sure[1],
+        others=others or {},
+        other_orders={name: fitted_order(steps[part], values[part]) for name, values in (others or {}).items()},
+        **described,
+    )
+
+
 def table_text(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
     """Rows of cells as aligned text, or as a Markdown table; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -173,16 +205,15 @@ def _draw(axes: Any, kind: str, studies: Sequence[OrderStudy]) -> None:
     for i, study in enumerate(studies):
         first, last = study.fitted
         label = f"{study.solver}: {study.order:.2f}"
-        (line,) = axes.loglog(
-            study.steps, study.errors, _MARKERS[i % len(_MARKERS)], markersize=5, color=f"C{i % 10}", label=label
-        )
+        color = f"C{i % 10}"
+        axes.loglog(study.steps, study.errors, _MARKERS[i % len(_MARKERS)], markersize=5, color=color, label=label)
         if study.intervals:
-            axes.fill_between(study.steps, *zip(*study.intervals, strict=True), color=line.get_color(), alpha=0.2, linewidth=0)
+            axes.fill_between(study.steps, *zip(*study.intervals, strict=True), color=color, alpha=0.2, linewidth=0)
         ends = (study.steps[first], study.steps[last])
         fitted = range(first, last + 1)
         constant = sum(math.log(study.errors[j]) + study.order * math.log(study.steps[j]) for j in fitted) / len(fitted)
         fit = [math.exp(constant - study.order * math.log(n)) for n in ends]
-        axes.loglog(ends, fit, "-", color=line.get_color(), linewidth=1.2)
+        axes.loglog(ends, fit, "-", color=color, linewidth=1.2)
     steps = sorted({n for study in studies for n in study.steps})
     axes.set_xticks(steps, [str(n) for n in steps])
     axes.minorticks_off()

@@ -295,7 +295,7 @@ def test_plan_as_json_and_with_all_options():
     [
         (["--schedule", "vpp"], ["'vpp'", "nearest: ['vp'"]),
         (["--schedule", "vp", "--form", "precond"], ["sigma_data"]),
-        (["--schedule", "flow", "--grid", "karras"], ["uniform_time"]),
+        (["--schedule", "vp", "--grid", "discrete"], ["tabulated schedule"]),
     ],
 )
 def test_a_plan_that_does_not_exist_is_refused(arguments: list[str], words: list[str]):

@@ -1,5 +1,6 @@
 """SDEs from their coefficients: the generic route against closed forms, orders against a reference solution, and refusals."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -90,9 +91,12 @@ def test_strings_expressions_and_functions_agree():
 @pytest.mark.parametrize("A", [-1.5, 0.8, 0.0])
 @pytest.mark.parametrize("span", [(0.0, 2.0), (2.0, 0.5)])
 def test_constants_agree_with_functions(A: float, span: tuple[float, float]):
-    """The closed form of constant coefficients against quadrature; a scalar tensor, a number, a string and an expression are one."""
+    """The closed form of constant coefficients against quadrature; numbers, strings, expressions and scalar tensors are one."""
     grid = np.linspace(*span, 4)
-    same_plans(*(from_coefficients(v, -0.7, 0.3, span=span) for v in (A, str(A), sympy.Float(A), torch.tensor(A, dtype=torch.float64))), grid=grid)
+    same_plans(
+        *(from_coefficients(v, -0.7, 0.3, span=span) for v in (A, str(A), sympy.Float(A), torch.tensor(A, dtype=torch.float64))),
+        grid=grid,
+    )
     exact = from_coefficients(A, -0.7, 0.3, span=span)
     functions = [from_coefficients(lambda t: A, lambda t: -0.7, lambda t: 0.3, span=span, clock=c) for c in ("auto", "linear")]
     ones = lambda x, t: torch.ones_like(x)  # noqa: E731
@@ -126,7 +130,7 @@ def test_integrals_by_quadrature(A: str, integral: Callable[[Any], Any], b: str,
 
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 1e-3])
 def test_almost_constant_weight(rate: float):
-    """Its logarithmic clock would begin at 1/rate and lose all digits; one must not be chosen, nor obeyed where it is asked for."""
+    """A logarithmic clock that begins at 1/rate would lose all digits: it is neither chosen nor given when it is asked for."""
     for clock in ("auto", "exponential"):
         sde = from_coefficients(lambda t: -np.ones_like(t), lambda t: np.exp((rate - 1) * t), span=(0.0, 1.0), clock=clock)
         x = integrate(sde, lambda x, t: torch.ones_like(x), X, np.linspace(0, 1, 11), "seeds-3").x
@@ -149,7 +153,7 @@ def errors(A: str, F: Any, span: tuple[float, float], clock: str, solver: Any, s
 
 
 def orders(values: list[float]) -> list[float]:
-    return [math.log2(a / b) for a, b in zip(values[:-1], values[1:], strict=True)]
+    return [math.log2(a / b) for a, b in itertools.pairwise(values)]
 
 
 def slow(x: torch.Tensor, t: Any) -> torch.Tensor:

@@ -1,11 +1,13 @@
-"""Grids that published samplers use, grids from σ = ∞, and the law of what is sampled from there."""
+"""Published grids and tables, grids from σ = ∞, and the law of what is sampled from there."""
 
 import math
+from collections.abc import Callable
 
 import diffusers
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import expint
 from expint import grids, schedules
@@ -139,7 +141,7 @@ def test_leading_takes_an_offset():
         (lambda: grids.sigmoid(VP(), 5, width=INF), r"'sigmoid' needs width > 0, got inf"),
         (lambda: grids.edm_vp(VP(), 5, epsilon=1.0), r"0 < epsilon < 1, got 1\.0"),
         (lambda: grids.edm_iddpm(VP(), 50, M=20), r"'edm_iddpm' needs 50 noise levels, but its table of 20 has"),
-        (lambda: grids.check(Symbolic("1 - t", "t", domain=(0, 0.9)), [0.95, 0.5]), r"grid\[0\] = 0\.95 is outside the domain \[0\.0, 0\.9\]"),
+        (lambda: grids.check(Symbolic("1 - t", "t", domain=(0, 0.9)), [0.95, 0.5]), r"0\.95 is outside the domain \[0\.0, 0\.9"),
     ],
 )  # fmt: skip
 def test_grids_that_are_refused(build: object, message: str):
@@ -167,20 +169,23 @@ def test_the_law_from_infinite_noise_has_the_order_of_the_solver(schedule: Sched
         variance_error(schedule, solver, ell, grids.uniform_lambda(schedule, n, first_sigma=2e4, final="none")) for n in steps
     ]
     assert max(mean for mean, _ in pairs) < 1e-12
-    # Two terms of opposite sign are still in balance for SEEDS-3 with noise: its slope is 1.87 here, and tends to 2 from below.
-    assert fitted_order(steps, [v for _, v in pairs]) == pytest.approx(order, abs=0.15 if (solver, ell) == ("seeds-3", 1.0) else 0.1)
+    # Two terms of opposite sign are still in balance for SEEDS-3 with noise: its slope is 1.82 here, and tends to 2 from below.
+    band = 0.2 if (solver, ell) == ("seeds-3", 1.0) else 0.1
+    assert fitted_order(steps, [v for _, v in pairs]) == pytest.approx(order, abs=band)
 
 
 @pytest.mark.parametrize("schedule", [Flow(), ZERO_SNR], ids=["flow", "zero SNR"])
 def test_the_cost_of_the_first_step(schedule: Schedule):
     """ODE: var(data)/σ₁² whatever the solver, so 1/80² by default, and order 2 at most where σ₁ grows with the steps."""
-    (_, floor) = variance_error(schedule, "seeds-3", 0.0, grids.uniform_lambda(schedule, 400, final="none"))
-    assert floor == pytest.approx(1 / 80**2, rel=0.02)
-    steps = [128, 256]
+    (_, floor) = variance_error(schedule, "seeds-3", 0.0, grids.uniform_lambda(schedule, 192, final="none"))
+    assert floor == pytest.approx(1 / 80**2, rel=0.1)
+    steps = [96, 192]
     growing = [variance_error(schedule, "seeds-3", 0.0, grids.cosine(schedule, n, final="none"))[1] for n in steps]
     assert fitted_order(steps, growing) == pytest.approx(2.0, abs=0.1)
     # With noise the error of the start is forgotten.
-    assert variance_error(schedule, "seeds-3", 1.0, grids.uniform_lambda(schedule, 400, final="none"))[1] < 0.5 * floor
+    near = grids.uniform_lambda(schedule, 96, first_sigma=10.0, final="none")
+    assert variance_error(schedule, "seeds-3", 0.0, near)[1] == pytest.approx(1 / 10**2, rel=0.1)
+    assert variance_error(schedule, "seeds-3", 1.0, near)[1] < 1e-3
 
 
 @pytest.mark.parametrize("which", CUSTOM)
@@ -191,3 +196,73 @@ def test_samples_are_finite_with_every_form(which: str, ell: float):
         for grid in ("uniform_time", "uniform_lambda"):
             x = expint.sample(target, (3, 2), "seeds-3", steps=12, grid=grid, form=form, ell=ell, progress=False)
             assert torch.isfinite(x).all()
+
+
+# Tables.
+
+
+@pytest.mark.parametrize(
+    ("betas", "name"),
+    [
+        (schedules.linear_betas, "linear"),
+        (schedules.scaled_linear_betas, "scaled_linear"),
+        (schedules.cosine_betas, "squaredcos_cap_v2"),
+    ],
+)
+def test_tables_are_those_of_diffusers(betas: Callable[[], Tensor], name: str):
+    first, last = (0.00085, 0.012) if name == "scaled_linear" else (1e-4, 0.02)
+    theirs = diffusers.DDIMScheduler(beta_schedule=name, beta_start=first, beta_end=last).alphas_cumprod.double()
+    torch.testing.assert_close(torch.cumprod(1 - betas(), 0), theirs, rtol=2e-4, atol=1e-9)  # theirs are float32
+
+
+def test_rescaling_to_zero_terminal_snr():
+    plain = torch.cumprod(1 - schedules.scaled_linear_betas(), 0)
+    table = schedules.rescale_zero_terminal_snr(plain)
+    assert table[-1] == 0.0 and table[0] == plain[0]
+    theirs = diffusers.DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=True
+    ).alphas_cumprod.double()
+    torch.testing.assert_close(table, theirs, rtol=1e-3, atol=1e-7)
+    with pytest.raises(ValueError, match="at least 3 values, got shape"):
+        schedules.rescale_zero_terminal_snr([0.5, 0.4])
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_zero_terminal_table(interpolation: str):
+    table = schedules.rescale_zero_terminal_snr(torch.cumprod(1 - schedules.scaled_linear_betas(), 0))
+    schedule = Discrete(table, interpolation)
+    assert schedule.lam(999.0) == -INF and schedule.t_of_lam(-INF) == 999.0 and schedule.std(999.0) == 1.0
+    # α is linear in the last cell, and the inverse follows it.
+    assert schedule.alpha(998.25) == pytest.approx(0.75 * schedule.alpha(998.0), rel=1e-13)
+    t = torch.linspace(-0.99, 998.9999, 3001, dtype=torch.float64)
+    torch.testing.assert_close(schedule.t_of_lam(schedule.lam(t)), t, rtol=1e-11, atol=1e-11)
+    assert Discrete.from_betas([0.1, 0.2, 1.0]).alphas_cumprod == pytest.approx((0.9, 0.72, 0.0))
+
+
+def test_cubic_table_is_smooth_and_passes_through_the_entries():
+    linear, cubic = Discrete(), Discrete(None, "cubic")
+    entries = torch.arange(1000, dtype=torch.float64)
+    torch.testing.assert_close(cubic.lam(entries), linear.lam(entries), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(cubic.lam(entries[1:-1] - 1e-9), cubic.lam(entries[1:-1] + 1e-9), rtol=0, atol=1e-8)
+    at = torch.arange(1, 999, dtype=torch.float64)
+    torch.testing.assert_close(cubic.diffusion_squared(at - 1e-7), cubic.diffusion_squared(at + 1e-7), rtol=1e-4, atol=0)
+    vp = VP()  # the table samples β(t) of VP at t = (i + 1)/1000, approximately; the cubic is the closer curve between entries
+    between = Discrete(np.asarray(vp.alpha(np.linspace(0.01, 1.0, 60))) ** 2, "cubic")
+    coarse = Discrete(np.asarray(vp.alpha(np.linspace(0.01, 1.0, 60))) ** 2)
+    t = np.linspace(10.1, 55.3, 400)
+    exact = vp.lam(0.01 + 0.99 * t / 59)
+    assert abs(between.lam(t) - exact).max() < 0.05 * abs(coarse.lam(t) - exact).max()
+    lam = torch.tensor([0.2, 1.1], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(cubic.lam(cubic.t_of_lam(lam)).sum(), lam)
+    torch.testing.assert_close(slope, torch.ones_like(slope), rtol=1e-9, atol=0)
+
+
+def test_tables_that_are_refused():
+    with pytest.raises(ValueError, match=r"alphas_cumprod\[2\] = nan"):
+        Discrete([0.9, 0.5, float("nan"), 0.1])
+    with pytest.raises(ValueError, match=r"entry 2 \(0\.6\) is not below entry 1 \(0\.5\)"):
+        Discrete([0.9, 0.5, 0.6])
+    with pytest.raises(ValueError, match=r"alphas_cumprod\[1\] = 0\.0"):
+        Discrete([0.9, 0.0, 0.0])
+    with pytest.raises(ValueError, match=r"Unknown interpolation='spline': choose one of \('linear', 'cubic'\)"):
+        Discrete(None, "spline")

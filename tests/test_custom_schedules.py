@@ -1,11 +1,10 @@
-"""Schedules that a user writes down: formulas, functions, tables. Whatever is admissible runs with full accuracy, the rest is named."""
+"""Schedules that a user writes down, as formulas or functions: admissible ones are accurate, others are refused."""
 
 import math
 import pickle
 import time
 from collections.abc import Callable
 
-import diffusers
 import numpy as np
 import pytest
 import sympy
@@ -16,7 +15,6 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 import expint
-from expint import schedules
 from expint.convergence import fitted_order, gaussian_moments
 from expint.schedules import VE, VP, Cosine, Discrete, Flow, FromCallables, Schedule, SubVP, Symbolic
 from expint.schedules.inversion import TimeLine, bracketed_root
@@ -178,9 +176,9 @@ def test_a_formula_prints_pickles_and_compares():
         (lambda: Symbolic(1, "t*(1.2 - t)"), r"between t = 0\.59\d+ and t = 1 it goes from 1\.02.* to 1\.6.*restrict the domain"),
         (lambda: FromCallables(1.0, lambda t: t * (1.2 - t), (0, 1)), r"between t = 0\.59\d+ and t = 1 it goes"),
         (lambda: Symbolic("t", "1 - t"), r"Time seems to run from noise to data here: replace t by 1 - t"),
-        (lambda: FromCallables(lambda t: 1 - 2 * t, lambda t: t, (0, 1)), r"alpha must be positive .* between t = 0\.5 and t = 1"),
-        (lambda: FromCallables(lambda t: 1 - t, lambda t: t, (1, 0)), r"domain must be \(low, high\) with low < high, got \(1, 0\)"),
-        (lambda: Symbolic("1 - t", "t", sampling_range=(0.1, 0.9)), r"sampling_range must be .* data end < noise end <= 1, got \(0\.1, 0\.9\)"),
+        (lambda: FromCallables(lambda t: 1 - 2 * t, lambda t: t, (0, 1)), r"alpha must be positive .* between t = 0\.5 "),
+        (lambda: FromCallables(lambda t: 1 - t, lambda t: t, (1, 0)), r"domain must be .* low < high, got \(1, 0\)"),
+        (lambda: Symbolic("1 - t", "t", sampling_range=(0.1, 0.9)), r"data end < noise end <= 1, got \(0\.1, 0\.9\)"),
         (lambda: Symbolic.from_beta("1/t"), r"integral of 1/s over \(0\.0, 1\.0\) does not settle"),
         (lambda: Symbolic.from_beta("t", domain=(-INF, 1)), r"must start at a finite time"),
         (lambda: Flow(shift=0.0), r"shift > 0, got 0\.0"),
@@ -307,74 +305,9 @@ def test_seeds_2_has_order_2_on_every_random_schedule(ell: float, schedule: Sche
     noise, data = schedule.sampling_range
     low = max(schedule.lam(noise), -3.0)
     high = min(schedule.lam(data), low + 4.0)
-    steps = [48, 64, 96]
+    steps = [40, 56, 80]
     grids = [schedule.t_of_lam(torch.linspace(low, high, n + 1, dtype=torch.float64)) for n in steps]
     assert fitted_order(steps, errors_of(schedule, "seeds-2", ell, grids)) == pytest.approx(2.0, abs=0.1)
-
-
-# Tables.
-
-
-@pytest.mark.parametrize(("betas", "name"), [
-    (schedules.linear_betas, "linear"), (schedules.scaled_linear_betas, "scaled_linear"), (schedules.cosine_betas, "squaredcos_cap_v2"),
-])  # fmt: skip
-def test_tables_are_those_of_diffusers(betas: Callable[[], Tensor], name: str):
-    first, last = (0.00085, 0.012) if name == "scaled_linear" else (1e-4, 0.02)
-    theirs = diffusers.DDIMScheduler(beta_schedule=name, beta_start=first, beta_end=last).alphas_cumprod.double()
-    torch.testing.assert_close(torch.cumprod(1 - betas(), 0), theirs, rtol=2e-4, atol=1e-9)  # theirs are float32
-
-
-def test_rescaling_to_zero_terminal_snr():
-    plain = torch.cumprod(1 - schedules.scaled_linear_betas(), 0)
-    table = schedules.rescale_zero_terminal_snr(plain)
-    assert table[-1] == 0.0 and table[0] == plain[0]
-    theirs = diffusers.DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=True
-    ).alphas_cumprod.double()
-    torch.testing.assert_close(table, theirs, rtol=1e-3, atol=1e-7)
-    with pytest.raises(ValueError, match="at least 3 values, got shape"):
-        schedules.rescale_zero_terminal_snr([0.5, 0.4])
-
-
-@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
-def test_zero_terminal_table(interpolation: str):
-    table = schedules.rescale_zero_terminal_snr(torch.cumprod(1 - schedules.scaled_linear_betas(), 0))
-    schedule = Discrete(table, interpolation)
-    assert schedule.lam(999.0) == -INF and schedule.t_of_lam(-INF) == 999.0 and schedule.std(999.0) == 1.0
-    # α is linear in the last cell, and the inverse follows it.
-    assert schedule.alpha(998.25) == pytest.approx(0.75 * schedule.alpha(998.0), rel=1e-13)
-    t = torch.linspace(-0.99, 998.9999, 3001, dtype=torch.float64)
-    torch.testing.assert_close(schedule.t_of_lam(schedule.lam(t)), t, rtol=1e-11, atol=1e-11)
-    assert Discrete.from_betas([0.1, 0.2, 1.0]).alphas_cumprod == pytest.approx((0.9, 0.72, 0.0))
-
-
-def test_cubic_table_is_smooth_and_passes_through_the_entries():
-    linear, cubic = Discrete(), Discrete(None, "cubic")
-    entries = torch.arange(1000, dtype=torch.float64)
-    torch.testing.assert_close(cubic.lam(entries), linear.lam(entries), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(cubic.lam(entries[1:-1] - 1e-9), cubic.lam(entries[1:-1] + 1e-9), rtol=0, atol=1e-8)
-    at = torch.arange(1, 999, dtype=torch.float64)
-    torch.testing.assert_close(cubic.diffusion_squared(at - 1e-7), cubic.diffusion_squared(at + 1e-7), rtol=1e-4, atol=0)
-    vp = VP()  # the table samples β(t) of VP at t = (i + 1)/1000, approximately; the cubic is the closer curve between entries
-    between = Discrete(np.asarray(vp.alpha(np.linspace(0.01, 1.0, 60))) ** 2, "cubic")
-    coarse = Discrete(np.asarray(vp.alpha(np.linspace(0.01, 1.0, 60))) ** 2)
-    t = np.linspace(10.1, 55.3, 400)
-    exact = vp.lam(0.01 + 0.99 * t / 59)
-    assert abs(between.lam(t) - exact).max() < 0.05 * abs(coarse.lam(t) - exact).max()
-    lam = torch.tensor([0.2, 1.1], dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(cubic.lam(cubic.t_of_lam(lam)).sum(), lam)
-    torch.testing.assert_close(slope, torch.ones_like(slope), rtol=1e-9, atol=0)
-
-
-def test_tables_that_are_refused():
-    with pytest.raises(ValueError, match=r"alphas_cumprod\[2\] = nan"):
-        Discrete([0.9, 0.5, float("nan"), 0.1])
-    with pytest.raises(ValueError, match=r"entry 2 \(0\.6\) is not below entry 1 \(0\.5\)"):
-        Discrete([0.9, 0.5, 0.6])
-    with pytest.raises(ValueError, match=r"alphas_cumprod\[1\] = 0\.0"):
-        Discrete([0.9, 0.0, 0.0])
-    with pytest.raises(ValueError, match=r"Unknown interpolation='spline': choose one of \('linear', 'cubic'\)"):
-        Discrete(None, "spline")
 
 
 def test_a_time_line_resolves_both_ends():

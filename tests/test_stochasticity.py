@@ -15,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
-from toy_models import mixture, wavy
 from torch import Tensor
+from toy_models import mixture, wavy
 
 from expint import Plan, compile_plan, execute, grids, noise, reverse_sde, solvers, stochasticity
 from expint.schedules import EDM, VE, VP, Flow, Schedule
@@ -70,7 +70,9 @@ class VaryingSDE:
     ell_squared: Callable[[Tensor], Tensor]
 
     def drift(self, t: Tensor) -> Tensor:
-        pull = 0.5 * (1 + self.ell_squared(self.schedule.sigma(t))) * self.schedule.diffusion_squared(t) / self.schedule.std(t) ** 2
+        pull = (
+            0.5 * (1 + self.ell_squared(self.schedule.sigma(t))) * self.schedule.diffusion_squared(t) / self.schedule.std(t) ** 2
+        )
         return self.schedule.drift(t) + pull
 
     def factor(self, t: Tensor) -> Tensor:
@@ -89,7 +91,9 @@ class VaryingSDE:
         return float(quadrature.integrate(rate, t, s))
 
 
-def agrees_with_quadrature(schedule: Schedule, scale: NoiseScale | str, ell_squared: Callable[[Tensor], Tensor], s: float, t: float):
+def agrees_with_quadrature(
+    schedule: Schedule, scale: NoiseScale | str, ell_squared: Callable[[Tensor], Tensor], s: float, t: float
+):
     """Propagator, weight of F and noise between σ = s and σ = t, to 1e-12 of the quadrature."""
     sde, exact = reverse_sde(schedule, noise_scale=scale), VaryingSDE(schedule, ell_squared)
     s, t = schedule.t_of_sigma(s), schedule.t_of_sigma(t)
@@ -153,7 +157,9 @@ def test_ell_that_varies_smoothly():
     scale = noise_scale_from_ell(lambda lam: lam.abs(), breaks=[0.0])
     u = torch.linspace(-4, 4, 33, dtype=torch.float64)
     torch.testing.assert_close(scale.log_excess(u) - scale.log_excess(torch.zeros_like(u)), u**3 / 3, rtol=1e-13, atol=1e-11)
-    agrees_with_quadrature(VP(), noise_scale_from_ell(torch.sin, lam_range=(0.0, 3.0)), lambda s: torch.log(s).sin() ** 2, 0.9, 0.2)
+    agrees_with_quadrature(
+        VP(), noise_scale_from_ell(torch.sin, lam_range=(0.0, 3.0)), lambda s: torch.log(s).sin() ** 2, 0.9, 0.2
+    )
 
 
 def test_ell_that_jumps():
@@ -218,9 +224,11 @@ def test_window_is_a_jump_of_ell(solver: str):
     torch.testing.assert_close(result[0], result[1], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("scale", [window(1.0, 0.1, 3.0), window(1.0, 0.1, 0.5), "exp-0.3", "ode"], ids=["in", "out", "exp", "ode"])
+@pytest.mark.parametrize(
+    "scale", [window(1.0, 0.1, 3.0), window(1.0, 0.1, 0.5), "exp-0.3", "ode"], ids=["in", "out", "exp", "ode"]
+)
 def test_start_at_infinite_sigma(scale: NoiseScale | str):
-    """The first step from σ = ∞ is the limit of those from large finite σ, also where the window leaves the start without noise."""
+    """The first step from σ = ∞ is the limit of those from large σ, also where a window leaves the start without noise."""
     schedule = Flow()
     sde = reverse_sde(schedule, noise_scale=scale)
     limit, near = (compile_plan(sde, "seeds-1", [t, 0.5]) for t in (1.0, 1.0 - 1e-10))
@@ -296,8 +304,8 @@ def test_every_ell_has_an_eta(ell: float, ratio: float):
 
 
 def test_churn_is_ell_in_the_limit_of_small_steps():
-    """The variance under a linear denoiser that is *not* the exact one (so that the noise level matters): EDM's stochastic sampler
-    with churn γ per step, and ours with ℓ = √(γ/h).
+    """The variance under a linear denoiser that is *not* the exact one (so that the noise level matters): EDM's sampler with
+    churn γ per step, and ours with ℓ = √(γ/h).
     """
 
     def slope(sigma: float) -> float:  # D = slope · x
@@ -369,7 +377,7 @@ def test_window_out_of_order(arguments: tuple[float, float, float]):
 def test_other_refusals():
     with pytest.raises(ValueError, match=r"Unknown noise scale 'exp-0.2'; nearest: \['exp-0.3'"):
         reverse_sde(EDM(), noise_scale="exp-0.2")
-    with pytest.raises(TypeError, match="a name, a function phi.* got float"):
+    with pytest.raises(TypeError, match=r"a name, a function phi.* got float"):
         reverse_sde(EDM(), noise_scale=1.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="goes with form='data'"):
         reverse_sde(EDM(), "noise", noise_scale="sde")

@@ -21,9 +21,9 @@ _SAME = 1e-11
 class UnionPath:
     """A Brownian motion W in the noise clock, and its integral, at all times that a family of runs will ask for.
 
-    Between neighbouring times, ΔW and U are drawn once; a query over several of these intervals adds the increments and composes the
-    integrals by Chen's relation U(a,c) = U(a,b) + U(b,c) + (W(b) − W(a)) (c − b). The joint law of all answers is exact, whatever the
-    grids. Sample i depends on seed i and on the times, unlike `BrownianPath`, which is one path for all times.
+    Between neighbouring times, ΔW and U are drawn once; a query over several of these intervals adds the increments and composes
+    the integrals by Chen's relation U(a,c) = U(a,b) + U(b,c) + (W(b) − W(a)) (c − b). The joint law of all answers is exact,
+    whatever the grids. Sample i depends on seed i and on the times, unlike `BrownianPath`, which is one path for all times.
 
     Memory: 2 · times · batch · event numbers per stream.
 
@@ -97,7 +97,8 @@ class _Composed:
         far = (self._taus[nearest] - wanted).abs() > 100 * _SAME * wanted.abs()
         if far.any():
             raise ValueError(
-                f"The path was made for {len(self._taus)} times of the noise clock, and {wanted[far][0].item():.12g} is not one of them."
+                f"The path was made for {len(self._taus)} times of the noise clock, and {wanted[far][0].item():.12g} is not one "
+                "of them."
             )
         return nearest.tolist()
 

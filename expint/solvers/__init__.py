@@ -3,7 +3,7 @@
 from expint.solvers.order_conditions import deterministic_order
 from expint.solvers.registry import Entry, entries, get, names, register
 from expint.solvers.seeds import seeds1, seeds2, seeds3, seeds3b
-from expint.solvers.seeds_sra import seeds_sra, seeds_sra3
+from expint.solvers.space_time import seeds_sra, seeds_sra3
 from expint.solvers.tableau import Stage, Tableau, Term
 
 __all__ = [
