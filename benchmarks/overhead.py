@@ -42,6 +42,7 @@ def floor(plan, x):
 
 
 def timed(function):
+    """Seconds that one call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

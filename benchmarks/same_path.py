@@ -1,7 +1,7 @@
 """One Brownian path, one network: how far the image at few evaluations is from the image that the same path gives in the limit.
 
-For each solver and each number of network evaluations the root-mean-square distance, per pixel, between the sample and the sample of
-the same seeds and the same path at many steps of `seeds-sra3`. Prints a table; `--out` writes a picture of rows.
+For each solver and each number of network evaluations the root-mean-square distance, per pixel, between the sample and the
+sample of the same seeds and the same path at many steps of `seeds-sra3`. Prints a table; `--out` writes a picture of rows.
 
     python benchmarks/same_path.py [--model digits-edm] [--num 64] [--reference 2000] [--out docs/img/same-path.png]
 """

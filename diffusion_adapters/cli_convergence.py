@@ -46,7 +46,7 @@ _WAY_OUT = "Give module:object, for example my_solvers:my_tableau, with the modu
 @click.option("--ell", type=float, default=1.0, show_default=True, help="Stochasticity of the weak and strong studies.")
 @click.option("--sigmas", default="5,0.1", show_default=True, metavar="A,B", help="First and last noise level.")
 @click.option("--sigma-data", type=float, metavar="X", help="For the form precond.")
-@click.option("--kind", type=click.Choice([*KINDS, "all"]), default="strong", show_default=True, help="Which order.")
+@click.option("--kind", type=click.Choice([*KINDS, "all"]), help="Which order.  [default: strong; all with --certify]")
 @click.option(
     "--target",
     type=click.Choice(["gaussian", "mixture"]),
@@ -74,7 +74,7 @@ def convergence(
     ell: float,
     sigmas: str,
     sigma_data: float | None,
-    kind: str,
+    kind: str | None,
     target: str | None,
     paths: int,
     steps: str | None,
@@ -91,7 +91,7 @@ def convergence(
     """
     chosen = [_own(name, Tableau, "solver") if ":" in name else solvers.get(name) for name in _parts(listed, "--solver")]
     schedule = _own(schedule_name, Schedule, "schedule") if ":" in schedule_name else schedules.get(schedule_name)
-    kinds = _kinds(kind, ell)
+    kinds = _kinds(kind or ("all" if certifying else "strong"), ell)
     counts = [int(n) for n in _numbers(steps, "--steps", int)] if steps else None
     first, last = _numbers(sigmas, "--sigmas", float, 2)
     wanted = Orders(*_numbers(declare, "--declare", float, 3)) if declare else None

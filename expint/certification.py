@@ -126,7 +126,7 @@ def certify(
         studies: studies made before, by kind, that need not be made again.
 
     Raises:
-        ValueError: for an unknown kind, or a problem whose equation has no stage covariances in closed form.
+        ValueError: for an unknown kind.
 
     Example:
         >>> from expint.schedules import EDM
@@ -169,7 +169,11 @@ def certify(
 def _stage_covariances(tableau: Tableau, problem: Problem, findings: list[str]) -> NoiseStudy | None:
     if problem.ell == 0:
         return None
-    study = noise_covariance(problem.plan(tableau, _COVARIANCE_STEPS), tableau, ell=problem.ell)
+    try:
+        study = noise_covariance(problem.plan(tableau, _COVARIANCE_STEPS), tableau, ell=problem.ell)
+    except ValueError as error:
+        findings.append(f"stage covariance: cannot be measured ({error})")
+        return None
     finding = study.finding()
     if finding is not None:
         findings.append(finding)

@@ -34,6 +34,8 @@ class _UnitResponses:
         return (steps, integral_of_path(taus, steps, self._take(len(taus) - 1))) if space_time else steps
 
     def _take(self, count: int) -> Tensor:
+        if self.used + count > len(self.like) - 2:
+            raise ValueError(f"The run draws more than the {len(self.like) - 2} Gaussians that its plan has.")
         units = torch.zeros((count, *self.like.shape), dtype=self.like.dtype)
         for k in range(count):
             units[k, self.used + k + 1] = 1.0

@@ -102,8 +102,10 @@ class NoiseStudy:
         figure.suptitle(f"Noise correlations of {self.solver}")
         matrices = {"found": self.found, "exact": self.exact, "difference": self.found - self.exact}
         for axes, (title, values) in zip(figure.subplots(1, 3), matrices.items(), strict=True):
-            bounds = {} if title == "difference" else {"vmin": -1, "vmax": 1}
-            image = axes.imshow((values / scale).numpy(), cmap="RdBu", **bounds)
+            shown = values / scale
+            # White is 0 in all three.
+            limit = max(float(shown.abs().max()), 1e-16) if title == "difference" else 1.0
+            image = axes.imshow(shown.numpy(), cmap="RdBu", vmin=-limit, vmax=limit)
             axes.set_title(title)
             axes.set_xticks([])
             axes.set_yticks(range(len(self.labels)), self.labels if title == "found" else [""] * len(self.labels), fontsize=8)

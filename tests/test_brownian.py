@@ -37,6 +37,15 @@ NEGATIVE = tuple(-math.exp(u / 12) for u in (9, 3, 1, -1, -5))
 Query = tuple[float, float]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Many short tensor operations: threads that wait for each other on a busy machine cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def clock(*taus: float) -> Tensor:
     return torch.tensor(taus, dtype=torch.float64)
 
@@ -114,7 +123,7 @@ def test_joint_law_of_increments_and_integrals_after_refinement_in_random_order(
 
 @pytest.mark.parametrize("resolution", [1, 5, 64])
 def test_law_at_other_resolutions(resolution: int):
-    taus = tuple(math.exp((i + 0.37) * 1.6) for i in range(-3, 4))
+    taus = tuple(math.exp((i + 0.37) * 1.6 / resolution) for i in range(-3, 4))
     assert law_p_value((1, 131072), taus, resolution) > LEVEL
 
 
@@ -284,34 +293,30 @@ def test_errors_of_law_inside_a_leaf_do_not_reach_its_ends():
     torch.testing.assert_close(total, path.stream(like).increments(clock(0.8, 2.0))[0], rtol=1e-11, atol=1e-11)
 
 
-def test_coefficients_inside_a_leaf_have_the_moments_of_a_bridge():
-    """Squares of the coefficients against the moments in the module's head; the ends of a leaf join continuously."""
-    for theta in (0.0, 0.1, 0.5, 0.77, 1.0):
-        x = math.exp(0.5) + theta * (math.exp(1.0) - math.exp(0.5))
-        length = math.exp(1.0) - math.exp(0.5)
-        b, j = value_terms(x, 2), integral_terms(math.exp(0.5), x, 2)
-        leaf = 1 if theta < 1 else leaf_of(x, 2)[0]
-        if leaf != 1:
-            continue
-        b, j = ([terms.get((1, kind), 0.0) for kind in (1, 2, 3)] for terms in (b, j))
-        products = [sum(p * q for p, q in zip(u, v, strict=True)) for u, v in ((b, b), (b, j), (j, j))]
-        wanted = length * theta * (1 - theta), length**2 * (1 - theta) * theta**2 / 2, length**3 * (theta**3 / 3 - theta**4 / 4)
-        chord = 0.0  # the integral's chord part is carried by the ends alone
-        assert products == pytest.approx([w + chord for w in wanted], rel=1e-12, abs=1e-15)
-    below, above = (value_terms(math.exp(0.5) * (1 + e), 2) for e in (-1e-15, 1e-15))
-    assert below[1, 0] == pytest.approx(above[1, 0], abs=1e-12)
+@pytest.mark.parametrize("theta", [1e-9, 0.1, 0.5, 0.77, 1 - 1e-9])
+def test_coefficients_inside_a_leaf_have_the_moments_of_a_bridge(theta: float):
+    """Var β_θ, Cov(β_θ, J_θ) and Var J_θ from the coefficients of R, Z₁ and Z₂, against integrals of min(s, t) − s t."""
+    start, length = math.exp(0.5), math.exp(1.0) - math.exp(0.5)
+    leaf, theta = leaf_of(start + theta * length, 2)
+    assert leaf == 1
+    value, integral = value_terms(start + theta * length, 2), integral_terms(start, start + theta * length, 2)
+    b, j = ([terms.get((1, kind), 0.0) for kind in (1, 2, 3)] for terms in (value, integral))
+    moments = [sum(p * q for p, q in zip(u, v, strict=True)) for u, v in ((b, b), (b, j), (j, j))]
+    expected = length * theta * (1 - theta), length**2 * (1 - theta) * theta**2 / 2, length**3 * (theta**3 / 3 - theta**4 / 4)
+    assert moments == pytest.approx(expected, rel=1e-6 if theta < 1e-8 else 1e-12)
 
 
 @DTYPES
 def test_tiny_intervals(dtype: torch.dtype):
-    """Neighbouring floats and empty intervals: finite, and no larger than the smooth path inside a leaf allows."""
+    """Neighbouring floats and empty intervals: finite, of the size √Δτ, and exactly zero if empty."""
     stream = BrownianPath([6]).stream(torch.empty(1, 100, dtype=dtype))
     for tau in (1e-300, 3e-5, math.exp(0.5), 1.0, 7.7, 1e9, -1.0, -1e-12):
         near = math.nextafter(tau, math.inf)
         for taus in ([tau, tau], [tau, near], [math.nextafter(tau, -math.inf), tau, near]):
             increments, integral = stream.increments(clock(*taus), space_time=True)
-            assert increments.abs().max() <= 100 * torch.finfo(dtype).eps * math.sqrt(abs(tau))
-            assert integral.isfinite().all() and integral.abs().max() <= 1e-5 * abs(tau) ** 1.5
+            length, rounding = taus[-1] - taus[0], 100 * torch.finfo(dtype).eps * math.sqrt(abs(tau))
+            assert increments.abs().max() <= 6 * math.sqrt(length) + rounding
+            assert integral.abs().max() <= (6 * math.sqrt(length) + rounding) * length
     increments, integral = stream.increments(clock(2.0, 2.0), space_time=True)
     assert not increments.any() and not integral.any()
 
@@ -428,7 +433,7 @@ def test_fresh_integrals_leave_the_increments_alone_and_repeat():
     stream = Gaussian([1, 2]).stream(like, 4)
     first, second = ([part.clone() for part in stream.increments(taus, space_time=True)] for _ in range(2))
     assert torch.equal(torch.cat([first[0], second[0]]), alone)
-    again = Gaussian([1, 2]).stream(like).increments(taus, space_time=True)[1]
+    again = Gaussian([1, 2]).stream(like, 4).increments(taus, space_time=True)[1]
     assert torch.equal(first[1], again) and not torch.equal(first[1], second[1])
 
 
@@ -521,7 +526,7 @@ def test_a_path_drives_torchsde(method: str, order: float):
     exact = torch.exp((0.4 - 0.125) * 1.0 + 0.5 * bm(1.0, 2.0))
     errors = []
     for dt in (2**-4, 2**-7):
-        end = torchsde.sdeint(Growth(), y0, clock(1.0, 2.0), bm=bm, method=method, dt=dt)[-1]
+        end = torchsde.sdeint(Growth(), y0, clock(1.0, 2.0), bm=bm, method=method, dt=dt)[-1].detach()
         errors.append(float((end - exact).square().mean().sqrt()))
     assert math.log2(errors[0] / errors[1]) / 3 == pytest.approx(order, abs=0.15)
 

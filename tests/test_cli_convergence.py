@@ -97,6 +97,12 @@ def test_a_wrong_one_is_not_and_it_is_said_why(own: Path):
     assert certificate["passed"] is False and len(certificate["findings"]) >= 2
 
 
+def test_certify_makes_every_study(own: Path):
+    result = run("convergence", "--no-progress", "--solver", "seeds-1", "--paths", "256", "--steps", "32,64,128", "--certify")
+    assert result.exit_code == 0, result.output
+    assert all(f"  {kind}: order" in result.stdout for kind in ("deterministic", "weak", "strong"))
+
+
 def test_orders_may_be_declared(own: Path):
     arguments = ("convergence", "--kind", "deterministic", "--solver", "lab_objects:unnamed", "--certify")
     assert run(*arguments).exit_code == 0  # of order 1, as its tableau says itself

@@ -28,7 +28,14 @@ TIMING = re.compile(r"[\d.]+ s, [\d.]+ ms per sample")
 SMALLER = {"README.md": [("(16, 1, 28, 28)", "(2, 1, 28, 28)"), ("nfe=60", "nfe=7")]}
 
 # Modules that are no part of the public face.
-INTERNAL = ("expint.float64", "expint.bracketing", "diffusion_adapters.cli*")
+INTERNAL = (
+    "expint.float64",
+    "expint.bracketing",
+    "expint.grids.layout",
+    "expint.noise.brownian_*",
+    *(f"expint.schedules.{name}" for name in ("bracketed", "closed_form", "expressions", "inversion", "kernel", "quadrature")),
+    "diffusion_adapters.cli*",
+)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def test_driving_noise(example: ModuleType):
         found = torch.stack([dw.square().mean(0), convolution.square().mean(0), (dw * convolution).mean(0)])
         error = 6 * torch.stack([exact[0] * 2**0.5, exact[1] * 2**0.5, torch.sqrt(exact[0] * exact[1] + exact[2] ** 2)]) / 200
         assert ((found - exact).abs() < error).all()
+        assert ((noise.normals().normals.square().mean((0, 1)) - 1).abs() < 6 * 2**0.5 / 200).all()
     # A sum over shorter intervals does not depend on how it is grouped.
     torch.testing.assert_close(short.on(2).on(1).convolution, short.on(1).convolution, rtol=1e-12, atol=1e-14)
 

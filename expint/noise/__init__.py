@@ -5,6 +5,7 @@ from expint.noise.gaussian import Gaussian, Rademacher
 from expint.noise.replay import Replay
 from expint.noise.source import NoiseSource, NoiseStream, initial_state
 from expint.noise.torchsde_bridge import AsTorchsde, FromTorchsde
+from expint.noise.union import UnionPath
 
 __all__ = [
     "AsTorchsde",
@@ -15,5 +16,6 @@ __all__ = [
     "NoiseStream",
     "Rademacher",
     "Replay",
+    "UnionPath",
     "initial_state",
 ]

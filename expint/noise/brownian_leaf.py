@@ -26,7 +26,7 @@ END, WHOLE, VALUE, PARTIAL = range(4)
 Terms = dict[tuple[int, int], float]
 """A linear combination: {(j, kind): coefficient}."""
 
-# An integral from 0, or over more e-folds than this, leaves out what lies further down: it is about e^(−37.5) < 1e-16 of the rest.
+# An integral from 0, or over more e-folds than this, leaves out what lies further down: about e^(−37.5) < 1e-16 of the rest.
 _FOLDS = 25
 
 

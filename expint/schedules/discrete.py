@@ -12,9 +12,9 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
+from expint.bracketing import bracketed_root
 from expint.float64 import as_float64, real_method
 from expint.schedules.base import Schedule, variance_preserving_log_alpha
-from expint.schedules.inversion import bracketed_root
 from expint.schedules.registry import register
 from expint.schedules.tables import linear_betas
 

@@ -18,8 +18,8 @@ and then the variance on linear problems is of the deterministic order, up to 3;
 (Rößler, SIAM J. Numer. Anal. 48 (2010), section 6.2, for the schemes called SRA.)
 
 (Here z = −ρh is a number that commutes with everything and h is small, so that powers of z count as powers of h; for unbounded
-linear parts the conditions must hold for all z.) Source of the deterministic conditions: Luan & Ostermann, "Exponential B-series: the stiff case", SIAM J. Numer.
-Anal. 2013, table 1; Hochbruck & Ostermann, Acta Numerica 2010, section 2.3.
+linear parts the conditions must hold for all z.) Source of the deterministic conditions: Luan & Ostermann, "Exponential B-series:
+the stiff case", SIAM J. Numer. Anal. 2013, table 1; Hochbruck & Ostermann, Acta Numerica 2010, section 2.3.
 """
 
 from collections.abc import Mapping, Sequence

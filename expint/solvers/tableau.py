@@ -76,8 +76,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tableau:
-    """A one-step exponential scheme. It needs no noise columns: the noise of a stage is a_i [W(τ_i) − W(τ_s)], unless the stage has
-    a `share` and takes it from the step's increment and space-time integral.
+    """A one-step exponential scheme. It needs no noise columns: the noise of a stage is a_i [W(τ_i) − W(τ_s)], unless the stage
+    has a `share` and takes it from the step's increment and space-time integral.
 
     Args:
         name: registry name.
