@@ -4,7 +4,7 @@
 #   make test      the tests                                               (JOBS=… ARGS="-k …")
 #   make lint      ruff (lint and format) and basedpyright
 #   make docs      the documentation into site/, warnings are errors
-#   make bench     compare the solvers and measure their orders, into out/bench
+#   make bench     overhead of the loop, cost of the noise, strong orders at full size
 #   make clean     remove outputs and caches;  make distclean  removes .venv too
 #
 # Each sets up what it needs in .venv, and again when pyproject.toml or constraints.txt changes.
@@ -69,9 +69,10 @@ docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "expint: the documentation is in site/"
 
-bench: $(RUN)
-	$(BIN)/expint compare --model $(MODEL) --seed $(SEED) --out $(OUT)/bench
-	$(BIN)/expint convergence --seed $(SEED) --out $(OUT)/bench
+bench: $(DEV)
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/strong_order.py
 
 clean:
 	rm -rf $(OUT) site build dist .pytest_cache .ruff_cache .hypothesis .cache

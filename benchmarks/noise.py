@@ -2,7 +2,11 @@
 
 The sweep is one run's: 50 steps of equal length in λ from σ = 80 to 0.002 in the data form, τ = σ^(−2), with one increment per
 step, or an increment and its space-time integral U. Everything is measured in one run, interleaved, on one thread; medians and
-their ratio to the fresh Gaussians (without U) are printed. The first column counts the tensors of Gaussians that a step drew.
+their ratio to the fresh Gaussians (without U) are printed. The first column counts the Gaussians drawn per
+step and number of the state.
+
+torchsde's BrownianInterval splits where it is asked, so that its path depends on the order of the queries; its BrownianTree does
+not, up to a tolerance.
 
     python benchmarks/noise.py [--repeats 15] [--torchsde-repeats 3] [--steps 50] [--resolution 6] [--shape 16x4x64x64]
 """

@@ -132,8 +132,8 @@ class Side:
         else:
             half = 2**level
             delta = half / self._resolution
-            # The farther neighbour up the tree is itself a neighbour of the nearer one, which leaves it in place.
-            first, second = (self._end(k) for k in sorted((j - half, j + half), key=self._level))
+            # One neighbour is an ancestor of the other and both are of higher levels: neither takes the other's place, or this one's.
+            first, second = self._end(j - half), self._end(j + half)
             self._normals.end(j, level, math.sqrt(math.tanh(0.5 * delta)), held)
             held.whole.add_(torch.add(first, second, out=self._scratch).mul_(0.5 / math.cosh(0.5 * delta)))
         held.key = j
