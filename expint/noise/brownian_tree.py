@@ -132,7 +132,7 @@ class Side:
         else:
             half = 2**level
             delta = half / self._resolution
-            # One neighbour is an ancestor of the other and both are of higher levels: neither takes the other's place, or this one's.
+            # One neighbour is an ancestor of the other, and both are of higher levels: no one takes another's place.
             first, second = self._end(j - half), self._end(j + half)
             self._normals.end(j, level, math.sqrt(math.tanh(0.5 * delta)), held)
             held.whole.add_(torch.add(first, second, out=self._scratch).mul_(0.5 / math.cosh(0.5 * delta)))
