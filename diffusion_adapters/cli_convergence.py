@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 
 from diffusion_adapters.cli_output import check_folder, json_bytes, write_files
 from expint import schedules, solvers, targets
-from expint.certification import Certificate, Orders, certify
+from expint.certification import Certificate, Orders, certify, declared_orders
 from expint.convergence import PATHS, Comparison, Problem, compare
 from expint.forms import form_names
 from expint.schedules import Schedule
@@ -89,7 +90,8 @@ def convergence(
     strong: distance along each Brownian path from a fine run on the same path; weak: distance of mean and variance on Gaussian
     data from the exact ones; deterministic: distance from the solution of the ODE (ell=0).
     """
-    chosen = [_own(name, Tableau, "solver") if ":" in name else solvers.get(name) for name in _parts(listed, "--solver")]
+    given = {name: _own(name, Tableau, "solver") if ":" in name else solvers.get(name) for name in _parts(listed, "--solver")}
+    chosen = [replace(tableau, name=name) for name, tableau in given.items()]  # variants of one solver are told apart by name
     schedule = _own(schedule_name, Schedule, "schedule") if ":" in schedule_name else schedules.get(schedule_name)
     kinds = _kinds(kind or ("all" if certifying else "strong"), ell)
     counts = [int(n) for n in _numbers(steps, "--steps", int)] if steps else None
@@ -108,7 +110,11 @@ def convergence(
     ]
     found = Comparison(tuple(study for comparison in studies for study in comparison.studies))
     click.echo(found.table())
-    certificates = [_certificate(tableau, found, problems, wanted, paths, seed) for tableau in chosen if certifying]
+    certificates = [
+        _certificate(tableau, found, problems, wanted or declared_orders(given[tableau.name]), paths, seed)
+        for tableau in chosen
+        if certifying
+    ]
     for certificate in certificates:
         click.echo(f"\n{certificate.table()}")
     if files is not None:
@@ -130,7 +136,7 @@ def _kinds(kind: str, ell: float) -> Sequence[str]:
 
 
 def _certificate(
-    tableau: Tableau, found: Comparison, problems: dict[str, Problem], wanted: Orders | None, paths: int, seed: int
+    tableau: Tableau, found: Comparison, problems: dict[str, Problem], wanted: Orders, paths: int, seed: int
 ) -> Certificate:
     """The certificate from the studies that are already made; a weak order is certified on Gaussian data only."""
     made = {study.kind: study for study in found.studies if study.solver == tableau.name}
@@ -166,18 +172,19 @@ def _numbers(text: str, option: str, kind: Any, count: int | None = None) -> lis
 def _own(name: str, kind: type, what: str) -> Any:
     """The user's object `module:object`; a class or a function is called without arguments."""
     module_name, _, attribute = name.partition(":")
-    here = os.getcwd()
+    here, failing, way_out = os.getcwd(), f"Cannot load the {what} {name!r}", _WAY_OUT
     sys.path.insert(0, here)
     try:
         value = importlib.import_module(module_name)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Cannot load the {what} {name!r}: {error}. {_WAY_OUT}") from error
+        if not isinstance(value, kind) and callable(value):
+            failing, way_out = f"Calling the {what} {name!r} failed", "It is called without arguments."
+            value = value()
+    except (Exception, SystemExit) as error:  # whatever the user's code does
+        raise ValueError(f"{failing}: {type(error).__name__}: {str(error).rstrip('.')}. {way_out}") from error
     finally:
         sys.path.remove(here)
-    if not isinstance(value, kind) and callable(value):
-        value = value()
     if not isinstance(value, kind):
         raise ValueError(
             f"The {what} {name!r} must be a {kind.__name__}, or give one when it is called, got {type(value).__name__}."

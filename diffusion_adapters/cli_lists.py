@@ -24,7 +24,7 @@ def solvers() -> None:
     for entry in entries():
         tableau = entry.build()
         orders = (tableau.deterministic_order, tableau.strong_order, tableau.weak_order)
-        rows.append((entry.name, tableau.evaluations, *orders, len(tableau.noise_nodes), entry.summary, tableau.source))
+        rows.append((entry.name, tableau.evaluations, *orders, tableau.gaussians, entry.summary, tableau.source))
     _print_table(rows)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from expint.common_path import Problem
-from expint.convergence import deterministic_order, strong_order, weak_order
+from expint.convergence import SPREADS, deterministic_order, strong_order, weak_order
+from expint.ode_convergence import check_problem
+from expint.order_fitting import local_orders
 from expint.solvers import Tableau, get, names
 from expint.stage_covariance import NoiseStudy, noise_covariance
 from expint.studies import Comparison, OrderStudy
@@ -126,6 +128,7 @@ def certify(
         studies: studies made before, by kind, that need not be made again.
 
     Raises:
+        TypeError: for a model in the place of the problem.
         ValueError: for an unknown kind.
 
     Example:
@@ -134,6 +137,7 @@ def certify(
         >>> certify("seeds-1", Problem(Gaussian([0.5], [0.3], EDM()), ell=0.0), kinds=("deterministic",)).passed
         True
     """
+    check_problem(problem)
     unknown = [kind for kind in kinds if kind not in _KINDS]
     if unknown:
         raise ValueError(f"Unknown kinds {unknown}: choose among {_KINDS}.")
@@ -162,8 +166,22 @@ def certify(
             continue
         made.append(study)
         if not (study.order_interval or (0.0, study.order))[1] >= promised - _SLACK[kind]:
-            findings.append(f"{kind} order: measured {study.order:.2f}, declared {promised:g}")
+            findings.append(_missed(study, promised))
     return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
+
+
+def _missed(study: OrderStudy, promised: float) -> str:
+    """A fitted order below the promised one: a miss where the errors follow a power law, and otherwise too coarse steps."""
+    first, last = study.fitted
+    local = local_orders(study.steps[first : last + 1], study.errors[first : last + 1])
+    if max(local) - min(local) <= SPREADS[study.kind]:
+        return f"{study.kind} order: measured {study.order:.2f}, declared {promised:g}"
+    more = " or more paths" if study.order_interval else ""
+    course = ", ".join(f"{order:.2f}" for order in local)
+    return (
+        f"{study.kind} order: the steps {study.steps[first]} to {study.steps[last]} are not asymptotic, the order between "
+        f"neighbours goes {course}; take finer steps{more} to tell whether it is {promised:g}"
+    )
 
 
 def _stage_covariances(tableau: Tableau, problem: Problem, findings: list[str]) -> NoiseStudy | None:

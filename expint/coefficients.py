@@ -9,7 +9,7 @@ and any positive weight with primitive C is e^μ dμ with μ = log C (SEEDS, arX
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import sympy
@@ -20,6 +20,7 @@ from torch import Tensor
 from expint.bracketing import invert_monotone
 from expint.float64 import as_float64
 from expint.primitive import Primitive
+from expint.schedules.callables import on_arrays
 from expint.sde import SemiLinearSDE
 
 __all__ = ["CLOCKS", "from_coefficients"]
@@ -42,11 +43,13 @@ def from_coefficients(
 
     Args:
         A, b, g: each a number, a tensor that broadcasts against the event (a diagonal linear part: constants only), a sympy
-            expression or string in t, or a function of a float64 array of times.
+            expression or string in t, or a function of times, written for numpy arrays, for torch tensors or for one float at a
+            time. b = 0 is a linear SDE, without F.
         span: first and last time.
         clock: in which variable F is interpolated. Constant coefficients have the clock t, with the weight e^{−At} integrated
             exactly. Otherwise "exponential" takes μ = log C, C a primitive of the weight of F; "linear" takes μ = C itself;
             "auto" is exponential with the primitive that continues the weight exponentially beyond the end where it is small.
+            Where b = 0, no F is interpolated and the clock is t.
         clock_start: C at span[0] for the exponential clock, > 0; it makes the clock of variable coefficients exponential.
 
     Returns:
@@ -54,6 +57,7 @@ def from_coefficients(
         tolerance of 1e-14 per panel.
 
     Raises:
+        TypeError: for a function that gives no real numbers.
         ValueError: for an empty span, an unknown clock, a free symbol other than t, coefficients that are not finite on the span
             or too rough, a b that changes sign, or tensors that depend on time.
 
@@ -73,7 +77,8 @@ def from_coefficients(
         raise ValueError(f"clock_start is the value of a positive primitive, got {clock_start!r}.")
     if clock_start is not None and clock == "linear":
         raise ValueError("clock_start belongs to the exponential clock, but clock='linear' was asked for: leave one of them out.")
-    parsed = [_parse(value, name) for value, name in ((A, "A"), (b, "b"), (g, "g"))]
+    inside = start + 0.618 * (end - start)
+    parsed = [_parse(value, name, inside) for value, name in ((A, "A"), (b, "b"), (g, "g"))]
     constants = [value for value in parsed if isinstance(value, Tensor)]
     if len(constants) == 3:
         return _constant(*constants, start=start, end=end)
@@ -86,12 +91,14 @@ def from_coefficients(
     return _variable(functions, start, end, clock, clock_start)
 
 
-def _parse(value: Any, name: str) -> Tensor | _ArrayFunction:
-    """A constant as a tensor, anything else as a function of an array."""
+def _parse(value: Any, name: str, inside: float) -> Tensor | _ArrayFunction:
+    """A constant as a tensor, anything else as a function of an array; `inside` is a time at which it can be called."""
     if isinstance(value, (str, sympy.Expr)):
         value = _parse_expression(value, name)
+        if callable(value):
+            return cast(_ArrayFunction, value)
     if callable(value):
-        return cast(_ArrayFunction, value)
+        return on_arrays(name, value, inside)
     constant = as_float64(value)
     if not torch.isfinite(constant).all():
         raise ValueError(f"{name} must be finite, got {value!r}.")
@@ -134,9 +141,7 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
     sign = 1.0 if end > start else -1.0
     event_ndim = max(A.ndim, b.ndim, g.ndim)
     rho = -A * sign
-
-    def clock(t: Tensor) -> Tensor:
-        return sign * (t - start)
+    clock = _time_clock(start, end)
 
     def log_interval(s: Tensor, t: Tensor) -> Tensor:
         mu, h = clock(s), t.sub(s) * sign
@@ -156,6 +161,20 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
         coefficients=lambda t: (A + 0.0 * t, b + 0.0 * t, g.abs() + 0.0 * t),
         name=f"constant coefficients on [{start:g}, {end:g}]",
     )
+
+
+def _time_clock(start: float, end: float) -> Callable[[Tensor], Tensor]:
+    """|t − t_0|, which refuses times outside the span, rounding of a single precision grid aside."""
+    low, high = min(start, end), max(start, end)
+    room = 1e-6 * max(abs(low), abs(high))
+
+    def clock(t: Tensor) -> Tensor:
+        outside = t[(t < low - room) | (t > high + room)]
+        if outside.numel():
+            raise ValueError(f"t = {outside[0].item():.9g} is outside the span from {low:.9g} to {high:.9g} of the coefficients.")
+        return t - start if end > start else start - t
+
+    return clock
 
 
 def _log_phi1(z: Tensor) -> Tensor:
@@ -208,8 +227,42 @@ def _variable(functions: list[_ArrayFunction], start: float, end: float, clock: 
     def inverse_a(t: np.ndarray) -> np.ndarray:
         return np.exp(-log_propagator(torch.as_tensor(t)).numpy())
 
+    of_f = _clock_of_f(factor, inverse_a, start, end, clock, clock_start)
+    noise = _noise_clock(diffusion, inverse_a, start, end, forwards)
+    return SemiLinearSDE(
+        log_propagator=log_propagator,
+        clock=of_f.mu,
+        time_of_clock=of_f.time,
+        log_noise_clock=noise.log if noise is not None else None,
+        noise_sign=noise.sign if noise is not None else 1,
+        rho=of_f.rho,
+        kappa=of_f.kappa,
+        coefficients=lambda t: tuple(torch.as_tensor(np.broadcast_to(f(t.numpy()), t.shape).copy()) for f in functions),  # pyright: ignore[reportArgumentType]
+        name=f"coefficients on [{start:g}, {end:g}], {'exponential' if of_f.rho else 'linear'} clock",
+    )
+
+
+class _Clock(NamedTuple):
+    """In which variable F is interpolated, its inverse, and exponent and factor of the weight there."""
+
+    mu: Callable[[Tensor], Tensor]
+    time: Callable[[Tensor], Tensor]
+    rho: float
+    kappa: float
+
+
+def _clock_of_f(
+    factor: _ArrayFunction, inverse_a: _ArrayFunction, start: float, end: float, clock: str, clock_start: float | None
+) -> _Clock:
+    low, high = min(start, end), max(start, end)
+    forwards = end > start
     probe = np.linspace(low, high, 1001)[1:-1]
     values = np.broadcast_to(factor(probe), probe.shape)
+    if not values.any():
+        if clock == "exponential" or clock_start is not None:
+            raise ValueError("b = 0 leaves no weight of F whose logarithm the exponential clock could be: leave the clock out.")
+        direction = 1.0 if forwards else -1.0
+        return _Clock(_time_clock(start, end), lambda mu: start + direction * mu, 0.0, 0.0)
     if not ((values > 0).all() or (values < 0).all()):
         where = probe[np.flatnonzero(values * np.sign(values[0]) <= 0)[0]] if values[0] != 0 else probe[0]
         raise ValueError(f"b must keep one sign on the span, but it vanishes or changes sign near t = {where:.6g}.")
@@ -233,18 +286,7 @@ def _variable(functions: list[_ArrayFunction], start: float, end: float, clock: 
             return sign * growing.log(t)
         return primitive(t) if forwards else primitive.to_high(t)
 
-    noise = _noise_clock(diffusion, inverse_a, start, end, forwards)
-    return SemiLinearSDE(
-        log_propagator=log_propagator,
-        clock=mu,
-        time_of_clock=lambda value: invert_monotone(mu, value, low, high),
-        log_noise_clock=noise.log if noise is not None else None,
-        noise_sign=noise.sign if noise is not None else 1,
-        rho=float(sign) if exponential else 0.0,
-        kappa=kappa,
-        coefficients=lambda t: tuple(torch.as_tensor(np.broadcast_to(f(t.numpy()), t.shape).copy()) for f in functions),  # pyright: ignore[reportArgumentType]
-        name=f"coefficients on [{start:g}, {end:g}], {'exponential' if exponential else 'linear'} clock",
-    )
+    return _Clock(mu, lambda value: invert_monotone(mu, value, low, high), float(sign) if exponential else 0.0, kappa)
 
 
 def _noise_clock(

@@ -13,6 +13,7 @@ from expint.compilation import compile_plan
 from expint.execution import execute
 from expint.forms import reverse_sde
 from expint.noise import NoiseSource, NoiseStream, initial_state
+from expint.noise.source import ChecksRuns
 from expint.noise.union import UnionPath, union_of_clocks
 from expint.plan import Plan
 from expint.sampling import model_schedule
@@ -142,7 +143,10 @@ def run_on_common_paths(
     with torch.no_grad(), tqdm(total=sum(p.nfe for p in every) * len(chunks), disable=not progress, unit="NFE") as bar:
         for seeds in chunks:
             x = problem.start(seeds)
-            source = _Opened(make(seeds).stream(x))
+            drawn = make(seeds)
+            if isinstance(drawn, ChecksRuns):
+                drawn.check_run(x, [item for plan in every for item in plan.clocks()])
+            source = _Opened(drawn.stream(x))
 
             def run(plan: Plan, x: Tensor = x, source: _Opened = source) -> Iterator[Tensor]:
                 bar.update(plan.nfe)

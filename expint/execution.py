@@ -1,6 +1,7 @@
 """Run a plan: a short loop that calls the network and takes a few fused tensor operations per row."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 
 from expint.noise import NoiseSource, NoiseStream
-from expint.plan import Coefficient, Plan
+from expint.noise.source import ChecksRuns
+from expint.plan import Coefficient, Plan, Row
 from expint.predictions import conversion, to_denoiser
+from expint.schedules import Schedule
 
 __all__ = ["Callback", "check_state", "execute"]
 
@@ -37,28 +40,29 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
         FloatingPointError: if the state became NaN or infinite, with the first step and time where it did.
     """
     check_state(x)
+    converts = _conversions(plan, model)
     stream = _open_noise(plan, noise, x)
     local = noise is None or noise.memoryless
-    converts = _conversions(plan, model)
+    rows = _rows_for(plan, x)
+    with_integral = {row.step for row in rows if row.area is not None}
     times = _model_times(plan, x)
     clocks = plan.local_taus if local else plan.taus
     last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
 
     slots: dict[int, Tensor] = {}
     anchor, path, integral, sums = x, (), None, []
-    for i, row in enumerate(plan.rows):
-        output = model(x, times[i])
-        if i == 0:
-            _check_output(output, x)
-        value = converts[i].apply(output, x)
-        slots[i] = value
+    for i, row in enumerate(rows):
         taus = clocks[row.step]
         if anchor is x and taus is not None and stream is not None:  # the first row of a step draws the noise of all its nodes
-            if plan.needs_integral:
+            if row.step in with_integral:
                 increments, integral = stream.increments(taus, space_time=True)
             else:
                 increments = stream.increments(taus)
             path = _cumulative(increments)
+        output = model(x, times[i])
+        _check_output(output, x)
+        value = converts[i].apply(output, x)
+        slots[i] = value
         state = _scaled(anchor, row.scale, value)
         for j, weight in row.weights:
             _add(state, slots[j], weight)
@@ -71,7 +75,7 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
         for j in [j for j in slots if last_use.get(j, -1) <= i]:
             del slots[j]
         if row.ends_step:
-            sums.append(state.sum())
+            sums.append(state.sum(dtype=torch.promote_types(state.dtype, torch.float32)))  # half types would overflow
             if callback is not None:
                 callback(row.step + 1, i + 1, row.target, state, converts[i].denoised(output, x))
             anchor = state
@@ -113,6 +117,7 @@ def _conversions(plan: Plan, model: Any) -> list[_Conversion]:
             "('data', 'noise', 'v', 'flow', 'score' or 'precond'), or wrap the network in an adapter."
         )
     times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
+    _check_schedule(schedule, getattr(model, "schedule", None), times)
     denoiser = to_denoiser(prediction, schedule, times, sigma_data)
     to_f = torch.empty(2, len(times), dtype=torch.float64)
     for target in {row.prediction for row in plan.rows}:
@@ -125,6 +130,20 @@ def _conversions(plan: Plan, model: Any) -> list[_Conversion]:
     return [_Conversion(tuple(f), tuple(d)) for f, d in pairs]
 
 
+def _check_schedule(planned: Schedule, own: Any, times: Tensor) -> None:
+    """Refuse a model of another noise schedule than the plan's, unless they agree at all times of the plan."""
+    if own is None or own is planned or own == planned:
+        return
+    if isinstance(own, Schedule):
+        with contextlib.suppress(ValueError):  # outside its domain: they do not agree
+            pairs = ((planned.log_alpha, own.log_alpha), (planned.lam, own.lam))
+            if all(torch.allclose(f(times), g(times), rtol=1e-6, atol=1e-6) for f, g in pairs):
+                return
+    raise ValueError(
+        f"The plan is for the schedule {planned}, but the model has {own}: compile the plan for the model's schedule."
+    )
+
+
 def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:
     if plan.gaussians == 0:
         return None
@@ -133,6 +152,8 @@ def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream
             f"{plan.solver!r} on {plan.sde} uses {plan.gaussians} Gaussians per component: give a noise source, for example "
             f"expint.noise.Gaussian(range({x.shape[0]})), or use ell=0."
         )
+    if isinstance(noise, ChecksRuns):
+        noise.check_run(x, plan.clocks(local=noise.memoryless))
     return noise.stream(x, plan.gaussians)
 
 
@@ -150,15 +171,28 @@ def _cumulative(increments: Tensor) -> tuple[Tensor, ...]:
     return parts
 
 
+def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
+    """The plan's rows with coefficients that are tensors moved to the state's device and dtype, once."""
+    if plan.sde.event_ndim == 0 and not plan.grid.requires_grad and not any(isinstance(row.scale, Tensor) for row in plan.rows):
+        return plan.rows
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(moved(item) for item in value)
+        return value.to(device=x.device, dtype=x.dtype) if isinstance(value, Tensor) else value
+
+    return [Row(*(moved(value) for value in row)) for row in plan.rows]
+
+
 def _scaled(anchor: Tensor, scale: Coefficient, value: Tensor) -> Tensor:
     if isinstance(scale, Tensor):
-        return anchor * scale.to(device=anchor.device, dtype=anchor.dtype)
+        return anchor * scale
     return torch.zeros_like(value) if scale == 0.0 else torch.mul(anchor, scale)
 
 
 def _add(state: Tensor, term: Tensor, weight: Coefficient) -> None:
     if isinstance(weight, Tensor):
-        state.addcmul_(term, weight.to(device=state.device, dtype=state.dtype))
+        state.addcmul_(term, weight)
     else:
         state.add_(term, alpha=weight)
 
@@ -194,5 +228,6 @@ def _check_finite(plan: Plan, sums: list[Tensor]) -> None:
         sigma = f", sigma = {plan.sde.schedule.sigma(row.time):.6g}" if plan.sde.schedule else ""
         raise FloatingPointError(
             f"The state became NaN or infinite in step {step + 1} of {plan.steps}, which starts at t = {row.time:.6g}{sigma}. "
-            "The likely cause is a network that overflows there (half precision, or a time outside its training range)."
+            "Likely causes: a network that overflows there (half precision, or a time outside its training range), or steps that "
+            "are too long for this form and ell (take more steps, or form='data')."
         )

@@ -24,6 +24,11 @@ def as_float64(value: Any) -> Tensor:
     return torch.as_tensor(array.astype(np.float64))
 
 
+def is_whole(value: Any) -> bool:
+    """Whether `value` is an integer, of Python or numpy; a bool is none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def like(result: Tensor, original: Any) -> Any:
     """Give `result` back in the kind of `original`: float for a number, array for an array, tensor in its own dtype."""
     if isinstance(original, Tensor):

@@ -60,11 +60,13 @@ def reverse_sde(
     if form not in _FORMS:
         near = get_close_matches(str(form), form_names(), n=2, cutoff=0.3)
         raise ValueError(f"Unknown form {form!r}; nearest: {near or form_names()}. All: {form_names()}.")
-    if not 0 <= ell < float("inf"):
+    if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
         raise ValueError(f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, 1 the SDE.")
     if noise_scale is not None:
         if form != "data":
             raise ValueError(f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}.")
+        if ell != 1.0:
+            raise ValueError(f"A noise scale takes the place of ell: leave out ell={ell!r}, or the noise scale.")
         return _extended(schedule, as_noise_scale(noise_scale))
     return _FORMS[form](schedule, float(ell), sigma_data)
 

@@ -1,5 +1,6 @@
 """A run on a linear model is an affine function of its Gaussians: mean and variance of its output, without Monte Carlo."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,8 +81,19 @@ def gaussian_moments(plan: Plan, target: Gaussian, *, initial: tuple[Any, Any] |
 
     Returns:
         Mean and variance at the end of the grid, float64, each of shape (d,).
+
+    Raises:
+        TypeError: if the target is not a `targets.Gaussian`.
+        ValueError: if its schedule is not the plan's.
     """
-    mean, variance = initial if initial is not None else target.moments(plan.grid[0])
+    if not isinstance(target, Gaussian):
+        raise TypeError(
+            f"Exact moments need data of a Gaussian law, an expint.targets.Gaussian, got {type(target).__name__}; on other data "
+            "sample, for example with expint.convergence.weak_order."
+        )
+    # By the plan's own schedule, so that the start is finite; the run then refuses a target of another schedule.
+    first = target if plan.sde.schedule is None else replace(target, schedule=plan.sde.schedule)
+    mean, variance = initial if initial is not None else first.moments(plan.grid[0])
     d = target.mean.shape[0]
     x = torch.zeros(plan.gaussians + 2, d, dtype=torch.float64)
     x[0] = as_float64(mean)

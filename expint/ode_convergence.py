@@ -14,7 +14,19 @@ from expint.predictions import to_denoiser
 from expint.solvers import Tableau, get
 from expint.studies import Comparison, OrderStudy, order_study
 
-__all__ = ["deterministic_order", "deterministic_orders"]
+__all__ = ["SPREAD", "check_problem", "deterministic_order", "deterministic_orders"]
+
+SPREAD = 0.1
+"""By how much local orders may differ in the range that is fitted."""
+
+
+def check_problem(problem: Any) -> None:
+    """Refuse a model in the place of a `Problem`."""
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"What is integrated is an expint.convergence.Problem, got {type(problem).__name__}: for a model, give "
+            "Problem(model), which also says form, ell and noise levels."
+        )
 
 
 def deterministic_order(solver: str | Tableau, problem: Problem, **options: Any) -> OrderStudy:
@@ -48,8 +60,10 @@ def deterministic_orders(
         seed: of the first of them.
 
     Raises:
+        TypeError: for a model in the place of the problem.
         ValueError: if fewer than three errors are resolved.
     """
+    check_problem(problem)
     quiet = replace(problem, ell=0.0)
     x = quiet.start(range(seed, seed + starts))
     fine = 2 * max(512, *steps)
@@ -62,7 +76,7 @@ def deterministic_orders(
         with torch.no_grad():
             ends = [execute(quiet.plan(tableau, n), quiet.model, x) for n in steps]
         errors = root_mean(torch.stack([(end - exact).flatten(1).square().sum(1) for end in ends])).tolist()
-        fitted = asymptotic_range(steps, errors, floors, spread=0.1)
+        fitted = asymptotic_range(steps, errors, floors, spread=SPREAD)
         study = order_study(
             "deterministic", tableau, errors, fitted, steps=steps, setting=str(quiet), measure="RMS error", floors=floors,
             declared=float(tableau.deterministic_order),

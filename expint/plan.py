@@ -87,6 +87,12 @@ class Plan:
         counts = ((1 + (k in with_integral)) * (len(taus) - 1) for k, taus in enumerate(self.local_taus) if taus is not None)
         return sum(counts)
 
+    def clocks(self, *, local: bool = False) -> list[tuple[Tensor, bool]]:
+        """What the run asks of its noise: for each step with noise its values of τ, and whether its integral U is used."""
+        with_integral = {row.step for row in self.rows if row.area is not None}
+        clocks = self.local_taus if local else self.taus
+        return [(taus, step in with_integral) for step, taus in enumerate(clocks) if taus is not None]
+
     def noise_covariance(self, step: int) -> Tensor:
         """Covariance of the noise of the step's rows, float64, shape (rows, rows), given the state at its start.
 

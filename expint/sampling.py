@@ -1,8 +1,10 @@
 """Sample a diffusion model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -10,8 +12,10 @@ from tqdm.auto import tqdm
 from expint import grids
 from expint.compilation import compile_plan
 from expint.execution import Callback, check_state, execute
+from expint.float64 import is_whole
 from expint.forms import reverse_sde
 from expint.noise import Gaussian, NoiseSource, initial_state
+from expint.noise.source import check_seeds
 from expint.plan import Plan
 from expint.predictions import check as check_prediction
 from expint.schedules import Schedule
@@ -85,16 +89,12 @@ def sample(
         noise_scale=noise_scale, final=final,
         sigma_data=getattr(model, "sigma_data", None), round_time=getattr(model, "round_time", None),
     )  # fmt: skip
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is called as callback(step, nfe, t, x, denoised), got {callback!r}.")
     x, source = _start(model, shape, plan, seed, noise, dtype, device)
-    network = model if not compile else _Compiled(model, "inductor" if compile is True else compile)
+    call = model if not compile else torch.compile(model, backend="inductor" if compile is True else compile, dynamic=False)
     with torch.inference_mode(), tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver) as bar:
-
-        def report(step: int, count: int, t: float, state: Tensor, denoised: Tensor) -> None:
-            bar.update(count - bar.n)
-            if callback is not None:
-                callback(step, count, t, state, denoised)
-
-        result = execute(plan, network, x, source, report if progress or callback is not None else None)
+        result = execute(plan, _Counted(model, call, bar), x, source, callback)
     return result.clone()  # outside inference mode: an ordinary tensor
 
 
@@ -158,7 +158,7 @@ def _times(
 
 def _steps_for(tableau: Tableau, nfe: int, final: str, infinite: bool) -> int:
     """The most steps for at most `nfe` evaluations; first-order end steps take one evaluation each."""
-    if isinstance(nfe, bool) or not isinstance(nfe, int):
+    if not is_whole(nfe):
         raise ValueError(f"nfe must be an integer, got {nfe!r}.")
     single = int(final == "denoise") + int(infinite)
     full = (nfe - single) // tableau.evaluations
@@ -169,7 +169,7 @@ def _steps_for(tableau: Tableau, nfe: int, final: str, infinite: bool) -> int:
             + (f" and the end steps {single}" if single else "")
             + f", so nfe must be at least {need}. Use a solver with fewer stages, for example 'seeds-1'."
         )
-    return full + single
+    return int(full + single)
 
 
 def _start(
@@ -182,14 +182,21 @@ def _start(
     device: torch.device | str | None,
 ) -> tuple[Tensor, NoiseSource]:
     """The initial state and the noise source; a given state is taken as it is, otherwise it is σ̄ times normals."""
+    if noise is not None and not (hasattr(type(noise), "stream") and hasattr(noise, "memoryless")):
+        raise TypeError(f"noise is a noise source such as expint.noise.Gaussian(seeds), got {noise!r}.")
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is a torch.dtype such as torch.float32, got {dtype!r}.")
+    if isinstance(shape, np.ndarray) and shape.ndim > 1:
+        shape = torch.as_tensor(shape)
     if isinstance(shape, Tensor):
         check_state(shape)
         x = shape.detach().to(dtype=dtype or shape.dtype, device=device or shape.device)
         seeds = _seeds(seed, x.shape[0])
         return x, noise or Gaussian(seeds)
-    sizes = tuple(shape)
-    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+    sizes = tuple(shape) if isinstance(shape, Iterable) else ()
+    if not sizes or not all(is_whole(n) and n > 0 for n in sizes):
         raise ValueError(f"shape is (batch, *event) in positive integers, or an initial state; got {shape!r}.")
+    sizes = tuple(int(n) for n in sizes)
     kind = dtype or torch.float32
     if not kind.is_floating_point:
         raise TypeError(f"dtype must be a floating-point type, got {kind}.")
@@ -204,27 +211,29 @@ def _start(
 
 def _device_of(model: Any) -> torch.device:
     device = getattr(model, "device", None)
-    return torch.device(device) if device is not None else torch.device("cpu")
+    if device is None and isinstance(model, torch.nn.Module):
+        device = next((value.device for value in chain(model.parameters(), model.buffers())), None)
+    return torch.device("cpu") if device is None else torch.device(device)
 
 
 def _seeds(seed: int | Sequence[int], batch: int) -> Sequence[int]:
-    if isinstance(seed, bool):
-        raise TypeError("seed is an integer or a sequence of integers, one per sample, got a bool.")
-    if isinstance(seed, int):
-        return range(seed, seed + batch)
-    seeds = list(seed)
+    seeds = check_seeds(seed)
+    if np.ndim(seed) == 0:
+        return range(seeds[0], seeds[0] + batch)
     if len(seeds) != batch:
         raise ValueError(f"There is one seed per sample, but {len(seeds)} seeds came for a batch of {batch}.")
     return seeds
 
 
-class _Compiled:
-    """A model whose evaluation goes through torch.compile."""
+class _Counted:
+    """A model that moves a progress bar at every evaluation."""
 
-    def __init__(self, model: Any, backend: str) -> None:
+    def __init__(self, model: Any, call: Any, bar: Any) -> None:
         self.schedule, self.prediction = model.schedule, model.prediction
         self.sigma_data = getattr(model, "sigma_data", None)
-        self._call = torch.compile(model, backend=backend, dynamic=False)
+        self._call, self._bar = call, bar
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return self._call(x, t)
+        output = self._call(x, t)
+        self._bar.update(1)
+        return output

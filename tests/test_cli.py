@@ -321,6 +321,10 @@ def test_a_solver_is_described_by_its_tableau():
     assert header.split()[:6] == ["name", "NFE/step", "ODE", "strong", "weak", "Gaussians/step"]
     row = next(row for row in rows if row.startswith("seeds-3 "))
     assert row.split()[:6] == ["seeds-3", "3", "3", "1", "2", "3"]
+    for name in expint.solvers.names():  # what is listed is what a step draws
+        gaussians = next(row.split()[5] for row in rows if row.startswith(f"{name} "))
+        plan = expint.compile_plan(expint.reverse_sde(expint.schedules.VP(), ell=1.0), name, [0.9, 0.5])
+        assert int(gaussians) == plan.gaussians, name
     assert "2305.14267" in row
 
 

@@ -33,6 +33,18 @@ def wrong():
 
 def unnamed():
     return replace(wrong(), name="my-3")
+
+
+def late():
+    return seeds2(c=1)
+
+
+def failing():
+    return {}["key"]
+
+
+def needy(c):
+    return seeds2(c=c)
 '''
 
 
@@ -44,6 +56,8 @@ def run(*arguments: Any) -> Result:
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a module of the user's, as the working directory."""
     (tmp_path / "lab_objects.py").write_text(OWN)
+    (tmp_path / "lab_broken.py").write_text("def tableau(:\n")
+    (tmp_path / "lab_exits.py").write_text("raise SystemExit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "lab_objects", raising=False)
     return tmp_path
@@ -84,13 +98,13 @@ def test_a_sound_solver_of_your_own_is_certified(own: Path):
         "--certify",
     )
     assert result.exit_code == 0, result.output
-    assert "sound: certified" in result.stdout and "EDM(" in result.stdout and "stage covariances" in result.stdout
+    assert "lab_objects:sound: certified" in result.stdout and "EDM(" in result.stdout and "stage covariances" in result.stdout
 
 
 def test_a_wrong_one_is_not_and_it_is_said_why(own: Path):
     result = run("convergence", "--kind", "deterministic", "--solver", "lab_objects:wrong", "--certify", "--out", "fig.png")
     assert result.exit_code == 1
-    assert "seeds-3: NOT certified" in result.stdout
+    assert "lab_objects:wrong: NOT certified" in result.stdout
     assert "off: tableau: deterministic order 1 by the algebraic conditions, declared 3" in result.stdout
     assert "off: deterministic order: measured 1.0" in result.stdout
     (certificate,) = json.loads(Path("fig.json").read_text())["certificates"]
@@ -107,7 +121,22 @@ def test_orders_may_be_declared(own: Path):
     arguments = ("convergence", "--kind", "deterministic", "--solver", "lab_objects:unnamed", "--certify")
     assert run(*arguments).exit_code == 0  # of order 1, as its tableau says itself
     result = run(*arguments, "--declare", "3,2,1")
-    assert result.exit_code == 1 and "my-3: NOT certified" in result.stdout
+    assert result.exit_code == 1 and "lab_objects:unnamed: NOT certified" in result.stdout
+
+
+def test_variants_of_one_solver_are_told_apart(own: Path):
+    result = run(*SMALL, "--solver", "lab_objects:late,seeds-2,lab_objects:sound", "--out", "fig.png")
+    assert result.exit_code == 0, result.output
+    studies = {study["solver"]: study for study in json.loads(Path("fig.json").read_text())["studies"]}
+    assert list(studies) == ["lab_objects:late", "seeds-2", "lab_objects:sound"]
+    assert studies["lab_objects:sound"]["errors"] == studies["seeds-2"]["errors"] != studies["lab_objects:late"]["errors"]
+
+
+def test_steps_too_coarse_to_tell_are_named():
+    result = run(*SMALL[:-1], "4,8,16", "--solver", "seeds-2", "--certify")
+    assert result.exit_code == 1 and "seeds-2: NOT certified" in result.stdout
+    assert "off: weak order: the steps 4 to 16 are not asymptotic, the order between neighbours goes 1.55, 1.79" in result.stdout
+    assert "take finer steps to tell whether it is 2" in result.stdout and "measured" not in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -118,6 +147,10 @@ def test_orders_may_be_declared(own: Path):
         (("--schedule", "strange"), "Unknown schedule 'strange'"),
         (("--solver", "no_such_module:x"), "Cannot load the solver 'no_such_module:x'"),
         (("--solver", "lab_objects:missing"), "Cannot load the solver 'lab_objects:missing'"),
+        (("--solver", "lab_broken:tableau"), "Cannot load the solver 'lab_broken:tableau': SyntaxError: "),
+        (("--solver", "lab_exits:tableau"), "Cannot load the solver 'lab_exits:tableau': SystemExit: 0"),
+        (("--solver", "lab_objects:failing"), "Calling the solver 'lab_objects:failing' failed: KeyError: 'key'"),
+        (("--schedule", "lab_objects:needy"), "Calling the schedule 'lab_objects:needy' failed: TypeError: needy() missing 1"),
         (("--solver", "lab_objects:number"), "must be a Tableau, or give one when it is called, got int"),
         (("--schedule", "lab_objects:sound"), "must be a Schedule"),
         (("--form", "precond"), "sigma_data"),
@@ -134,4 +167,8 @@ def test_what_is_refused_in_one_line(own: Path, arguments: tuple[str, ...], mess
     assert result.exit_code == 2 and result.stdout == "", result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ") and message in line
-    assert sorted(path.name for path in own.iterdir() if path.name != "__pycache__") == ["lab_objects.py"]
+    assert sorted(path.name for path in own.iterdir() if path.name != "__pycache__") == [
+        "lab_broken.py",
+        "lab_exits.py",
+        "lab_objects.py",
+    ]

@@ -251,7 +251,9 @@ def test_clocks_that_cannot_be_differentiated():
         ((math.nan,), {}, "A must be finite, got nan"),
         ((0, torch.tensor([1.0, math.inf])), {}, "b must be finite, got tensor"),
         (("t", "t-0.5"), {}, r"b must keep one sign on the span, but it vanishes or changes sign near t = 0\.5"),
-        (("t", 0), {}, r"b must keep one sign .* near t = 0\.001"),
+        (("t", "abs(t-0.5)+t-0.5"), {}, r"b must keep one sign .* near t = 0\.001"),
+        (("t", 0), {"clock": "exponential"}, "b = 0 leaves no weight of F"),
+        (("t", 0), {"clock_start": 1.0}, "b = 0 leaves no weight of F"),
         (("1/(t-0.25)",), {}, r"A is not finite at t = 0\.25|A is too rough near t = 0\.2[45]"),
         (("t", 1, "1/t"), {}, r"\(g/a\)\^2 is (not finite|too rough) (at|near) t = "),
         (("Heaviside(t-0.3)",), {}, r"A is too rough near t = 0\.3 .* split the span there"),
@@ -268,10 +270,65 @@ def test_refusals(arguments: tuple[Any, ...], options: dict[str, Any], message: 
         from_coefficients(*arguments, **{"span": (0.0, 1.0)} | options)
 
 
-def test_a_grid_that_leaves_the_span():
-    sde = from_coefficients("t", span=(0.0, 1.0))
-    with pytest.raises(ValueError, match=r"t = 1\.5 is outside the span from 0 to 1 of the weight b/a of F"):
-        compile_plan(sde, "seeds-1", [0.0, 1.5])
+@pytest.mark.parametrize(
+    ("A", "b", "what"),
+    [
+        ("t", 1.0, "the weight b/a of F"),
+        (-1.0, 1.0, "the coefficients"),
+        ([1.0, 2.0], 1.0, "the coefficients"),
+        ("t", 0.0, "the"),
+    ],
+)
+def test_a_grid_that_leaves_the_span(A: Any, b: float, what: str):
+    for span, grid in (((0.0, 1.0), [0.0, 1.5]), ((1.0, 0.0), [1.5, 0.0])):
+        with pytest.raises(ValueError, match=rf"t = 1\.5 is outside the span from 0 to 1 of {what}"):
+            compile_plan(from_coefficients(A, b, span=span), "seeds-1", grid)
+
+
+def test_a_grid_in_single_precision_does_not_leave_the_span_of_constants():
+    grid = torch.linspace(0.0, 0.1, 4)
+    assert float(grid[-1]) > 0.1
+    assert len(compile_plan(from_coefficients(-1.0, span=(0.0, 0.1)), "seeds-2", grid).rows) == 6
+
+
+@pytest.mark.parametrize("span", [(0.0, 2.0), (2.0, 0.0)])
+@pytest.mark.parametrize("b", [0.0, "0*t", lambda t: 0.0 * t])
+def test_without_F(b: Any, span: tuple[float, float]):
+    """b = 0 is a linear SDE: propagator and noise are those of any other b, and F has no weight."""
+    linear, other = (from_coefficients("-cos(t)", factor, "1+t", span=span) for factor in (b, 1.0))
+    grid = np.linspace(*span, 4)
+    plan, exact = (compile_plan(sde, "seeds-1", grid) for sde in (linear, other))
+    for row, first in zip(plan.rows, exact.rows, strict=True):
+        assert row.scale == pytest.approx(first.scale, rel=1e-13) and [w for _, w in row.weights] == [0.0]
+        assert float(plan.noise_std(row)) == pytest.approx(float(exact.noise_std(first)), rel=1e-13)
+    assert linear.rho == 0.0 and linear.kappa == 0.0 and float(linear.coefficients_at(0.5)[1]) == 0.0
+    for solver in SOLVERS:
+        z = noise.Replay(torch.zeros(9, *X.shape, dtype=torch.float64))
+        x = integrate(linear, lambda x, t: torch.sin(x), X, grid, solver, z).x
+        torch.testing.assert_close(x, X * math.exp(math.sin(span[0]) - math.sin(span[1])), rtol=1e-12, atol=1e-12)
+
+
+def test_functions_for_numpy_torch_and_plain_python_agree():
+    same_plans(
+        from_coefficients("-cos(t)", "exp(-t)", "2-t/3", span=(0.0, 2.0)),
+        from_coefficients(lambda t: -np.cos(t), lambda t: np.exp(-t), lambda t: 2 - t / 3, span=(0.0, 2.0)),
+        from_coefficients(lambda t: -torch.cos(t), lambda t: torch.exp(-t), lambda t: 2 - t / 3, span=(0.0, 2.0)),
+        from_coefficients(lambda t: -math.cos(t), lambda t: math.exp(-t), lambda t: 2 - t / 3, span=(0.0, 2.0)),
+        grid=[0.0, 0.3, 1.1, 2.0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("A", "message"),
+    [
+        (lambda t: "x", r"A\(0\.618\) must be a real number, got 'x'; A must be a real function of t, written for numpy arrays"),
+        (lambda t: {}[t], r"written for numpy arrays, torch tensors or one float at a time, but A\(0\.618\) fails with KeyError"),
+        (lambda: 1.0, r"fails with TypeError: .*takes 0 positional arguments"),
+    ],
+)
+def test_functions_that_give_no_numbers(A: Any, message: str):
+    with pytest.raises(TypeError, match=message):
+        from_coefficients(A, span=(0.0, 1.0))
 
 
 @pytest.mark.parametrize("A", [1.0, "1+t"])

@@ -26,11 +26,11 @@ from expint.convergence import (
     weak_order,
 )
 from expint.forms import form_names
-from expint.linear_response import _UnitResponses
+from expint.linear_response import _UnitResponses, gaussian_moments
 from expint.noise import BrownianPath
 from expint.order_fitting import asymptotic_range, bootstrap, bootstrap_indices, fitted_order, local_orders, root_mean
 from expint.plan import Plan
-from expint.schedules import EDM, VP
+from expint.schedules import EDM, VP, Flow
 from expint.solvers import Stage, Tableau, Term, seeds3
 from expint.targets import Gaussian, GaussianMixture
 
@@ -360,6 +360,48 @@ def test_covariance_table_and_picture(tmp_path: Path):
 def test_what_is_refused(call: Callable[[], object], message: str):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        lambda model: deterministic_order("seeds-1", model),
+        lambda model: deterministic_orders(["seeds-1"], model),
+        lambda model: strong_order("seeds-1", model),
+        lambda model: strong_orders(["seeds-1"], model),
+        lambda model: weak_order("seeds-1", model),
+        lambda model: compare(["seeds-1"], model),
+        lambda model: certify("seeds-1", model),
+    ],
+)
+def test_a_model_in_the_place_of_the_problem(study: Callable[[Any], object]):
+    with pytest.raises(TypeError, match=r"expint\.convergence\.Problem, got Gaussian: for a model, give Problem\(model\)"):
+        study(gaussian())
+
+
+def test_moments_are_those_of_gaussian_data_on_the_schedule_of_the_plan():
+    plan = Problem(gaussian()).plan("seeds-2", 3)
+    with pytest.raises(TypeError, match=r"an expint\.targets\.Gaussian, got GaussianMixture"):
+        gaussian_moments(plan, mixture())  # pyright: ignore[reportArgumentType]
+    for other in (EDM(), VP(beta_d=10.0)):
+        with pytest.raises(ValueError, match=rf"schedule VP\(beta_d=19\.9.* has {re.escape(str(other))}"):
+            gaussian_moments(plan, gaussian(other))
+    far = Problem(gaussian(EDM()), sigmas=(50.0, 1.0)).plan("seeds-1", 3)
+    with pytest.raises(ValueError, match=r"schedule EDM\(.* has Flow\("):  # which has no time as late as that
+        gaussian_moments(far, gaussian(Flow()))
+
+
+def test_coarse_steps_are_not_a_missed_order():
+    """A sound solver whose errors do not follow a power law yet; and a wrong one, whose errors do."""
+    problem = Problem(mixture(), ell=0.0)
+    coarse = deterministic_order("seeds-3", problem, steps=(2, 4, 8))
+    certificate = certify("seeds-3", problem, kinds=("deterministic",), studies={"deterministic": coarse})
+    (finding,) = certificate.findings
+    assert finding.startswith("deterministic order: the steps 2 to 8 are not asymptotic")
+    assert finding.endswith("take finer steps to tell whether it is 3") and not certificate.passed
+    fine = deterministic_order("seeds-2", problem)
+    certificate = certify("seeds-2", problem, kinds=("deterministic",), declared=Orders(3, 2, 1), studies={"deterministic": fine})
+    assert re.fullmatch(r"deterministic order: measured (1\.9|2\.0)\d, declared 3", certificate.findings[-1])
 
 
 def test_compare_gathers_kinds():

@@ -182,7 +182,7 @@ def test_rounding_model_is_called_at_entries_of_its_table():
         ({"final": "zero"}, ValueError, r"Unknown final='zero'"),
         ({"seed": [1, 2]}, ValueError, r"2 seeds came for a batch of 3"),
         ({"seed": -1}, ValueError, r"0 <= seed < 2\*\*64, got -1"),
-        ({"seed": True}, TypeError, r"got a bool"),
+        ({"seed": True}, TypeError, r"got True"),
         ({"noise": Gaussian([1])}, ValueError, r"1 seeds came for a state of shape \(3, 2\)"),
         ({"noise": Replay(torch.zeros(2, 3, 2))}, ValueError, r"but Replay holds 2"),
         ({"shape": (0, 2)}, ValueError, r"positive integers, or an initial state; got \(0, 2\)"),

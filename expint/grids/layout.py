@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.float64 import as_float64
+from expint.float64 import as_float64, is_whole
 from expint.schedules.base import Schedule
 
 __all__ = ["FINALS", "FIRST_SIGMA", "GridBuilder", "check", "count_points", "finish", "in_sigma", "in_time"]
@@ -25,8 +25,9 @@ def count_points(steps: int, final: str) -> int:
     if final not in FINALS:
         raise ValueError(f"Unknown final={final!r}: choose one of {FINALS}.")
     least = 2 if final == "denoise" else 1
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < least:
+    if not is_whole(steps) or steps < least:
         raise ValueError(f"A grid with final={final!r} needs an integer steps >= {least}, got {steps!r}.")
+    steps = int(steps)
     return steps if final == "denoise" else steps + 1
 
 

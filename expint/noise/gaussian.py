@@ -34,6 +34,14 @@ class Seeded(ABC):
         """True: only the lengths of the intervals matter."""
         return True
 
+    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
+        """Refuse a run that needs the integral of the path, if these numbers have none."""
+        if not self._has_integral and any(space_time for _, space_time in clocks):
+            raise ValueError(
+                f"{type(self).__name__} noise has no space-time integral, which this solver uses: "
+                "use expint.noise.Gaussian or expint.noise.BrownianPath."
+            )
+
     def stream(self, like: Tensor, intervals: int | None = None) -> "_Scaled":
         """Open a stream for states like `like`; a ValueError tells if there is not one seed per sample."""
         source.check_batch(self.seeds, like)
@@ -78,14 +86,10 @@ class _Scaled:
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
         """See `NoiseStream.increments`. The increments are the same with and without the integral."""
         taken = self._path.take(len(taus) - 1)
-        steps = taken.mul_(source.interval_stds(taus, taken[0]))
+        steps = source.scale_intervals(taken, taus)
         if not space_time:
             return steps
-        if not self._drawer._has_integral:
-            raise ValueError(
-                f"{type(self._drawer).__name__} noise has no space-time integral, which this solver uses: "
-                "use expint.noise.Gaussian or expint.noise.BrownianPath."
-            )
+        self._drawer.check_run(self._like, [(taus, space_time)])
         if self._integral is None:
             self._integral = self._open(source.INTEGRAL_STREAM)
         return steps, source.integral_of_path(taus, steps, self._integral.take(len(taus) - 1))

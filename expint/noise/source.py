@@ -5,13 +5,17 @@ which answers `increments(taus)`, and with `space_time=True` also the integral o
 source repeats the same noise.
 """
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, overload
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from expint.float64 import is_whole
+
 __all__ = [
+    "ChecksRuns",
     "NoiseSource",
     "NoiseStream",
     "check_batch",
@@ -21,6 +25,7 @@ __all__ = [
     "integral_of_path",
     "interval_stds",
     "mix",
+    "scale_intervals",
     "seed_word",
 ]
 
@@ -73,18 +78,34 @@ class NoiseSource(Protocol):
         ...
 
 
-def check_seeds(seeds: int | Sequence[int] | Tensor) -> tuple[int, ...]:
+@runtime_checkable
+class ChecksRuns(Protocol):
+    """A source that cannot serve every run, and can tell before one starts."""
+
+    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
+        """Refuse a run for states like `like` whose steps ask for these `taus`, each with whether its integral U is wanted.
+
+        Raises:
+            ValueError: saying what cannot be served, and the way out.
+        """
+        ...
+
+
+def check_seeds(seeds: int | Sequence[int] | Tensor | np.ndarray) -> tuple[int, ...]:
     """One non-negative integer per sample, as a tuple.
 
     Raises:
         TypeError, ValueError: naming the value that is not a non-negative integer.
     """
-    if isinstance(seeds, bool) or not isinstance(seeds, (int, Sequence, Tensor, range)) or isinstance(seeds, str):
+    if isinstance(seeds, (Tensor, np.ndarray, np.generic)):
+        seeds = seeds.tolist()
+    if isinstance(seeds, (bool, str)) or not isinstance(seeds, (int, Sequence)):
         raise TypeError(f"seeds must be integers, one per sample, got {seeds!r}.")
-    listed = [seeds] if isinstance(seeds, int) else seeds.tolist() if isinstance(seeds, Tensor) else list(seeds)
-    for seed in listed:
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    listed = []
+    for seed in [seeds] if isinstance(seeds, int) else seeds:
+        if not is_whole(seed) or not 0 <= seed < 2**64:
             raise ValueError(f"Each seed must be an integer with 0 <= seed < 2**64, got {seed!r}.")
+        listed.append(int(seed))
     return tuple(listed)
 
 
@@ -143,10 +164,24 @@ def interval_stds(taus: Tensor, like: Tensor) -> Tensor:
     return _per_interval(torch.sqrt(taus[1:] - taus[:-1]), like)
 
 
+def scale_intervals(block: Tensor, taus: Tensor) -> Tensor:
+    """Multiply unit-variance numbers of shape (n, batch, *event) by √(τ_{i+1} − τ_i), in place."""
+    stds = torch.sqrt(taus[1:] - taus[:-1])
+    return _accumulate(block, stds, lambda part, std: part.mul_(std))
+
+
 def _per_interval(values: Tensor, like: Tensor) -> Tensor:
     """One value per interval, or per interval and component, ready to multiply a tensor of shape (n, batch, *event)."""
     middle = like.ndim - (values.ndim - 1)
     return values.reshape(values.shape[0], *[1] * middle, *values.shape[1:]).to(device=like.device, dtype=like.dtype)
+
+
+def _accumulate(block: Tensor, values: Tensor, apply: Callable[[Tensor, Any], Any]) -> Tensor:
+    """Call apply(part, value) for each interval: plain numbers for a scalar clock, which need no copy to the state's device."""
+    factors = values.tolist() if values.ndim == 1 else _per_interval(values, block[0])
+    for part, factor in zip(block, factors, strict=True):
+        apply(part, factor)
+    return block
 
 
 def integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tensor:
@@ -161,5 +196,8 @@ def integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tenso
         increments, normals: shape (n, batch, *event).
     """
     weights = taus[-1] - 0.5 * (taus[1:] + taus[:-1])
-    total = increments * _per_interval(weights, increments[0])
-    return total.addcmul_(normals, _per_interval((taus[1:] - taus[:-1]) ** 1.5 / 12**0.5, normals[0])).sum(0)
+    spreads = (taus[1:] - taus[:-1]) ** 1.5 / 12**0.5
+    total = torch.zeros_like(increments[0])
+    _accumulate(increments, weights, lambda part, weight: total.add_(part * weight))
+    _accumulate(normals, spreads, lambda part, spread: total.add_(part * spread))
+    return total

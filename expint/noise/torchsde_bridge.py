@@ -33,6 +33,14 @@ class FromTorchsde:
         """False: where the intervals lie in the noise clock matters."""
         return False
 
+    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
+        """Refuse a run that needs the integral, if the torchsde motion was built without it."""
+        if any(space_time for _, space_time in clocks) and self.interval.levy_area_approximation == "none":
+            raise ValueError(
+                "The torchsde Brownian motion has no integral U, which this solver uses: build it with "
+                f"levy_area_approximation={_SPACE_TIME!r}."
+            )
+
     def stream(self, like: Tensor, intervals: int | None = None) -> "_Interval":
         """Open a stream for states like `like`; a ValueError tells if the interval's shape, dtype or device is another."""
         motion = self.interval

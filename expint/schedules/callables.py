@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expint.schedules.bracketed import BracketedSchedule, check_interval
 
-__all__ = ["FromCallables"]
+__all__ = ["FromCallables", "on_arrays"]
 
 _ZERO = 1e-15
 _TimeFunction = Callable[[Any], Any]
@@ -128,22 +128,47 @@ def _lifted(name: str, given: Any, probe: float, interval: tuple[float, float]) 
     result = _attempt(function, leaf)
     if isinstance(result, Tensor) and result.shape == leaf.shape and result.requires_grad:
         return lambda t: function(t).to(torch.float64)
+    whole = on_arrays(name, function, probe)
+    return lambda t: torch.as_tensor(_Differences.apply(t, whole, *interval))
+
+
+def on_arrays(name: str, function: Callable[[Any], Any], probe: float) -> Callable[[np.ndarray], np.ndarray]:
+    """`function` as one of float64 arrays, whether it was written for numpy, for torch or for one float at a time.
+
+    Which one it is, is found out by calling it at the time `probe`.
+
+    Raises:
+        TypeError: if it is none of them, with what it gave or said; `name` is for this message.
+    """
     plain = np.array([probe, probe])
-    result = _attempt(function, plain)
-    if _real_array(result, plain.shape):
-        # A constant written as a function has the shape of nothing.
-        whole = lambda x: np.broadcast_to(np.asarray(function(x), dtype=np.float64), x.shape).copy()  # noqa: E731
+    # A constant written as a function has the shape of nothing.
+    if _real_array(_attempt(function, plain), plain.shape):
+        whole = lambda x: np.broadcast_to(_float64(function(x)), x.shape).copy()  # noqa: E731
+    elif _real_array(_attempt(function, torch.as_tensor(plain)), plain.shape):
+        whole = lambda x: np.broadcast_to(_float64(function(torch.as_tensor(x))), x.shape).copy()  # noqa: E731
     elif _real_array(_attempt(function, probe), ()):
         whole = lambda x: np.array([float(function(v)) for v in x.ravel().tolist()]).reshape(x.shape)  # noqa: E731
     else:
-        function(probe)  # raises what the function itself has to say
-        raise TypeError(f"{name}({probe:.6g}) must be a real number, got {function(probe)!r}.")
+        raise _not_real(name, function, probe)
 
     def quiet(x: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):
             return whole(x)
 
-    return lambda t: torch.as_tensor(_Differences.apply(t, quiet, *interval))
+    return quiet
+
+
+def _not_real(name: str, function: Callable[[Any], Any], probe: float) -> TypeError:
+    expected = f"{name} must be a real function of t, written for numpy arrays, torch tensors or one float at a time"
+    try:
+        value = function(probe)
+    except Exception as error:  # whatever the user's function does
+        return TypeError(f"{expected}, but {name}({probe:.6g}) fails with {type(error).__name__}: {error}")
+    return TypeError(f"{name}({probe:.6g}) must be a real number, got {value!r}; {expected}.")
+
+
+def _float64(result: Any) -> np.ndarray:
+    return np.asarray(result.detach() if isinstance(result, Tensor) else result, dtype=np.float64)
 
 
 def _attempt(function: Any, argument: Any) -> Any:

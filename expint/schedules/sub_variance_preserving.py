@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from expint.schedules.base import Schedule
 from expint.schedules.registry import register
+from expint.schedules.variance_preserving import LinearBeta
 
 
 @register("subvp")
 @dataclass(frozen=True)
-class SubVP(Schedule):
+class SubVP(LinearBeta):
     """α_t = exp(−½ B(t)), σ̄_t = 1 − exp(−B(t)), B(t) = ½ β_d t² + β_min t, on t in [0, 1].
 
     σ̄_t is the square of VP's for the same β. σ = 2 sinh(½ B) grows with B, and so λ decreases for every β > 0:
@@ -26,32 +26,9 @@ class SubVP(Schedule):
     Source: Song et al., arXiv 2011.13456, section 3.4, eq. (12), and appendix C.
     """
 
-    beta_d: float = 19.9
-    beta_min: float = 0.1
-    t_min: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not (self.beta_min > 0 and self.beta_d >= 0):
-            raise ValueError(f"SubVP needs beta_min > 0 and beta_d >= 0, got {self.beta_min} and {self.beta_d}.")
-        if not 0 < self.t_min < 1:
-            raise ValueError(f"SubVP needs 0 < t_min < 1, got {self.t_min}.")
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, 1.0)
-
-    @property
-    def sampling_range(self) -> tuple[float, float]:
-        return (1.0, self.t_min)
-
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        return -0.5 * (0.5 * self.beta_d * t + self.beta_min) * t
-
     def _log_std(self, t: Tensor) -> Tensor:
         return torch.log(-torch.expm1(2.0 * self._log_alpha(t)))
 
-    def _t_of_lam(self, lam: Tensor) -> Tensor:
-        # σ = e^{−λ} = 2 sinh(½ B); the root of the quadratic B(t) in the form that does not cancel as B -> 0. For large σ,
-        # asinh(σ/2) = −λ to all digits, and does not overflow.
-        b = 2.0 * torch.where(lam < -300.0, -lam, torch.asinh(0.5 * torch.exp(-lam.clamp(min=-300.0))))
-        return 2.0 * b / (self.beta_min + torch.sqrt(self.beta_min**2 + 2.0 * self.beta_d * b))
+    def _exponent_of_lam(self, lam: Tensor) -> Tensor:
+        # σ = e^{−λ} = 2 sinh(½ B). For large σ, asinh(σ/2) = −λ to all digits, and does not overflow.
+        return 2.0 * torch.where(lam < -300.0, -lam, torch.asinh(0.5 * torch.exp(-lam.clamp(min=-300.0))))

@@ -1,6 +1,7 @@
 """Variance-preserving schedules in continuous time: α² + σ̄² = 1."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,51 @@ from expint.schedules.base import Schedule, variance_preserving_log_alpha
 from expint.schedules.registry import register
 
 
+@dataclass(frozen=True)
+class LinearBeta(Schedule):
+    """What schedules with α_t = exp(−½ B(t)), B(t) = ½ β_d t² + β_min t on [0, 1] share; they differ in σ̄ as a function of B.
+
+    Args:
+        beta_d: slope of β, per unit time squared.
+        beta_min: β at t = 0, per unit time.
+        t_min: data end of the default sampling range.
+    """
+
+    beta_d: float = 19.9
+    beta_min: float = 0.1
+    t_min: float = 1e-3
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not (self.beta_min > 0 and self.beta_d >= 0):
+            raise ValueError(f"{name} needs beta_min > 0 and beta_d >= 0, got {self.beta_min} and {self.beta_d}.")
+        if not 0 < self.t_min < 1:
+            raise ValueError(f"{name} needs 0 < t_min < 1, got {self.t_min}.")
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    @property
+    def sampling_range(self) -> tuple[float, float]:
+        return (1.0, self.t_min)
+
+    @abstractmethod
+    def _exponent_of_lam(self, lam: Tensor) -> Tensor:
+        """B where λ has the given value."""
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        return -0.5 * (0.5 * self.beta_d * t + self.beta_min) * t
+
+    def _t_of_lam(self, lam: Tensor) -> Tensor:
+        # The root of the quadratic B(t) in the form that does not cancel as B -> 0.
+        b = self._exponent_of_lam(lam)
+        return 2.0 * b / (self.beta_min + torch.sqrt(self.beta_min**2 + 2.0 * self.beta_d * b))
+
+
 @register("vp")
 @dataclass(frozen=True)
-class VP(Schedule):
+class VP(LinearBeta):
     """Linear β: α_t = exp(−½ B(t)), B(t) = ½ β_d t² + β_min t, on t in [0, 1].
 
     Args:
@@ -23,34 +66,11 @@ class VP(Schedule):
     Source: Song et al., arXiv 2011.13456, appendix C; notation of EDM, arXiv 2206.00364, table 1.
     """
 
-    beta_d: float = 19.9
-    beta_min: float = 0.1
-    t_min: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if not (self.beta_min > 0 and self.beta_d >= 0):
-            raise ValueError(f"VP needs beta_min > 0 and beta_d >= 0, got {self.beta_min} and {self.beta_d}.")
-        if not 0 < self.t_min < 1:
-            raise ValueError(f"VP needs 0 < t_min < 1, got {self.t_min}.")
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, 1.0)
-
-    @property
-    def sampling_range(self) -> tuple[float, float]:
-        return (1.0, self.t_min)
-
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        return -0.5 * (0.5 * self.beta_d * t + self.beta_min) * t
-
     def _log_std(self, t: Tensor) -> Tensor:
         return 0.5 * torch.log(-torch.expm1(2.0 * self._log_alpha(t)))
 
-    def _t_of_lam(self, lam: Tensor) -> Tensor:
-        # B(t) = −2 log α; the root of the quadratic in the form that does not cancel as B -> 0.
-        b = -2.0 * variance_preserving_log_alpha(lam)
-        return 2.0 * b / (self.beta_min + torch.sqrt(self.beta_min**2 + 2.0 * self.beta_d * b))
+    def _exponent_of_lam(self, lam: Tensor) -> Tensor:
+        return -2.0 * variance_preserving_log_alpha(lam)
 
 
 @register("cosine")

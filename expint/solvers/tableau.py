@@ -125,6 +125,11 @@ class Tableau:
         """Whether a stage uses the space-time integral U of the path."""
         return any(stage.share is not None for stage in self.stages)
 
+    @property
+    def gaussians(self) -> int:
+        """Standard Gaussians per step and component with noise: one for each interval between nodes, two where a stage uses U."""
+        return len(self.noise_nodes) * (1 + self.needs_integral)
+
     @cached_property
     def terms(self) -> tuple[dict[int, tuple[Term, ...]], ...]:
         """For each stage {evaluation: terms}, with exact rational coefficients."""
