@@ -177,7 +177,7 @@ def _attempt(function: Any, argument: Any) -> Any:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(argument)
-    except (TypeError, ValueError, RuntimeError, AttributeError):
+    except Exception:  # whatever the user's function does with what it was not written for
         return None
 
 
