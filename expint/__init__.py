@@ -1,6 +1,6 @@
 """expint: exponential integrators for semi-linear SDEs, and above all for sampling diffusion models."""
 
-from expint import convergence, grids, noise, predictions, schedules, solvers, stochasticity, targets
+from expint import certification, convergence, grids, metrics, noise, predictions, schedules, solvers, stochasticity, targets
 from expint.compilation import compile_plan
 from expint.execution import execute
 from expint.forms import reverse_sde
@@ -14,6 +14,7 @@ from expint.torchsde_export import to_torchsde
 __version__ = "0.1.0"
 
 __all__ = [
-    "Plan", "SemiLinearSDE", "Solution", "compile_plan", "convergence", "execute", "grids", "integrate", "noise", "phi",
-    "plan_sampling", "predictions", "reverse_sde", "sample", "schedules", "solvers", "stochasticity", "targets", "to_torchsde",
+    "Plan", "SemiLinearSDE", "Solution", "certification", "compile_plan", "convergence", "execute", "grids", "integrate",
+    "metrics", "noise", "phi", "plan_sampling", "predictions", "reverse_sde", "sample", "schedules", "solvers", "stochasticity",
+    "targets", "to_torchsde",
 ]  # fmt: skip
