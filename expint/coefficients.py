@@ -159,6 +159,7 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
         event_ndim=event_ndim,
         log_noise_step=log_interval if noisy else None,
         coefficients=lambda t: (A + 0.0 * t, b + 0.0 * t, g.abs() + 0.0 * t),
+        span=(start, end),
         name=f"constant coefficients on [{start:g}, {end:g}]",
     )
 
@@ -238,6 +239,7 @@ def _variable(functions: list[_ArrayFunction], start: float, end: float, clock: 
         rho=of_f.rho,
         kappa=of_f.kappa,
         coefficients=lambda t: tuple(torch.as_tensor(np.broadcast_to(f(t.numpy()), t.shape).copy()) for f in functions),  # pyright: ignore[reportArgumentType]
+        span=(start, end),
         name=f"coefficients on [{start:g}, {end:g}], {'exponential' if of_f.rho else 'linear'} clock",
     )
 

@@ -87,6 +87,7 @@ def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinea
         kappa=power,
         prediction="data",
         schedule=schedule,
+        span=schedule.sampling_range,
         name=f"data form, ell={ell:g}, {schedule}",
     )
 
@@ -102,6 +103,7 @@ def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLine
         kappa=-(1.0 + ell**2),
         prediction="noise",
         schedule=schedule,
+        span=schedule.sampling_range,
         name=f"noise form, ell={ell:g}, {schedule}",
     )
 
@@ -127,6 +129,7 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLi
         kappa=(1.0 + ell**2) * limit,
         prediction="precond",
         schedule=schedule,
+        span=schedule.sampling_range,
         sigma_data=sd,
         name=f"preconditioned form, ell={ell:g}, sigma_data={sd:g}, {schedule}",
     )
@@ -148,6 +151,7 @@ def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
         kappa=1.0,
         prediction="data",
         schedule=schedule,
+        span=schedule.sampling_range,
         name=f"extended form, noise scale {scale.name}, {schedule}",
     )
 

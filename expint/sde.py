@@ -35,6 +35,7 @@ class SemiLinearSDE:
         sigma_data: of the preconditioned form.
         event_ndim: number of trailing dimensions of diagonal coefficients, 0 for scalar ones.
         log_noise_step: log(τ_t − τ_s) as a function of s and t, where a formula is better than the difference of clocks.
+        span: first and last time that the SDE is meant for, where there are such.
         coefficients: (A, b, g) as a function of time, where they are known; otherwise they are found by differentiation.
         name: for print-outs.
 
@@ -54,6 +55,7 @@ class SemiLinearSDE:
     event_ndim: int = 0
     log_noise_step: Callable[[Tensor, Tensor], Tensor] | None = None
     coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None
+    span: tuple[float, float] | None = None
     name: str = "semi-linear SDE"
 
     def __post_init__(self) -> None:

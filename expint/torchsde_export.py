@@ -19,7 +19,7 @@ class TorchSDE(torch.nn.Module):
     Args:
         sde: the semi-linear SDE.
         F: its nonlinear part, F(x, t).
-        event_shape: shape of one sample; torchsde's states are flat, (batch, size).
+        event_shape: shape of one sample, for F; torchsde's states are flat, (batch, size). None: F takes the flat state.
         span: first and last time of the SDE.
         clock: "time": s = |t − span[0]|. "noise": s = τ, so that torchsde's Brownian motion is the W of the exact solution (1).
     """
@@ -31,7 +31,7 @@ class TorchSDE(torch.nn.Module):
         self,
         sde: SemiLinearSDE,
         F: Callable[[Tensor, Tensor], Tensor],
-        event_shape: tuple[int, ...],
+        event_shape: tuple[int, ...] | None,
         span: tuple[float, float],
         clock: str,
     ) -> None:
@@ -65,7 +65,7 @@ class TorchSDE(torch.nn.Module):
     def f(self, s: Any, y: Tensor) -> Tensor:
         """Drift, shape (batch, size)."""
         t, A, b, g, a = self._terms(s, y)
-        x = y.reshape(y.shape[0], *self.event_shape)
+        x = self._shaped(y)
         drift = A * x + b * self.F(x, t)
         # dt/ds: ±1, or a²/g² in the noise clock, where ds = (g/a)² |dt|
         speed = self.sign if self.clock == "time" else self.sign * a**2 / g**2
@@ -75,15 +75,18 @@ class TorchSDE(torch.nn.Module):
         """Diagonal diffusion, shape (batch, size)."""
         _, _, _, g, a = self._terms(s, y)
         diffusion = g if self.clock == "time" else a
-        return diffusion.expand(y.shape[0], *self.event_shape).reshape(y.shape)
+        return diffusion.expand(self._shaped(y).shape).reshape(y.shape)
+
+    def _shaped(self, y: Tensor) -> Tensor:
+        return y if self.event_shape is None else y.reshape(y.shape[0], *self.event_shape)
 
 
 def to_torchsde(
     sde: SemiLinearSDE,
     F: Callable[[Tensor, Tensor], Tensor],
     *,
-    event_shape: tuple[int, ...],
-    span: tuple[float, float],
+    event_shape: tuple[int, ...] | None = None,
+    span: tuple[float, float] | None = None,
     clock: str = "time",
 ) -> TorchSDE:
     """The SDE as a torchsde object (noise_type "diagonal", sde_type "ito"), in increasing time.
@@ -92,15 +95,19 @@ def to_torchsde(
         sde: the semi-linear SDE; for a diffusion model, `reverse_sde(...)`.
         F: F(x, t), what the SDE's form asks for; `expint.predictions.Reparametrized` gives a model another
             prediction.
-        event_shape: shape of one sample; torchsde's state is (batch, product of event_shape).
-        span: first and last time; torchsde then runs over s_of(span[0]) … s_of(span[1]).
+        event_shape: shape of one sample; torchsde's state is (batch, product of event_shape). Default: the state as it is.
+        span: first and last time; torchsde then runs over s_of(span[0]) … s_of(span[1]). Default: the SDE's own span.
         clock: "time" or "noise" (see `TorchSDE`).
 
     Raises:
-        ValueError: for an unknown clock, or the noise clock of an SDE without noise or with diagonal coefficients.
+        ValueError: for an unknown clock, a span that is neither given nor the SDE's, or the noise clock of an SDE without noise or with diagonal coefficients.
     """
     if clock not in ("time", "noise"):
         raise ValueError(f"Unknown clock {clock!r}: choose 'time' or 'noise'.")
     if clock == "noise" and (not sde.is_stochastic or sde.event_ndim):
         raise ValueError(f"The noise clock of {sde} cannot serve as time: it needs one scalar noise clock. Use clock='time'.")
-    return TorchSDE(sde, F, tuple(event_shape), (float(span[0]), float(span[1])), clock)
+    first_last = span or sde.span
+    if first_last is None:
+        raise ValueError(f"{sde} does not say between which times it runs: give span=(first, last).")
+    first, last = (float(t) for t in first_last)
+    return TorchSDE(sde, F, None if event_shape is None else tuple(event_shape), (first, last), clock)

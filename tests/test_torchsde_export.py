@@ -10,7 +10,7 @@ import torchsde
 from torch import Tensor
 from toy_models import wavy
 
-from expint import SemiLinearSDE, compile_plan, execute, integrate, noise, reverse_sde, to_torchsde
+from expint import SemiLinearSDE, compile_plan, execute, integrate, noise, reverse_sde, targets, to_torchsde
 from expint.schedules import VP, Schedule
 from expint.torchsde_export import TorchSDE
 
@@ -193,3 +193,15 @@ def test_refusals():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         to_torchsde(diagonal, F, event_shape=(3,), span=(0.0, 1.0))
+
+
+def test_defaults_are_the_flat_state_and_the_span_of_the_sde():
+    schedule = VP()
+    target = targets.Gaussian([0.5, -1.0], [0.3, 2.0], schedule)
+    sde = reverse_sde(schedule)
+    short, long = to_torchsde(sde, target), to_torchsde(sde, target, event_shape=(2,), span=schedule.sampling_range)
+    y = torch.tensor([[0.3, -0.4]], dtype=torch.float64)
+    assert torch.equal(short.f(0.2, y), long.f(0.2, y)) and torch.equal(short.g(0.2, y), long.g(0.2, y))
+    bare = SemiLinearSDE(log_propagator=lambda t: -t, clock=lambda t: t, time_of_clock=lambda mu: mu)
+    with pytest.raises(ValueError, match="give span="):
+        to_torchsde(bare, target)
