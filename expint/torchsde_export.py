@@ -100,7 +100,8 @@ def to_torchsde(
         clock: "time" or "noise" (see `TorchSDE`).
 
     Raises:
-        ValueError: for an unknown clock, a span that is neither given nor the SDE's, or the noise clock of an SDE without noise or with diagonal coefficients.
+        ValueError: for an unknown clock, a span that is neither given nor the SDE's, or the noise clock of an SDE without
+            noise or with diagonal coefficients.
     """
     if clock not in ("time", "noise"):
         raise ValueError(f"Unknown clock {clock!r}: choose 'time' or 'noise'.")
