@@ -14,7 +14,6 @@ place of σ^(1+ℓ²). Source: SEEDS, arXiv 2305.14267, sections 3 and 4 and app
 
 import math
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from expint.naming import unknown
 from expint.schedules.base import Schedule
 from expint.sde import SemiLinearSDE
 from expint.stochasticity import NoiseScale
@@ -58,8 +58,7 @@ def reverse_sde(
         False
     """
     if form not in _FORMS:
-        near = get_close_matches(str(form), form_names(), n=2, cutoff=0.3)
-        raise ValueError(f"Unknown form {form!r}; nearest: {near or form_names()}. All: {form_names()}.")
+        raise unknown("form", form, form_names())
     if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
         raise ValueError(f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, 1 the SDE.")
     if noise_scale is not None:

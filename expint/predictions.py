@@ -13,13 +13,13 @@ D = on_x · x + on_output · output:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from expint.float64 import as_float64
+from expint.naming import unknown
 from expint.schedules.base import Schedule
 
 __all__ = ["PREDICTIONS", "Affine", "Reparametrized", "check", "conversion", "to_denoiser"]
@@ -56,8 +56,7 @@ def check(prediction: str, sigma_data: float | None = None) -> None:
         ValueError: saying what came and what is allowed.
     """
     if prediction not in _RULES:
-        near = get_close_matches(str(prediction), PREDICTIONS, n=2, cutoff=0.3)
-        raise ValueError(f"Unknown prediction {prediction!r}; nearest: {near or PREDICTIONS}. All: {PREDICTIONS}.")
+        raise unknown("prediction", prediction, PREDICTIONS)
     if prediction == "precond" and not (sigma_data is not None and sigma_data > 0):
         raise ValueError(
             f"The prediction 'precond' needs the network's own sigma_data > 0, got {sigma_data!r}: "

@@ -10,7 +10,6 @@ Source: ER-SDE-Solver, arXiv 2309.06169, section 4; ℓ as in SEEDS, arXiv 2305.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from expint.bracketing import invert_monotone
 from expint.float64 import as_float64
+from expint.naming import unknown
 from expint.schedules.base import Schedule
 
 __all__ = [
@@ -115,10 +115,7 @@ def noise_scale(scale: "str | NoiseScale | Callable[[Tensor], Tensor]") -> Noise
         return scale
     if isinstance(scale, str):
         if scale not in _NAMED:
-            near = get_close_matches(scale, noise_scale_names(), n=3, cutoff=0.3)
-            raise ValueError(
-                f"Unknown noise scale {scale!r}; nearest: {near or noise_scale_names()}. All: {noise_scale_names()}."
-            )
+            raise unknown("noise scale", scale, noise_scale_names())
         return _NAMED[scale]
     if callable(scale):
         return NoiseScale(getattr(scale, "__name__", "phi"), _excess(scale))

@@ -32,6 +32,7 @@ SMALLER = {"README.md": [("(16, 1, 28, 28)", "(2, 1, 28, 28)"), ("nfe=60", "nfe=
 INTERNAL = (
     "expint.float64",
     "expint.bracketing",
+    "expint.naming",
     "expint.grids.layout",
     "expint.noise.brownian_*",
     *(f"expint.schedules.{name}" for name in ("bracketed", "closed_form", "expressions", "inversion", "kernel", "quadrature")),

@@ -21,6 +21,7 @@ FLOORS = (
     ("expint.float64", 0),
     ("expint.phi_functions", 0),
     ("expint.bracketing", 0),
+    ("expint.naming", 0),
     ("expint.primitive", 0),
     ("expint.schedules", 1),
     ("expint.grids", 1),

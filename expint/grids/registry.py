@@ -1,10 +1,10 @@
 """Grids by name, for the command line and for tests that run over every grid."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TypeVar
 
 from expint.grids.layout import GridBuilder
+from expint.naming import unknown
 
 __all__ = ["get", "names", "register"]
 
@@ -30,6 +30,5 @@ def names() -> list[str]:
 def get(name: str) -> GridBuilder:
     """The builder called `name`; a ValueError names the nearest ones."""
     if name not in _BUILDERS:
-        near = get_close_matches(name, names(), n=3, cutoff=0.3)
-        raise ValueError(f"Unknown grid {name!r}; nearest: {near or names()}. All: {names()}, or give the times themselves.")
+        raise unknown("grid", name, names(), ", or give the times themselves")
     return _BUILDERS[name]

@@ -1,9 +1,9 @@
 """Schedules by name, for the command line and for tests that run over every schedule."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from expint.naming import unknown
 from expint.schedules.base import Schedule
 
 S = TypeVar("S", bound=type[Schedule])
@@ -32,6 +32,5 @@ def get(name: str, **parameters: Any) -> Schedule:
         ValueError: if there is no such schedule; the message names the nearest ones.
     """
     if name not in _REGISTRY:
-        near = get_close_matches(name, names(), n=3, cutoff=0.3)
-        raise ValueError(f"Unknown schedule {name!r}; nearest: {near or names()}. All: {names()}.")
+        raise unknown("schedule", name, names())
     return _REGISTRY[name](**parameters)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from expint.naming import unknown
 from expint.solvers.tableau import Tableau
 
 __all__ = ["Entry", "entries", "get", "names", "register"]
@@ -54,6 +54,5 @@ def get(solver: str | Tableau, **parameters: Any) -> Tableau:
     if not isinstance(solver, str):
         raise TypeError(f"A solver is a name or a Tableau, got {type(solver).__name__}: {solver!r}.")
     if solver not in _REGISTRY:
-        near = get_close_matches(solver, names(), n=3, cutoff=0.3)
-        raise ValueError(f"Unknown solver {solver!r}; nearest: {near or names()}. All: {names()}.")
+        raise unknown("solver", solver, names())
     return _REGISTRY[solver].build(**parameters)
