@@ -84,7 +84,7 @@ def _excess(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda log_sigma: torch.log(function(torch.exp(log_sigma))) - log_sigma
 
 
-# ER-SDE's choices (arXiv 2309.06169, section 4.2): the first two are the ODE and the reverse SDE.
+# Noise scales of the kinds that ER-SDE-Solver compares (arXiv 2309.06169); the first two are the ODE and the reverse SDE.
 _NAMED: dict[str, NoiseScale] = {
     scale.name: scale
     for scale in (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from expint import compile_plan, execute, reverse_sde, schedules, solvers
-from expint.convergence import Problem, strong_orders
+from expint.convergence import Problem, fitted_order, gaussian_moments, strong_orders
 from expint.forms import form_names
 from expint.noise import Gaussian as GaussianNoise
 from expint.noise import Rademacher, initial_state
@@ -251,3 +251,28 @@ def test_equal_nodes_of_different_grids_are_one_time():
 def test_what_the_union_path_refuses(call: Any, message: str):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_fixed_factor_in_place_of_the_clocks_own_fraction_loses_an_order():
+    """The stage noise is a [p ΔW + 2(θ − p) U/Δτ] with θ from the noise clock; with θ = c, its limit for h → 0, the covariance of
+    stage and step noise is off by O(h) and seeds-sra3 falls from weak order 3 to 2."""
+    schedule = schedules.EDM()
+    target = Gaussian([1.0, -0.5], [0.25, 1.0], schedule)
+    tableau = solvers.get("seeds-sra3")
+    steps, errors = (64, 128, 256), {"exact": [], "fixed": []}
+    for n in steps:
+        grid = schedule.t_of_lam(torch.linspace(-1.5, 2.5, n + 1, dtype=torch.float64))
+        exact = compile_plan(reverse_sde(schedule), tableau, grid)
+        rows = []
+        for i, row in enumerate(exact.rows):
+            stage = tableau.stages[i % len(tableau.stages)]
+            if stage.share is not None:
+                whole = float(exact.local_taus[row.step][-1])
+                factor = 2 * float(stage.c - stage.share) / whole * row.local_noise / float(stage.share)
+                row = row._replace(local_area=factor)
+            rows.append(row)
+        for name, plan in (("exact", exact), ("fixed", replace(exact, rows=tuple(rows)))):
+            _, variance = gaussian_moments(plan, target)
+            errors[name].append(float((variance - target.moments(grid[-1])[1]).abs().max()))
+    assert fitted_order(steps, errors["exact"]) == pytest.approx(3.0, abs=0.1)
+    assert fitted_order(steps, errors["fixed"]) == pytest.approx(2.0, abs=0.1)
