@@ -35,8 +35,8 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
         The state at the end, same shape, dtype and device as `x`.
 
     Raises:
-        ValueError: before the first evaluation for a state, model or noise source that does not fit; at the first evaluation for
-            an output of the wrong shape.
+        ValueError: before the first evaluation for a state, model or noise source that does not fit; at an evaluation whose
+            output has the wrong shape.
         FloatingPointError: if the state became NaN or infinite, with the first step and time where it did.
     """
     check_state(x)
@@ -44,7 +44,6 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
     stream = _open_noise(plan, noise, x)
     local = noise is None or noise.memoryless
     rows = _rows_for(plan, x)
-    with_integral = {row.step for row in rows if row.area is not None}
     times = _model_times(plan, x)
     clocks = plan.local_taus if local else plan.taus
     last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
@@ -54,7 +53,7 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
     for i, row in enumerate(rows):
         taus = clocks[row.step]
         if anchor is x and taus is not None and stream is not None:  # the first row of a step draws the noise of all its nodes
-            if row.step in with_integral:
+            if row.step in plan.integral_steps:
                 increments, integral = stream.increments(taus, space_time=True)
             else:
                 increments = stream.increments(taus)
@@ -173,7 +172,7 @@ def _cumulative(increments: Tensor) -> tuple[Tensor, ...]:
 
 def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
     """The plan's rows with coefficients that are tensors moved to the state's device and dtype, once."""
-    if plan.sde.event_ndim == 0 and not plan.grid.requires_grad and not any(isinstance(row.scale, Tensor) for row in plan.rows):
+    if not any(isinstance(row.scale, Tensor) for row in plan.rows):
         return plan.rows
 
     def moved(value: Any) -> Any:

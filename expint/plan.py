@@ -1,6 +1,7 @@
 """The compiled plan: one row of float64 coefficients per network evaluation, with no network and no randomness in it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -75,23 +76,25 @@ class Plan:
         """Number of network evaluations."""
         return len(self.rows)
 
+    @cached_property
+    def integral_steps(self) -> frozenset[int]:
+        """Indices of the steps that use the space-time integral of the path."""
+        return frozenset(row.step for row in self.rows if row.area is not None)
+
     @property
     def needs_integral(self) -> bool:
         """Whether the noise source must give the space-time integral of the path."""
-        return any(row.area is not None for row in self.rows)
+        return bool(self.integral_steps)
 
     @property
     def gaussians(self) -> int:
         """Standard Gaussians used per sample and component: one per interval, and one more per interval of a step that uses U."""
-        with_integral = {row.step for row in self.rows if row.area is not None}
-        counts = ((1 + (k in with_integral)) * (len(taus) - 1) for k, taus in enumerate(self.local_taus) if taus is not None)
-        return sum(counts)
+        return sum((1 + integral) * (len(taus) - 1) for taus, integral in self.clocks(local=True))
 
     def clocks(self, *, local: bool = False) -> list[tuple[Tensor, bool]]:
         """What the run asks of its noise: for each step with noise its values of τ, and whether its integral U is used."""
-        with_integral = {row.step for row in self.rows if row.area is not None}
         clocks = self.local_taus if local else self.taus
-        return [(taus, step in with_integral) for step, taus in enumerate(clocks) if taus is not None]
+        return [(taus, step in self.integral_steps) for step, taus in enumerate(clocks) if taus is not None]
 
     def noise_covariance(self, step: int) -> Tensor:
         """Covariance of the noise of the step's rows, float64, shape (rows, rows), given the state at its start.

@@ -182,7 +182,7 @@ def _start(
     device: torch.device | str | None,
 ) -> tuple[Tensor, NoiseSource]:
     """The initial state and the noise source; a given state is taken as it is, otherwise it is σ̄ times normals."""
-    if noise is not None and not (hasattr(type(noise), "stream") and hasattr(noise, "memoryless")):
+    if noise is not None and not isinstance(noise, NoiseSource):
         raise TypeError(f"noise is a noise source such as expint.noise.Gaussian(seeds), got {noise!r}.")
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype is a torch.dtype such as torch.float32, got {dtype!r}.")

@@ -365,7 +365,7 @@ def test_half_precision_states_see_the_float32_path():
         assert half.dtype == dtype and torch.equal(half, exact.to(dtype))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares a CPU with a GPU, and there is no GPU here")
 def test_a_path_on_the_cpu_is_the_same_for_states_on_a_gpu():
     taus, path = clock(-0.1, 0.5, 3.0), BrownianPath([1, 2], device="cpu")
     there = path.stream(torch.empty(2, 7, device="cuda")).increments(taus, space_time=True)

@@ -61,6 +61,7 @@ class NoiseStream(Protocol):
         ...
 
 
+@runtime_checkable
 class NoiseSource(Protocol):
     """Where randomness comes from."""
 
