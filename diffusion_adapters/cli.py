@@ -5,12 +5,15 @@ from typing import Any
 import click
 
 import expint
-from diffusion_adapters import cli_convergence, cli_lists, cli_plan, cli_sample
+from diffusion_adapters import cli_compare, cli_convergence, cli_convert, cli_lists, cli_plan, cli_sample, cli_second_moment
 
 COMMANDS: tuple[click.Command, ...] = (
     cli_sample.sample,
     cli_plan.plan,
+    cli_compare.compare,
     cli_convergence.convergence,
+    cli_convert.convert,
+    cli_second_moment.second_moment_command,
     cli_lists.solvers,
     cli_lists.schedules,
     cli_lists.grids,

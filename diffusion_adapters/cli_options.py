@@ -16,13 +16,19 @@ _OPTIONS = (
     click.option("--solver", default="seeds-3", show_default=True, metavar="NAME", help=f"One of: {', '.join(solvers.names())}."),
     click.option("--steps", type=int, metavar="N", help="Steps of the grid, the final denoising step included.  [default: 20]"),
     click.option("--nfe", type=int, metavar="N", help="As many steps as need at most N network evaluations."),
-    click.option("--form", default="data", show_default=True, metavar="NAME", help=f"One of: {', '.join(form_names())}."),
+    click.option("--form", metavar="NAME", help=f"One of: {', '.join(form_names())}.  [default: the solver's own]"),
     click.option(
         "--ell",
         type=float,
-        default=1.0,
-        show_default=True,
-        help="Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE.",
+        help="Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE.  [default: the solver's own]",
+    ),
+    click.option("--eta", type=float, help="DDIM's eta, in place of --ell."),
+    click.option(
+        "--operation",
+        "operations",
+        multiple=True,
+        metavar="TEXT",
+        help="Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), noise-gain(s_noise=1), large-variance.",
     ),
     click.option(
         "--grid",
@@ -46,7 +52,16 @@ def plan_options(function: F) -> F:
 
 
 def plan_arguments(
-    *, solver: str, steps: int | None, nfe: int | None, form: str, ell: float, grid: str | None, final: str | None
+    *,
+    solver: str,
+    steps: int | None,
+    nfe: int | None,
+    form: str | None,
+    ell: float | None,
+    eta: float | None,
+    operations: tuple[str, ...],
+    grid: str | None,
+    final: str | None,
 ) -> dict[str, Any]:
     """The values of `plan_options` as arguments of `expint.plan_sampling` and `expint.sample`.
 
@@ -56,7 +71,9 @@ def plan_arguments(
     times = _times(grid)
     if times is not None and final is not None:
         raise ValueError(f"--final={final} does not go with a grid of times: let the last time say where to end.")
-    arguments = {"solver": solver, "steps": steps, "nfe": nfe, "form": form, "ell": ell}
+    arguments = {"solver": solver, "steps": steps, "nfe": nfe, "form": form, "ell": ell, "eta": eta}
+    if operations:
+        arguments["operations"] = [solvers.operation(text) for text in operations]
     return arguments | ({"grid": grid, "final": final or "denoise"} if times is None else {"grid": times})
 
 

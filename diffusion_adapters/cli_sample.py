@@ -16,6 +16,7 @@ from diffusion_adapters import load
 from diffusion_adapters.cli_options import plan_arguments, plan_options
 from diffusion_adapters.cli_output import check_folder, json_bytes, npz_bytes, picture_bytes, write_files
 from expint.plan import Plan
+from expint.solvers import get
 
 __all__ = ["FILES", "sample", "versions"]
 
@@ -92,6 +93,10 @@ def sample(
 
     seeds = range(seed, seed + num)
     settings = {"model": name, **arguments, "num": num, "seed": seed, "labels": labels, "out": str(out)}
+    tableau = get(plan.solver)
+    settings["form"] = arguments["form"] or tableau.form
+    settings["ell"] = tableau.ell if arguments["ell"] is None and arguments["eta"] is None else arguments["ell"]
+    settings["operations"] = [str(operation) for operation in arguments.get("operations", ())]
     settings |= {"dtype": dtype, "batch": batch, "compile": compiled}
     manifest = _manifest(model, plan, settings, seeds, classes, seconds)
     content = (
@@ -172,10 +177,15 @@ def versions() -> dict[str, str]:
     }
 
 
+def _equation(plan: Plan) -> str:
+    """Form and ℓ, or what takes their place, without the schedule."""
+    return plan.sde.name.removesuffix(f", {plan.sde.schedule}")
+
+
 def _report(name: str, plan: Plan, manifest: dict[str, Any], out: Path) -> None:
     settings, seconds, seeds = manifest["settings"], manifest["seconds"], manifest["seeds"]
     asked = f" (of at most {settings['nfe']})" if settings["nfe"] not in (None, plan.nfe) else ""
     click.echo(f"{len(seeds)} samples of {name}, seeds {seeds[0]} to {seeds[-1]}: {', '.join(FILES)} in {out}")
-    click.echo(f"{plan.solver}, {settings['form']} form, ell={settings['ell']:g}, {settings['dtype']} on {manifest['device']}")
+    click.echo(f"{plan.solver}, {_equation(plan)}, {settings['dtype']} on {manifest['device']}")
     click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / len(seeds):.1f} ms per sample")

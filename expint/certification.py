@@ -2,20 +2,27 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from torch import Tensor
+
 from expint.common_path import Problem
+from expint.compilation import compile_plan
 from expint.convergence import SPREADS, deterministic_order, strong_order, weak_order
+from expint.forms import EXPONENTIAL, reverse_sde
 from expint.ode_convergence import check_problem
 from expint.order_fitting import local_orders
-from expint.solvers import Tableau, get, names
+from expint.plan import Plan
+from expint.schedules import VP
+from expint.sde import SemiLinearSDE
+from expint.solvers import Entry, Tableau, get, names, registry
 from expint.stage_covariance import NoiseStudy, noise_covariance
 from expint.studies import Comparison, OrderStudy
-from expint.targets import Gaussian
+from expint.targets import Gaussian, GaussianMixture
 
-__all__ = ["Certificate", "Orders", "certify", "declared_orders"]
+__all__ = ["Certificate", "Orders", "certify", "certify_registration", "declared_orders", "register_solver"]
 
 # What a measured order, or the upper end of its interval, may lie below the declared one: the errors are only nearly asymptotic.
 _SLACK = {"deterministic": 0.15, "weak": 0.15, "strong": 0.1}
@@ -133,7 +140,7 @@ def certify(
 
     Example:
         >>> from expint.schedules import EDM
-        >>> from expint.targets import Gaussian
+        >>> from expint.targets import Gaussian, GaussianMixture
         >>> certify("seeds-1", Problem(Gaussian([0.5], [0.3], EDM()), ell=0.0), kinds=("deterministic",)).passed
         True
     """
@@ -170,6 +177,78 @@ def certify(
     return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
 
 
+def certify_registration(tableau: Tableau, *, strong: bool = False, **options: Any) -> Certificate:
+    """Hold a tableau to its own orders, in its own form and at its own ℓ, on the mixture and the Gaussian kept for this.
+
+    Without the operations for the order without noise; with them for the law on Gaussian data.
+
+    Args:
+        tableau: the solver.
+        strong: also measure the strong order, which samples and takes longer.
+        options: `steps` and `starts` of the study without noise, `weak_steps` of the other, `paths` of the strong one.
+    """
+    means, weights = [[1.0, -0.5], [-0.8, 0.6]], [1.0, 2.0]
+    problem = Problem(GaussianMixture(means, 0.4, weights, VP()), tableau.form, tableau.ell, sigma_data=0.5)
+    bare = replace(tableau, operations=())
+    wanted = declared_orders(tableau)
+    lab = {name: options[name] for name in ("steps", "starts") if name in options}
+    studies = {"deterministic": deterministic_order(bare, problem, **lab)}
+    gaussian = replace(_gaussian(problem), planner=_own_planner)
+    if wanted.weak > 0:
+        studies["weak"] = weak_order(tableau, gaussian, steps=options.get("weak_steps"))
+    if strong and wanted.strong > 0 and tableau.ell > 0 and tableau.noise_scale is None:
+        studies["strong"] = strong_order(bare, problem, paths=options.get("paths", 512))
+    findings: list[str] = []
+    for kind, study in studies.items():
+        quiet = kind == "weak" and tableau.ell == 0 and not tableau.operations
+        promised = wanted.deterministic if quiet else getattr(wanted, kind)
+        if not (study.order_interval or (0.0, study.order))[1] >= promised - _SLACK[kind]:
+            findings.append(_missed(study, promised))
+    noise = None
+    if tableau.ell > 0 and not tableau.operations and tableau.noise_scale is None and tableau.form in EXPONENTIAL:
+        noise = _stage_covariances(tableau, problem, findings)
+    return Certificate(tableau.name, wanted, tuple(studies.values()), noise, tuple(findings))
+
+
+def _own_planner(sde: SemiLinearSDE, tableau: Tableau, grid: Tensor) -> Plan:
+    """The plan for the equation that the tableau is meant for."""
+    if tableau.noise_scale is not None and sde.schedule is not None:
+        sde = reverse_sde(sde.schedule, noise_scale=tableau.noise_scale)
+    return compile_plan(sde, tableau, grid)
+
+
+def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
+    """Certify the tableau that `build()` makes, and register it under its name.
+
+    Args:
+        build: makes the tableau; called without arguments, and by `solvers.get(name, **parameters)` with some.
+        summary: one line about it.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        ValueError: if the name is taken, or the solver does not keep its orders: the findings say what is off.
+
+    Example:
+        >>> from fractions import Fraction
+        >>> from expint.solvers import Stage, Tableau
+        >>> def ralston():
+        ...     c = Fraction(2, 3)
+        ...     return Tableau("ralston", (Stage(c, through=(0,)), Stage(1, through=(0, 1))), "the exponential form of Ralston")
+        >>> register_solver(ralston, "two stages, node 2/3").passed
+        True
+    """
+    tableau = build()
+    if tableau.name in names():
+        raise ValueError(f"There is a solver {tableau.name!r} already: choose another name.")
+    certificate = certify_registration(tableau)
+    if not certificate.passed:
+        raise ValueError(f"{tableau.name!r} is not registered. {certificate.table()}")
+    registry.add(Entry(tableau.name, build, summary, {study.kind: study.order for study in certificate.studies}))
+    return certificate
+
+
 def _missed(study: OrderStudy, promised: float) -> str:
     """A fitted order below the promised one: a miss where the errors follow a power law, and otherwise too coarse steps."""
     first, last = study.fitted
@@ -188,7 +267,7 @@ def _stage_covariances(tableau: Tableau, problem: Problem, findings: list[str]) 
     if problem.ell == 0:
         return None
     try:
-        study = noise_covariance(problem.plan(tableau, _COVARIANCE_STEPS), tableau, ell=problem.ell)
+        study = noise_covariance(problem.plan(tableau, max(_COVARIANCE_STEPS, tableau.history + 2)), tableau, ell=problem.ell)
     except ValueError as error:
         findings.append(f"stage covariance: cannot be measured ({error})")
         return None

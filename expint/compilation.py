@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -10,16 +9,15 @@ from torch import Tensor
 
 from expint import grids
 from expint.float64 import as_float64
-from expint.phi_functions import phi
-from expint.plan import Coefficient, Plan, Row
+from expint.plan import Plan, Row
 from expint.sde import SemiLinearSDE
-from expint.solvers import Stage, Tableau, get
-from expint.solvers.interpolation import interpolation_weights
+from expint.solvers import Tableau, get
+from expint.solvers.operations import Operation, levels
+from expint.step_coefficients import StepStages, step_stages
 
 __all__ = ["compile_plan"]
 
 _INF = float("inf")
-_LEAST_LOG_FRACTION = -74.0  # correlations below e^(−37) are rounding errors
 
 
 def compile_plan(
@@ -28,6 +26,7 @@ def compile_plan(
     grid: Sequence[float] | Tensor,
     *,
     round_time: Callable[[Tensor], Tensor] | None = None,
+    operations: Sequence[Operation] = (),
 ) -> Plan:
     """The plan of `solver` for `sde` on `grid`.
 
@@ -37,40 +36,243 @@ def compile_plan(
         grid: times from noise to data, shape (steps + 1,). A grid that ends at σ = 0 ends with the exact first-order step
             x = αD; one that starts at σ = ∞ starts with a first-order step.
         round_time: maps the times of the evaluations to those that the network knows; the rounded times are then used everywhere.
+        operations: what is done around each step, after the tableau's own operations.
 
     Raises:
-        ValueError: for an unknown solver, or a grid that is not monotone or leaves the domain.
+        ValueError: for an unknown solver, a grid that is not monotone or leaves the domain, or a combination that does not exist.
 
     Source: design of the engine: variation of constants, SEEDS, arXiv 2305.14267, eq. (10), integrated row by row.
     """
     tableau = get(solver)
+    around = (*tableau.operations, *operations)
+    _check_operations(sde, tableau, around)
+    if tableau.slopes:
+        _check_derivatives(sde, tableau, rounded=round_time is not None)
     times = _check_grid(sde, grid)
     if round_time is not None:
+        moving = [operation for operation in around if operation.between_steps]
+        if moving:
+            raise ValueError(
+                f"{_names(moving)} moves the noise level off the table that the network is called on: use "
+                "timesteps='interpolate', or leave the operation out."
+            )
         clean = sde.schedule is not None and sde.schedule.lam(times[-1].item()) == _INF
         kept = round_time(times[:-1] if clean else times)
         times = _check_grid(sde, torch.cat([kept, times[-1:]]) if clean else kept)
     starts, ends = _degenerate_ends(sde, times)
-    rows: list[Row] = []
-    taus: list[Tensor | None] = []
-    local: list[Tensor | None] = []
-    if starts:
-        _add(_first_from_infinity(sde, times), rows, taus, local)
     inner = times[int(starts) : len(times) - int(ends)]
+    begin, stop = _levels(sde, around, inner, len(times) - 1)
+    assembly = _Assembly(sde, tableau, times.detach())
+    if starts:
+        assembly.leg(_first_from_infinity(sde, times))
     if len(inner) > 1:
-        for part in _regular_steps(sde, tableau, inner, int(starts), len(rows), round_time):
-            _add(part, rows, taus, local)
+        assembly.regular(inner, begin, stop, around, int(starts), int(ends), round_time)
     if ends and not (starts and len(times) == 2):
-        _add(_last_to_zero(sde, times, len(rows)), rows, taus, local)
-    return Plan(sde, tableau.name, times.detach(), tuple(rows), tuple(taus), tuple(local))
+        assembly.last_to_zero(begin[-1])
+    return assembly.plan()
 
 
 _Step = tuple[list[Row], Tensor | None, Tensor | None]
 
 
-def _add(part: _Step, rows: list[Row], taus: list[Tensor | None], local: list[Tensor | None]) -> None:
-    rows.extend(part[0])
-    taus.append(part[1])
-    local.append(part[2])
+def _names(operations: Sequence[Operation]) -> str:
+    return " and ".join(type(operation).__name__ for operation in operations)
+
+
+def _check_operations(sde: SemiLinearSDE, tableau: Tableau, operations: Sequence[Operation]) -> None:
+    wrong = [operation for operation in operations if not isinstance(operation, Operation)]
+    if wrong:
+        raise TypeError(f"operations are those of expint.solvers (Churn, Ancestral, Langevin, ...), got {wrong[0]!r}.")
+    if operations and sde.schedule is None:
+        raise ValueError(f"{_names(operations)} changes a noise level, but {sde} has no noise schedule.")
+    between = [operation for operation in operations if operation.between_steps]
+    if between and tableau.reuse:
+        raise ValueError(
+            f"{tableau.name!r} corrects a step with the evaluation at its end, which the next step uses again; {_names(between)} "
+            "changes the state in between, so that the evaluation would not be at the state. Use a solver without a corrector."
+        )
+    for operation in operations:
+        if operation.changes_variance and (len(tableau.stages) > 1 or not sde.is_stochastic):
+            raise ValueError(
+                f"{type(operation).__name__} gives the noise of a step another variance; that is for a solver of one stage with "
+                f"ell > 0, not for {tableau.name!r} on {sde}."
+            )
+        reason = "" if isinstance(sde.rho, Tensor) else operation.misfit(sde.prediction, sde.rho)
+        if reason:
+            raise ValueError(f"{type(operation).__name__} does not go with {sde}: {reason}.")
+
+
+def _check_derivatives(sde: SemiLinearSDE, tableau: Tableau, *, rounded: bool) -> None:
+    if sde.is_stochastic:
+        raise ValueError(
+            f"{tableau.name!r} takes the derivative of F along the ODE, and paths with noise have none: use it with ell=0, not "
+            f"on {sde}."
+        )
+    if sde.rate is not None:
+        raise ValueError(
+            f"{tableau.name!r} needs a derivative of F that {sde} does not have: use form='data', 'noise' or 'precond'."
+        )
+    if rounded:
+        raise ValueError(
+            f"{tableau.name!r} takes the network's derivative in time, which one that is called on a table only does not have: "
+            "use timesteps='interpolate', or a solver without derivatives."
+        )
+
+
+def _levels(sde: SemiLinearSDE, operations: Sequence[Operation], inner: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Times between which the solver steps: the starts of all inner steps and of the one after them, and the ends."""
+    if not operations or sde.schedule is None:
+        return inner, inner[1:]
+    schedule = sde.schedule
+    sigma = schedule.sigma(inner)
+    noisiest = max(schedule.domain)
+    limit = schedule.sigma(noisiest) if math.isfinite(noisiest) else _INF
+    raised, lowered = levels(operations, sigma, torch.cat([sigma[1:], sigma[-1:]]), steps, limit)
+    lowered = lowered[:-1]
+    begin = torch.where(raised == sigma, inner, schedule.t_of_sigma(raised))
+    stop = torch.where(lowered == sigma[1:], inner[1:], schedule.t_of_sigma(lowered))
+    return begin, stop
+
+
+class _Assembly:
+    """Collects rows in order of execution, and the noise clocks of each leg."""
+
+    def __init__(self, sde: SemiLinearSDE, tableau: Tableau, grid: Tensor) -> None:
+        self.sde, self.tableau, self.grid = sde, tableau, grid
+        self.rows: list[Row] = []
+        self.taus: list[Tensor | None] = []
+        self.local: list[Tensor | None] = []
+        self.carried: int | None = None
+        self.added = 1.0
+
+    def plan(self) -> Plan:
+        return Plan(self.sde, self.tableau.name, self.grid, tuple(self.rows), tuple(self.taus), tuple(self.local))
+
+    def leg(self, part: _Step) -> None:
+        """Rows that share a start and noise; rows are told which leg they are in."""
+        rows, taus, local = part
+        self.rows += [row._replace(leg=len(self.taus)) for row in rows]
+        self.taus.append(taus)
+        self.local.append(local)
+
+    def regular(
+        self,
+        inner: Tensor,
+        begin: Tensor,
+        stop: Tensor,
+        operations: Sequence[Operation],
+        first: int,
+        after: int,
+        round_time: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        """All steps with finite clocks; those of one scheme are computed together."""
+        count = len(inner) - 1
+        schemes = [self.tableau.at(k, count + after) for k in range(count)]
+        gain = _gain(self.sde, operations, begin[:-1], stop)
+        place: dict[int, tuple[StepStages, int]] = {}
+        for scheme in {id(scheme): scheme for scheme in schemes}.values():
+            chosen = [k for k in range(count) if schemes[k] is scheme]
+            index = torch.tensor(chosen)
+            earlier = [begin[index - j - 1] for j in range(scheme.history)]
+            if scheme.history > chosen[0]:
+                raise ValueError(f"Tableau {scheme.name!r} looks back {scheme.history} steps in step {chosen[0] + 1}.")
+            numbers = step_stages(
+                self.sde, scheme, begin[index], stop[index], earlier, round_time=round_time,
+                gain=None if gain is None else gain[index],
+            )  # fmt: skip
+            place |= {k: (numbers, i) for i, k in enumerate(chosen)}
+        self.added = math.prod(operation.added for operation in operations)
+        ratios = [ratio for operation in operations for ratio in operation.langevin]
+        starts: list[int] = []  # row of the evaluation 0 of each step
+        grid, begins, stops = inner.detach().tolist(), begin.detach().tolist(), stop.detach().tolist()
+        for k in range(count):
+            self.raise_noise(first + k, grid[k], begins[k])
+            numbers, i = place[k]
+            lifted = stops[k] != grid[k + 1]
+            self.step(first + k, schemes[k], numbers, i, starts, ends_step=not lifted and not ratios)
+            self.raise_noise(first + k, stops[k], grid[k + 1], ends_step=not ratios)
+            for n, ratio in enumerate(ratios):
+                self.leg(_langevin(self.sde, first + k, len(self.rows), grid[k + 1], ratio, n == len(ratios) - 1))
+
+    def step(self, step: int, scheme: Tableau, numbers: StepStages, i: int, starts: list[int], *, ends_step: bool) -> None:
+        """The rows of one step; `starts` gets the row of its first evaluation."""
+        base, last = len(self.rows), len(scheme.stages) - 1
+        reused = self.carried if scheme.reuse else None
+        starts.append(base if reused is None else reused)
+        rows = []
+        for n, stage in enumerate(numbers.stages):
+            weights = tuple((starts[j - 1] if j <= 0 else base + j, w[i]) for j, w in stage.weights.items())
+            weights += tuple((~(base + j), w[i]) for j, w in stage.slopes.items())
+            rows.append(
+                Row(
+                    step=step,
+                    time=stage.evaluation[i],
+                    prediction=self.sde.prediction,
+                    target=stage.target[i],
+                    scale=stage.scale[i],
+                    weights=weights,
+                    node=stage.node,
+                    ends_step=n == last and ends_step,
+                    ends_leg=n == last,
+                    evaluates=n > 0 or reused is None,
+                    share=scheme.stages[n].share,
+                    tangent=stage.tangent[i] if stage.tangent is not None else None,
+                    **{name: values[i] for name, values in stage.kick.items()},
+                )
+            )
+        taus, local = (None, None) if numbers.taus is None else (numbers.taus[i], numbers.local_taus[i])
+        self.leg((rows, taus, local))
+        self.carried = base + last if scheme.reuse and last else None
+
+    def raise_noise(self, step: int, start: float, end: float, *, ends_step: bool = False) -> None:
+        """Add noise from one time to a noisier one; nothing where they are the same."""
+        if start == end:
+            return
+        schedule = self.sde.schedule
+        assert schedule is not None
+        low, high = schedule.sigma(start), schedule.sigma(end)
+        alpha = schedule.alpha(end)
+        std = alpha * math.sqrt((high - low) * (high + low)) * self.added
+        self.leg(_fresh_noise(step, start, end, alpha / schedule.alpha(start), (), std, ends_step=ends_step))
+
+    def last_to_zero(self, begin: Tensor) -> None:
+        """The last step to σ = 0, where every form has the same first-order limit: x = α D, without noise."""
+        schedule = self.sde.schedule
+        assert schedule is not None
+        step, start, end = len(self.grid) - 2, self.grid[-2].item(), self.grid[-1].item()
+        self.raise_noise(step, start, begin.item())
+        start = begin.item()
+        here = len(self.rows)
+        source = here if self.carried is None else self.carried
+        row = Row(
+            step, start, "data", end, 0.0, ((source, float(schedule.alpha(end))),), None, None, 0, True, evaluates=source == here
+        )
+        self.leg(([row], None, None))
+
+
+def _gain(sde: SemiLinearSDE, operations: Sequence[Operation], start: Tensor, end: Tensor) -> Tensor | None:
+    """Product of the factors that the operations give the noise of the steps."""
+    if sde.schedule is None:
+        return None
+    gains = [gain for operation in operations if (gain := operation.gain(sde.schedule, start, end)) is not None]
+    return torch.stack(gains).prod(0) if gains else None
+
+
+def _fresh_noise(
+    step: int, start: float, end: float, scale: float, weights: Any, std: float, *, ends_step: bool, evaluates: bool = False
+) -> _Step:
+    """A row whose noise is not the path's, but fresh: it has no place in the noise clock of the SDE."""
+    row = Row(step, start, "data", end, scale, weights, None, std, 1, ends_step, ends_leg=True, evaluates=evaluates)
+    return [row], None, torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+
+def _langevin(sde: SemiLinearSDE, step: int, index: int, time: float, ratio: float, ends_step: bool) -> _Step:
+    """x + ε s + √(2ε) z with ε = 2 (r σ̄)² and s = (αD − x)/σ̄²."""
+    schedule = sde.schedule
+    assert schedule is not None
+    weights = ((index, 2.0 * ratio**2 * schedule.alpha(time)),)
+    std = 2.0 * ratio * schedule.std(time)
+    return _fresh_noise(step, time, time, 1.0 - 2.0 * ratio**2, weights, std, ends_step=ends_step, evaluates=True)
 
 
 def _check_grid(sde: SemiLinearSDE, grid: Any) -> Tensor:
@@ -119,183 +321,3 @@ def _first_from_infinity(sde: SemiLinearSDE, times: Tensor) -> _Step:
     noise = std / math.sqrt(tau[1] if sde.noise_sign > 0 else tau[1] - tau[0])
     row = Row(0, start, "data", end, scale, weights, noise, std, 1, True)
     return [row], tau, torch.tensor([0.0, 1.0 - kept], dtype=torch.float64)
-
-
-def _last_to_zero(sde: SemiLinearSDE, times: Tensor, index: int) -> _Step:
-    """The last step to σ = 0, where every form has the same first-order limit: x = α D, without noise."""
-    schedule = sde.schedule
-    assert schedule is not None
-    start, end = times[-2].item(), times[-1].item()
-    row = Row(len(times) - 2, start, "data", end, 0.0, ((index, float(schedule.alpha(end))),), None, None, 0, True)
-    return [row], None, None
-
-
-def _regular_steps(
-    sde: SemiLinearSDE,
-    tableau: Tableau,
-    times: Tensor,
-    first_step: int,
-    first_row: int,
-    round_time: Callable[[Tensor], Tensor] | None,
-) -> list[_Step]:
-    """Rows of all steps with finite clock, computed with a leading dimension over steps."""
-    shape = (-1, *[1] * sde.event_ndim)
-    s, t = times[:-1].reshape(shape), times[1:].reshape(shape)
-    mu_s = sde.clock(s)
-    h = sde.clock(t) - mu_s
-    z = -as_float64(sde.rho) * h
-    nodes = {Fraction(0): s, Fraction(1): t}
-    for c in {stage.c for stage in tableau.stages} - {Fraction(1)}:
-        nodes[c] = sde.time_of_clock(mu_s + float(c) * h)
-    position = None
-    if round_time is not None:
-        nodes = {c: node if c in (0, 1) else round_time(node) for c, node in nodes.items()}
-        position = {c: (sde.clock(node) - mu_s) / h for c, node in nodes.items()}
-        _check_rounding(tableau, position)
-    log_a_s = sde.log_propagator(s)
-
-    table = []  # per stage: (c, p, {evaluation: weight}), float64 with steps leading
-    for i, stage in enumerate(tableau.stages):
-        target = nodes[stage.c]
-        log_a = sde.log_propagator(target)
-        gain = as_float64(sde.kappa) * torch.exp(log_a + as_float64(sde.rho) * sde.clock(target)) * h
-        weights = {j: gain * b for j, b in _stage_weights(tableau, i, z, position).items()}
-        table.append((stage.c, torch.exp(log_a - log_a_s), torch.exp(log_a), weights))
-    noise = _noise_clocks(sde, tableau, nodes) if sde.is_stochastic else None
-    return _rows(sde, tableau, nodes, table, noise, first_step, first_row)
-
-
-def _check_rounding(tableau: Tableau, position: dict[Fraction, Tensor]) -> None:
-    if any(stage.weights for stage in tableau.stages):
-        raise ValueError(
-            f"Cannot round the evaluation times of {tableau.name!r}, whose rows are stated for fixed nodes: use interpolated "
-            "times (timesteps='interpolate') or a solver with interpolatory rows."
-        )
-    ordered = torch.stack([position[c].reshape(-1) for c in sorted(position)])
-    if not bool((ordered[1:] > ordered[:-1]).all()):
-        raise ValueError(
-            "The grid is too fine for the table that the network was trained on: after rounding, nodes of one step coincide. "
-            "Take fewer steps, a solver with fewer stages, or timesteps='interpolate'."
-        )
-
-
-def _stage_weights(tableau: Tableau, i: int, z: Tensor, position: dict[Fraction, Tensor] | None) -> dict[int, Tensor]:
-    """b_j(z) of stage i; with rounded times the interpolation is redone at the positions where the evaluations really are."""
-    stage = tableau.stages[i]
-    if position is None:
-        return {
-            j: sum((float(q) * phi(k, float(scale) * z) for q, k, scale in terms), torch.zeros_like(z))
-            for j, terms in tableau.terms[i].items()
-        }
-    c = position[stage.c]
-    through = [position[tableau.evaluation_nodes[j]] for j in stage.through]
-    rows = interpolation_weights(c, through)
-    return {j: sum((q * phi(k, c * z) for q, k in row), torch.zeros_like(z)) for j, row in zip(stage.through, rows, strict=True)}
-
-
-def _noise_clocks(
-    sde: SemiLinearSDE, tableau: Tableau, nodes: dict[Fraction, Tensor]
-) -> tuple[Tensor, Tensor, dict[Fraction, Tensor]]:
-    """τ at the start and the noise nodes of every step, shape (steps, nodes + 1, *event), in the global and in local clocks; and
-    the coefficients of the increments in the local clock.
-
-    The local clock of a step is (τ − τ_s)/(τ_t − τ_s), from 0 to 1, so that nothing overflows where a mode is very stiff. There
-    its fractions are held above a small number: nodes so far apart have independent noise in either case, to the last digit, and
-    the variances, which the coefficients restore, are exact.
-    """
-    ordered = [nodes[Fraction(0)], *(nodes[c] for c in tableau.noise_nodes)]
-    taus = torch.stack([sde.noise_clock(node) for node in ordered], 1)
-    logs = [sde.log_noise_interval(ordered[0], node) for node in ordered[1:]]
-    log_fraction = torch.zeros_like(logs[-1])
-    fractions, coefficients = [], {}
-    for i, c in reversed(list(enumerate(tableau.noise_nodes))):
-        if i + 1 < len(logs):
-            log_fraction = log_fraction + (logs[i] - logs[i + 1]).clamp(min=_LEAST_LOG_FRACTION, max=0.0)
-        noiseless = torch.isneginf(logs[i])
-        fractions.insert(0, torch.exp(log_fraction) if c == 1 else torch.where(noiseless, 0.0, torch.exp(log_fraction)))
-        strength = torch.exp(sde.log_propagator(nodes[c]) + 0.5 * (logs[i] - log_fraction))
-        coefficients[c] = torch.where(noiseless, 0.0, strength)
-    return taus, torch.stack([torch.zeros_like(fractions[0]), *fractions], 1), coefficients
-
-
-def _rows(
-    sde: SemiLinearSDE,
-    tableau: Tableau,
-    nodes: dict[Fraction, Tensor],
-    table: list[tuple[Fraction, Tensor, Tensor, dict[int, Tensor]]],
-    noise: tuple[Tensor, Tensor, dict[Fraction, Tensor]] | None,
-    first_step: int,
-    first_row: int,
-) -> list[_Step]:
-    """Turn the arrays into rows of plain numbers."""
-    clock = {c: node.detach().reshape(-1).tolist() for c, node in nodes.items()}
-    steps = len(clock[Fraction(0)])
-    evaluation = tableau.evaluation_nodes
-    columns = [
-        (
-            c,
-            _numbers(p, sde, steps),
-            _stage_noise(sde, stage, nodes, a, noise),
-            {j: _numbers(w, sde, steps) for j, w in weights.items()},
-        )
-        for stage, (c, p, a, weights) in zip(tableau.stages, table, strict=True)
-    ]
-    last = len(columns) - 1
-    where = {c: i + 1 for i, c in enumerate(tableau.noise_nodes)}
-    where = {i: where[Fraction(1) if stage.share is not None else stage.c] for i, stage in enumerate(tableau.stages)}
-    parts: list[_Step] = []
-    for k in range(steps):
-        base = first_row + k * tableau.evaluations
-        rows = [
-            Row(
-                step=first_step + k,
-                time=clock[evaluation[i]][k],
-                prediction=sde.prediction,
-                target=clock[c][k],
-                scale=p[k],
-                weights=tuple((base + j, w[k]) for j, w in weights.items()),
-                node=where[i] if noise else 0,
-                ends_step=i == last,
-                **{name: values[k] for name, values in kick.items()},
-            )
-            for i, (c, p, kick, weights) in enumerate(columns)
-        ]
-        parts.append((rows, noise[0][k] if noise else None, noise[1][k] if noise else None))
-    return parts
-
-
-def _stage_noise(
-    sde: SemiLinearSDE,
-    stage: Stage,
-    nodes: dict[Fraction, Tensor],
-    a: Tensor,
-    noise: tuple[Tensor, Tensor, dict[Fraction, Tensor]] | None,
-) -> dict[str, Sequence[Any]]:
-    """Per step the coefficients of the increment and of U in the noise of a stage, in the global and in the local clock."""
-    steps = len(nodes[Fraction(0)])
-    if noise is None:
-        return {"noise": [None] * steps, "local_noise": [None] * steps}
-    if stage.share is None:
-        return {"noise": _numbers(a, sde, steps), "local_noise": _numbers(noise[2][stage.c], sde, steps)}
-    s, t = nodes[Fraction(0)], nodes[Fraction(1)]
-    share = float(stage.share)
-    whole, log_whole = noise[0][:, -1] - noise[0][:, 0], sde.log_noise_interval(s, t)
-    noiseless = torch.isneginf(log_whole)
-    theta = torch.where(noiseless, 0.0, torch.exp(sde.log_noise_interval(s, nodes[stage.c]) - log_whole))
-    local = torch.exp(sde.log_propagator(nodes[stage.c]) + 0.5 * log_whole)
-    columns = {
-        "area": torch.where(noiseless, 0.0, a * 2.0 * (theta - share) / whole),
-        "local_area": local * 2.0 * (theta - share),
-    }
-    if share:
-        columns |= {"noise": a * share, "local_noise": local * share}
-    absent: dict[str, Sequence[Any]] = {"noise": [None] * steps, "local_noise": [None] * steps}
-    return absent | {name: _numbers(values, sde, steps) for name, values in columns.items()}
-
-
-def _numbers(values: Tensor, sde: SemiLinearSDE, steps: int) -> Sequence[Coefficient]:
-    """One coefficient per step: floats where they can be, tensors for diagonal coefficients and where gradients are wanted."""
-    if sde.event_ndim:
-        return values.expand(steps, *values.shape[1:]).unbind(0)
-    flat = values.expand(steps)
-    return flat.unbind(0) if flat.requires_grad else flat.tolist()

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from expint.forward_mode import conversion_rates, rate_of_change
 from expint.noise import NoiseSource, NoiseStream
 from expint.noise.source import ChecksRuns
 from expint.plan import Coefficient, Plan, Row
 from expint.predictions import conversion, to_denoiser
 from expint.schedules import Schedule
 
-__all__ = ["Callback", "check_state", "execute"]
+__all__ = ["Callback", "Run", "check_state", "execute"]
 
 Callback = Callable[[int, int, float, Tensor, Tensor], Any]
 """callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state reached, latest denoised."""
@@ -39,48 +40,152 @@ def execute(plan: Plan, model: Any, x: Tensor, noise: NoiseSource | None = None,
             output has the wrong shape.
         FloatingPointError: if the state became NaN or infinite, with the first step and time where it did.
     """
-    check_state(x)
-    converts = _conversions(plan, model)
-    stream = _open_noise(plan, noise, x)
-    local = noise is None or noise.memoryless
-    rows = _rows_for(plan, x)
-    times = _model_times(plan, x)
-    clocks = plan.local_taus if local else plan.taus
-    last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
+    run = Run(plan, model, x, noise, rates=plan.has_tangents)
+    while not run.done and not plan.has_tangents:
+        run.feed(model(run.x, run.time), callback)
+    while not run.done:
+        output = model(run.x, run.time)
+        run.differentiate(model, output)
+        run.feed(output, callback)
+    return run.result()
 
-    slots: dict[int, Tensor] = {}
-    anchor, path, integral, sums = x, (), None, []
-    for i, row in enumerate(rows):
-        taus = clocks[row.step]
-        if anchor is x and taus is not None and stream is not None:  # the first row of a step draws the noise of all its nodes
-            if row.step in plan.integral_steps:
-                increments, integral = stream.increments(taus, space_time=True)
-            else:
-                increments = stream.increments(taus)
-            path = _cumulative(increments)
-        output = model(x, times[i])
+
+class Run:
+    """A run of a plan that is fed one evaluation at a time.
+
+    Args: those of `execute`; of the model only its attributes are used here. `on_row(row, state)` sees every state.
+
+    While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates` (without, such plans are refused)
+    call `differentiate` before it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: Any,
+        x: Tensor,
+        noise: NoiseSource | None = None,
+        on_row: Callable[[int, Tensor], Any] | None = None,
+        *,
+        rates: bool = False,
+    ) -> None:
+        check_state(x)
+        if plan.has_tangents and not rates:
+            raise ValueError(
+                f"{plan.solver!r} takes derivatives of the model, and here it is fed evaluations alone: use expint.execute or "
+                "expint.sample, or a solver without derivatives."
+            )
+        self.plan, self._on_row = plan, on_row
+        self._converts = _conversions(plan, model)
+        self._conversion_rates = conversion_rates(plan, model) if rates else {}
+        self._stream = _open_noise(plan, noise, x)
+        self._local = noise is None or noise.memoryless
+        self._clocks = plan.local_taus if self._local else plan.taus
+        self._rows = _rows_for(plan, x)
+        self._times = _model_times(plan, x)
+        self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
+        # Rows of another prediction than the evaluation that they use: a last step to σ = 0 without an evaluation of its own.
+        self._of_data = {
+            i for i, row in enumerate(plan.rows) if any(plan.rows[j].prediction != row.prediction for j, _ in row.weights)
+        }
+        self._slots: dict[int, Tensor] = {}
+        self._anchor, self._leg = x, -1
+        self._path: tuple[Tensor, ...] = ()
+        self._integral: Tensor | None = None
+        self._sums: list[Tensor] = []
+        self._latest: tuple[int, Tensor, Tensor] | None = None
+        self.x, self.row, self.nfe = x, 0, 0
+        self._updates(None)
+
+    @property
+    def done(self) -> bool:
+        """Whether the end of the grid is reached."""
+        return self.row == len(self._rows)
+
+    @property
+    def time(self) -> Tensor:
+        """Time of the next evaluation, a 0-dimensional float64 tensor on the state's device."""
+        return self._times[self.row]
+
+    def feed(self, output: Tensor, callback: Callback | None = None) -> None:
+        """Take the model's output at `x` and `time`, and go on to the next state that needs an evaluation."""
+        i, x = self.row, self.x
         _check_output(output, x)
-        value = converts[i].apply(output, x)
-        slots[i] = value
-        state = _scaled(anchor, row.scale, value)
+        self._slots[i] = self._converts[i].apply(output, x)
+        self._latest = (i, output, x)
+        self.nfe += 1
+        self._advance(callback)
+        self._updates(callback)
+
+    def differentiate(self, model: Any, output: Tensor) -> None:
+        """Take the derivative of F along the ODE if the row uses it, before `feed` takes the output of the model there."""
+        i = self.row
+        tangent = self._rows[i].tangent
+        if tangent is not None:
+            _check_output(output, self.x)
+            rules = (self._converts[i].to_f, self._conversion_rates[i])
+            self._slots[~i] = rate_of_change(model, self.x, self.time, output, tangent, *rules)
+            self.nfe += 1
+
+    def result(self) -> Tensor:
+        """The state at the end.
+
+        Raises:
+            FloatingPointError: if the state became NaN or infinite, with the first step and time where it did.
+        """
+        _check_finite(self.plan, self._sums)
+        return self.x
+
+    def _updates(self, callback: Callback | None) -> None:
+        """Rows that need no evaluation."""
+        while not self.done and not self._rows[self.row].evaluates:
+            self._advance(callback)
+
+    def _advance(self, callback: Callback | None) -> None:
+        """Form the state that the current row produces."""
+        i, slots = self.row, self._slots
+        row = self._rows[i]
+        if row.leg != self._leg:
+            self._leg = row.leg
+            self._draw()
+        vanishes = not isinstance(row.scale, Tensor) and row.scale == 0.0  # then the start may be infinitely far
+        state = torch.zeros_like(self.x) if vanishes else torch.mul(self._anchor, row.scale)
         for j, weight in row.weights:
-            _add(state, slots[j], weight)
-        coefficient = row.local_noise if local else row.noise
+            _add(state, self._denoised(j) if i in self._of_data else slots[j], weight)
+        coefficient = row.local_noise if self._local else row.noise
         if coefficient is not None:
-            _add(state, path[row.node - 1], coefficient)
-        area = row.local_area if local else row.area
-        if area is not None and integral is not None:
-            _add(state, integral, area)
-        for j in [j for j in slots if last_use.get(j, -1) <= i]:
+            _add(state, self._path[row.node - 1], coefficient)
+        area = row.local_area if self._local else row.area
+        if area is not None and self._integral is not None:
+            _add(state, self._integral, area)
+        for j in [j for j in slots if self._last_use.get(j, -1) <= i]:
             del slots[j]
+        self.x, self.row = state, i + 1
+        if self._on_row is not None:
+            self._on_row(i, state)
+        if row.ends_leg:
+            self._anchor = state
         if row.ends_step:
-            sums.append(state.sum(dtype=torch.promote_types(state.dtype, torch.float32)))  # half types would overflow
-            if callback is not None:
-                callback(row.step + 1, i + 1, row.target, state, converts[i].denoised(output, x))
-            anchor = state
-        x = state
-    _check_finite(plan, sums)
-    return x
+            self._sums.append(state.sum(dtype=torch.promote_types(state.dtype, torch.float32)))  # half types would overflow
+            if callback is not None and self._latest is not None:
+                k, output, x = self._latest
+                callback(row.step + 1, self.nfe, row.target, state, self._converts[k].denoised(output, x))
+
+    def _denoised(self, j: int) -> Tensor:
+        """The denoised estimate of evaluation j, which is the latest."""
+        assert self._latest is not None and self._latest[0] == j
+        return self._converts[j].denoised(self._latest[1], self._latest[2])
+
+    def _draw(self) -> None:
+        """The noise of all nodes of a leg."""
+        taus = self._clocks[self._leg]
+        if taus is None or self._stream is None:
+            return
+        if self._leg in self.plan.integral_legs:
+            increments, self._integral = self._stream.increments(taus, space_time=True)
+        else:
+            increments = self._stream.increments(taus)
+        self._path = _cumulative(increments)
 
 
 class _Conversion(NamedTuple):
@@ -116,17 +221,21 @@ def _conversions(plan: Plan, model: Any) -> list[_Conversion]:
             "('data', 'noise', 'v', 'flow', 'score' or 'precond'), or wrap the network in an adapter."
         )
     times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
-    _check_schedule(schedule, getattr(model, "schedule", None), times)
-    denoiser = to_denoiser(prediction, schedule, times, sigma_data)
-    to_f = torch.empty(2, len(times), dtype=torch.float64)
+    _check_schedule(schedule, getattr(model, "schedule", None), times[[row.evaluates for row in plan.rows]])
+    to_f, to_d = torch.zeros(2, len(times), dtype=torch.float64), torch.zeros(2, len(times), dtype=torch.float64)
     for target in {row.prediction for row in plan.rows}:
-        mask = torch.tensor([row.prediction == target for row in plan.rows])
-        rule = conversion(
-            prediction, target, schedule, times[mask], source_sigma_data=sigma_data, target_sigma_data=plan.sde.sigma_data
-        )
-        to_f[0, mask], to_f[1, mask] = rule.on_x, rule.on_output
-    pairs = zip(to_f.T.tolist(), torch.stack([denoiser.on_x, denoiser.on_output], 1).tolist(), strict=True)
-    return [_Conversion(tuple(f), tuple(d)) for f, d in pairs]
+        mask = torch.tensor([row.evaluates and row.prediction == target for row in plan.rows])
+        denoiser = to_denoiser(prediction, schedule, times[mask], sigma_data)
+        to_d[0, mask], to_d[1, mask] = denoiser
+        if target == "rate" and plan.sde.rate is not None:
+            on_x, on_data = plan.sde.rate(times[mask])
+            rule = (on_x + on_data * denoiser.on_x, on_data * denoiser.on_output)
+        else:
+            rule = conversion(
+                prediction, target, schedule, times[mask], source_sigma_data=sigma_data, target_sigma_data=plan.sde.sigma_data
+            )
+        to_f[0, mask], to_f[1, mask] = rule
+    return [_Conversion(tuple(f), tuple(d)) for f, d in zip(to_f.T.tolist(), to_d.T.tolist(), strict=True)]
 
 
 def _check_schedule(planned: Schedule, own: Any, times: Tensor) -> None:
@@ -150,6 +259,12 @@ def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream
         raise ValueError(
             f"{plan.solver!r} on {plan.sde} uses {plan.gaussians} Gaussians per component: give a noise source, for example "
             f"expint.noise.Gaussian(range({x.shape[0]})), or use ell=0."
+        )
+    if plan.adds_fresh_noise and not noise.memoryless:
+        raise ValueError(
+            f"{plan.solver!r} adds noise that is not part of the path of the SDE (churn, an ancestral step or a Langevin "
+            f"corrector), which {type(noise).__name__} cannot give: use fresh noise, for example "
+            "expint.noise.Gaussian(seeds), or leave the operation out."
         )
     if isinstance(noise, ChecksRuns):
         noise.check_run(x, plan.clocks(local=noise.memoryless))
@@ -181,12 +296,6 @@ def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
         return value.to(device=x.device, dtype=x.dtype) if isinstance(value, Tensor) else value
 
     return [Row(*(moved(value) for value in row)) for row in plan.rows]
-
-
-def _scaled(anchor: Tensor, scale: Coefficient, value: Tensor) -> Tensor:
-    if isinstance(scale, Tensor):
-        return anchor * scale
-    return torch.zeros_like(value) if scale == 0.0 else torch.mul(anchor, scale)
 
 
 def _add(state: Tensor, term: Tensor, weight: Coefficient) -> None:

@@ -5,6 +5,11 @@
     noise     ε    α                        λ           (−1, −(1+ℓ²))           −ℓ² σ²
     precond   F    α (σ²+σd²)^((1+ℓ²)/2)    −log C(σ)   (−1, 1+ℓ²)              (σ²+σd²)^(−ℓ²)
     extended  D    α φ(σ)                   −log φ(σ)   (1, 1)                  σ²/φ(σ)²
+    sigma     ε    α                        −σ          (0, −(1+ℓ²))            −ℓ² σ²
+
+In the form "sigma" every φ_k is 1/k!, so that a classical Runge–Kutta scheme is one in σ. The forms "time", "variance" and
+"log-sigma" are not exponential: the propagator is 1 and F is the whole drift with respect to t, σ² or log σ, whose clock they
+have (ρ = 0); their first-order step is Euler–Maruyama.
 
     C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ        (in the code μ = −log(C/C(∞)), κ = (1+ℓ²) C(∞), the same weight)
 
@@ -14,6 +19,7 @@ place of σ^(1+ℓ²). Source: SEEDS, arXiv 2305.14267, sections 3 and 4 and app
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +33,7 @@ from expint.sde import SemiLinearSDE
 from expint.stochasticity import NoiseScale
 from expint.stochasticity import noise_scale as as_noise_scale
 
-__all__ = ["form_names", "reverse_sde"]
+__all__ = ["EXPONENTIAL", "form_names", "reverse_sde"]
 
 
 def reverse_sde(
@@ -42,7 +48,7 @@ def reverse_sde(
 
     Args:
         schedule: the noise schedule.
-        form: "data", "noise" or "precond".
+        form: "data", "noise", "precond", "sigma", "time", "variance" or "log-sigma".
         ell: stochasticity ℓ ≥ 0; 0 is the probability-flow ODE, 1 the reverse SDE.
         noise_scale: a noise-scale function in place of `ell`, for the data form: a name (`expint.stochasticity`), a function
             φ(σ) of a float64 tensor, or a `NoiseScale`. It is checked over the schedule's sampling range.
@@ -73,6 +79,10 @@ def reverse_sde(
 def form_names() -> list[str]:
     """Names of the forms."""
     return list(_FORMS)
+
+
+EXPONENTIAL = ("data", "noise", "precond")
+"""The forms in which the paper states its solvers; in the others the weight of F is not an exponential (ρ = 0)."""
 
 
 def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
@@ -134,6 +144,82 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLi
     )
 
 
+def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    return replace(
+        _noise(schedule, ell, sigma_data),
+        clock=lambda t: -torch.exp(-schedule.lam(t)),
+        time_of_clock=lambda mu: schedule.t_of_lam(-torch.log(-mu)),
+        rho=0.0,
+        name=f"noise form in the clock sigma, ell={ell:g}, {schedule}",
+    )
+
+
+# What the drift is taken with respect to: the clock μ, its inverse, and d log σ/dμ as a function of (λ, d log σ/dt).
+_EXPLICIT: dict[str, tuple[Any, Any, Any]] = {
+    "time": (lambda schedule, t: -t, lambda schedule, mu: -mu, lambda lam, speed: -speed),
+    "variance": (
+        lambda schedule, t: -torch.exp(-2.0 * schedule.lam(t)),
+        lambda schedule, mu: schedule.t_of_lam(-0.5 * torch.log(-mu)),
+        lambda lam, speed: -0.5 * torch.exp(2.0 * lam),
+    ),
+    "log-sigma": (
+        lambda schedule, t: schedule.lam(t),
+        lambda schedule, mu: schedule.t_of_lam(mu),
+        lambda lam, speed: -torch.ones_like(lam),
+    ),
+}
+
+
+def _explicit(variable: str) -> Callable[[Schedule, float, float | None], SemiLinearSDE]:
+    """F = dx/dμ, the whole drift [x d log α + (1+ℓ²) (x − αD) d log σ]/dμ, with the clock μ = −t, −σ² or λ."""
+    clock, inverse, rate_of_sigma = _EXPLICIT[variable]
+
+    def build(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+        def rate(t: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.inference_mode(False), torch.enable_grad():
+                leaf = t.detach().clone().requires_grad_(True)
+                lam, log_alpha = schedule.lam(leaf), schedule.log_alpha(leaf)
+                speed = -torch.autograd.grad(lam.sum(), leaf, retain_graph=True)[0]
+                drift = torch.autograd.grad(log_alpha.sum(), leaf)[0] if log_alpha.requires_grad else torch.zeros_like(speed)
+            per_clock = rate_of_sigma(lam.detach(), speed)
+            on_data = -(1.0 + ell**2) * per_clock
+            return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
+
+        def noise_between(low: Tensor, high: Tensor) -> Tensor:  # ∫ 2 ℓ² α² σ² dλ, in panels
+            lam = low[..., None] + (high - low)[..., None] * _PANEL_POINTS
+            alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
+            density = 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
+            return torch.log((density * _PANEL_WEIGHTS).sum(-1) * (high - low)) - 2.0 * low
+
+        def log_noise_clock(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
+            lam = schedule.lam(t)
+            return noise_between(lam, torch.minimum(lam + 20.0, torch.full_like(lam, float(schedule.lam(schedule.domain[0])))))
+
+        return SemiLinearSDE(
+            log_propagator=torch.zeros_like,
+            clock=lambda t: clock(schedule, t),
+            time_of_clock=lambda mu: inverse(schedule, mu),
+            log_noise_clock=log_noise_clock if ell > 0 else None,
+            log_noise_step=lambda s, t: noise_between(schedule.lam(s), schedule.lam(t)),
+            noise_sign=-1,
+            rho=0.0,
+            kappa=1.0,
+            prediction="rate",
+            rate=rate,
+            schedule=schedule,
+            span=schedule.sampling_range,
+            name=f"explicit drift in {variable}, ell={ell:g}, {schedule}",
+        )
+
+    return build
+
+
+_POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(16))
+_PANELS = 24
+_PANEL_POINTS = ((torch.arange(_PANELS)[:, None] + 0.5 * (_POINTS + 1.0)) / _PANELS).flatten()
+_PANEL_WEIGHTS = (0.5 * _WEIGHTS / _PANELS).expand(_PANELS, -1).flatten()
+
+
 def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
     noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
     scale.check(-data_end, min(-noise_end, 25.0))
@@ -159,6 +245,8 @@ _FORMS: dict[str, Callable[[Schedule, float, float | None], SemiLinearSDE]] = {
     "data": _data,
     "noise": _noise,
     "precond": _precond,
+    "sigma": _sigma,
+    **{variable: _explicit(variable) for variable in _EXPLICIT},
 }
 
 

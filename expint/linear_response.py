@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.execution import execute
+from expint.execution import Run, execute
 from expint.float64 import as_float64
 from expint.noise.source import integral_of_path, interval_stds
 from expint.plan import Plan
@@ -56,16 +56,11 @@ class _LinearResponse:
         return output
 
 
-class _Recorder:
-    """F = 0 in the form of the plan; keeps the states it is called at."""
+class _Zero:
+    """F = 0 in the form of the plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.schedule, self.prediction, self.sigma_data = plan.sde.schedule, plan.sde.prediction, plan.sde.sigma_data
-        self.states: list[Tensor] = []
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.states.append(x.clone())
-        return torch.zeros_like(x)
 
 
 def gaussian_moments(plan: Plan, target: Gaussian, *, initial: tuple[Any, Any] | None = None) -> tuple[Tensor, Tensor]:
@@ -112,7 +107,9 @@ def noise_responses(plan: Plan) -> tuple[Tensor, Tensor]:
     """
     x = torch.zeros(plan.gaussians + 2, 1, dtype=torch.float64)
     x[-1] = 1.0
-    model = _Recorder(plan)
-    end = execute(plan, model, x, _UnitResponses())
-    states = torch.stack([*model.states[1:], end])[..., 0]
-    return states[:, -1], states[:, 1:-1]
+    states: list[Tensor] = []
+    run = Run(plan, _Zero(plan), x, _UnitResponses(), lambda row, state: states.append(state.clone()))
+    while not run.done:
+        run.feed(torch.zeros_like(x))
+    made = torch.stack(states)[..., 0]
+    return made[:, -1], made[:, 1:-1]

@@ -20,9 +20,10 @@ from expint.plan import Plan
 from expint.predictions import check as check_prediction
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
-from expint.solvers import Tableau, get
+from expint.solvers import Operation, Tableau, get
+from expint.stochasticity import noise_scale_from_eta
 
-__all__ = ["plan_sampling", "sample"]
+__all__ = ["plan_sampling", "sample", "start_state"]
 
 DEFAULT_GRID = "uniform_lambda"
 DEFAULT_STEPS = 20
@@ -36,9 +37,11 @@ def sample(
     steps: int | None = None,
     nfe: int | None = None,
     grid: str | Sequence[float] | Tensor | None = None,
-    form: str = "data",
-    ell: float = 1.0,
+    form: str | None = None,
+    ell: float | None = None,
     noise_scale: Any = None,
+    eta: float | Sequence[float] | None = None,
+    operations: Sequence[Operation] = (),
     final: str = "denoise",
     seed: int | Sequence[int] = 0,
     noise: NoiseSource | None = None,
@@ -58,9 +61,11 @@ def sample(
             most steps that need no more network evaluations. `grid` names a grid (`expint.grids.names()`) or lists the times.
             Default: 20 steps, uniform in λ (uniform in t for a schedule that starts at infinite σ, entries of the table for a
             network that is called on its table only).
-        form: "data", "noise" or "precond".
-        ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE.
+        form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
+        ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the solver's own.
         noise_scale: a noise-scale function in place of ell, for the data form (see `reverse_sde` and `expint.stochasticity`).
+        eta: DDIM's η in place of ell, for the data form: one number, or one for each step between finite noise levels.
+        operations: what is done around each step besides the solver's own operations: `expint.solvers.Churn`, `Ancestral`, ….
         final: "denoise" ends with one evaluation that takes σ to 0, "none" leaves the noise of the last σ in the sample.
         seed: a seed per sample, or one integer n for the seeds n, n+1, …: a sample depends on its own seed only.
         noise: a noise source instead of fresh Gaussians from the seeds (which still give the initial state).
@@ -86,12 +91,12 @@ def sample(
     schedule = model_schedule(model)
     plan = plan_sampling(
         schedule, solver, steps=steps, nfe=nfe, grid=grid, form=form, ell=ell,
-        noise_scale=noise_scale, final=final,
+        noise_scale=noise_scale, eta=eta, operations=operations, final=final,
         sigma_data=getattr(model, "sigma_data", None), round_time=getattr(model, "round_time", None),
     )  # fmt: skip
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is called as callback(step, nfe, t, x, denoised), got {callback!r}.")
-    x, source = _start(model, shape, plan, seed, noise, dtype, device)
+    x, source = start_state(model, shape, plan, seed, noise, dtype, device)
     call = model if not compile else torch.compile(model, backend="inductor" if compile is True else compile, dynamic=False)
     with torch.inference_mode(), tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver) as bar:
         result = execute(plan, _Counted(model, call, bar), x, source, callback)
@@ -105,20 +110,33 @@ def plan_sampling(
     steps: int | None = None,
     nfe: int | None = None,
     grid: str | Sequence[float] | Tensor | None = None,
-    form: str = "data",
-    ell: float = 1.0,
+    form: str | None = None,
+    ell: float | None = None,
     noise_scale: Any = None,
+    eta: float | Sequence[float] | None = None,
+    operations: Sequence[Operation] = (),
     final: str = "denoise",
     sigma_data: float | None = None,
     round_time: Any = None,
 ) -> Plan:
     """The plan that `sample` runs for these settings; the arguments are those of `sample`."""
     tableau = get(solver)
-    sde = reverse_sde(schedule, form, ell, noise_scale=noise_scale, sigma_data=sigma_data)
+    given = [name for name, value in (("ell", ell), ("noise_scale", noise_scale), ("eta", eta)) if value is not None]
+    if len(given) > 1:
+        names = " and ".join(given)
+        raise ValueError(f"ell, noise_scale and eta each say how much noise is added: give one of them, got {names}.")
     if grid is None and round_time is not None and isinstance(schedule, TabulatedVP):
         grid = "discrete"
-    times = _times(schedule, tableau, steps, nfe, grid, final)
-    return compile_plan(sde, tableau, times, round_time=round_time)
+    times = _times(schedule, tableau, steps, nfe, grid, final, operations)
+    if eta is not None:
+        noise_scale = noise_scale_from_eta(schedule, times, eta)
+    elif not given:
+        noise_scale = tableau.noise_scale
+    if noise_scale is not None:
+        sde = reverse_sde(schedule, form or "data", noise_scale=noise_scale, sigma_data=sigma_data)
+    else:
+        sde = reverse_sde(schedule, form or tableau.form, tableau.ell if ell is None else ell, sigma_data=sigma_data)
+    return compile_plan(sde, tableau, times, round_time=round_time, operations=operations)
 
 
 def model_schedule(model: Any) -> Schedule:
@@ -141,6 +159,7 @@ def _times(
     nfe: int | None,
     grid: str | Sequence[float] | Tensor | None,
     final: str,
+    operations: Sequence[Operation],
 ) -> Tensor:
     given = [name for name, value in (("steps", steps), ("nfe", nfe)) if value is not None]
     if len(given) > 1:
@@ -152,27 +171,36 @@ def _times(
     infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
     name = grid or ("uniform_time" if infinite else DEFAULT_GRID)
     if nfe is not None:
-        steps = _steps_for(tableau, nfe, final, infinite)
+        steps = _steps_for(tableau, nfe, final, infinite, operations)
     return grids.get(name)(schedule, DEFAULT_STEPS if steps is None else steps, final=final)
 
 
-def _steps_for(tableau: Tableau, nfe: int, final: str, infinite: bool) -> int:
+def _steps_for(tableau: Tableau, nfe: int, final: str, infinite: bool, operations: Sequence[Operation]) -> int:
     """The most steps for at most `nfe` evaluations; first-order end steps take one evaluation each."""
     if not is_whole(nfe):
         raise ValueError(f"nfe must be an integer, got {nfe!r}.")
+    extra = sum(len(operation.langevin) for operation in operations)
     single = int(final == "denoise") + int(infinite)
-    full = (nfe - single) // tableau.evaluations
-    if full < 1:
-        need = tableau.evaluations + single
+
+    def cost(steps: int) -> int:
+        return tableau.evaluations_in(steps, from_infinity=infinite, to_zero=final == "denoise") + extra * (steps - single)
+
+    least = single + 1
+    if cost(least) > nfe:
+        full = cost(least) - single
         raise ValueError(
-            f"nfe={nfe} is too small for {tableau.name!r}: one step takes {tableau.evaluations} evaluations"
+            f"nfe={nfe} is too small for {tableau.name!r}: one step takes {full} evaluations"
             + (f" and the end steps {single}" if single else "")
-            + f", so nfe must be at least {need}. Use a solver with fewer stages, for example 'seeds-1'."
+            + f", so nfe must be at least {cost(least)}. Use a solver with fewer stages, for example 'seeds-1'."
         )
-    return int(full + single)
+    low, high = least, int(nfe) + single + 1  # at least one evaluation per step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= nfe else (low, middle)
+    return low
 
 
-def _start(
+def start_state(
     model: Any,
     shape: Sequence[int] | Tensor,
     plan: Plan,

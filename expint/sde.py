@@ -33,6 +33,7 @@ class SemiLinearSDE:
         prediction: what F is: one of `expint.predictions.PREDICTIONS` for a diffusion model, else "F" (used as it is).
         schedule: the noise schedule behind the SDE, or None.
         sigma_data: of the preconditioned form.
+        rate: for the prediction "rate": (on_x, on_data) as a function of time, with which F = on_x x + on_data D.
         event_ndim: number of trailing dimensions of diagonal coefficients, 0 for scalar ones.
         log_noise_step: log(τ_t − τ_s) as a function of s and t, where a formula is better than the difference of clocks.
         span: first and last time that the SDE is meant for, where there are such.
@@ -52,6 +53,7 @@ class SemiLinearSDE:
     prediction: str = "F"
     schedule: Schedule | None = None
     sigma_data: float | None = None
+    rate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     event_ndim: int = 0
     log_noise_step: Callable[[Tensor, Tensor], Tensor] | None = None
     coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None

@@ -15,8 +15,9 @@ so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integ
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import torch
 from scipy import special
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from expint.linear_response import noise_responses
 from expint.plan import Plan, Row
-from expint.solvers import Stage, Tableau, get
+from expint.solvers import Tableau, get
 from expint.studies import save_figure, table_text
 
 __all__ = ["NoiseStudy", "noise_covariance"]
@@ -127,13 +128,14 @@ def noise_covariance(plan: Plan, solver: str | Tableau | None = None, *, ell: fl
 
     Args:
         plan: of a diffusion SDE with constant ℓ, on a grid with finite λ at both ends. A few steps are enough.
-        solver: the tableau behind the plan; default: the registered one of the plan's name.
+        solver: the tableau behind the plan; default: as the rows of the plan say.
         ell: stochasticity ℓ > 0 of the equation that the plan should sample.
 
     Raises:
-        ValueError: for a plan without noise or schedule, with σ = 0 or ∞ in its grid, or not of this tableau.
+        ValueError: for a plan without noise or schedule, with σ = 0 or ∞ in its grid, with noise that is not the SDE's, or not
+            of this tableau.
     """
-    tableau = get(plan.solver if solver is None else solver)
+    stages = _stages(plan, None if solver is None else get(solver))
     schedule = plan.sde.schedule
     if schedule is None or plan.sde.prediction not in _SKIP:
         raise ValueError(
@@ -142,26 +144,53 @@ def noise_covariance(plan: Plan, solver: str | Tableau | None = None, *, ell: fl
     if not ell > 0 or plan.gaussians == 0:
         raise ValueError(f"There is no noise to study at ell = {ell!r}: take ell > 0 and a plan compiled with it.")
     lam = torch.as_tensor(schedule.lam(plan.grid), dtype=torch.float64)
-    if not torch.isfinite(lam).all() or len(plan.rows) != plan.steps * tableau.evaluations:
+    if not torch.isfinite(lam).all() or plan.adds_fresh_noise:
         raise ValueError(
-            f"Stage covariances need a grid with finite lambda and {tableau.evaluations} rows per step of {tableau.name!r}; got "
-            f"lambda from {float(lam[0]):.6g} to {float(lam[-1]):.6g} and {len(plan.rows)} rows for {plan.steps} steps."
+            "Stage covariances need a grid with finite lambda and no noise but the SDE's own; got lambda from "
+            f"{float(lam[0]):.6g} to {float(lam[-1]):.6g}" + (" and added noise." if plan.adds_fresh_noise else ".")
         )
     scales, responses = noise_responses(plan)
     equation = _Equation(float(ell), plan.sde.prediction, plan.sde.sigma_data or 1.0)
     # The numbers of z = x/α.
     alphas = torch.stack([torch.as_tensor(schedule.alpha(row.target), dtype=torch.float64) for row in plan.rows])
     responses = responses / alphas[:, None]
-    exact = _exact(plan, tableau, equation, lam)
+    exact = _exact(plan, stages, equation, lam)
     at = torch.stack([_lam(schedule, row) for row in plan.rows])
     decay = equation.transition(lam[0].expand_as(at), at)
     scale_error = float((scales * float(schedule.alpha(plan.grid[0])) / alphas / decay - 1.0).abs().max())
-    labels = tuple(_label(plan, row, tableau.stages[i % tableau.evaluations]) for i, row in enumerate(plan.rows))
+    labels = tuple(_label(plan, i, stages) for i in range(len(plan.rows)))
     return NoiseStudy(plan.solver, plan.sde.name, labels, responses @ responses.T, exact, scale_error)
 
 
-def _label(plan: Plan, row: Row, stage: Stage) -> str:
-    return f"step {row.step + 1}" if row.ends_step else f"step {row.step + 1}, stage at {stage.c}"
+class _Noise(NamedTuple):
+    """Node of a state, and its share of the step's increment."""
+
+    c: Fraction
+    share: Fraction | None
+
+
+def _stages(plan: Plan, tableau: Tableau | None) -> list[_Noise]:
+    """What the tableau promises for every row; without one, what the rows say."""
+    if tableau is None:
+        return [_Noise(_position(plan, row), row.share) for row in plan.rows]
+    schemes = [tableau.at(k, plan.steps) for k in range(plan.steps)]
+    stages = [_Noise(stage.c, stage.share) for scheme in schemes for stage in scheme.stages]
+    if len(stages) != len(plan.rows):
+        count = f"{len(stages)} states in {plan.steps} steps"
+        raise ValueError(f"{tableau.name!r} makes {count}, but the plan has {len(plan.rows)} rows.")
+    return stages
+
+
+def _position(plan: Plan, row: Row) -> Fraction:
+    """The node of a row in the clock, for print-outs."""
+    times = (plan.grid[row.step], row.target, plan.grid[row.step + 1])
+    start, at, end = (float(plan.sde.clock(torch.as_tensor(t, dtype=torch.float64))) for t in times)
+    return Fraction((at - start) / (end - start)).limit_denominator(1000)
+
+
+def _label(plan: Plan, i: int, stages: Sequence[_Noise]) -> str:
+    row = plan.rows[i]
+    return f"step {row.step + 1}" if row.ends_step else f"step {row.step + 1}, stage at {stages[i].c}"
 
 
 def _lam(schedule: Any, row: Row) -> Tensor:
@@ -205,7 +234,7 @@ class _Equation:
 
         return _integral(rate, lam, end.expand_as(lam)) / _integral(rate, start, end)
 
-    def weight(self, stage: Stage, at: Tensor, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
+    def weight(self, stage: _Noise, at: Tensor, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
         """k_i(λ) of a stage at `at`, for λ where it is not cut off."""
         if stage.share is None:
             return self.kernel(at, lam)
@@ -213,30 +242,32 @@ class _Equation:
         return self.kernel(at, lam) * (p + 2.0 * (theta - p) * self.later(start, lam, end))
 
 
-def _exact(plan: Plan, tableau: Tableau, equation: _Equation, lam: Tensor) -> Tensor:
+def _exact(plan: Plan, stages: Sequence[_Noise], equation: _Equation, lam: Tensor) -> Tensor:
     """Covariance of the states that all rows produce, from a start without noise."""
-    count, size = tableau.evaluations, len(plan.rows)
+    size = len(plan.rows)
     covariance = torch.zeros(size, size, dtype=torch.float64)
     before: Tensor | None = None  # covariance of the step's start with all earlier states, and its own variance
     for k in range(plan.steps):
         start, end = lam[k], lam[k + 1]
-        first = k * count
-        at = [_lam(plan.sde.schedule, plan.rows[first + i]) for i in range(count)]
-        decay = [equation.transition(start, a) for a in at]
-        for i, stage in enumerate(tableau.stages):
-            for j, other in enumerate(tableau.stages[: i + 1]):
-                stop = min([end, *(a for a, s in ((at[i], stage), (at[j], other)) if s.share is None)], key=float)
+        own = [i for i, row in enumerate(plan.rows) if row.step == k]
+        first = own[0]
+        at = {i: _lam(plan.sde.schedule, plan.rows[i]) for i in own}
+        for i in own:
+            decay = equation.transition(start, at[i])
+            for j in own[: i - first + 1]:
+                a, b = stages[i], stages[j]
+                stop = min([end, *(at[n] for n in (i, j) if stages[n].share is None)], key=float)
                 value = _integral(
-                    lambda x, i=i, j=j, a=stage, b=other, s=start, e=end, at=at: (
+                    lambda x, i=i, j=j, a=a, b=b, s=start, e=end, at=at: (
                         equation.weight(a, at[i], s, x, e) * equation.weight(b, at[j], s, x, e)
                     ),
                     start,
                     stop,
                 )
                 if before is not None:
-                    value = value + decay[i] * decay[j] * before[-1]
-                covariance[first + i, first + j] = covariance[first + j, first + i] = value
+                    value = value + decay * equation.transition(start, at[j]) * before[-1]
+                covariance[i, j] = covariance[j, i] = value
             if before is not None:
-                covariance[first + i, :first] = covariance[:first, first + i] = decay[i] * before[:first]
-        before = covariance[first + count - 1, : first + count]
+                covariance[i, :first] = covariance[:first, i] = decay * before[:first]
+        before = covariance[own[-1], : own[-1] + 1]
     return covariance

@@ -158,7 +158,7 @@ def order_study(
         kind=kind,
         solver=tableau.name,
         steps=tuple(steps),
-        evaluations=tuple(n * tableau.evaluations for n in steps),
+        evaluations=tuple(tableau.evaluations_in(n) for n in steps),
         errors=tuple(errors),
         fitted=fitted,
         order=fitted_order(steps[part], errors[part]),

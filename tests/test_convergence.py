@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from solver_kinds import ONE_STEP
 
 from expint import compile_plan, reverse_sde, schedules, solvers
 from expint.certification import Orders, certify, declared_orders
@@ -25,13 +26,14 @@ from expint.convergence import (
     strong_orders,
     weak_order,
 )
-from expint.forms import form_names
+from expint.forms import EXPONENTIAL
 from expint.linear_response import _UnitResponses, gaussian_moments
 from expint.noise import BrownianPath
 from expint.order_fitting import asymptotic_range, bootstrap, bootstrap_indices, fitted_order, local_orders, root_mean
 from expint.plan import Plan
 from expint.schedules import EDM, VP, Flow
 from expint.solvers import Stage, Tableau, Term, seeds3
+from expint.step_coefficients import step_stages
 from expint.targets import Gaussian, GaussianMixture
 
 SIGMA_DATA = 1.2
@@ -100,8 +102,8 @@ def test_weak_orders_on_gaussian_data(name: str, order: int):
     assert study.intervals is None and max(study.others["mean"]) < 1e-12  # D is a martingale along the reverse SDE
 
 
-@pytest.mark.parametrize("form", form_names())
-@pytest.mark.parametrize("name", solvers.names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
+@pytest.mark.parametrize("name", ONE_STEP)
 def test_weak_orders_in_every_form(name: str, form: str):
     problem = Problem(gaussian(), form, 0.7, sigma_data=SIGMA_DATA)
     study = weak_order(name, problem, steps=(30, 60, 120))
@@ -116,7 +118,7 @@ def test_weak_order_by_sampling():
 
 @pytest.fixture(scope="module")
 def deterministic() -> Comparison:
-    return deterministic_orders(solvers.names(), Problem(mixture()), steps=(16, 32, 64), starts=16)
+    return deterministic_orders(ONE_STEP, Problem(mixture()), steps=(16, 32, 64), starts=16)
 
 
 def test_deterministic_orders(deterministic: Comparison):
@@ -125,15 +127,15 @@ def test_deterministic_orders(deterministic: Comparison):
         assert study.order == pytest.approx(study.declared, abs=0.08), study.table()
 
 
-@pytest.mark.parametrize("form", [form for form in form_names() if form != "data"])
+@pytest.mark.parametrize("form", [form for form in EXPONENTIAL if form != "data"])
 def test_deterministic_order_in_the_other_forms(form: str):
     study = deterministic_order("seeds-3", Problem(mixture(), form, sigma_data=SIGMA_DATA), steps=(32, 64, 128), starts=8)
     assert study.order == pytest.approx(3.0, abs=0.15), study.table()
 
 
-@pytest.mark.parametrize("form", form_names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
 @pytest.mark.parametrize("ell", [0.5, 1.0])
-@pytest.mark.parametrize("name", solvers.names())
+@pytest.mark.parametrize("name", ONE_STEP)
 def test_stage_covariances(name: str, ell: float, form: str):
     plan = Problem(gaussian(), form, ell, sigma_data=SIGMA_DATA).plan(name, 3)
     study = noise_covariance(plan, ell=ell)
@@ -229,8 +231,8 @@ def test_a_wrong_phi_2_is_named():
 
 def test_a_wrong_phi_2_in_the_engine_is_named(monkeypatch: pytest.MonkeyPatch):
     """The tableau is sound and says so; only what the engine makes of it is wrong."""
-    right = compile_plan.__globals__["phi"]
-    monkeypatch.setitem(compile_plan.__globals__, "phi", lambda k, z: right(k, z) * (0.5 if k == 2 else 1.0))
+    right = step_stages.__globals__["phi"]
+    monkeypatch.setitem(step_stages.__globals__, "phi", lambda k, z: right(k, z) * (0.5 if k == 2 else 1.0))
     certificate = certify("seeds-3", Problem(mixture()), kinds=("deterministic",))
     (finding,) = certificate.findings
     assert finding.startswith("deterministic order: measured") and finding.endswith("declared 3")
@@ -354,7 +356,7 @@ def test_covariance_table_and_picture(tmp_path: Path):
         (lambda: compare(["seeds-1"], Problem(gaussian()), ("strange",)), r"kinds among \['strong', 'weak', 'deterministic'\]"),
         (lambda: certify("seeds-1", Problem(gaussian()), kinds=("strange",)), r"Unknown kinds \['strange'\]"),
         (lambda: noise_covariance(Problem(gaussian(), ell=0.0).plan("seeds-1", 2)), "There is no noise to study"),
-        (lambda: noise_covariance(Problem(gaussian()).plan("seeds-1", 2), "seeds-2"), "2 rows per step of 'seeds-2'"),
+        (lambda: noise_covariance(Problem(gaussian()).plan("seeds-1", 2), "seeds-2"), "makes 4 states in 2 steps, but .* 2 rows"),
     ],
 )
 def test_what_is_refused(call: Callable[[], object], message: str):

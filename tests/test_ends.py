@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from pairs import every_schedule_and_solver
+from solver_kinds import KINDS
 from toy_models import FunctionModel, constant, forbidden, mixture, wavy
 
 from expint import compile_plan, execute, grids, reverse_sde, sample, schedules, solvers
-from expint.forms import form_names
+from expint.forms import EXPONENTIAL
 from expint.noise import Replay
 from expint.predictions import PREDICTIONS, Reparametrized
 from expint.schedules import Cosine, Flow, Schedule
@@ -29,8 +30,8 @@ class Louder(Flow):
 
 
 INFINITE = [Flow(), Cosine(t_max=1.0), Louder()]
-every_form = pytest.mark.parametrize("form", form_names())
-every_solver = pytest.mark.parametrize("solver", solvers.names())
+every_form = pytest.mark.parametrize("form", EXPONENTIAL)
+every_solver = pytest.mark.parametrize("solver", KINDS)
 every_start = pytest.mark.parametrize("schedule", INFINITE, ids=["flow", "cosine", "louder"])
 
 

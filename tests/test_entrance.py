@@ -103,7 +103,7 @@ def test_numpy_numbers_are_numbers():
         ({"shape": 4}, ValueError, "positive integers"),
         ({"callback": 3}, TypeError, "callback"),
         ({"seed": 1.5}, TypeError, "seeds must be integers"),
-        ({"ell": 0.5, "noise_scale": "sde"}, ValueError, "takes the place of ell"),
+        ({"ell": 0.5, "noise_scale": "sde"}, ValueError, "give one of them, got ell and noise_scale"),
     ],
 )
 def test_arguments_of_another_kind(options, error, message):

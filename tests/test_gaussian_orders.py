@@ -12,10 +12,11 @@ from functools import cache
 import pytest
 import torch
 from pairs import PAIRS
+from solver_kinds import ONE_STEP
 
 from expint import compile_plan, execute, reverse_sde, schedules, solvers
 from expint.convergence import fitted_order, gaussian_moments
-from expint.forms import form_names
+from expint.forms import EXPONENTIAL
 from expint.noise import Gaussian as GaussianNoise
 from expint.noise import initial_state
 from expint.schedules import VP, Schedule
@@ -24,7 +25,7 @@ from expint.targets import Gaussian
 MEAN, VARIANCE = 0.7, 0.3
 SIGMA_DATA = 1.2
 STEPS = (96, 192)
-every_solver = pytest.mark.parametrize("solver", solvers.names())
+every_solver = pytest.mark.parametrize("solver", ONE_STEP)
 LOWER = [(name, solver) for name in schedules.names() for solver in ("seeds-1", "seeds-2") if name != "vp"]
 every_schedule_and_order = pytest.mark.parametrize(("name", "solver"), PAIRS + LOWER)
 
@@ -84,7 +85,7 @@ def test_the_mean_does_not_feel_the_noise(solver: str):
 
 @every_solver
 @pytest.mark.parametrize("ell", [0.0, 1.0])
-@pytest.mark.parametrize("form", [form for form in form_names() if form != "data"])
+@pytest.mark.parametrize("form", [form for form in EXPONENTIAL if form != "data"])
 def test_orders_of_the_other_forms(form: str, ell: float, solver: str):
     """At least the promised order (a constant may vanish on linear problems)."""
     mean, variance = errors("vp", form, ell, solver)
@@ -92,7 +93,7 @@ def test_orders_of_the_other_forms(form: str, ell: float, solver: str):
     assert fitted_order(STEPS, variance) > variance_order(solver, ell) - 0.1, variance
 
 
-@pytest.mark.parametrize("form", form_names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
 @pytest.mark.parametrize("ell", [0.0, 0.5, 1.0])
 def test_the_exact_law_stays_exact_in_the_limit(form: str, ell: float):
     """From the exact law of x_s (the default) the error of mean and variance falls with the steps to that of a fine run."""
@@ -108,7 +109,7 @@ def test_the_exact_law_stays_exact_in_the_limit(form: str, ell: float):
 
 
 @every_solver
-@pytest.mark.parametrize("form", form_names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
 def test_moments_are_those_of_many_samples(form: str, solver: str):
     """n = 40000 runs of the same plan: mean within 5 σ/√n and variance within 5 √(2/n) of what `gaussian_moments` says."""
     n, schedule = 40_000, VP()

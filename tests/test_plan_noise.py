@@ -10,10 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pairs import every_schedule_and_solver
 from quadrature import ReverseSDE, interval
+from solver_kinds import ONE_STEP
 from toy_models import constant
 
 from expint import Plan, SemiLinearSDE, compile_plan, execute, reverse_sde, schedules, solvers
-from expint.forms import form_names
+from expint.forms import EXPONENTIAL
 from expint.noise import Replay
 from expint.schedules import EDM, VP
 
@@ -32,7 +33,7 @@ def assert_covariance(plan: Plan, reference: ReverseSDE, step: int, s: float) ->
     torch.testing.assert_close(got, got.T, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("form", form_names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
 @every_schedule_and_solver
 def test_covariance_of_the_stages(form: str, solver: str, name: str):
     schedule = schedules.get(name)
@@ -43,7 +44,7 @@ def test_covariance_of_the_stages(form: str, solver: str, name: str):
     assert plan.gaussians == len(solvers.get(solver).noise_nodes) * (1 + plan.needs_integral)
 
 
-@pytest.mark.parametrize("form", form_names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(
     r1=INTERIOR,
@@ -93,8 +94,8 @@ def test_explicit_formulas(c: Fraction, h: float, schedule: VP):
     assert full == pytest.approx([d * math.exp(-(1 - r) * h) * psi(r), d * psi(1 - r)], rel=1e-9)
 
 
-@pytest.mark.parametrize("form", form_names())
-@pytest.mark.parametrize("solver", solvers.names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
+@pytest.mark.parametrize("solver", ONE_STEP)
 def test_global_and_local_clocks_are_one_law(form: str, solver: str):
     schedule = VP()
     plan = compile_plan(reverse_sde(schedule, form, 0.7, sigma_data=SIGMA_DATA), solver, [0.9, 0.6, 0.2, 0.01])
@@ -128,8 +129,8 @@ class SmoothPath:
         return (increments, 1e3 * torch.ones_like(self.directions)) if space_time else increments  # no step may end on U
 
 
-@pytest.mark.parametrize("form", form_names())
-@pytest.mark.parametrize("solver", solvers.names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
+@pytest.mark.parametrize("solver", ONE_STEP)
 @pytest.mark.parametrize("steps", [1, 10, 640])
 def test_pure_noise_is_the_same_path_at_every_resolution(form: str, solver: str, steps: int):
     """F = 0: x_t = (a_t/a_s) x_s + a_t [W(τ_t) − W(τ_s)] for any solver and any number of steps."""
@@ -143,7 +144,7 @@ def test_pure_noise_is_the_same_path_at_every_resolution(form: str, solver: str,
     torch.testing.assert_close(result, sde.propagator(t) / sde.propagator(s) * X + noise, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("form", form_names())
+@pytest.mark.parametrize("form", EXPONENTIAL)
 def test_no_noise_at_ell_zero(form: str):
     plan = compile_plan(reverse_sde(VP(), form, 0.0, sigma_data=SIGMA_DATA), "seeds-3", [0.9, 0.1])
     assert plan.gaussians == 0 and plan.taus == (None,) and not plan.noise_covariance(0).any()
@@ -166,7 +167,7 @@ def test_diagonal_coefficients():
     x = torch.tensor([[1.0, -2.0, 0.5, 3.0]] * 2, dtype=torch.float64)
     F = torch.tensor([0.3, 0.1, -0.7, 2.0], dtype=torch.float64)
     mean = torch.exp(-decay) * x + F * (1 - torch.exp(-decay)) / decay
-    for solver in solvers.names():
+    for solver in ONE_STEP:
         for grid in ([0.0, 1.0], [0.0, 0.1, 0.35, 1.0]):
             plan = compile_plan(sde, solver, grid)
             quiet = Replay(torch.zeros(plan.gaussians, *x.shape, dtype=torch.float64))

@@ -15,10 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate
+from solver_kinds import ONE_STEP
 from torch import Tensor
 from toy_models import mixture, wavy
 
-from expint import Plan, compile_plan, execute, grids, noise, reverse_sde, solvers, stochasticity
+from expint import Plan, compile_plan, execute, grids, noise, reverse_sde, stochasticity
 from expint.schedules import EDM, VE, VP, Flow, Schedule
 from expint.stochasticity import (
     NoiseScale,
@@ -211,7 +212,7 @@ def test_window_adds_noise_inside_and_none_outside():
         assert stds[k] == pytest.approx(float(inside.noise_std(inside.rows[k])) if k in (2, 3) else 0.0, rel=1e-12)
 
 
-@pytest.mark.parametrize("solver", solvers.names())
+@pytest.mark.parametrize("solver", ONE_STEP)
 def test_window_is_a_jump_of_ell(solver: str):
     scale = noise_scale_from_ell(lambda lam: torch.where((lam > -1) & (lam < 2), 1.25, 0.0), breaks=[-1.0, 2.0])
     grid = grids.karras(EDM(), 9)

@@ -1,6 +1,7 @@
 """Noise sources: the only place where randomness enters."""
 
 from expint.noise.brownian import BrownianPath
+from expint.noise.from_generators import FromGenerators
 from expint.noise.gaussian import Gaussian, Rademacher
 from expint.noise.replay import Replay
 from expint.noise.source import NoiseSource, NoiseStream, initial_state
@@ -10,6 +11,7 @@ from expint.noise.union import UnionPath
 __all__ = [
     "AsTorchsde",
     "BrownianPath",
+    "FromGenerators",
     "FromTorchsde",
     "Gaussian",
     "NoiseSource",

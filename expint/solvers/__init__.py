@@ -1,12 +1,66 @@
 """Solvers as data: tableaus, their order conditions, and the registry by name."""
 
+from expint.solvers.embedded import EmbeddedPair, embedded_pairs, get_pair
+from expint.solvers.multistep import deis, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m_sde, er_sde, ipndm, lms, pndm, seeds_ab
+from expint.solvers.named import ddim, ddpm, edm_stochastic
+from expint.solvers.operations import Ancestral, Churn, Langevin, LargeVariance, NoiseGain, Operation, operation
+from expint.solvers.optimal_variance import OptimalVariance, analytic_dpm
 from expint.solvers.order_conditions import deterministic_order
+from expint.solvers.predictor_corrector import pece, sa_solver, unipc
 from expint.solvers.registry import Entry, entries, get, names, register
+from expint.solvers.runge_kutta import deis_rk3, dpm_solver, etd_rk4, euler_maruyama, heun
 from expint.solvers.seeds import seeds1, seeds2, seeds3, seeds3b
 from expint.solvers.space_time import seeds_sra, seeds_sra3
 from expint.solvers.tableau import Stage, Tableau, Term
+from expint.solvers.taylor import taylor2
 
 __all__ = [
-    "Entry", "Stage", "Tableau", "Term", "deterministic_order", "entries", "get", "names", "register",
-    "seeds1", "seeds2", "seeds3", "seeds3b", "seeds_sra", "seeds_sra3",
+    "Ancestral",
+    "Churn",
+    "EmbeddedPair",
+    "Entry",
+    "Langevin",
+    "LargeVariance",
+    "NoiseGain",
+    "Operation",
+    "OptimalVariance",
+    "Stage",
+    "Tableau",
+    "Term",
+    "analytic_dpm",
+    "ddim",
+    "ddpm",
+    "deis",
+    "deis_rk3",
+    "deterministic_order",
+    "dpm_solver",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_3m_sde",
+    "edm_stochastic",
+    "embedded_pairs",
+    "entries",
+    "er_sde",
+    "etd_rk4",
+    "euler_maruyama",
+    "get",
+    "get_pair",
+    "heun",
+    "ipndm",
+    "lms",
+    "names",
+    "operation",
+    "pece",
+    "pndm",
+    "register",
+    "sa_solver",
+    "seeds1",
+    "seeds2",
+    "seeds3",
+    "seeds3b",
+    "seeds_ab",
+    "seeds_sra",
+    "seeds_sra3",
+    "taylor2",
+    "unipc",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import factorial
 from typing import Any
 
-__all__ = ["interpolation_weights", "lagrange_coefficients"]
+__all__ = ["interpolation_weights", "lagrange_coefficients", "moment_weights"]
 
 
 def lagrange_coefficients(nodes: Sequence[Any]) -> list[list[Any]]:
@@ -41,7 +41,9 @@ def interpolation_weights(target: Any, nodes: Sequence[Any]) -> list[list[tuple[
     Returns:
         For each node the list of (q, k) with b_j = Σ q φ_k(c z).
     """
-    return [
-        [(coefficient * factorial(m) * target ** (m + 1), m + 1) for m, coefficient in enumerate(row)]
-        for row in lagrange_coefficients(nodes)
-    ]
+    return moment_weights(target, lagrange_coefficients(nodes))
+
+
+def moment_weights(target: Any, polynomials: Sequence[Sequence[Any]]) -> list[list[tuple[Any, int]]]:
+    """The exact integral of each polynomial in θ up to `target`, as (q, k) with Σ q φ_k(target · z)."""
+    return [[(coefficient * factorial(m) * target ** (m + 1), m + 1) for m, coefficient in enumerate(row)] for row in polynomials]

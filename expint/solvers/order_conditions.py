@@ -52,34 +52,45 @@ def _valuation(series: Series) -> int:
 
 
 def deterministic_order(
-    nodes: Sequence[Fraction], targets: Sequence[Fraction], terms: Sequence[Mapping[int, Sequence[Any]]]
+    nodes: Mapping[int, Fraction] | Sequence[Fraction],
+    targets: Sequence[Fraction],
+    terms: Sequence[Mapping[int, Sequence[Any]]],
+    *,
+    classical: bool = False,
 ) -> int:
     """Order of convergence without noise, between 0 (not exact for constant F) and 4 (higher orders are not looked for).
 
     Args:
-        nodes: positions of the evaluations.
+        nodes: positions of the evaluations; negative indices are those of earlier steps, which enter without a defect.
         targets: positions of the states that the rows produce; row i feeds evaluation i + 1, the last row ends the step.
         terms: for each row {evaluation: (q, k, scale) …} with weight Σ q φ_k(scale · z).
+        classical: for ρ = 0, that is z = 0: the classical order conditions.
     """
-    rows = [{j: _combine(*((q, _phi_series(k, s)) for q, k, s in weight)) for j, weight in row.items()} for row in terms]
+
+    def series(k: int, scale: Fraction) -> Series:
+        return _phi_series(k, Fraction(0) if classical else scale)
+
+    rows = [{j: _combine(*((q, series(k, s)) for q, k, s in weight)) for j, weight in row.items()} for row in terms]
 
     def defect(j: int, c: Fraction, row: Mapping[int, Series]) -> Series:
-        exact = (Fraction(c**j), _phi_series(j, c))
+        exact = (Fraction(c**j), series(j, c))
         return _combine(exact, *((-(nodes[i] ** (j - 1)) / Fraction(factorial(j - 1)), b) for i, b in row.items()))
 
     if any(_valuation(defect(1, c, row)) < _LENGTH for c, row in zip(targets, rows, strict=True)):
         return 0
     final = rows[-1]
+    known = [0, *(nodes if isinstance(nodes, Mapping) else ())]
+    known = [i for i in known if i <= 0]
 
     def inner(j: int) -> dict[int, Series]:  # ψ_{j,i} of every evaluation i
-        zero = {0: [Fraction(0)] * _LENGTH}
+        zero = {i: [Fraction(0)] * _LENGTH for i in known}
         return zero | {i + 1: defect(j, targets[i], rows[i]) for i in range(len(rows) - 1)}
 
     def weighted(values: Mapping[int, Series], factor: Any = lambda i: Fraction(1)) -> int:
         return _valuation(_combine(*((factor(i), _times(b, values[i])) for i, b in final.items())))
 
     second, third = inner(2), inner(3)
-    nested = {0: second[0]} | {
+    nested = {i: second[i] for i in known} | {
         i + 1: _combine(*((Fraction(1), _times(a, second[k])) for k, a in rows[i].items())) for i in range(len(rows) - 1)
     }
 

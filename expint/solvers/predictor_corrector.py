@@ -1,0 +1,142 @@
+"""Predictor–corrector schemes. With `reuse` the corrector takes the evaluation that the next step needs in any case."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from expint.solvers.interpolation import interpolation_weights
+from expint.solvers.registry import register
+from expint.solvers.tableau import Stage, Tableau
+
+__all__ = ["pece", "sa_solver", "unipc"]
+
+_ONE = Fraction(1)
+
+
+def _history(count: int) -> tuple[int, ...]:
+    return tuple(-j for j in range(count))
+
+
+def _unipc_rule(variant: str, corrector: bool) -> Any:
+    """UniPC's weights: those of interpolation, except that with one difference quotient its weight is B(h)/2.
+
+    B_1(h) = h and B_2(h) = e^h − 1 in the authors' signs: in units of the step's own weight 1 and φ_1.
+    """
+
+    def rule(c: Any, nodes: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
+        other = nodes[0] if corrector else nodes[-1]
+        slope = 1 / (2 * other)
+        term = (slope, 1, 0) if variant == "bh1" else (slope, 1)
+        back = (-slope, *term[1:])
+        zero, one = [(1, 1), back], [term]
+        return [one, zero] if corrector else [zero, one]
+
+    return rule
+
+
+class _Uni:
+    """The rule where there is one difference quotient, exact interpolation elsewhere."""
+
+    def __init__(self, variant: str, corrector: bool) -> None:
+        self.special = _unipc_rule(variant, corrector)
+
+    def __call__(self, c: Any, nodes: Sequence[Any]) -> Any:
+        return self.special(c, nodes) if len(nodes) == 2 else interpolation_weights(c, nodes)
+
+
+def unipc(order: int = 2, variant: str = "bh2", lower_order_final: bool = False, correct_last: bool = False) -> Tableau:
+    """UniPC-p: predictor through p evaluations, corrector through one more; data form, ℓ = 0; no evaluation for the corrector.
+
+    Args:
+        order: p, 1 to 3.
+        variant: B(h): "bh1" is h, "bh2" is e^h − 1; of influence only where there is a single difference quotient.
+        lower_order_final: the order falls to 1 towards the last step, as the authors do on few steps.
+        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more evaluation.
+
+    Source: UniPC, arXiv 2302.04867, algorithms 1 and 2 and eq. (9).
+    """
+    if order not in (1, 2, 3):
+        raise ValueError(f"UniPC has orders 1, 2 and 3, got {order!r}.")
+    if variant not in ("bh1", "bh2"):
+        raise ValueError(f"UniPC's B(h) is 'bh1' or 'bh2', got {variant!r}.")
+    stages = (
+        Stage(_ONE, through=_history(order), rule=_Uni(variant, corrector=False)),
+        Stage(_ONE, through=(1, *_history(order)), rule=_Uni(variant, corrector=True)),
+    )
+    return Tableau(
+        f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True, ell=0.0, shrink=lower_order_final,
+        correct_last=correct_last,
+    )  # fmt: skip
+
+
+@register("unipc-1", "UniPC of order 1 (B(h): bh1 or bh2)")
+def _unipc_1(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
+    return unipc(1, variant, lower_order_final)
+
+
+@register("unipc-2", "UniPC of order 2")
+def _unipc_2(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
+    return unipc(2, variant, lower_order_final)
+
+
+@register("unipc-3", "UniPC of order 3")
+def _unipc_3(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
+    return unipc(3, variant, lower_order_final)
+
+
+@register("sa-solver", "SA-Solver: stochastic Adams predictor and corrector; its tau is ell, or a noise scale for tau(t)")
+def sa_solver(
+    predictor: int = 3,
+    corrector: int = 4,
+    tau: float = 1.0,
+    lower_order_final: bool = False,
+    correct_last: bool = False,
+    few_steps: bool = False,
+) -> Tableau:
+    """Adams–Bashforth through `predictor` evaluations, Adams–Moulton through `corrector`, in the data form at ℓ = τ (PEC).
+
+    For τ(t) sample with `noise_scale=expint.stochasticity.window(...)` or `noise_scale_from_ell(...)`.
+
+    Args:
+        predictor: evaluations of the predictor, 1 to 4.
+        corrector: evaluations of the corrector, the new one included, 1 to 4; 0 for none.
+        tau: the ℓ of the SDE.
+        lower_order_final: the orders fall towards the last step, as the authors do on few steps.
+        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more evaluation.
+        few_steps: the authors' mode for few steps: where there are two nodes, their difference quotient has the weight h/2.
+
+    Source: SA-Solver, arXiv 2309.05019, eq. (14) and (17) and algorithm 1.
+    """
+    if not (1 <= predictor <= 4 and 0 <= corrector <= 4):
+        raise ValueError(f"SA-Solver takes predictor 1 to 4 and corrector 0 to 4, got {predictor!r} and {corrector!r}.")
+    rules = [_Uni("bh1", corrector=late) if few_steps else None for late in (False, True)]
+    first = Stage(_ONE, through=_history(predictor), rule=rules[0])
+    stages = (first, Stage(_ONE, through=(1, *_history(corrector - 1)), rule=rules[1])) if corrector else (first,)
+    return Tableau(
+        "sa-solver", stages, "SA-Solver, arXiv 2309.05019", reuse=bool(corrector), ell=tau, shrink=lower_order_final,
+        correct_last=correct_last or not corrector,
+    )  # fmt: skip
+
+
+def pece(order: int = 2) -> Tableau:
+    """Adams–Bashforth through `order` evaluations, an evaluation, Adams–Moulton through one more, and an evaluation there.
+
+    Args:
+        order: 1 to 3.
+
+    Source: Hairer, Nørsett & Wanner I, section III.1, in exponential form.
+    """
+    if order not in (1, 2, 3):
+        raise ValueError(f"PECE has orders 1, 2 and 3, got {order!r}.")
+    stages = (Stage(_ONE, through=_history(order)), Stage(_ONE, through=(1, *_history(order))))
+    return Tableau(f"pece-{order}", stages, "exponential PECE; Hairer, Norsett & Wanner I, III.1")
+
+
+@register("pece-2", "Adams predictor and corrector, evaluated anew after the correction; any form, any ell")
+def _pece_2() -> Tableau:
+    return pece(2)
+
+
+@register("pece-3", "the same with one node more")
+def _pece_3() -> Tableau:
+    return pece(3)
