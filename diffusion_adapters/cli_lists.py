@@ -18,13 +18,17 @@ def solvers() -> None:
     """List the solvers.
 
     ODE, strong and weak are the orders of convergence at ell=0, and with noise along each path and in distribution (linear
-    problems). Gaussians are those used per step and component at ell>0.
+    problems); 0 where added noise is not the path's, or leaves a bias. Form and ell are those that a solver takes by default;
+    Gaussians are those used per step and component at ell>0.
     """
-    rows: list[Sequence[Any]] = [("name", "NFE/step", "ODE", "strong", "weak", "Gaussians/step", "what", "source")]
+    rows: list[Sequence[Any]] = [("name", "NFE/step", "form", "ell", "ODE", "strong", "weak", "Gaussians/step", "what", "source")]
     for entry in entries():
         tableau = entry.build()
         orders = (tableau.deterministic_order, tableau.strong_order, tableau.weak_order)
-        rows.append((entry.name, tableau.evaluations, *orders, tableau.gaussians, entry.summary, tableau.source))
+        ell = f"{tableau.ell:g}" if tableau.noise_scale is None else tableau.noise_scale
+        rows.append(
+            (entry.name, tableau.evaluations, tableau.form, ell, *orders, tableau.gaussians, entry.summary, tableau.source)
+        )
     _print_table(rows)
 
 

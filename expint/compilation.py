@@ -185,12 +185,16 @@ class _Assembly:
         ratios = [ratio for operation in operations for ratio in operation.langevin]
         starts: list[int] = []  # row of the evaluation 0 of each step
         grid, begins, stops = inner.detach().tolist(), begin.detach().tolist(), stop.detach().tolist()
+        before = self.added_noise(inner[:-1], begin[:-1]) if operations else []
+        behind = self.added_noise(stop, inner[1:]) if operations else []
         for k in range(count):
-            self.raise_noise(first + k, grid[k], begins[k])
+            if begins[k] != grid[k]:
+                self.leg(_fresh_noise(first + k, grid[k], begins[k], *before[k]))
             numbers, i = place[k]
             lifted = stops[k] != grid[k + 1]
             self.step(first + k, schemes[k], numbers, i, starts, ends_step=not lifted and not ratios)
-            self.raise_noise(first + k, stops[k], grid[k + 1], ends_step=not ratios)
+            if lifted:
+                self.leg(_fresh_noise(first + k, stops[k], grid[k + 1], *behind[k], ends_step=not ratios))
             for n, ratio in enumerate(ratios):
                 self.leg(_langevin(self.sde, first + k, len(self.rows), grid[k + 1], ratio, n == len(ratios) - 1))
 
@@ -224,24 +228,23 @@ class _Assembly:
         self.leg((rows, taus, local))
         self.carried = base + last if scheme.reuse and last else None
 
-    def raise_noise(self, step: int, start: float, end: float, *, ends_step: bool = False) -> None:
-        """Add noise from one time to a noisier one; nothing where they are the same."""
-        if start == end:
-            return
+    def added_noise(self, start: Tensor, end: Tensor) -> list[tuple[float, float]]:
+        """Factor of the state, and standard deviation of the noise, that bring it from `start` to noisier times `end`."""
         schedule = self.sde.schedule
         assert schedule is not None
-        low, high = schedule.sigma(start), schedule.sigma(end)
-        alpha = schedule.alpha(end)
-        std = alpha * math.sqrt((high - low) * (high + low)) * self.added
-        self.leg(_fresh_noise(step, start, end, alpha / schedule.alpha(start), (), std, ends_step=ends_step))
+        low, high, alpha = schedule.sigma(start), schedule.sigma(end), schedule.alpha(end)
+        std = alpha * torch.sqrt(((high - low) * (high + low)).clamp(min=0.0)) * self.added
+        return list(zip((alpha / schedule.alpha(start)).tolist(), std.tolist(), strict=True))
 
     def last_to_zero(self, begin: Tensor) -> None:
         """The last step to σ = 0, where every form has the same first-order limit: x = α D, without noise."""
         schedule = self.sde.schedule
         assert schedule is not None
         step, start, end = len(self.grid) - 2, self.grid[-2].item(), self.grid[-1].item()
-        self.raise_noise(step, start, begin.item())
-        start = begin.item()
+        if begin.item() != start:
+            ((scale, std),) = self.added_noise(self.grid[-2:-1], begin.reshape(1))
+            self.leg(_fresh_noise(step, start, begin.item(), scale, std))
+            start = begin.item()
         here = len(self.rows)
         source = here if self.carried is None else self.carried
         row = Row(
@@ -259,10 +262,10 @@ def _gain(sde: SemiLinearSDE, operations: Sequence[Operation], start: Tensor, en
 
 
 def _fresh_noise(
-    step: int, start: float, end: float, scale: float, weights: Any, std: float, *, ends_step: bool, evaluates: bool = False
+    step: int, start: float, end: float, scale: float, std: float, weights: Any = (), *, ends_step: bool = False
 ) -> _Step:
     """A row whose noise is not the path's, but fresh: it has no place in the noise clock of the SDE."""
-    row = Row(step, start, "data", end, scale, weights, None, std, 1, ends_step, ends_leg=True, evaluates=evaluates)
+    row = Row(step, start, "data", end, scale, weights, None, std, 1, ends_step, evaluates=bool(weights))
     return [row], None, torch.tensor([0.0, 1.0], dtype=torch.float64)
 
 
@@ -272,7 +275,7 @@ def _langevin(sde: SemiLinearSDE, step: int, index: int, time: float, ratio: flo
     assert schedule is not None
     weights = ((index, 2.0 * ratio**2 * schedule.alpha(time)),)
     std = 2.0 * ratio * schedule.std(time)
-    return _fresh_noise(step, time, time, 1.0 - 2.0 * ratio**2, weights, std, ends_step=ends_step, evaluates=True)
+    return _fresh_noise(step, time, time, 1.0 - 2.0 * ratio**2, std, weights, ends_step=ends_step)
 
 
 def _check_grid(sde: SemiLinearSDE, grid: Any) -> Tensor:

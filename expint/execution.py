@@ -1,9 +1,8 @@
 """Run a plan: a short loop that calls the network and takes a few fused tensor operations per row."""
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +11,7 @@ from expint.forward_mode import conversion_rates, rate_of_change
 from expint.noise import NoiseSource, NoiseStream
 from expint.noise.source import ChecksRuns
 from expint.plan import Coefficient, Plan, Row
-from expint.predictions import conversion, to_denoiser
-from expint.schedules import Schedule
+from expint.readout import conversions
 
 __all__ = ["Callback", "Run", "check_state", "execute"]
 
@@ -76,7 +74,7 @@ class Run:
                 "expint.sample, or a solver without derivatives."
             )
         self.plan, self._on_row = plan, on_row
-        self._converts = _conversions(plan, model)
+        self._converts = conversions(plan, model)
         self._conversion_rates = conversion_rates(plan, model) if rates else {}
         self._stream = _open_noise(plan, noise, x)
         self._local = noise is None or noise.memoryless
@@ -136,6 +134,24 @@ class Run:
         _check_finite(self.plan, self._sums)
         return self.x
 
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """The state between two evaluations: tensors by name, and how far the run is. The noise is drawn anew."""
+        tensors = {"x": self.x, "anchor": self._anchor, **{f"slot {j}": value for j, value in self._slots.items()}}
+        position = {"row": self.row, "nfe": self.nfe, "leg": self._leg, "latest": -1}
+        if self._latest is not None:
+            position["latest"], tensors["latest output"], tensors["latest x"] = self._latest
+        return tensors, position
+
+    def restore(self, tensors: Mapping[str, Tensor], position: Mapping[str, int]) -> None:
+        """Go to where another run of the same plan, model and noise was; the noise up to there is drawn again."""
+        for self._leg in range(position["leg"] + 1):
+            self._draw()
+        self._leg, self.row, self.nfe = position["leg"], position["row"], position["nfe"]
+        self.x, self._anchor = tensors["x"], tensors["anchor"]
+        self._slots = {int(name.split()[1]): value for name, value in tensors.items() if name.startswith("slot ")}
+        if position["latest"] >= 0:
+            self._latest = (position["latest"], tensors["latest output"], tensors["latest x"])
+
     def _updates(self, callback: Callback | None) -> None:
         """Rows that need no evaluation."""
         while not self.done and not self._rows[self.row].evaluates:
@@ -186,70 +202,6 @@ class Run:
         else:
             increments = self._stream.increments(taus)
         self._path = _cumulative(increments)
-
-
-class _Conversion(NamedTuple):
-    """Affine maps from a model's output to F and to the denoiser, as (on_x, on_output) floats."""
-
-    to_f: tuple[float, float]
-    to_d: tuple[float, float]
-
-    def apply(self, output: Tensor, x: Tensor) -> Tensor:
-        return _affine(self.to_f, output, x)
-
-    def denoised(self, output: Tensor, x: Tensor) -> Tensor:
-        return _affine(self.to_d, output, x)
-
-
-def _affine(rule: tuple[float, float], output: Tensor, x: Tensor) -> Tensor:
-    output = output if output.dtype == x.dtype else output.to(x.dtype)
-    if rule == (0.0, 1.0):
-        return output
-    return torch.mul(output, rule[1]).add_(x, alpha=rule[0])
-
-
-def _conversions(plan: Plan, model: Any) -> list[_Conversion]:
-    """How each row turns the model's output into F, for all rows at once."""
-    schedule = plan.sde.schedule
-    if schedule is None:
-        same = (0.0, 1.0)
-        return [_Conversion(same, same)] * len(plan.rows)
-    prediction, sigma_data = getattr(model, "prediction", None), getattr(model, "sigma_data", None)
-    if prediction is None:
-        raise ValueError(
-            f"The model {type(model).__name__} has no attribute `prediction`: set it to what the network predicts "
-            "('data', 'noise', 'v', 'flow', 'score' or 'precond'), or wrap the network in an adapter."
-        )
-    times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
-    _check_schedule(schedule, getattr(model, "schedule", None), times[[row.evaluates for row in plan.rows]])
-    to_f, to_d = torch.zeros(2, len(times), dtype=torch.float64), torch.zeros(2, len(times), dtype=torch.float64)
-    for target in {row.prediction for row in plan.rows}:
-        mask = torch.tensor([row.evaluates and row.prediction == target for row in plan.rows])
-        denoiser = to_denoiser(prediction, schedule, times[mask], sigma_data)
-        to_d[0, mask], to_d[1, mask] = denoiser
-        if target == "rate" and plan.sde.rate is not None:
-            on_x, on_data = plan.sde.rate(times[mask])
-            rule = (on_x + on_data * denoiser.on_x, on_data * denoiser.on_output)
-        else:
-            rule = conversion(
-                prediction, target, schedule, times[mask], source_sigma_data=sigma_data, target_sigma_data=plan.sde.sigma_data
-            )
-        to_f[0, mask], to_f[1, mask] = rule
-    return [_Conversion(tuple(f), tuple(d)) for f, d in zip(to_f.T.tolist(), to_d.T.tolist(), strict=True)]
-
-
-def _check_schedule(planned: Schedule, own: Any, times: Tensor) -> None:
-    """Refuse a model of another noise schedule than the plan's, unless they agree at all times of the plan."""
-    if own is None or own is planned or own == planned:
-        return
-    if isinstance(own, Schedule):
-        with contextlib.suppress(ValueError):  # outside its domain: they do not agree
-            pairs = ((planned.log_alpha, own.log_alpha), (planned.lam, own.lam))
-            if all(torch.allclose(f(times), g(times), rtol=1e-6, atol=1e-6) for f, g in pairs):
-                return
-    raise ValueError(
-        f"The plan is for the schedule {planned}, but the model has {own}: compile the plan for the model's schedule."
-    )
 
 
 def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:
@@ -329,6 +281,8 @@ def _check_output(output: Any, x: Tensor) -> None:
 
 def _check_finite(plan: Plan, sums: list[Tensor]) -> None:
     """One host synchronisation at the end of the run tells whether, and where, the state stopped being finite."""
+    if not sums:  # continued at its end
+        return
     bad = torch.nonzero(~torch.isfinite(torch.stack(sums)))
     if len(bad):
         step = int(bad[0])

@@ -14,7 +14,7 @@ from expint.phi_functions import phi
 from expint.plan import Coefficient
 from expint.schedules import Schedule
 from expint.sde import SemiLinearSDE
-from expint.solvers import Stage, Tableau, Term
+from expint.solvers import Stage, Tableau
 
 __all__ = ["StepStages", "step_stages"]
 
@@ -107,7 +107,7 @@ def step_stages(
                 {j: _numbers(factor * b, sde, steps) for j, b in weights.items()},
                 _stage_noise(sde, stage, nodes, torch.exp(log_a), noise, gain),
                 at[Fraction(1) if stage.share is not None else stage.c] if noise else 0,
-                {j: _numbers(factor * h * _sum(terms, z) * rates[j][2], sde, steps) for j, terms in stage.slope.items()},
+                {j: _numbers(factor * h * _Phi(z).sum(terms) * rates[j][2], sde, steps) for j, terms in stage.slope.items()},
                 list(zip(*(_numbers(value, sde, steps) for value in rates[i][:2]), strict=True)) if i in rates else None,
             )
         )
@@ -172,11 +172,8 @@ def _check_rounding(tableau: Tableau, position: Mapping[Fraction, Tensor]) -> No
 
 def _exact_weights(tableau: Tableau, i: int, z: Tensor) -> dict[int, Tensor]:
     """b_j(z) of stage i at the tableau's own nodes."""
-    return {j: _sum(terms, z) for j, terms in tableau.terms[i].items()}
-
-
-def _sum(terms: Sequence[Term], z: Tensor) -> Tensor:
-    return sum((float(q) * phi(k, float(scale) * z) for q, k, scale in terms), torch.zeros_like(z))
+    values = _Phi(z)
+    return {j: values.sum(terms) for j, terms in tableau.terms[i].items()}
 
 
 def _placed_weights(stage: Stage, c: Tensor, z: Tensor, position: Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -185,11 +182,29 @@ def _placed_weights(stage: Stage, c: Tensor, z: Tensor, position: Mapping[int, T
         rows = [[tuple(term) for term in terms] for terms in stage.weights.values()]
     else:
         rows = stage.placed(c, [position[j] for j in stage.through])
-    zero = torch.zeros_like(z)
-    return {
-        j: sum((_real(q) * phi(k, (_real(scale[0]) if scale else c) * z) for q, k, *scale in row), zero)
-        for j, row in zip(stage.sources, rows, strict=True)
-    }
+    values = _Phi(z, c)
+    return {j: values.sum(row) for j, row in zip(stage.sources, rows, strict=True)}
+
+
+class _Phi:
+    """φ_k(scale · z), each computed once for all evaluations of a stage."""
+
+    def __init__(self, z: Tensor, c: Tensor | float = 1.0) -> None:
+        self._z, self._c = z, c
+        self._known: dict[tuple[int, Any], Tensor] = {}
+
+    def sum(self, terms: Sequence[Sequence[Any]]) -> Tensor:
+        """Σ q φ_k(scale · z) over terms (q, k, scale), or (q, k) with the stage's own position c."""
+        total = torch.zeros_like(self._z)
+        for q, k, *scale in terms:
+            total = total + _real(q) * self._value(k, scale[0] if scale else None)
+        return total
+
+    def _value(self, k: int, scale: Any) -> Tensor:
+        key = (k, scale)
+        if key not in self._known:
+            self._known[key] = phi(k, (self._c if scale is None else _real(scale)) * self._z)
+        return self._known[key]
 
 
 def _real(value: Any) -> Any:

@@ -319,11 +319,11 @@ def test_lists_are_complete():
 
 def test_a_solver_is_described_by_its_tableau():
     header, *rows = run("solvers").stdout.splitlines()
-    assert header.split()[:6] == ["name", "NFE/step", "ODE", "strong", "weak", "Gaussians/step"]
+    assert header.split()[:8] == ["name", "NFE/step", "form", "ell", "ODE", "strong", "weak", "Gaussians/step"]
     row = next(row for row in rows if row.startswith("seeds-3 "))
-    assert row.split()[:6] == ["seeds-3", "3", "3", "1", "2", "3"]
+    assert row.split()[:8] == ["seeds-3", "3", "data", "1", "3", "1", "2", "3"]
     for name in ONE_STEP:  # what is listed is what a step draws
-        gaussians = next(row.split()[5] for row in rows if row.startswith(f"{name} "))
+        gaussians = next(row.split()[7] for row in rows if row.startswith(f"{name} "))
         plan = expint.compile_plan(expint.reverse_sde(expint.schedules.VP(), ell=1.0), name, [0.9, 0.5])
         assert int(gaussians) == plan.gaussians, name
     assert "2305.14267" in row

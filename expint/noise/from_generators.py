@@ -51,7 +51,7 @@ class FromGenerators:
         stream.check()
         return stream
 
-    def _listed(self) -> "list[torch.Generator | None]":
+    def _listed(self) -> "Sequence[torch.Generator | None]":
         given = self.generators
         listed = [given] if given is None or isinstance(given, torch.Generator) else list(given)
         wrong = [item for item in listed if item is not None and not isinstance(item, torch.Generator)]
@@ -64,7 +64,7 @@ class _Drawn:
     def __init__(self, origin: FromGenerators, like: Tensor) -> None:
         self._origin, self._like = origin, like
 
-    def check(self) -> "list[torch.Generator | None]":
+    def check(self) -> "Sequence[torch.Generator | None]":
         """The generators, after checking that they are one, or one per sample."""
         listed, batch = self._origin._listed(), self._like.shape[0]
         if len(listed) not in (1, batch):

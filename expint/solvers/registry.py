@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -28,7 +28,7 @@ class Entry:
     name: str
     build: Callable[..., Tableau]
     summary: str
-    measured: dict[str, float]
+    measured: dict[str, float] = field(default_factory=dict, hash=False)
 
 
 _REGISTRY: dict[str, Entry] = {}
@@ -80,10 +80,12 @@ def register(name: str, summary: str, *, needs: str = "") -> Callable[[Callable[
 def _settle() -> None:
     """Hold what was declared since to its certificates."""
     while _DECLARED:
-        name, build, summary = _DECLARED.pop()
+        name, build, summary = _DECLARED.pop(0)
         certificate = _certificates().get(name, {})
         certified = certificate.get("fingerprint") == fingerprint(build())
-        (_REGISTRY if certified else _PENDING)[name] = Entry(name, build, summary, certificate.get("measured", {}))
+        place, other = (_REGISTRY, _PENDING) if certified else (_PENDING, _REGISTRY)
+        place[name] = Entry(name, build, summary, certificate.get("measured", {}))
+        other.pop(name, None)  # the latest declaration counts
 
 
 def add(entry: Entry) -> None:
@@ -136,4 +138,10 @@ def get(solver: str | Tableau, **parameters: Any) -> Tableau:
         return _WITH_ARGUMENTS[solver](**parameters)
     if solver not in _REGISTRY:
         raise unknown("solver", solver, names())
-    return _REGISTRY[solver].build(**parameters)
+    return _built(_REGISTRY[solver]) if not parameters else _REGISTRY[solver].build(**parameters)
+
+
+@cache
+def _built(entry: Entry) -> Tableau:
+    """The tableau with default arguments, made once: its orders and the schemes of its first and last steps are then known."""
+    return entry.build()

@@ -325,4 +325,6 @@ class Tableau:
         operation leaves a bias (Langevin steps, added noise with another factor than 1)."""
         if not all(operation.preserves_law for operation in self.operations):
             return 0
+        if self.history and any(operation.between_steps for operation in self.operations):
+            return min(self.deterministic_order, 1)  # earlier evaluations are from before the noise that was added since
         return min(self.deterministic_order, 3 if self.strong_order > 1 else 2)
