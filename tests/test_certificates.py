@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction as Q
 from importlib.resources import files
@@ -26,17 +26,6 @@ same_reference = pytest.mark.usefixtures("one_reference")
 every_name = pytest.mark.parametrize("name", NAMES)
 CHEAP: dict[str, Any] = {"steps": (32, 64, 128), "starts": 16, "weak_steps": (60, 120, 240)}
 CHEAPER: dict[str, Any] = {"steps": (16, 32, 64), "starts": 4, "weak_steps": (15, 30, 60)}  # with derivatives, which are slow
-
-
-@pytest.fixture(autouse=True)
-def registry_as_before() -> Iterator[None]:
-    """What a test registers is gone after it."""
-    solvers.names()
-    kept = [(held, held.copy()) for held in (registry._REGISTRY, registry._PENDING, registry._DECLARED, registry._WITH_ARGUMENTS)]
-    yield
-    for held, before in kept:
-        held.clear()
-        held.extend(before) if isinstance(held, list) else held.update(before)  # type: ignore[attr-defined]
 
 
 def certificates() -> dict[str, Any]:
