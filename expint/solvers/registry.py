@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from expint.naming import unknown
-from expint.solvers.tableau import Tableau
+from expint.solvers.tableau import Stage, Tableau
 
 __all__ = ["Entry", "add", "entries", "fingerprint", "get", "names", "pending", "register"]
 
@@ -48,10 +49,19 @@ def fingerprint(tableau: Tableau) -> str:
         ]
         for scheme in steps
     ]
+    unequal = [[_on_unequal_steps(scheme, stage) for stage in scheme.stages] for scheme in steps]
     kinds = [(scheme.reuse, str(scheme.variable)) for scheme in steps]
     scale = str(getattr(tableau.noise_scale, "name", tableau.noise_scale))
-    content = [schemes, kinds, (tableau.form, tableau.ell, scale, str(tableau.operations))]
+    content = [schemes, unequal, kinds, (tableau.form, tableau.ell, scale, str(tableau.operations))]
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:
+    """The terms of a stage that looks back, where the earlier steps had other lengths."""
+    if not stage.history:
+        return ""
+    nodes = dict(enumerate(scheme.evaluation_nodes)) | {-j: Fraction(-j * (j + 3), 5) for j in range(1, stage.history + 1)}
+    return str(stage.placed(stage.c, [nodes[j] for j in stage.through]))
 
 
 @cache
