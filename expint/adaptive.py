@@ -211,7 +211,7 @@ class _Walk:
     def single(self, plan: Plan, x: Tensor) -> Tensor:
         """A step of one evaluation, whose error is not estimated: from σ = ∞, or to σ = 0."""
         self._spend(1, plan.grid[0].item())
-        run, told = Run(plan, self._model, x, self._path), []
+        run, told = Run(plan, self._model, x, self._path, checked=True), []
         run.feed(self._evaluate(run), self._listener(told))
         self._arrive(plan.grid[-1].item(), told[0] if told else ())
         return run.result()
@@ -220,7 +220,7 @@ class _Walk:
         """One trial step; `output` is what the model said at its start, if that is known."""
         self._spend(self._pair.evaluations - (output is not None), s)
         plan, made, told = pair_plan(self._sde, self._pair, s, t), {}, []
-        run = Run(plan, self._model, x, self._path, made.__setitem__)
+        run = Run(plan, self._model, x, self._path, made.__setitem__, checked=True)
         first = output = self._evaluate(run) if output is None else output
         while True:
             run.feed(output, self._listener(told))
