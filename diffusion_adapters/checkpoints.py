@@ -22,6 +22,7 @@ from diffusion_adapters.checkpoint_families import (
 from diffusion_adapters.families import EDMAdapter, VEAdapter, VPAdapter
 from diffusion_adapters.pickles import CheckpointError, read_checkpoint
 from diffusion_adapters.state_dicts import built, first_of, flat_tensors, load_weights, read_weights, select
+from expint.float64 import is_whole
 from expint.naming import unknown
 from expint.schedules import VE, VP, Discrete, Schedule, SubVP, cosine_betas, linear_betas
 
@@ -306,10 +307,12 @@ def load_guided_diffusion(
 
     Raises:
         CheckpointError: if the file cannot be read or does not fit the network, which is then unchanged.
-        ValueError: for an unknown noise schedule or respacing, before the file is read.
+        ValueError: for a number of steps, noise schedule or respacing that is none, before the file is read.
 
     Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233; guided-diffusion, `script_util.py`.
     """
+    if not is_whole(steps) or steps < 3:
+        raise ValueError(f"steps, the number of timesteps of the training, is an integer >= 3, got {steps!r}.")
     # The published betas of the linear schedule keep their sum when the number of steps is not 1000.
     tables = {"linear": lambda: linear_betas(steps, 0.1 / steps, 20.0 / steps), "cosine": lambda: cosine_betas(steps)}
     if noise_schedule not in tables:

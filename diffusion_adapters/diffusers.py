@@ -64,7 +64,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, rescale_betas_zero_snr: the table; beta_schedule
             is "linear", "scaled_linear", "squaredcos_cap_v2" or "sigmoid".
         prediction_type: "epsilon", "sample", "v_prediction" or "flow_prediction"; the last means flow matching.
-        use_flow_sigmas, shift, use_dynamic_shifting, time_shift_type: flow matching, and its shift (see `Flow`).
+        use_flow_sigmas, shift, use_dynamic_shifting, time_shift_type, shift_terminal: flow matching, its shift (see `Flow`), and
+            the level at which the last step begins.
         solver, solver_options: registered name, and arguments of its builder.
         operations: what is done around each step, as text: ["churn(s_churn=40)"], see `expint.solvers.operation`.
         form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
@@ -98,6 +99,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         shift: float = 1.0,
         use_dynamic_shifting: bool = False,
         time_shift_type: str = "exponential",
+        shift_terminal: float | None = None,
         solver: str = "seeds-3",
         solver_options: dict[str, Any] | None = None,
         operations: Sequence[str] | None = None,
@@ -117,6 +119,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         self._schedule, self._prediction = schedule_of(self.config), prediction_of(self.config)
         self._tableau = solvers.get(solver, **(solver_options or {}))
+        if isinstance(operations, str):
+            raise TypeError(f"operations is a list of texts such as ['churn(s_churn=40)'], got {operations!r}.")
         self._operations = tuple(solvers.operation(text) for text in operations or ())
         table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
         self.init_noise_sigma = 1.0
@@ -137,7 +141,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         come on top.
 
         Raises:
-            ValueError: for schedulers of networks that are called in another way (EDM's).
+            ValueError: for schedulers of networks that are called in another way (EDM's) or have other noise levels.
         """
         known = read_config(config) if isinstance(config, Mapping) else config
         return super().from_config(known, return_unused_kwargs, **kwargs)

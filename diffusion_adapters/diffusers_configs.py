@@ -31,6 +31,8 @@ _DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None,
     "rescale_betas_zero_snr": False, "prediction_type": "epsilon", "use_flow_sigmas": False, "shift": 1.0,
 }  # fmt: skip
+# Keys of schedulers whose noise levels or states are others, which their remaining entries do not tell.
+_FOREIGN = {"sampling_eps", "scaler", "mask_token_id", "num_vec_classes"}
 # Keys of other schedulers that choose where the steps lie, and the grid that each of them means.
 _GRID_KEYS = {"use_karras_sigmas": "karras", "use_exponential_sigmas": "exponential", "use_beta_sigmas": "beta",
               "use_lu_lambdas": "uniform_lambda"}  # fmt: skip
@@ -52,7 +54,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         other words.
 
     Raises:
-        ValueError: for schedulers whose network is called in a way of its own: EDM's preconditioning, a continuous timestep.
+        ValueError: for schedulers whose network is called in a way of its own: EDM's preconditioning, a continuous timestep; and
+            for those with noise levels that the table does not hold.
     """
     if "solver_options" in config:
         return dict(config)
@@ -60,6 +63,15 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "This configuration is for a network that is called with a continuous noise level, in EDM's convention: use "
             "expint.sample with an adapter such as diffusion_adapters.EDMAdapter, or a function model(x, t) of your own."
+        )
+    foreign = sorted(_FOREIGN & set(config))
+    foreign += ["snr_shift_scale"] * (config.get("snr_shift_scale", 1.0) != 1.0) + ["invert_sigmas"] * bool(
+        config.get("invert_sigmas")
+    )
+    if foreign:
+        raise ValueError(
+            f"This configuration has {foreign[0]!r}, and with it noise levels or states other than those of a table of betas or "
+            "of flow matching: use expint.sample with a function model(x, t) of your own that has the schedule of the network."
         )
     # A value that was left at the other class's default is still what its network was trained with.
     values = {key: value for key, value in config.items() if key != "_use_default_values"}
@@ -128,7 +140,7 @@ def step_times(
     """The grid, float64, shape (steps + 1,), from a number of steps or from the times at which they begin.
 
     Args:
-        config: with num_train_timesteps, grid, final, steps_offset, shift, use_dynamic_shifting, time_shift_type.
+        config: with num_train_timesteps, grid, final, steps_offset, shift, use_dynamic_shifting, time_shift_type, shift_terminal.
         schedule: from `schedule_of`.
         steps: number of steps, the last of which takes σ to 0 for final="denoise".
         timesteps: the network's timesteps at which the steps begin; with final="none" the last is where the run ends.
@@ -153,6 +165,8 @@ def step_times(
     else:
         assert steps is not None
         return _named_times(config, schedule, steps, mu, rounds)
+    if starts.ndim != 1:
+        raise ValueError(f"{next(iter(given))} is a 1-D sequence, got shape {tuple(starts.shape)}.")
     if steps is not None and steps != len(starts):
         raise ValueError(f"num_inference_steps={steps} does not fit to {len(starts)} {next(iter(given))}: give one of them.")
     return _with_end(schedule, starts, config["final"])
@@ -194,13 +208,22 @@ def _shifted(level: Any, shift: float) -> Any:
 def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) -> Tensor:
     """Levels of flow matching after the constant or, from `mu`, the resolution-dependent shift."""
     if not config["use_dynamic_shifting"]:
-        return _shifted(levels, config["shift"])
+        return _stretched(_shifted(levels, config["shift"]), config.get("shift_terminal"))
     if mu is None:
         raise ValueError("use_dynamic_shifting=True needs mu in set_timesteps: pass mu=, or set use_dynamic_shifting=False.")
     kinds = {"exponential": math.exp(mu), "linear": mu}
     if config["time_shift_type"] not in kinds:
         raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
-    return _shifted(levels, kinds[config["time_shift_type"]])
+    return _stretched(_shifted(levels, kinds[config["time_shift_type"]]), config.get("shift_terminal"))
+
+
+def _stretched(levels: Tensor, last: float | None) -> Tensor:
+    """Levels with 1 - t in proportion such that the last is `last`, unless there is none or the run has one level."""
+    if not last or levels.ndim != 1 or len(levels) < 2:
+        return levels
+    if not 0.0 < last < 1.0:
+        raise ValueError(f"shift_terminal, the last level of flow matching, is a number in (0, 1), got {last!r}.")
+    return 1.0 - (1.0 - levels) * (1.0 - last) / (1.0 - levels[-1])
 
 
 def limit(denoised: Tensor, config: Mapping[str, Any]) -> Tensor:

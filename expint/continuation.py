@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from expint.execution import Callback, Run
+from expint.float64 import is_whole
 from expint.noise import NoiseSource
 from expint.plan import Plan
 from expint.sampling import model_schedule, plan_sampling, start_state
@@ -61,8 +62,8 @@ class Sampling:
             ValueError: for a number of evaluations that is not positive.
             FloatingPointError: at the end of the grid, if the state became NaN or infinite.
         """
-        if evaluations is not None and evaluations < 1:
-            raise ValueError(f"evaluations must be positive, or None for all that are left, got {evaluations!r}.")
+        if evaluations is not None and not (is_whole(evaluations) and evaluations >= 1):
+            raise ValueError(f"evaluations must be a positive integer, or None for all that are left, got {evaluations!r}.")
         left = self.plan.nfe if evaluations is None else evaluations
         with torch.no_grad():
             while left > 0 and not self.done:
@@ -79,6 +80,8 @@ class Sampling:
         tensors, position = self._run.snapshot()
         content = {"format": _FORMAT, "position": json.dumps(position), **_identity(self.plan, self._noise)}
         target = Path(path)
+        if target.is_dir() or not target.parent.is_dir():
+            raise OSError(f"Cannot write the run to {target}: that is a folder, or there is no folder {target.parent}.")
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             save_file({name: value.detach().contiguous().clone() for name, value in tensors.items()}, part, content)
@@ -138,7 +141,9 @@ def continue_sampling(path: str | Path, model: Any, solver: Any = "seeds-3", **o
     """
     tensors, content = _read(Path(path))
     state = tensors["anchor"]
-    options.setdefault("dtype", state.dtype)
+    if options.setdefault("dtype", state.dtype) not in (None, state.dtype):
+        raise ValueError(f"{path} holds a run in {state.dtype}, here {options['dtype']}: give the dtype with which it was begun.")
+    options["dtype"] = state.dtype
     begun = begin_sampling(model, tuple(state.shape), solver, **options)
     own = _identity(begun.plan, begun._noise)
     for what, value in own.items():

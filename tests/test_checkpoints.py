@@ -374,6 +374,8 @@ def test_respacing_that_does_not_exist_is_told(respacing):
 def test_guided_diffusion_refuses_an_unknown_schedule(tmp_path):
     with pytest.raises(ValueError, match=r"Unknown noise_schedule 'squared'.*cosine"):
         load_guided_diffusion(tmp_path / "none", GuidedNet, noise_schedule="squared")
+    with pytest.raises(ValueError, match="steps"):
+        load_guided_diffusion(tmp_path / "none", GuidedNet, steps=0)
 
 
 class EDMUNet(nn.Module):

@@ -82,6 +82,7 @@ def saved(path: Path, **options: Any) -> Path:
         ({"steps": 5, "seed": 3}, "another plan"),
         ({"steps": 4, "seed": 4}, "another noise"),
         ({"steps": 4, "seed": 3, "ell": 0.5}, "another plan"),
+        ({"steps": 4, "seed": 3, "dtype": torch.float64}, "holds a run in torch.float32"),
         ({"steps": 4, "seed": 3, "operations": [Churn(5.0)]}, "another plan"),
         ({"steps": 4, "noise": Gaussian([3, 5])}, "another noise"),
         ({"steps": 4, "noise": Replay(torch.zeros(6, 2, 2))}, "another noise"),
@@ -116,7 +117,7 @@ def test_files_that_are_no_runs(tmp_path: Path):
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     run = begin_sampling(MODEL, (2, 2), "seeds-2", steps=4)
-    with pytest.raises(Exception, match="No such file"):
+    with pytest.raises(OSError, match="no folder"):
         run.save(tmp_path / "missing" / "run")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
@@ -125,8 +126,9 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path):
 
 
 def test_what_is_refused():
-    with pytest.raises(ValueError, match="evaluations must be positive"):
-        begin_sampling(MODEL, (2, 2), "seeds-2", steps=4).advance(0)
+    for number in (0, 1.5):
+        with pytest.raises(ValueError, match="evaluations must be a positive integer"):
+            begin_sampling(MODEL, (2, 2), "seeds-2", steps=4).advance(number)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="takes derivatives"):
         begin_sampling(MODEL, (2, 2), "taylor-2", steps=4)
 

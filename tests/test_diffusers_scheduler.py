@@ -255,6 +255,8 @@ def test_euler_in_sigma():
     [
         ({}, None),
         ({"shift": 3.0}, None),
+        ({"shift": 3.0, "shift_terminal": 0.1}, None),
+        ({"use_dynamic_shifting": True, "shift_terminal": 0.02}, 0.7),
         ({"use_dynamic_shifting": True}, 0.7),
         ({"use_dynamic_shifting": True, "time_shift_type": "linear"}, 2.0),
     ],
@@ -557,12 +559,19 @@ def test_wrong_configurations(config: dict[str, Any], message: str):
         ({}, {"num_inference_steps": 0}, "positive integer"),
         ({}, {"num_inference_steps": 3, "timesteps": [900, 100]}, "num_inference_steps=3"),
         ({}, {"timesteps": [900], "sigmas": [1.0]}, "one of them"),
+        ({}, {"timesteps": [[900, 500]]}, "1-D"),
+        ({"prediction_type": "flow_prediction", "shift_terminal": 1.5}, {"num_inference_steps": 4}, "shift_terminal"),
         ({"prediction_type": "flow_prediction", "use_dynamic_shifting": True}, {"num_inference_steps": 4}, "mu"),
     ],
 )
 def test_wrong_timesteps(config: dict[str, Any], given: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ExpIntScheduler(**config).set_timesteps(**given)
+
+
+def test_operations_are_a_list():
+    with pytest.raises(TypeError, match="list of texts"):
+        ExpIntScheduler(operations="churn(s_churn=40)")
 
 
 def test_wrong_steps():
@@ -596,6 +605,20 @@ def test_a_state_that_overflows_is_an_error():
 def test_networks_of_another_convention_are_refused(name: str):
     with pytest.raises(ValueError, match="EDMAdapter"):
         ExpIntScheduler.from_config(getattr(THEIRS, name)().config)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "key"),
+    [
+        ("CogVideoXDDIMScheduler", {}, "snr_shift_scale"),
+        ("ScoreSdeVeScheduler", {}, "sampling_eps"),
+        ("DDPMWuerstchenScheduler", {}, "scaler"),
+        ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}, "invert_sigmas"),
+    ],
+)
+def test_noise_levels_that_no_table_holds_are_refused(name: str, options: dict[str, Any], key: str):
+    with pytest.raises(ValueError, match=key):
+        ExpIntScheduler.from_config(getattr(THEIRS, name)(**options).config)
 
 
 def test_without_diffusers(monkeypatch: pytest.MonkeyPatch):
