@@ -168,6 +168,11 @@ class _Assembly:
         """All steps with finite clocks; those of one scheme are computed together."""
         count = len(inner) - 1
         schemes = [self.tableau.at(k, count + after) for k in range(count)]
+        if self.tableau.history and count > 1 and not self.sde.event_ndim:
+            h = self.sde.clock(stop.detach()) - self.sde.clock(begin[:-1].detach())
+            jumps = (torch.nonzero(h[1:] > self.tableau.max_ratio * h[:-1]).flatten() + 1).tolist()
+            for k in jumps:
+                schemes[k] = schemes[k].without_history()
         gain = _gain(self.sde, operations, begin[:-1], stop)
         place: dict[int, tuple[StepStages, int]] = {}
         for scheme in {id(scheme): scheme for scheme in schemes}.values():

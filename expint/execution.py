@@ -54,7 +54,7 @@ class Run:
     Args: those of `execute`; of the model only its attributes are used here. `on_row(row, state)` sees every state.
 
     While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates` (without, such plans are refused)
-    call `differentiate` before it. `checked` says that the state is known to be finite, which takes a host synchronisation to see.
+    call `differentiate` before it. `checked` says that the state is known to be finite, which costs a synchronisation to see.
     """
 
     def __init__(

@@ -185,7 +185,8 @@ def _explicit(variable: str) -> Callable[[Schedule, float, float | None], SemiLi
             on_data = -(1.0 + ell**2) * per_clock
             return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
 
-        def noise_between(low: Tensor, high: Tensor) -> Tensor:  # ∫ 2 ℓ² α² σ² dλ, in panels
+        def noise_between(low: Tensor, high: Tensor) -> Tensor:  # ∫ 2 ℓ² α² σ² dλ, in panels; from σ = ∞ as from e^30
+            low = low.clamp(min=-30.0)
             lam = low[..., None] + (high - low)[..., None] * _PANEL_POINTS
             alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
             density = 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))

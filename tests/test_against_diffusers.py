@@ -6,6 +6,7 @@ is time −1, at "sigma_min" time 0. Schedulers in σ hold x/α. A step to σ = 
 there with its history (LMS) is compared before it.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -117,7 +118,8 @@ def run(case: Case, precision: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Te
     grid = case.entries(whole) + ([case.end] if case.to_the_end else [])
 
     def ours(solver: Solver, sign: float = 1.0) -> Tensor:
-        tableau = solver if isinstance(solver, str | Tableau) else solver(schedule, whole)
+        tableau = solvers.get(solver) if isinstance(solver, str | Tableau) else solver(schedule, whole)
+        tableau = replace(tableau, max_ratio=math.inf)  # as there: history also over the long last step of a table
         result = sample(target, x, tableau, grid=grid, noise=Replay(sign * normals), progress=False, **case.options)
         return result / schedule.alpha(grid[-1]) if in_sigma else result
 

@@ -11,10 +11,11 @@ import torch
 from quadrature import ReverseSDE, integrate
 from toy_models import Recorder, mixture
 
-from expint import compile_plan, execute, reverse_sde, sample, solvers
+from expint import compile_plan, execute, plan_sampling, reverse_sde, sample, solvers
 from expint.convergence import Problem, fitted_order, gaussian_moments
 from expint.noise import Replay
-from expint.schedules import EDM, VP, Flow, Schedule
+from expint.schedules import EDM, VP, Discrete, Flow, Schedule
+from expint.schedules.tables import linear_betas, rescale_zero_terminal_snr
 from expint.solvers import edm_stochastic, euler_maruyama
 from expint.targets import Gaussian
 
@@ -244,3 +245,12 @@ def test_a_derivative_is_not_known_in_the_explicit_forms():
         tableau = replace(solvers.taylor2(), form=form)
         with pytest.raises(ValueError, match="needs a derivative of F that"):
             compile_plan(reverse_sde(VP(), form, 0.0), tableau, [0.9, 0.1])
+
+
+@pytest.mark.parametrize("form", ["time", "variance", "log-sigma"])
+def test_a_table_that_starts_at_infinite_noise(form: str):
+    """Zero terminal signal: the noise clock is finite there, and the run is that of any table."""
+    table = Discrete(rescale_zero_terminal_snr(Discrete.from_betas(linear_betas()).alphas_cumprod))
+    plan = plan_sampling(table, "seeds-1", form=form, steps=4)
+    numbers = [n for row in plan.rows for n in (row.scale, row.local_noise or 0.0, *(w for _, w in row.weights))]
+    assert all(math.isfinite(n) for n in numbers) and plan.nfe == 4

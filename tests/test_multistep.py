@@ -346,3 +346,15 @@ def test_history_that_is_missing_is_refused():
         seeds_ab(5)
     with pytest.raises(ValueError, match=r"predictor 1 to 4 and corrector 0 to 4, got 5 and 4"):
         sa_solver(5)
+
+
+def test_a_step_that_is_much_longer_takes_no_history():
+    """The grid jumps by a factor 3 before its last step; at the largest ratio that is allowed it would use its history."""
+    schedule = VP()
+    lam = torch.tensor([-2.0, -1.5, -1.0, -0.5, 1.0, 2.0], dtype=torch.float64)
+    times = schedule.t_of_lam(lam)
+    free = replace(seeds_ab(3), max_ratio=math.inf)
+    guarded, plain = (compile_plan(reverse_sde(schedule), scheme, times).rows for scheme in (seeds_ab(3), free))
+    assert [len(row.weights) for row in guarded] == [1, 2, 3, 1, 3] and [len(row.weights) for row in plain] == [1, 2, 3, 3, 3]
+    (single,) = compile_plan(reverse_sde(schedule), "seeds-1", times[3:5]).rows
+    assert guarded[3].weights[0][1] == pytest.approx(single.weights[0][1], rel=1e-13) and guarded[3].scale == single.scale

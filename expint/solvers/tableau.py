@@ -157,6 +157,9 @@ class Tableau:
         start: schemes for the first steps; then, or if there are none, the scheme itself with the history that there is.
         shrink: also let the history shrink towards the end, to none in the last step.
         correct_last: whether the last step of a grid that ends at σ > 0 is corrected; if not, it is its first stage alone.
+        max_ratio: a step that is more than so many times longer (in the clock) than the one before takes no history: the
+            polynomial would be extrapolated too far. It concerns grids with a jump, such as tables of which the last step is in
+            log σ as long as several others; not smooth grids, and so not the order.
         form, ell, noise_scale: the equation that the scheme is meant for, and that `sample` takes by default.
         operations: what is done before and after each step (`expint.solvers.operations`).
 
@@ -173,6 +176,7 @@ class Tableau:
     start: "tuple[Tableau, ...]" = ()
     shrink: bool = False
     correct_last: bool = True
+    max_ratio: float = 2.5
     form: str = "data"
     ell: float = 1.0
     noise_scale: Any = None
@@ -257,6 +261,10 @@ class Tableau:
             total += len(scheme.stages) + len(scheme.slopes) - (scheme.reuse and carried)
             carried = scheme.reuse and len(scheme.stages) > 1
         return total + int(to_zero and steps > from_infinity and not carried)
+
+    def without_history(self) -> "Tableau":
+        """The scheme of a step that is much longer than the one before."""
+        return self._variant(0, alone=False)
 
     @cached_property
     def _variants(self) -> "dict[tuple[int, bool], Tableau]":
