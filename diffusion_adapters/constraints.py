@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_adapters.wrapping import ModelWrapper, check_fits, check_number, state_gradient
+from diffusion_adapters.wrapping import ModelWrapper, broadcasts, check_fits, check_number, state_gradient
 
 __all__ = ["Inpainting", "ReconstructionGuidance", "Thresholding", "inpaint", "reconstruction_guidance", "threshold"]
 
@@ -245,11 +245,7 @@ class ReconstructionGuidance(ModelWrapper):
 
 
 def _check_measurement(measurement: Tensor, measured: Tensor) -> None:
-    try:
-        fits = torch.broadcast_shapes(measurement.shape, measured.shape) == measured.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    if not broadcasts(measurement, measured):
         raise ValueError(
             f"measurement has shape {tuple(measurement.shape)}, but the operator returns {tuple(measured.shape)}: they must "
             "be equal, or the measurement must broadcast to it."

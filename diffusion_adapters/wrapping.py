@@ -15,7 +15,7 @@ from expint.predictions import Affine, to_denoiser
 from expint.predictions import check as check_prediction
 from expint.sampling import model_schedule
 
-__all__ = ["ModelWrapper", "check_fits", "check_number", "state_gradient"]
+__all__ = ["ModelWrapper", "broadcasts", "check_fits", "check_number", "state_gradient"]
 
 
 class ModelWrapper(ABC):
@@ -141,13 +141,17 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     return number
 
 
+def broadcasts(value: Tensor, to: Tensor) -> bool:
+    """Whether `value` broadcasts to the shape of `to`."""
+    try:
+        return torch.broadcast_shapes(value.shape, to.shape) == to.shape
+    except RuntimeError:
+        return False
+
+
 def check_fits(name: str, value: Tensor, x: Tensor) -> None:
     """Refuse a tensor that does not broadcast to the shape of the state x."""
-    try:
-        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    if not broadcasts(value, x):
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, which does not broadcast to the state's {tuple(x.shape)}: give it in the "
             "shape (batch, *event), or (*event) for all samples alike."

@@ -162,11 +162,8 @@ class NoiseGain(Operation):
 
 
 @dataclass(frozen=True)
-class LargeVariance(Operation):
-    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²), (σ̄_s/σ̄_t)² times the posterior's.
-
-    Source: DDPM, arXiv 2006.11239, section 3.2.
-    """
+class Variance(Operation):
+    """A base for operations that give the noise of a step another variance."""
 
     @property
     def between_steps(self) -> bool:
@@ -177,6 +174,14 @@ class LargeVariance(Operation):
     def changes_variance(self) -> bool:
         """It does."""
         return True
+
+
+@dataclass(frozen=True)
+class LargeVariance(Variance):
+    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²), (σ̄_s/σ̄_t)² times the posterior's.
+
+    Source: DDPM, arXiv 2006.11239, section 3.2.
+    """
 
     def gain(self, schedule: Schedule, start: Tensor, end: Tensor) -> Tensor | None:
         """σ̄_s/σ̄_t."""

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from expint.schedules import Schedule
-from expint.solvers.operations import Operation
+from expint.solvers.operations import Variance
 from expint.solvers.registry import register
 from expint.solvers.seeds import seeds1
 from expint.solvers.tableau import Tableau
@@ -40,7 +40,7 @@ _WAY = (
 
 
 @dataclass(frozen=True)
-class OptimalVariance(Operation):
+class OptimalVariance(Variance):
     """Gives the noise of each step the variance that is optimal for the data, between those of the bounds below.
 
     Whatever the statistic, σ*² stays within λ² ≤ σ*² ≤ λ² + (α_t σ̄_s/α_s − √(σ̄_t² − λ²))² (arXiv 2201.06503, theorem 2),
@@ -75,16 +75,6 @@ class OptimalVariance(Operation):
             )
         if self.data_range is not None and not -math.inf < self.data_range[0] < self.data_range[1] < math.inf:
             raise ValueError(f"OptimalVariance.data_range is (a, b) with finite a < b, got {self.data_range!r}.")
-
-    @property
-    def between_steps(self) -> bool:
-        """It does not."""
-        return False
-
-    @property
-    def changes_variance(self) -> bool:
-        """It does."""
-        return True
 
     def misfit(self, prediction: str, rho: float) -> str:
         """It is the factor for the data form at its own ℓ."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from expint.solvers.interpolation import interpolation_weights
 from expint.solvers.registry import register
-from expint.solvers.tableau import Stage, Tableau
+from expint.solvers.tableau import Rule, Stage, Tableau
 
 __all__ = ["pece", "sa_solver", "unipc"]
 
@@ -17,31 +17,21 @@ def _history(count: int) -> tuple[int, ...]:
     return tuple(-j for j in range(count))
 
 
-def _unipc_rule(variant: str, corrector: bool) -> Any:
-    """UniPC's weights: those of interpolation, except that with one difference quotient its weight is B(h)/2.
+def _unipc_rule(variant: str, *, corrector: bool) -> Rule:
+    """UniPC's weights: those of interpolation, except that where there is one difference quotient its weight is B(h)/2.
 
     B_1(h) = h and B_2(h) = e^h − 1 in the authors' signs: in units of the step's own weight 1 and φ_1.
     """
 
-    def rule(c: Any, nodes: Sequence[Any]) -> list[list[tuple[Any, ...]]]:
-        other = nodes[0] if corrector else nodes[-1]
-        slope = 1 / (2 * other)
-        term = (slope, 1, 0) if variant == "bh1" else (slope, 1)
-        back = (-slope, *term[1:])
-        zero, one = [(1, 1), back], [term]
-        return [one, zero] if corrector else [zero, one]
+    def rule(c: Any, nodes: Sequence[Any]) -> Sequence[Sequence[tuple[Any, ...]]]:
+        if len(nodes) != 2:
+            return interpolation_weights(c, nodes)
+        slope = 1 / (2 * (nodes[0] if corrector else nodes[-1]))
+        kind = (1, 0) if variant == "bh1" else (1,)
+        zero, other = [(1, 1), (-slope, *kind)], [(slope, *kind)]
+        return [other, zero] if corrector else [zero, other]
 
     return rule
-
-
-class _Uni:
-    """The rule where there is one difference quotient, exact interpolation elsewhere."""
-
-    def __init__(self, variant: str, corrector: bool) -> None:
-        self.special = _unipc_rule(variant, corrector)
-
-    def __call__(self, c: Any, nodes: Sequence[Any]) -> Any:
-        return self.special(c, nodes) if len(nodes) == 2 else interpolation_weights(c, nodes)
 
 
 def unipc(order: int = 2, variant: str = "bh2", lower_order_final: bool = False, correct_last: bool = False) -> Tableau:
@@ -60,8 +50,8 @@ def unipc(order: int = 2, variant: str = "bh2", lower_order_final: bool = False,
     if variant not in ("bh1", "bh2"):
         raise ValueError(f"UniPC's B(h) is 'bh1' or 'bh2', got {variant!r}.")
     stages = (
-        Stage(_ONE, through=_history(order), rule=_Uni(variant, corrector=False)),
-        Stage(_ONE, through=(1, *_history(order)), rule=_Uni(variant, corrector=True)),
+        Stage(_ONE, through=_history(order), rule=_unipc_rule(variant, corrector=False)),
+        Stage(_ONE, through=(1, *_history(order)), rule=_unipc_rule(variant, corrector=True)),
     )
     return Tableau(
         f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True, ell=0.0, shrink=lower_order_final,
@@ -109,7 +99,7 @@ def sa_solver(
     """
     if not (1 <= predictor <= 4 and 0 <= corrector <= 4):
         raise ValueError(f"SA-Solver takes predictor 1 to 4 and corrector 0 to 4, got {predictor!r} and {corrector!r}.")
-    rules = [_Uni("bh1", corrector=late) if few_steps else None for late in (False, True)]
+    rules = [_unipc_rule("bh1", corrector=late) if few_steps else None for late in (False, True)]
     first = Stage(_ONE, through=_history(predictor), rule=rules[0])
     stages = (first, Stage(_ONE, through=(1, *_history(corrector - 1)), rule=rules[1])) if corrector else (first,)
     return Tableau(

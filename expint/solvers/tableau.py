@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from expint.forms import EXPONENTIAL
 from expint.naming import unknown
 from expint.schedules import Schedule
 from expint.solvers.interpolation import lagrange_coefficients, moment_weights
@@ -48,9 +49,6 @@ Basis = Callable[[Any, Sequence[Any]], Sequence[Sequence[Any]]]
 """basis(c, nodes) → for each node the coefficients of its polynomial in the position, lowest power first; see `Rule`."""
 
 VARIABLES = ("clock", "time", "sigma")
-
-CLASSICAL = ("sigma", "time", "variance", "log-sigma")
-"""Forms with ρ = 0, in which a scheme is a classical one."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +294,7 @@ class Tableau:
     def _own_order(self) -> int:
         targets, nodes, terms = [stage.c for stage in self.stages], self._nodes, list(self.terms)
         if not self.slopes:
-            return deterministic_order(nodes, targets, terms, classical=self.form in CLASSICAL)
+            return deterministic_order(nodes, targets, terms, classical=self.form not in EXPONENTIAL)
         # To order 2 a derivative at a node does what the difference quotient with any other point does.
         beside = {j: -self.history - 1 - j for j in self.slopes}
         nodes = nodes | {k: nodes[j] + 1 for j, k in beside.items()}
@@ -304,7 +302,7 @@ class Tableau:
             for j, row in stage.slope.items():
                 less = tuple(Term(-q, k, scale) for q, k, scale in row)
                 terms[i] = terms[i] | {j: (*terms[i].get(j, ()), *less), beside[j]: tuple(row)}
-        return min(2, deterministic_order(nodes, targets, terms, classical=self.form in CLASSICAL))
+        return min(2, deterministic_order(nodes, targets, terms, classical=self.form not in EXPONENTIAL))
 
     @cached_property
     def deterministic_order(self) -> int:
