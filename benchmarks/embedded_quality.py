@@ -1,15 +1,18 @@
-"""How good the embedded networks are: sample with each, judge the samples with the classifier of its data set.
+"""How good the embedded networks are: sample with each, judge the samples with the classifier of
+its data set.
 
     python benchmarks/embedded_quality.py
     python benchmarks/embedded_quality.py mnist-edm --mnist mnist.npz --count 2000 --grids grids
 
 Prints a table and, with --write, puts the figures into the cards. The columns:
 
-    FD         Fréchet distance, in the classifier's last hidden layer, of the samples from the held-out images
-    floor      the same distance of as many training images from the held-out images
-    accuracy   share of the class-conditional samples that the classifier takes for the class they were asked for
-    nearest    median distance of a sample to the nearest training image; divided by that of a held-out image, so
-               that a network which repeats its training images is near 0 and one which does not is near 1
+    FD         Fréchet distance, in the classifier's last hidden layer, of the samples from the
+    held-out images floor      the same distance of as many training images from the held-out images
+    accuracy   share of the class-conditional samples that the classifier takes for the class they
+    were asked for nearest    median distance of a sample to the nearest training image; divided by
+    that of a held-out image, so
+               that a network which repeats its training images is near 0 and one which does not is
+               near 1
 """
 
 from __future__ import annotations
@@ -26,16 +29,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import expint
-from diffusion_adapters import embedded, load
+from diffusion_adapters import load
+from diffusion_adapters.shipped import files as shipped
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 from training_data import Images, digits, mnist  # from the folder of the training script
 
-CARDS = Path(embedded.__file__).parent / "embedded"
+CARDS = Path(shipped.__file__).parent / "data"
 BATCH = 500
 
 
-def draw(name: str, count: int, conditional: bool, seed: int, how: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def draw(
+    name: str, count: int, conditional: bool, seed: int, how: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
     """`count` samples (N, C, H, W), and the (N,) classes asked for, in turn 0, 1, ..., 9, 0, ..."""
     classes = torch.arange(count) % 10
     drawn = []
@@ -43,18 +49,22 @@ def draw(name: str, count: int, conditional: bool, seed: int, how: dict[str, Any
         model = load(name, labels=classes[chosen] if conditional else None)
         # A sample depends on its own seed only, so the size of the batch does not matter.
         seeds = (seed + chosen).tolist()
-        drawn.append(expint.sample(model, (len(chosen), *model.shape), seed=seeds, progress=False, **how))
+        drawn.append(
+            expint.sample(model, (len(chosen), *model.shape), seed=seeds, progress=False, **how)
+        )
     return torch.cat(drawn), classes
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance between the Gaussians fitted to two sets of features, (N, F) and (M, F), N and M above F.
+    """Fréchet distance between the Gaussians fitted to two sets of features, (N, F) and (M, F), N
+    and M above F.
 
     Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6.
     """
     a, b = a.double(), b.double()
     covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
-    # tr (A B)^{1/2} is the sum of the roots of the eigenvalues of A B, which are those of B^{1/2} A B^{1/2}: real, >= 0.
+    # tr (A B)^{1/2} is the sum of the roots of the eigenvalues of A B, which are those of B^{1/2} A
+    # B^{1/2}: real, >= 0.
     roots = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt()
     means = (a.mean(0) - b.mean(0)).square().sum()
     return float(means + covariance_a.trace() + covariance_b.trace() - 2 * roots.sum())
@@ -62,25 +72,35 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 def nearest(images: Tensor, training: Tensor) -> float:
     """Median Euclidean distance from an image to the nearest training image."""
-    distances = [torch.cdist(part.flatten(1), training.flatten(1)).amin(1) for part in images.split(BATCH)]
+    distances = [
+        torch.cdist(part.flatten(1), training.flatten(1)).amin(1) for part in images.split(BATCH)
+    ]
     return float(torch.cat(distances).median())
 
 
 def save_grid(images: Tensor, path: Path, magnification: int) -> None:
-    """The first 100 images as a 10 x 10 grid, a class per column if the classes were asked for in turn."""
+    """The first 100 images as a 10 x 10 grid, a class per column if the classes were asked for in
+    turn.
+    """
     first = images[:100].clamp(-1, 1).add(1).mul(127.5).round()
     framed = nn.functional.pad(first, (1, 1, 1, 1), value=96)  # a grey line around each
     _, _, height, width = framed.shape
-    pixels = framed.reshape(10, 10, height, width).permute(0, 2, 1, 3).reshape(10 * height, 10 * width)
+    pixels = (
+        framed.reshape(10, 10, height, width).permute(0, 2, 1, 3).reshape(10 * height, 10 * width)
+    )
     size = (10 * width * magnification, 10 * height * magnification)
-    Image.fromarray(pixels.to(torch.uint8).numpy()).resize(size, Image.Resampling.NEAREST).save(path)
+    Image.fromarray(pixels.to(torch.uint8).numpy()).resize(size, Image.Resampling.NEAREST).save(
+        path
+    )
 
 
 @torch.inference_mode()
-def judge(name: str, data: Images, count: int, seed: int, how: dict[str, Any], grids: Path | None) -> dict[str, Any]:
+def judge(
+    name: str, data: Images, count: int, seed: int, how: dict[str, Any], grids: Path | None
+) -> dict[str, Any]:
     """The figures of one network, by name, for the table and its card."""
     card = load(name).card
-    classifier, _ = embedded.load_classifier(f"{name.split('-')[0]}-classifier")
+    classifier, _ = shipped.load_classifier(f"{name.split('-')[0]}-classifier")
 
     def features(images: Tensor) -> Tensor:
         return torch.cat([classifier.features(part) for part in images.split(BATCH)])
@@ -112,9 +132,12 @@ def judge(name: str, data: Images, count: int, seed: int, how: dict[str, Any], g
 @torch.inference_mode()
 def judge_classifier(name: str, data: Images) -> dict[str, Any]:
     """Share of the held-out images that a classifier names rightly."""
-    classifier, _ = embedded.load_classifier(name)
+    classifier, _ = shipped.load_classifier(name)
     guessed = torch.cat([classifier(part).argmax(1) for part in data.test.split(BATCH)])
-    return {"held_out": len(data.test), "accuracy": round(float((guessed == data.test_labels).double().mean()), 4)}
+    return {
+        "held_out": len(data.test),
+        "accuracy": round(float((guessed == data.test_labels).double().mean()), 4),
+    }
 
 
 def write(name: str, figures: dict[str, Any]) -> None:
@@ -142,19 +165,41 @@ def table_rows(name: str, figures: dict[str, Any]) -> list[str]:
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option(
-    "--mnist", "mnist_path", type=click.Path(exists=True, dir_okay=False), help="MNIST, as examples/train_embedded.py reads it."
+    "--mnist",
+    "mnist_path",
+    type=click.Path(exists=True, dir_okay=False),
+    help="MNIST, as examples/train_embedded.py reads it.",
 )
 @click.option(
-    "--count", type=click.IntRange(min=100), help="Samples per network.  [default: as many as for training, at most 2000]"
+    "--count",
+    type=click.IntRange(min=100),
+    help="Samples per network.  [default: as many as for training, at most 2000]",
 )
 @click.option("--solver", default="seeds-3", show_default=True)
 @click.option("--steps", type=click.IntRange(min=2), default=20, show_default=True)
 @click.option("--form", default="data", show_default=True)
-@click.option("--ell", type=float, default=1.0, show_default=True, help="Stochasticity; 0 for the ODE.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the first sample; the next has the next one.")
+@click.option(
+    "--ell", type=float, default=1.0, show_default=True, help="Stochasticity; 0 for the ODE."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the first sample; the next has the next one.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--grids", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures of the first 100 samples.")
-@click.option("--write/--no-write", "writing", default=False, help="Whether to put the figures into the cards.")
+@click.option(
+    "--grids",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for pictures of the first 100 samples.",
+)
+@click.option(
+    "--write/--no-write",
+    "writing",
+    default=False,
+    help="Whether to put the figures into the cards.",
+)
 def main(
     names: tuple[str, ...],
     mnist_path: str | None,
@@ -165,16 +210,24 @@ def main(
     writing: bool,
     **how: Any,
 ) -> None:
-    """Judge the embedded networks NAMES (all of them by default) and the classifiers of their data sets."""
+    """Judge the embedded networks NAMES (all of them by default) and the classifiers of their data
+    sets.
+    """
     torch.set_num_threads(threads)
-    chosen = list(names) or embedded.names()
-    unknown = [name for name in chosen if name not in embedded.names()]
+    chosen = list(names) or shipped.names()
+    unknown = [name for name in chosen if name not in shipped.names()]
     if unknown:
-        raise click.UsageError(f"Unknown networks {unknown}; there are {embedded.names()}.")
+        raise click.UsageError(f"Unknown networks {unknown}; there are {shipped.names()}.")
     if mnist_path is None and any(name.startswith("mnist") for name in chosen):
-        click.echo("Left out the networks of MNIST: give --mnist the path of the data set to judge them.", err=True)
+        click.echo(
+            "Left out the networks of MNIST: give --mnist the path of the data set to judge them.",
+            err=True,
+        )
         chosen = [name for name in chosen if not name.startswith("mnist")]
-    click.echo(f"{'network':14} {'mode':14} {'count':>6} {'FD':>8} {'floor':>8} {'accuracy':>10} {'nearest':>8}")
+    click.echo(
+        f"{'network':14} {'mode':14} {'count':>6} {'FD':>8} {'floor':>8} {'accuracy':>10} "
+        f"{'nearest':>8}"
+    )
     for prefix in ("digits", "mnist"):
         group = [name for name in chosen if name.startswith(prefix)]
         if not group:
@@ -186,7 +239,10 @@ def main(
             for row in table_rows(name, judged[name]):
                 click.echo(row)
         share = judged[f"{prefix}-classifier"]["accuracy"]
-        click.echo(f"{prefix}-classifier names {100 * share:.2f} % of {len(data.test)} held-out images rightly.")
+        click.echo(
+            f"{prefix}-classifier names {100 * share:.2f} % of {len(data.test)} held-out images "
+            "rightly."
+        )
         if writing:
             for name, figures in judged.items():
                 write(name, figures)

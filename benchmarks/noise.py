@@ -1,14 +1,17 @@
-"""Time of one sweep of Brownian increments: a path that can be asked again, over fresh Gaussians of the same shape and seeds.
+"""Time of one sweep of Brownian increments: a path that can be asked again, over fresh Gaussians of
+the same shape and seeds.
 
-The sweep is one run's: 50 steps of equal length in λ from σ = 80 to 0.002 in the data form, τ = σ^(−2), with one increment per
-step, or an increment and its space-time integral U. Everything is measured in one run, interleaved, on one thread; medians and
-their ratio to the fresh Gaussians (without U) are printed. The first column counts the Gaussians drawn per
-step and number of the state.
+The sweep is one run's: 50 steps of equal length in λ from σ = 80 to 0.002 in the data form, τ =
+σ^(−2), with one increment per step, or an increment and its space-time integral U. Everything is
+measured in one run, interleaved, on one thread; medians and their ratio to the fresh Gaussians
+(without U) are printed. The first column counts the Gaussians drawn per step and number of the
+state.
 
-torchsde's BrownianInterval splits where it is asked, so that its path depends on the order of the queries; its BrownianTree does
-not, up to a tolerance.
+torchsde's BrownianInterval splits where it is asked, so that its path depends on the order of the
+queries; its BrownianTree does not, up to a tolerance.
 
-    python benchmarks/noise.py [--repeats 15] [--torchsde-repeats 3] [--steps 50] [--resolution 6] [--shape 16x4x64x64]
+    python benchmarks/noise.py [--repeats 15] [--torchsde-repeats 3] [--steps 50] [--resolution 6]
+    [--shape 16x4x64x64]
 """
 
 import statistics
@@ -22,7 +25,7 @@ import torch
 import torchsde
 
 from expint.noise import BrownianPath, Gaussian
-from expint.noise.torchsde_bridge import FromTorchsde
+from expint.noise.paths.torchsde_bridge import FromTorchsde
 
 SIGMAS = (80.0, 0.002)
 
@@ -30,7 +33,9 @@ SIGMAS = (80.0, 0.002)
 def clock(steps):
     """τ = σ^(−2) at steps + 1 points of equal distance in λ."""
     ends = torch.tensor(SIGMAS, dtype=torch.float64).log()
-    return torch.exp(-2 * torch.linspace(ends[0].item(), ends[1].item(), steps + 1, dtype=torch.float64))
+    return torch.exp(
+        -2 * torch.linspace(ends[0].item(), ends[1].item(), steps + 1, dtype=torch.float64)
+    )
 
 
 def sweep(source, like, taus, space_time):
@@ -45,7 +50,9 @@ def torchsde_interval(like, taus, space_time):
     levy = "space-time" if space_time else "none"
     ends = taus[0].item(), taus[-1].item()
     return FromTorchsde(
-        torchsde.BrownianInterval(*ends, size=tuple(like.shape), dtype=like.dtype, entropy=1, levy_area_approximation=levy)
+        torchsde.BrownianInterval(
+            *ends, size=tuple(like.shape), dtype=like.dtype, entropy=1, levy_area_approximation=levy
+        )
     )
 
 
@@ -92,14 +99,26 @@ def main(repeats, torchsde_repeats, steps, resolution, shape):
     cases: dict[str, tuple[int, Callable[[], None]]] = {
         "Gaussian": (repeats, lambda: sweep(Gaussian(seeds), like, taus, False)),
         "Gaussian, with U": (repeats, lambda: sweep(Gaussian(seeds), like, taus, True)),
-        "BrownianPath": (repeats, lambda: sweep(BrownianPath(seeds, resolution), like, taus, False)),
-        "BrownianPath, with U": (repeats, lambda: sweep(BrownianPath(seeds, resolution), like, taus, True)),
-        "torchsde BrownianInterval": (torchsde_repeats, lambda: sweep(torchsde_interval(like, taus, False), like, taus, False)),
+        "BrownianPath": (
+            repeats,
+            lambda: sweep(BrownianPath(seeds, resolution), like, taus, False),
+        ),
+        "BrownianPath, with U": (
+            repeats,
+            lambda: sweep(BrownianPath(seeds, resolution), like, taus, True),
+        ),
+        "torchsde BrownianInterval": (
+            torchsde_repeats,
+            lambda: sweep(torchsde_interval(like, taus, False), like, taus, False),
+        ),
         "torchsde BrownianInterval, with U": (
             torchsde_repeats,
             lambda: sweep(torchsde_interval(like, taus, True), like, taus, True),
         ),
-        "torchsde BrownianTree": (torchsde_repeats, lambda: sweep(torchsde_tree(like, taus), like, taus, False)),
+        "torchsde BrownianTree": (
+            torchsde_repeats,
+            lambda: sweep(torchsde_tree(like, taus), like, taus, False),
+        ),
     }
     times: dict[str, list[float]] = {name: [] for name, (wanted, _) in cases.items() if wanted}
     for name in times:
@@ -110,11 +129,18 @@ def main(repeats, torchsde_repeats, steps, resolution, shape):
             if i < cases[name][0]:
                 times[name].append(timed(cases[name][1]))
     base = statistics.median(times["Gaussian"])
-    print(f"{steps} steps, shape {shape}, float32, resolution {resolution}, one thread, torch {torch.__version__}")
+    print(
+        f"{steps} steps, shape {shape}, float32, resolution {resolution}, one thread, torch "
+        f"{torch.__version__}"
+    )
     print(f"{'':36} Gaussians/step  ms/step  ratio")
     for name, values in times.items():
         median = statistics.median(values)
-        drawn = f"{gaussians(cases[name][1], like, steps):14.2f}" if not name.startswith("torchsde") else " " * 14
+        drawn = (
+            f"{gaussians(cases[name][1], like, steps):14.2f}"
+            if not name.startswith("torchsde")
+            else " " * 14
+        )
         print(f"{name:36} {drawn} {median / steps * 1e3:8.3f} {median / base:6.2f}")
 
 

@@ -1,7 +1,8 @@
 """Time of a SEEDS-3 step without the network, over its floor.
 
-Floor: one `torch.randn` of the state per Gaussian that the step uses, plus one fused multiply-add per source tensor of each row.
-Both are measured in one run, interleaved, on one thread; the ratio of the medians is printed.
+Floor: one `torch.randn` of the state per Gaussian that the step uses, plus one fused multiply-add
+per source tensor of each row. Both are measured in one run, interleaved, on one thread; the ratio
+of the medians is printed.
 
     python benchmarks/overhead.py [--repeats 30] [--steps 5]
 """
@@ -28,7 +29,9 @@ class Free:
 
 
 def floor(plan, x):
-    """What a step cannot do without: the Gaussians, and a multiply-add for every source tensor of every row."""
+    """What a step cannot do without: the Gaussians, and a multiply-add for every source tensor of
+    every row.
+    """
     normals = [torch.empty_like(x) for _ in range(3)]
     for row in plan.rows:
         if row.node == 1:
@@ -56,7 +59,10 @@ def main(repeats, steps):
     torch.set_num_threads(1)
     model = Free()
     plan = expint.plan_sampling(model.schedule, "seeds-3", steps=steps, final="none")
-    print(f"SEEDS-3, float32, one thread, one seed per sample; medians of {repeats} interleaved runs of {steps} steps")
+    print(
+        f"SEEDS-3, float32, one thread, one seed per sample; medians of {repeats} interleaved runs "
+        f"of {steps} steps"
+    )
     for shape in SHAPES:
         x = expint.noise.initial_state(range(shape[0]), shape[1:], torch.float32)
         noise = expint.noise.Gaussian(range(shape[0]))

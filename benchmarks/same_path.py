@@ -1,9 +1,12 @@
-"""One Brownian path, one network: how far the image at few evaluations is from the image that the same path gives in the limit.
+"""One Brownian path, one network: how far the image at few evaluations is from the image that the
+same path gives in the limit.
 
-For each solver and each number of network evaluations the root-mean-square distance, per pixel, between the sample and the
-sample of the same seeds and the same path at many steps of `seeds-sra3`. Prints a table; `--out` writes a picture of rows.
+For each solver and each number of network evaluations the root-mean-square distance, per pixel,
+between the sample and the sample of the same seeds and the same path at many steps of `seeds-sra3`.
+Prints a table; `--out` writes a picture of rows.
 
-    python benchmarks/same_path.py [--model digits-edm] [--num 64] [--reference 2000] [--out docs/img/same-path.png]
+    python benchmarks/same_path.py [--model digits-edm] [--num 64] [--reference 2000] [--out
+    docs/img/same-path.png]
 """
 
 import click
@@ -24,7 +27,9 @@ def images(name, num, solver, seed, resolution, **length):
         model = model.with_labels([i % model.label_dim for i in range(num)])
     seeds = range(seed, seed + num)
     path = expint.noise.BrownianPath(seeds, resolution=resolution)
-    return expint.sample(model, (num, *model.shape), solver, seed=seed, noise=path, progress=False, **length)
+    return expint.sample(
+        model, (num, *model.shape), solver, seed=seed, noise=path, progress=False, **length
+    )
 
 
 def distance(a, b):
@@ -59,7 +64,10 @@ def draw(rows, limit, path):
 def main(model, num, seed, reference, resolution, out):
     """Print the table, draw the rows."""
     limit = images(model, num, "seeds-sra3", seed, resolution, steps=reference)
-    print(f"{model}, {num} samples, RMS distance per pixel (range [-1, 1]) to {reference} steps of seeds-sra3 on the same path")
+    print(
+        f"{model}, {num} samples, RMS distance per pixel (range [-1, 1]) to {reference} steps of "
+        "seeds-sra3 on the same path"
+    )
     print(f"{'solver':<11}" + "".join(f"{f'NFE {nfe}':>10}" for nfe in NFES))
     rows = {}
     for solver in tqdm(SOLVERS):

@@ -1,4 +1,5 @@
-"""The table of all solvers in docs/solvers.md, from the registry, the certificates and a comparison on the mixture of 25 modes.
+"""The table of all solvers in docs/solvers.md, from the registry, the certificates and a comparison
+on the mixture of 25 modes.
 
     python benchmarks/solver_table.py [--comparison COMPARE_JSON] [--check]
 
@@ -6,7 +7,8 @@
 
     expint compare --model grid-25 --solvers all --nfe 10,15,20,25,30,50,100 --n 10000 --out DIR
 
-and keeps what the table needs in nfe_to_floor.json beside it; --check only tells whether the page is up to date.
+and keeps what the table needs in nfe_to_floor.json beside it; --check only tells whether the page
+is up to date.
 """
 
 import argparse
@@ -14,13 +16,23 @@ import json
 import sys
 from pathlib import Path
 
+from expint.convergence.studies import table_text
 from expint.solvers import Entry, entries
-from expint.studies import table_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "solvers.md"
 FLOORS = PAGE.with_name("nfe_to_floor.json")
 START, END = "<!-- table -->\n", "<!-- end of table -->"
-HEAD = ("name", "what", "form, ℓ", "NFE/step", "without noise", "weak", "strong", "NFE to the floor", "source")
+HEAD = (
+    "name",
+    "what",
+    "form, ℓ",
+    "NFE/step",
+    "without noise",
+    "weak",
+    "strong",
+    "NFE to the floor",
+    "source",
+)
 
 
 def row(entry: Entry, floors: dict[str, int | None]) -> tuple[str, ...]:
@@ -30,20 +42,37 @@ def row(entry: Entry, floors: dict[str, int | None]) -> tuple[str, ...]:
     equation = f"{tableau.form}, {tableau.ell:g}" if scale is None else f"noise scale {scale}"
     declared = {
         "deterministic": tableau.deterministic_order,
-        "weak": tableau.weak_order if tableau.ell > 0 or tableau.operations else tableau.deterministic_order,
+        "weak": tableau.weak_order
+        if tableau.ell > 0 or tableau.operations
+        else tableau.deterministic_order,
         "strong": tableau.strong_order if tableau.ell > 0 and not tableau.operations else "–",
     }
-    orders = [f"{declared[k]} ({entry.measured[k]:.2f})" if k in entry.measured else str(declared[k]) for k in declared]
+    orders = [
+        f"{declared[k]} ({entry.measured[k]:.2f})" if k in entry.measured else str(declared[k])
+        for k in declared
+    ]
     reached = floors.get(entry.name, 0)
     return (
-        f"`{entry.name}`", entry.summary, equation, str(tableau.evaluations), *orders,
-        "" if reached == 0 else "> 100" if reached is None else str(reached), tableau.source,
-    )  # fmt: skip
+        f"`{entry.name}`",
+        entry.summary,
+        equation,
+        str(tableau.evaluations),
+        *orders,
+        "" if reached == 0 else "> 100" if reached is None else str(reached),
+        tableau.source,
+    )
 
 
 def reached(points: list[dict[str, float]], threshold: float) -> int | None:
     """The least number of evaluations at which the distance is that of the floor."""
-    return min((int(p["used"]) for p in points if p["distance"] is not None and p["distance"] <= threshold), default=None)
+    return min(
+        (
+            int(p["used"])
+            for p in points
+            if p["distance"] is not None and p["distance"] <= threshold
+        ),
+        default=None,
+    )
 
 
 def page() -> str:
@@ -57,13 +86,17 @@ def page() -> str:
 
 def main() -> None:
     """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--comparison", type=Path)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.comparison:
         study = json.loads(options.comparison.read_text(encoding="utf-8"))
-        floors = {curve["name"]: reached(curve["points"], study["threshold"]) for curve in study["curves"]}
+        floors = {
+            curve["name"]: reached(curve["points"], study["threshold"]) for curve in study["curves"]
+        }
         FLOORS.write_text(json.dumps(floors, indent=1) + "\n", encoding="utf-8")
     if options.check:
         same = page() == PAGE.read_text(encoding="utf-8")

@@ -1,10 +1,13 @@
-"""Strong orders at full size: 4096 paths per target, data form, ell = 1, 16 to 256 equal steps in λ from σ = 5 to 0.1.
+"""Strong orders at full size: 4096 paths per target, data form, ell = 1, 16 to 256 equal steps in λ
+from σ = 5 to 0.1.
 
-Prints a table per target, with the errors of SEEDS-3 over those of the solvers of strong order 1.5 at the finest grid, and says
-whether the fitted orders are what the tableaus declare: 1.0 ± 0.1 for SEEDS-1, -2 and -3, at least 1.4 for the others. With --out
-it draws them as well. A few minutes on one thread.
+Prints a table per target, with the errors of SEEDS-3 over those of the solvers of strong order 1.5
+at the finest grid, and says whether the fitted orders are what the tableaus declare: 1.0 ± 0.1 for
+SEEDS-1, -2 and -3, at least 1.4 for the others. With --out it draws them as well. A few minutes on
+one thread.
 
-    python benchmarks/strong_order.py [--paths 4096] [--steps 16,32,64,128,256] [--refine 8] [--out FOLDER]
+    python benchmarks/strong_order.py [--paths 4096] [--steps 16,32,64,128,256] [--refine 8] [--out
+    FOLDER]
 """
 
 from pathlib import Path
@@ -39,12 +42,17 @@ def main(paths, steps, refine, out):
     torch.set_num_threads(1)
     for name, target in TARGETS.items():
         counts = tuple(int(n) for n in steps.split(","))
-        comparison = strong_orders(SOLVERS, Problem(target), steps=counts, paths=paths, refine=refine)
+        comparison = strong_orders(
+            SOLVERS, Problem(target), steps=counts, paths=paths, refine=refine
+        )
         click.echo(f"{comparison.table()}\n")
         click.echo("\n".join(verdict(study) for study in comparison.studies))
         errors = {study.solver: study.errors[-1] for study in comparison.studies}
         for solver in ("seeds-sra", "seeds-sra3"):
-            click.echo(f"{name}, {counts[-1]} steps: seeds-3 / {solver} = {errors['seeds-3'] / errors[solver]:.1f}")
+            click.echo(
+                f"{name}, {counts[-1]} steps: seeds-3 / {solver} = "
+                f"{errors['seeds-3'] / errors[solver]:.1f}"
+            )
         click.echo()
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,11 @@
-"""The stochastic Allen–Cahn equation in cosine modes: every mode with its own rate, at steps where Euler–Maruyama blows up.
+"""The stochastic Allen–Cahn equation in cosine modes: every mode with its own rate, at steps where
+Euler–Maruyama blows up.
 
     du = [ε u_xx + u − u³] dt + noise on 0 < x < 1, with no flux at the ends
 
-In N orthonormal cosine modes this is dû_k = [−ε (πk)² û_k + F_k(û)] dt + g_k dω_k, where F is u − u³, evaluated at N points. The
-linear part is diagonal and stiff; `SemiLinearSDE.from_coefficients` takes it as a tensor of rates.
+In N orthonormal cosine modes this is dû_k = [−ε (πk)² û_k + F_k(û)] dt + g_k dω_k, where F is u −
+u³, evaluated at N points. The linear part is diagonal and stiff; `SemiLinearSDE.from_coefficients`
+takes it as a tensor of rates.
 
     python examples/allen_cahn.py --out out/allen-cahn.png
 """
@@ -58,7 +60,8 @@ class Result:
     Attributes:
         u: the field by seeds-2 at the step, shape (steps + 1, points), first sample.
         largest: max |u| over time at that step, by scheme (all samples).
-        errors: strong errors, root mean square over time, space and samples, by scheme, at the step divided by `FACTORS`.
+        errors: strong errors, root mean square over time, space and samples, by scheme, at the step
+            divided by `FACTORS`.
         explicit_limit: the largest step at which explicit Euler is stable for the linear part.
     """
 
@@ -76,9 +79,13 @@ def run(modes: int, steps: int, samples: int, seed: int) -> Result:
     finest = 4 * FACTORS[-1] * steps
     noise = DrivingNoise.draw(rates, strength, T / finest, (finest, samples, modes), seed)
     x = (torch.arange(modes, dtype=torch.float64) + 0.5) / modes
-    start = basis.to_modes((0.4 * torch.cos(4 * math.pi * x) - 0.4 * torch.cos(7 * math.pi * x)).expand(samples, modes))
+    start = basis.to_modes(
+        (0.4 * torch.cos(4 * math.pi * x) - 0.4 * torch.cos(7 * math.pi * x)).expand(samples, modes)
+    )
 
-    exact = exponential(basis.reaction, start, noise, "seeds-2", finest // 2)[:: finest // 2 // steps]
+    exact = exponential(basis.reaction, start, noise, "seeds-2", finest // 2)[
+        :: finest // 2 // steps
+    ]
     errors: dict[str, list[float]] = {"Euler–Maruyama": [], "seeds-1": [], "seeds-2": []}
     largest, u = {}, torch.empty(0)
     with tqdm(total=len(errors) * len(FACTORS), desc="runs") as bar:
@@ -105,8 +112,14 @@ def picture(result: Result, steps: int, out: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    styles = {"Euler–Maruyama": ("tab:red", "o"), "seeds-1": ("tab:orange", "s"), "seeds-2": ("tab:blue", "D")}
-    figure, (field, size, error) = plt.subplots(1, 3, figsize=(13, 4), width_ratios=(1.35, 1, 1), layout="constrained")
+    styles = {
+        "Euler–Maruyama": ("tab:red", "o"),
+        "seeds-1": ("tab:orange", "s"),
+        "seeds-2": ("tab:blue", "D"),
+    }
+    figure, (field, size, error) = plt.subplots(
+        1, 3, figsize=(13, 4), width_ratios=(1.35, 1, 1), layout="constrained"
+    )
     frame = {"origin": "lower", "aspect": "auto", "extent": (0, T, 0, 1)}
     image = field.imshow(result.u.T.numpy(), cmap="RdBu_r", vmin=-1.5, vmax=1.5, **frame)
     figure.colorbar(image, ax=field, label="u")
@@ -116,19 +129,41 @@ def picture(result: Result, steps: int, out: Path) -> None:
         good = torch.isfinite(values) & (values < 1e30)
         times = torch.linspace(0, T, len(values))
         size.semilogy(
-            times[good].numpy(), values[good].numpy(), color=styles[scheme][0], marker=marker, ms=4, lw=1.5, label=scheme
+            times[good].numpy(),
+            values[good].numpy(),
+            color=styles[scheme][0],
+            marker=marker,
+            ms=4,
+            lw=1.5,
+            label=scheme,
         )
-    size.set(xlabel="t", ylabel="max |u|", title=f"Both with {steps} steps, h = {T / steps:.3g}", xlim=(0, T), ylim=(1e-1, 1e12))
+    size.set(
+        xlabel="t",
+        ylabel="max |u|",
+        title=f"Both with {steps} steps, h = {T / steps:.3g}",
+        xlim=(0, T),
+        ylim=(1e-1, 1e12),
+    )
     size.legend()
     counts = [factor * steps for factor in FACTORS]
     for scheme, (color, marker) in styles.items():
         pairs = [(n, e) for n, e in zip(counts, result.errors[scheme], strict=True) if e < 1e3]
         if pairs:
-            fit = f" (order {fitted_order(*zip(*pairs, strict=True)):.1f})" if len(pairs) == len(counts) else ""
-            error.loglog(*zip(*pairs, strict=True), color=color, marker=marker, ms=5, label=scheme + fit)
+            fit = (
+                f" (order {fitted_order(*zip(*pairs, strict=True)):.1f})"
+                if len(pairs) == len(counts)
+                else ""
+            )
+            error.loglog(
+                *zip(*pairs, strict=True), color=color, marker=marker, ms=5, label=scheme + fit
+            )
     stable = T / result.explicit_limit
-    error.axvspan(counts[0] * 0.8, stable, color="tab:red", alpha=0.08, lw=0, label="Euler–Maruyama unstable")
-    error.set(xlabel="steps", ylabel="strong error (root mean square)", title="Error on the same paths")
+    error.axvspan(
+        counts[0] * 0.8, stable, color="tab:red", alpha=0.08, lw=0, label="Euler–Maruyama unstable"
+    )
+    error.set(
+        xlabel="steps", ylabel="strong error (root mean square)", title="Error on the same paths"
+    )
     error.set_xlim(counts[0] * 0.8, counts[-1] * 1.25)
     error.set_xticks(counts, [str(n) for n in counts])
     error.minorticks_off()
@@ -142,10 +177,17 @@ def picture(result: Result, steps: int, out: Path) -> None:
 
 @click.command()
 @click.option("--modes", default=96, show_default=True, help="Cosine modes, and points.")
-@click.option("--steps", default=150, show_default=True, help="Steps; errors are also measured with 2, 4 and 8 times as many.")
+@click.option(
+    "--steps",
+    default=150,
+    show_default=True,
+    help="Steps; errors are also measured with 2, 4 and 8 times as many.",
+)
 @click.option("--samples", default=8, show_default=True, help="Samples for the errors.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out/allen-cahn.png"), show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("out/allen-cahn.png"), show_default=True
+)
 def main(modes: int, steps: int, samples: int, seed: int, out: Path) -> None:
     """The stochastic Allen–Cahn equation by exponential schemes and by Euler–Maruyama."""
     result = run(modes, steps, samples, seed)

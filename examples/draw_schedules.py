@@ -13,7 +13,17 @@ import matplotlib.pyplot as plt
 import torch
 
 from expint import grids
-from expint.schedules import EDM, VP, Cosine, Discrete, Flow, Schedule, Symbolic, rescale_zero_terminal_snr, scaled_linear_betas
+from expint.schedules import (
+    EDM,
+    VP,
+    Cosine,
+    Discrete,
+    Flow,
+    Schedule,
+    Symbolic,
+    rescale_zero_terminal_snr,
+    scaled_linear_betas,
+)
 
 GRIDS = ("uniform_time", "uniform_lambda", "karras", "cosine", "beta")
 STEPS = 16
@@ -27,16 +37,22 @@ def six_schedules() -> dict[str, Schedule]:
         "EDM()": EDM(),
         "Flow()": Flow(),
         "Discrete, zero terminal SNR": Discrete(table),
-        'from_beta("1 + 8*sin(3*t)**2")': Symbolic.from_beta("1 + 8*sin(3*t)**2", sampling_range=(1.0, 1e-3)),
+        'from_beta("1 + 8*sin(3*t)**2")': Symbolic.from_beta(
+            "1 + 8*sin(3*t)**2", sampling_range=(1.0, 1e-3)
+        ),
     }
 
 
 def draw(path: str) -> None:
     schedules = six_schedules()
-    figure, axes = plt.subplots(3, len(schedules), figsize=(19, 8.5), layout="constrained", height_ratios=(1, 1, 1.1))
+    figure, axes = plt.subplots(
+        3, len(schedules), figsize=(19, 8.5), layout="constrained", height_ratios=(1, 1, 1.1)
+    )
     for index, (name, schedule) in enumerate(schedules.items()):
         noise, data = schedule.sampling_range
-        levels = torch.linspace(max(schedule.lam(noise), -7.0), schedule.lam(data), 600, dtype=torch.float64)
+        levels = torch.linspace(
+            max(schedule.lam(noise), -7.0), schedule.lam(data), 600, dtype=torch.float64
+        )
         t = torch.cat([torch.tensor([noise], dtype=torch.float64), schedule.t_of_lam(levels)])
         kernel, half_log_snr, points = axes[:, index]
         kernel.set_title(name, fontsize=10)
@@ -57,8 +73,14 @@ def draw(path: str) -> None:
             points.plot(finite, torch.full_like(finite, -row), "|", markersize=11, color=f"C{row}")
             if len(finite) < len(lam):
                 points.plot(-8.2, -row, "<", markersize=5, color=f"C{row}")
-        points.set_xlabel("λ of the points  (◂ starts at −∞)" if schedule.lam(noise) == -float("inf") else "λ of the points")
-        points.set_yticks([-row for row in range(len(GRIDS))], GRIDS if index == 0 else [""] * len(GRIDS))
+        points.set_xlabel(
+            "λ of the points  (◂ starts at −∞)"
+            if schedule.lam(noise) == -float("inf")
+            else "λ of the points"
+        )
+        points.set_yticks(
+            [-row for row in range(len(GRIDS))], GRIDS if index == 0 else [""] * len(GRIDS)
+        )
         points.set_ylim(-len(GRIDS) + 0.4, 0.6)
         points.set_xlim(-8.6, 7.2)
     Path(path).parent.mkdir(parents=True, exist_ok=True)

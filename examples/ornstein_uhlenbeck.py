@@ -1,8 +1,10 @@
-"""A particle on a spring: strong errors of exponential schemes and of Euler–Maruyama, on the same Brownian paths.
+"""A particle on a spring: strong errors of exponential schemes and of Euler–Maruyama, on the same
+Brownian paths.
 
     dx = [−12 x + 6 cos(x + t)] dt + dω
 
-The linear part is an Ornstein–Uhlenbeck process, which the exponential schemes solve exactly, noise included; 6 cos(x + t) is F.
+The linear part is an Ornstein–Uhlenbeck process, which the exponential schemes solve exactly, noise
+included; 6 cos(x + t) is F.
 
     python examples/ornstein_uhlenbeck.py --out out/ornstein-uhlenbeck.png
 """
@@ -33,7 +35,8 @@ def force(x: Tensor, t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DrivingNoise:
-    """One Brownian motion ω on equal intervals of length h, with what two kinds of schemes take from it:
+    """One Brownian motion ω on equal intervals of length h, with what two kinds of schemes take
+    from it:
 
         dw = ω(t+h) − ω(t),    convolution = ∫_t^{t+h} e^{A(t+h−u)} g dω(u)
 
@@ -50,9 +53,15 @@ class DrivingNoise:
     convolution: Tensor
 
     @staticmethod
-    def draw(rate: Tensor, strength: Tensor, h: float, shape: tuple[int, ...], seed: int) -> DrivingNoise:
-        """Both from their joint law: Var dw = h, Var convolution = g² (e^{2Ah} − 1)/(2A), covariance g (e^{Ah} − 1)/A."""
-        z = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    def draw(
+        rate: Tensor, strength: Tensor, h: float, shape: tuple[int, ...], seed: int
+    ) -> DrivingNoise:
+        """Both from their joint law: Var dw = h, Var convolution = g² (e^{2Ah} − 1)/(2A),
+        covariance g (e^{Ah} − 1)/A.
+        """
+        z = torch.randn(
+            2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        )
         std = convolution_std(rate, strength, h)
         shared = strength * convolution_std(0.5 * rate, torch.ones_like(rate), h) ** 2 / std
         dw = shared * z[0] + torch.sqrt((h - shared**2).clamp(min=0.0)) * z[1]
@@ -68,7 +77,9 @@ class DrivingNoise:
         return DrivingNoise(self.rate, self.strength, n * self.h, dw, (parts * decay).sum(1))
 
     def normals(self) -> Replay:
-        """The standard normals with which an exponential scheme takes this path, if its nodes are these intervals."""
+        """The standard normals with which an exponential scheme takes this path, if its nodes are
+        these intervals.
+        """
         return Replay(self.convolution / convolution_std(self.rate, self.strength, self.h))
 
 
@@ -88,9 +99,13 @@ def euler_maruyama(F: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Driv
     return torch.stack(states)
 
 
-def exponential(F: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: DrivingNoise, solver: str, steps: int) -> Tensor:
+def exponential(
+    F: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: DrivingNoise, solver: str, steps: int
+) -> Tensor:
     """All states of `solver` on the same path; its nodes must be equally spaced."""
-    sde = SemiLinearSDE.from_coefficients(noise.rate, g=noise.strength, span=(0.0, noise.h * len(noise.dw)))
+    sde = SemiLinearSDE.from_coefficients(
+        noise.rate, g=noise.strength, span=(0.0, noise.h * len(noise.dw))
+    )
     grid = torch.linspace(0.0, noise.h * len(noise.dw), steps + 1, dtype=torch.float64)
     nodes = {"seeds-1": 1, "seeds-2": 2}[solver]
     states = integrate(sde, F, x, grid, solver, noise.on(nodes * steps).normals(), save=True).states
@@ -99,7 +114,9 @@ def exponential(F: Callable[[Tensor, Tensor], Tensor], x: Tensor, noise: Driving
 
 
 def run(samples: int, finest: int, seed: int) -> tuple[dict[str, list[float]], dict[str, Tensor]]:
-    """Root-mean-square errors at the end by scheme and number of steps; paths of the reference, and of schemes at SHOWN steps."""
+    """Root-mean-square errors at the end by scheme and number of steps; paths of the reference, and
+    of schemes at SHOWN steps.
+    """
     rate, strength = (torch.tensor(v, dtype=torch.float64) for v in (RATE, STRENGTH))
     noise = DrivingNoise.draw(rate, strength, T / finest, (finest, samples, 1), seed)
     x = torch.full((samples, 1), 1.5, dtype=torch.float64)
@@ -110,7 +127,11 @@ def run(samples: int, finest: int, seed: int) -> tuple[dict[str, list[float]], d
         for scheme, found in errors.items():
             for steps in STEPS:
                 own = scheme.startswith("seeds")
-                states = exponential(force, x, noise, scheme, steps) if own else euler_maruyama(force, x, noise.on(steps))
+                states = (
+                    exponential(force, x, noise, scheme, steps)
+                    if own
+                    else euler_maruyama(force, x, noise.on(steps))
+                )
                 found.append(float((states[-1] - exact[-1]).square().mean().sqrt()))
                 if steps == SHOWN:
                     paths[scheme] = states[:, :, 0]
@@ -124,10 +145,22 @@ def picture(errors: dict[str, list[float]], paths: dict[str, Tensor], out: Path)
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    styles = {"Euler–Maruyama": ("tab:red", "o"), "seeds-1": ("tab:orange", "s"), "seeds-2": ("tab:blue", "D")}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), width_ratios=(1.5, 1), layout="constrained")
+    styles = {
+        "Euler–Maruyama": ("tab:red", "o"),
+        "seeds-1": ("tab:orange", "s"),
+        "seeds-2": ("tab:blue", "D"),
+    }
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 4), width_ratios=(1.5, 1), layout="constrained"
+    )
     reference = paths["reference"][:, 0]
-    left.plot(torch.linspace(0, T, len(reference)).numpy(), reference.numpy(), color="0.6", lw=0.7, label="reference")
+    left.plot(
+        torch.linspace(0, T, len(reference)).numpy(),
+        reference.numpy(),
+        color="0.6",
+        lw=0.7,
+        label="reference",
+    )
     for scheme in ("Euler–Maruyama", "seeds-2"):
         color, marker = styles[scheme]
         path = paths[scheme][:, 0]
@@ -144,8 +177,19 @@ def picture(errors: dict[str, list[float]], paths: dict[str, Tensor], out: Path)
     left.legend(loc="upper right", framealpha=0.9)
     for scheme, (color, marker) in styles.items():
         order = fitted_order(STEPS[-3:], errors[scheme][-3:])
-        right.loglog(STEPS, errors[scheme], color=color, marker=marker, ms=5, label=f"{scheme} (order {order:.1f})")
-    right.set(xlabel="steps", ylabel="strong error at the end", title="Root-mean-square error on the same paths")
+        right.loglog(
+            STEPS,
+            errors[scheme],
+            color=color,
+            marker=marker,
+            ms=5,
+            label=f"{scheme} (order {order:.1f})",
+        )
+    right.set(
+        xlabel="steps",
+        ylabel="strong error at the end",
+        title="Root-mean-square error on the same paths",
+    )
     right.set_xticks(STEPS, [str(n) for n in STEPS])
     right.minorticks_off()
     right.grid(alpha=0.3)
@@ -157,9 +201,19 @@ def picture(errors: dict[str, list[float]], paths: dict[str, Tensor], out: Path)
 
 @click.command()
 @click.option("--samples", default=400, show_default=True, help="Number of paths.")
-@click.option("--finest", default=8192, show_default=True, help="Intervals of the reference, a multiple of 1024.")
+@click.option(
+    "--finest",
+    default=8192,
+    show_default=True,
+    help="Intervals of the reference, a multiple of 1024.",
+)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out/ornstein-uhlenbeck.png"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("out/ornstein-uhlenbeck.png"),
+    show_default=True,
+)
 def main(samples: int, finest: int, seed: int, out: Path) -> None:
     """Strong errors of exponential schemes and of Euler–Maruyama for a particle on a spring."""
     if finest % (2 * STEPS[-1]):

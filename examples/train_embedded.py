@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from training_data import Images, augment, digits, mnist
 
-from diffusion_adapters.networks import (
+from diffusion_adapters.shipped.networks import (
     Classifier,
     EDMNetwork,
     IDDPMNetwork,
@@ -31,10 +31,12 @@ from diffusion_adapters.networks import (
     VPNetwork,
 )
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "diffusion_adapters" / "embedded"
+EMBEDDED = Path(__file__).resolve().parent.parent / "diffusion_adapters" / "shipped" / "data"
 
 
-def classifier_loss(net: Classifier, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+def classifier_loss(
+    net: Classifier, x: Tensor, labels: Tensor, generator: torch.Generator
+) -> Tensor:
     """Cross-entropy; arguments as in `training_losses.edm_loss`."""
     return nn.functional.cross_entropy(net(x), labels, label_smoothing=0.05)
 
@@ -96,7 +98,9 @@ RECIPES = {
         losses.iddpm_loss,
         DIGITS | {"max_frequency": 100.0},
     ),
-    "digits-edm": Recipe(EDMNetwork, "edm", "data", EDM_SCHEDULE, losses.edm_loss, DIGITS | {"label_dim": 10}),
+    "digits-edm": Recipe(
+        EDMNetwork, "edm", "data", EDM_SCHEDULE, losses.edm_loss, DIGITS | {"label_dim": 10}
+    ),
     "mnist-edm": Recipe(
         EDMNetwork,
         "edm",
@@ -110,10 +114,22 @@ RECIPES = {
         minutes=60.0,
     ),
     "digits-classifier": Recipe(
-        Classifier, "classifier", "class", {}, classifier_loss, {"label_dim": 10, "channels": 16}, minutes=1.5
+        Classifier,
+        "classifier",
+        "class",
+        {},
+        classifier_loss,
+        {"label_dim": 10, "channels": 16},
+        minutes=1.5,
     ),
     "mnist-classifier": Recipe(
-        Classifier, "classifier", "class", {}, classifier_loss, {"label_dim": 10, "channels": 8}, minutes=3.0
+        Classifier,
+        "classifier",
+        "class",
+        {},
+        classifier_loss,
+        {"label_dim": 10, "channels": 8},
+        minutes=3.0,
     ),
 }
 
@@ -121,8 +137,14 @@ RECIPES = {
 def build(name: str, data: Images) -> tuple[nn.Module, dict[str, Any]]:
     """The untrained network of a recipe and the arguments of its class, which go into the card."""
     recipe = RECIPES[name]
-    parameters = {key: value for key, value in recipe.schedule.items() if key.startswith(("sigma", "beta"))}
-    arguments = {"img_channels": 1, "img_resolution": data.train.shape[-1]} | parameters | recipe.architecture
+    parameters = {
+        key: value for key, value in recipe.schedule.items() if key.startswith(("sigma", "beta"))
+    }
+    arguments = (
+        {"img_channels": 1, "img_resolution": data.train.shape[-1]}
+        | parameters
+        | recipe.architecture
+    )
     if recipe.family == "edm":
         arguments["sigma_data"] = round(data.sigma_data, 4)
     return recipe.network(**arguments), arguments
@@ -139,12 +161,16 @@ def save(name: str, net: nn.Module, card: dict[str, Any], out: Path) -> None:
 
 
 def rate_factor(progress: float, step: int) -> float:
-    """Learning rate as a share of the highest: 200 steps of warm-up, then a half cosine down to 0."""
+    """Learning rate as a share of the highest: 200 steps of warm-up, then a half cosine down to
+    0.
+    """
     cosine = 0.5 * (1 + torch.cos(torch.tensor(min(progress, 1.0) * torch.pi)).item())
     return min(1.0, (step + 1) / 200) * cosine
 
 
-def train(name: str, data: Images, minutes: float, steps: int | None, threads: int, seed: int, out: Path) -> None:
+def train(
+    name: str, data: Images, minutes: float, steps: int | None, threads: int, seed: int, out: Path
+) -> None:
     """Train the network `name` and write it to `out`, once a minute and at the end."""
     recipe = RECIPES[name]
     torch.set_num_threads(threads)
@@ -152,7 +178,9 @@ def train(name: str, data: Images, minutes: float, steps: int | None, threads: i
     generator = torch.Generator().manual_seed(seed)
     net, arguments = build(name, data)
     average = copy.deepcopy(net).requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=recipe.rate, betas=(0.9, 0.99), weight_decay=1e-3
+    )
     start = saved = time.monotonic()
     step, running, progress = 0, float("nan"), 0.0
 
@@ -182,9 +210,16 @@ def train(name: str, data: Images, minutes: float, steps: int | None, threads: i
             "metrics": {},
         }
 
-    # bfloat16 convolutions are about a third faster on CPUs that have them; weights and losses stay in float32.
+    # bfloat16 convolutions are about a third faster on CPUs that have them; weights and losses stay
+    # in float32.
     mixed = recipe.family != "classifier"
-    with tqdm(total=100.0, unit="%", desc=name, mininterval=10, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+    with tqdm(
+        total=100.0,
+        unit="%",
+        desc=name,
+        mininterval=10,
+        bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}",
+    ) as bar:
         while progress < 1:
             elapsed = time.monotonic() - start
             progress = step / steps if steps is not None else elapsed / (60 * minutes)
@@ -217,26 +252,68 @@ def train(name: str, data: Images, minutes: float, steps: int | None, threads: i
 
 @click.command()
 @click.argument("name", type=click.Choice(sorted(RECIPES)))
-@click.option("--data", type=click.Path(exists=True, dir_okay=False), help="MNIST as an .npz file; see above.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long to train.  [default: per network]")
-@click.option("--steps", type=click.IntRange(min=1), help="Train for so many steps instead: the same on any machine.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of initial weights, batches and noise.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=EMBEDDED, help="Folder to write to.")
-def main(name: str, data: str | None, minutes: float | None, steps: int | None, threads: int, seed: int, out: Path) -> None:
+@click.option(
+    "--data", type=click.Path(exists=True, dir_okay=False), help="MNIST as an .npz file; see above."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long to train.  [default: per network]",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Train for so many steps instead: the same on any machine.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of initial weights, batches and noise.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=EMBEDDED,
+    help="Folder to write to.",
+)
+def main(
+    name: str,
+    data: str | None,
+    minutes: float | None,
+    steps: int | None,
+    threads: int,
+    seed: int,
+    out: Path,
+) -> None:
     """Train the embedded network NAME, and write NAME.safetensors and NAME.json.
 
-    The digits come with scikit-learn. MNIST does not come with this project: give --data an .npz file with the arrays
-    train_x, train_y, test_x and test_y (uint8, 28x28 pixels), or Keras' file
+    The digits come with scikit-learn. MNIST does not come with this project: give --data an .npz
+    file with the arrays train_x, train_y, test_x and test_y (uint8, 28x28 pixels), or Keras' file
     https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz as it is.
     """
     if name.startswith("mnist"):
         if data is None:
-            raise click.UsageError(f"{name} needs --data, the path of MNIST as an .npz file; see --help for where to get it.")
+            raise click.UsageError(
+                f"{name} needs --data, the path of MNIST as an .npz file; see --help for where to "
+                "get it."
+            )
         images = mnist(data)
     else:
         images = digits()
-    train(name, images, RECIPES[name].minutes if minutes is None else minutes, steps, threads, seed, out)
+    train(
+        name,
+        images,
+        RECIPES[name].minutes if minutes is None else minutes,
+        steps,
+        threads,
+        seed,
+        out,
+    )
 
 
 if __name__ == "__main__":

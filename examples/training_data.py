@@ -1,4 +1,6 @@
-"""The images the embedded networks are trained on: sklearn's 8x8 digits and MNIST, scaled to [-1, 1]."""
+"""The images the embedded networks are trained on: sklearn's 8x8 digits and MNIST, scaled to [-1,
+1].
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,17 @@ class Images:
 
 
 def digits() -> Images:
-    """The 1797 scans of 8x8 pixels in scikit-learn, a quarter of them held out, stratified by digit."""
+    """The 1797 scans of 8x8 pixels in scikit-learn, a quarter of them held out, stratified by
+    digit.
+    """
     flat, target = load_digits(return_X_y=True)
     images = torch.tensor(flat, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
     labels = torch.tensor(target, dtype=torch.int64)
     train, test = train_test_split(
-        np.arange(len(labels)), test_size=DIGITS_TEST_FRACTION, random_state=SPLIT_SEED, stratify=target
+        np.arange(len(labels)),
+        test_size=DIGITS_TEST_FRACTION,
+        random_state=SPLIT_SEED,
+        stratify=target,
     )
     return Images(
         images[train],
@@ -61,7 +68,8 @@ def digits() -> Images:
 
 
 def mnist(path: str | Path) -> Images:
-    """MNIST from an .npz file with `train_x`, `train_y`, `test_x`, `test_y` (uint8 images of 28x28 pixels).
+    """MNIST from an .npz file with `train_x`, `train_y`, `test_x`, `test_y` (uint8 images of 28x28
+    pixels).
 
     Raises:
         ValueError: if the file lacks one of the arrays, or an array has another shape.
@@ -74,13 +82,23 @@ def mnist(path: str | Path) -> Images:
         keys = {name: name if name in found else keras[name] for name in names}
         missing = [name for name, key in keys.items() if key not in found]
         if missing:
-            raise ValueError(f"{path} lacks {missing}; it has {sorted(found)}. Expected the arrays {list(names)}.")
+            raise ValueError(
+                f"{path} lacks {missing}; it has {sorted(found)}. Expected the arrays "
+                f"{list(names)}."
+            )
         arrays = {name: archive[key] for name, key in keys.items()}
     for name in ("train_x", "test_x"):
         if arrays[name].shape[1:] != (28, 28):
-            raise ValueError(f"{name} in {path} must have shape (N, 28, 28), got {arrays[name].shape}.")
-    scaled = {name: torch.from_numpy(arrays[name]).float()[:, None] / 127.5 - 1 for name in ("train_x", "test_x")}
-    labels = {name: torch.from_numpy(arrays[name].astype(np.int64)) for name in ("train_y", "test_y")}
+            raise ValueError(
+                f"{name} in {path} must have shape (N, 28, 28), got {arrays[name].shape}."
+            )
+    scaled = {
+        name: torch.from_numpy(arrays[name]).float()[:, None] / 127.5 - 1
+        for name in ("train_x", "test_x")
+    }
+    labels = {
+        name: torch.from_numpy(arrays[name].astype(np.int64)) for name in ("train_y", "test_y")
+    }
     return Images(
         scaled["train_x"],
         labels["train_y"],
@@ -108,8 +126,16 @@ def augment(x: Tensor, generator: torch.Generator, probability: float = 0.5) -> 
     angle, zoom = uniform[0] * 0.12, 1 + 0.06 * uniform[1]
     shift = uniform[2:] * 0.5 * 2 / width  # half a pixel; the image spans 2 in the grid's units
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
-    rows = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
+    rows = torch.stack(
+        [torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1
+    )
     grid = torch.nn.functional.affine_grid(rows, list(x.shape), align_corners=False)
-    # Bicubic, because bilinear interpolation would blur 8x8 pixels: it takes a sixth of their standard deviation.
-    moved = torch.nn.functional.grid_sample(x + 1, grid, mode="bicubic", align_corners=False).clamp(0, 2) - 1
+    # Bicubic, because bilinear interpolation would blur 8x8 pixels: it takes a sixth of their
+    # standard deviation.
+    moved = (
+        torch.nn.functional.grid_sample(x + 1, grid, mode="bicubic", align_corners=False).clamp(
+            0, 2
+        )
+        - 1
+    )
     return torch.where(chosen[:, None, None, None], moved, x)

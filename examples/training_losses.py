@@ -7,32 +7,42 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_adapters.networks import EDMNetwork, IDDPMNetwork, VENetwork, VPNetwork
+from diffusion_adapters.shipped.networks import EDMNetwork, IDDPMNetwork, VENetwork, VPNetwork
 
 
 def _images(value: Tensor, x: Tensor) -> Tensor:
     return value.to(x.dtype)[:, None, None, None]
 
 
-def edm_loss(net: EDMNetwork, x: Tensor, labels: Tensor, generator: torch.Generator, label_dropout: float = 0.2) -> Tensor:
-    """EDM's loss, `|D - x_0|^2 / c_out^2`, with some of the labels dropped (arXiv 2206.00364, section 5).
+def edm_loss(
+    net: EDMNetwork,
+    x: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    label_dropout: float = 0.2,
+) -> Tensor:
+    """EDM's loss, `|D - x_0|^2 / c_out^2`, with some of the labels dropped (arXiv 2206.00364,
+    section 5).
 
     Args:
         net: the network.
         x: (B, C, H, W), clean images.
         labels: (B,) class numbers.
         generator: source of randomness.
-        label_dropout: share of the images whose label is hidden, so that the network also works without one.
+        label_dropout: share of the images whose label is hidden, so that the network also works
+            without one.
 
     Returns:
         Scalar, the mean over images and pixels.
     """
     batch = x.shape[0]
-    # Small images need more noise than EDM's (-1.2, 1.2) before they lose their class; a tenth of the levels
-    # spread evenly over the whole range keeps its two ends trained.
+    # Small images need more noise than EDM's (-1.2, 1.2) before they lose their class; a tenth of
+    # the levels spread evenly over the whole range keeps its two ends trained.
     log_sigma = -0.7 + 1.3 * torch.randn(batch, generator=generator, dtype=torch.float64)
     ends = math.log(net.sigma_min), math.log(net.sigma_max)
-    spread = ends[0] + (ends[1] - ends[0]) * torch.rand(batch, generator=generator, dtype=torch.float64)
+    spread = ends[0] + (ends[1] - ends[0]) * torch.rand(
+        batch, generator=generator, dtype=torch.float64
+    )
     everywhere = torch.rand(batch, generator=generator) < 0.1
     sigma = torch.where(everywhere, spread, log_sigma.clamp(*ends)).exp()
     keep = torch.rand(batch, generator=generator) >= label_dropout
@@ -52,8 +62,8 @@ def vp_loss(net: VPNetwork, x: Tensor, labels: Tensor, generator: torch.Generato
     alpha, std = net.marginal.alpha(t), net.marginal.std(t)
     noise = torch.randn(x.shape, generator=generator)
     predicted = net(_images(alpha, x) * x + _images(std, x) * noise, 999 * t)
-    # eps = std x_t + alpha v: dividing by alpha leaves the error of v, whose size does not depend on t. The plain
-    # error of the noise would leave the noisiest times untrained.
+    # eps = std x_t + alpha v: dividing by alpha leaves the error of v, whose size does not depend
+    # on t. The plain error of the noise would leave the noisiest times untrained.
     return ((predicted - noise) / _images(alpha, x)).square().mean()
 
 
@@ -62,7 +72,9 @@ def ve_loss(net: VENetwork, x: Tensor, labels: Tensor, generator: torch.Generato
     batch = x.shape[0]
     low, high = math.log(net.sigma_min), math.log(net.sigma_max)
     spread = low + (high - low) * torch.rand(batch, generator=generator, dtype=torch.float64)
-    centred = (-0.7 + 1.3 * torch.randn(batch, generator=generator, dtype=torch.float64)).clamp(low, high)
+    centred = (-0.7 + 1.3 * torch.randn(batch, generator=generator, dtype=torch.float64)).clamp(
+        low, high
+    )
     sigma = torch.where(torch.rand(batch, generator=generator) < 0.3, spread, centred).exp()
     noise = torch.randn(x.shape, generator=generator)
     score = net(x + _images(sigma, x) * noise, sigma)
@@ -70,10 +82,12 @@ def ve_loss(net: VENetwork, x: Tensor, labels: Tensor, generator: torch.Generato
 
 
 def iddpm_loss(net: IDDPMNetwork, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The hybrid loss `L_simple + 0.001 L_vlb` (arXiv 2102.09672, eq. 16); arguments as in `edm_loss`.
+    """The hybrid loss `L_simple + 0.001 L_vlb` (arXiv 2102.09672, eq. 16); arguments as in
+    `edm_loss`.
 
-    Half of the indices are whole, as in the paper; the others lie between two entries of the table, so that the
-    network is usable there too. `L_vlb`, which exists for whole indices only, moves the variance and not the mean.
+    Half of the indices are whole, as in the paper; the others lie between two entries of the table,
+    so that the network is usable there too. `L_vlb`, which exists for whole indices only, moves the
+    variance and not the mean.
     """
     batch = x.shape[0]
     ts = (net.steps - 1) * torch.rand(batch, generator=generator, dtype=torch.float64)
@@ -83,27 +97,39 @@ def iddpm_loss(net: IDDPMNetwork, x: Tensor, labels: Tensor, generator: torch.Ge
     noise = torch.randn(x.shape, generator=generator)
     noised = _images(alpha, x) * x + _images(std, x) * noise
     predicted, weight = net(noised, ts).chunk(2, dim=1)
-    simple = ((predicted - noise) / _images(alpha, x)).square().mean()  # the weight of `vp_loss`, for its reason
+    simple = (
+        ((predicted - noise) / _images(alpha, x)).square().mean()
+    )  # the weight of `vp_loss`, for its reason
     half = batch // 2
-    terms = _variational_terms(net, ts[:half].long(), x[:half], noised[:half], predicted[:half].detach(), weight[:half])
+    terms = _variational_terms(
+        net, ts[:half].long(), x[:half], noised[:half], predicted[:half].detach(), weight[:half]
+    )
     # L_vlb is a sum over the M indices, of which one per image is drawn.
     return simple + 0.001 * net.steps * terms.mean()
 
 
-def _variational_terms(net: IDDPMNetwork, ts: Tensor, x: Tensor, noised: Tensor, predicted: Tensor, weight: Tensor) -> Tensor:
-    """One term of L_vlb per image, in bits per pixel: KL of the posterior from the model; a likelihood at index 0."""
+def _variational_terms(
+    net: IDDPMNetwork, ts: Tensor, x: Tensor, noised: Tensor, predicted: Tensor, weight: Tensor
+) -> Tensor:
+    """One term of L_vlb per image, in bits per pixel: KL of the posterior from the model; a
+    likelihood at index 0.
+    """
     alpha_bar = net.marginal.alpha(torch.arange(net.steps, dtype=torch.float64)) ** 2
     previous = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
     beta = 1 - alpha_bar / previous
     posterior = beta * (1 - previous) / (1 - alpha_bar)
-    posterior[0] = posterior[1]  # zero at the first index; the next one stands in for it, as in the paper's code
+    posterior[0] = posterior[
+        1
+    ]  # zero at the first index; the next one stands in for it, as in the paper's code
     log_beta, log_posterior = _images(beta.log()[ts], x), _images(posterior.log()[ts], x)
     log_variance = (1 + weight) / 2 * log_beta + (1 - weight) / 2 * log_posterior
 
-    # Posterior mean  mu = (sqrt(a_prev) beta x_0 + sqrt(1 - beta) (1 - a_prev) x_t) / (1 - a_bar): the two means
-    # differ by their x_0 alone, and x_0 - x_0' = (eps' - eps) std/alpha.
+    # Posterior mean  mu = (sqrt(a_prev) beta x_0 + sqrt(1 - beta) (1 - a_prev) x_t) / (1 - a_bar):
+    # the two means differ by their x_0 alone, and x_0 - x_0' = (eps' - eps) std/alpha.
     on_clean = (previous.sqrt() * beta / (1 - alpha_bar))[ts]
-    clean = (noised - _images((1 - alpha_bar).sqrt()[ts], x) * predicted) / _images(alpha_bar.sqrt()[ts], x)
+    clean = (noised - _images((1 - alpha_bar).sqrt()[ts], x) * predicted) / _images(
+        alpha_bar.sqrt()[ts], x
+    )
     clean = clean.clamp(-1, 1)
     squared = (_images(on_clean, x) * (x - clean)) ** 2
     divergence = 0.5 * (log_variance - log_posterior + (log_posterior - log_variance).exp() - 1)

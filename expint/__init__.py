@@ -1,25 +1,75 @@
-"""expint: exponential integrators for semi-linear SDEs, and above all for sampling diffusion models."""
+"""expint: exponential integrators for semi-linear SDEs, and above all for sampling diffusion
+models.
+"""
 
-from expint import certification, convergence, grids, metrics, noise, predictions, schedules, solvers, stochasticity, targets
-from expint.adaptive import AdaptiveResult, sample_adaptive
-from expint.compilation import compile_plan
-from expint.continuation import Sampling, begin_sampling, continue_sampling
-from expint.execution import execute
-from expint.forms import reverse_sde
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from expint import equations, grids, noise, schedules, solvers
+from expint.equations import SemiLinearSDE, predictions, reverse_sde
 from expint.integration import Solution, integrate
-from expint.phi_functions import phi
-from expint.plan import Plan
-from expint.recording import Recorder
+from expint.numerics import phi
+from expint.plans import Plan, compile_plan
+from expint.runs import execute
 from expint.sampling import plan_sampling, sample
-from expint.score_moments import SecondMoment, second_moment
-from expint.sde import SemiLinearSDE
-from expint.torchsde_export import to_torchsde
+
+if TYPE_CHECKING:
+    from expint import adaptive, convergence, metrics, quality, targets
+    from expint.adaptive import AdaptiveResult, sample_adaptive
+    from expint.equations import to_torchsde
+    from expint.recorder import Recorder
+    from expint.saved_runs import Sampling, begin_sampling, continue_sampling
+    from expint.second_moments import SecondMoment, second_moment
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdaptiveResult", "Plan", "Recorder", "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "begin_sampling",
-    "certification", "compile_plan", "continue_sampling", "convergence",
-    "execute", "grids", "integrate", "metrics", "noise", "phi", "plan_sampling", "predictions", "reverse_sde", "sample",
-    "sample_adaptive", "schedules", "second_moment", "solvers", "stochasticity", "targets", "to_torchsde",
-]  # fmt: skip
+    "AdaptiveResult",
+    "Plan",
+    "Recorder",
+    "Sampling",
+    "SecondMoment",
+    "SemiLinearSDE",
+    "Solution",
+    "adaptive",
+    "begin_sampling",
+    "compile_plan",
+    "continue_sampling",
+    "convergence",
+    "equations",
+    "execute",
+    "grids",
+    "integrate",
+    "metrics",
+    "noise",
+    "phi",
+    "plan_sampling",
+    "predictions",
+    "quality",
+    "reverse_sde",
+    "sample",
+    "sample_adaptive",
+    "schedules",
+    "second_moment",
+    "solvers",
+    "targets",
+    "to_torchsde",
+]
+
+# What is imported when it is first asked for: studies and tools that a run of the samplers does not
+# need.
+_LATER = {
+    **dict.fromkeys(("adaptive", "convergence", "metrics", "quality", "targets"), ""),
+    **dict.fromkeys(("AdaptiveResult", "sample_adaptive"), "adaptive"),
+    **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
+    **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
+    "Recorder": "recorder",
+    "to_torchsde": "equations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"expint.{_LATER[name] or name}")
+    return getattr(module, name) if _LATER[name] else module

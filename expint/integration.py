@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint.compilation import compile_plan
-from expint.execution import check_state, execute
+from expint.equations.sde import SemiLinearSDE
 from expint.noise import NoiseSource
-from expint.plan import Plan
-from expint.sde import SemiLinearSDE
+from expint.plans.compilation import compile_plan
+from expint.plans.plan import Plan
+from expint.runs.run import check_state, execute
 from expint.solvers import Tableau
 
 __all__ = ["Solution", "integrate"]
@@ -24,7 +24,8 @@ class Solution:
     Attributes:
         times: the grid, float64, shape (steps + 1,).
         x: the state at the end, shape (batch, *event).
-        states: the states at all times, shape (steps + 1, batch, *event), or None if they were not asked for.
+        states: the states at all times, shape (steps + 1, batch, *event), or None if they were not
+            asked for.
         plan: the plan that was run.
     """
 
@@ -49,7 +50,8 @@ def integrate(
 
     Args:
         sde: for example `SemiLinearSDE.from_coefficients(A, b, g, span=...)`.
-        F: the nonlinear part, F(x, t) → tensor of the shape of x; t is a 0-dimensional float64 tensor.
+        F: the nonlinear part, F(x, t) → tensor of the shape of x; t is a 0-dimensional float64
+            tensor.
         x: initial state, shape (batch, *event).
         grid: times, shape (steps + 1,), in the direction of the SDE's span.
         solver: registered name or a tableau.
@@ -88,15 +90,20 @@ def integrate(
 
 
 def _check_event(plan: Plan, x: Tensor) -> None:
-    """Refuse diagonal coefficients that do not broadcast against the event: the state itself would be enlarged."""
+    """Refuse diagonal coefficients that do not broadcast against the event: the state itself would
+    be enlarged.
+    """
     check_state(x)
     row = plan.rows[0]
     for value in (row.scale, row.local_noise, *(weight for _, weight in row.weights)):
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
         event = tuple(x.shape[1:])
-        fits = len(shape) <= len(event) and all(a in (1, b) for a, b in zip(shape[::-1], event[::-1], strict=False))
+        fits = len(shape) <= len(event) and all(
+            a in (1, b) for a, b in zip(shape[::-1], event[::-1], strict=False)
+        )
         if not fits:
             raise ValueError(
-                f"The coefficients of {plan.sde} have shape {shape}, which does not broadcast against the event of the state: "
-                f"that has shape {event}, the state (batch, *event) = {tuple(x.shape)}."
+                f"The coefficients of {plan.sde} have shape {shape}, which does not broadcast "
+                f"against the event of the state: that has shape {event}, the state (batch, "
+                f"*event) = {tuple(x.shape)}."
             )

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.float64 import as_float64
 from expint.noise.source import fill_normals, generators
+from expint.numerics.float64 import as_float64
 
 __all__ = ["energy_distance", "frechet_distance", "gaussian_wasserstein", "sliced_wasserstein"]
 
@@ -15,7 +15,8 @@ _ROWS = 2048  # pairwise distances are formed for this many samples at a time
 
 
 def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance_2: Any) -> Tensor:
-    """Wasserstein-2 distance of two Gaussians: W² = |m_1 − m_2|² + tr(C_1 + C_2 − 2 (C_1^½ C_2 C_1^½)^½).
+    """Wasserstein-2 distance of two Gaussians: W² = |m_1 − m_2|² + tr(C_1 + C_2 − 2 (C_1^½ C_2
+    C_1^½)^½).
 
     Args:
         mean_1, mean_2: shape (d,).
@@ -27,13 +28,16 @@ def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance
     Raises:
         ValueError: for shapes that do not fit.
 
-    Source: Dowson & Landau, J. Multivariate Analysis 12 (1982); Olkin & Pukelsheim, Linear Algebra Appl. 48 (1982).
+    Source: Dowson & Landau, J. Multivariate Analysis 12 (1982); Olkin & Pukelsheim, Linear Algebra
+    Appl. 48 (1982).
 
     Example:
         >>> float(gaussian_wasserstein([0.0, 0.0], [1.0, 4.0], [3.0, 0.0], [1.0, 36.0]))
         5.0
     """
-    m_1, c_1, m_2, c_2 = (as_float64(value) for value in (mean_1, covariance_1, mean_2, covariance_2))
+    m_1, c_1, m_2, c_2 = (
+        as_float64(value) for value in (mean_1, covariance_1, mean_2, covariance_2)
+    )
     if (
         m_1.shape != m_2.shape
         or c_1.shape != c_2.shape
@@ -41,7 +45,9 @@ def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance
         or c_1.shape not in (m_1.shape, (*m_1.shape, *m_1.shape))
     ):
         shapes = [tuple(value.shape) for value in (m_1, c_1, m_2, c_2)]
-        raise ValueError(f"Means are (d,), covariances both (d, d) or both (d,); got shapes {shapes}.")
+        raise ValueError(
+            f"Means are (d,), covariances both (d, d) or both (d,); got shapes {shapes}."
+        )
     squared = ((m_1 - m_2) ** 2).sum()
     if c_1.ndim == 1:
         return torch.sqrt(squared + ((torch.sqrt(c_1) - torch.sqrt(c_2)) ** 2).sum())
@@ -52,7 +58,8 @@ def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance
 
 
 def frechet_distance(x: Any, y: Any) -> Tensor:
-    """Fréchet distance of two sets of samples or features: squared Wasserstein-2 distance of the Gaussians fitted to them.
+    """Fréchet distance of two sets of samples or features: squared Wasserstein-2 distance of the
+    Gaussians fitted to them.
 
     With features of an Inception network this is the FID.
 
@@ -71,7 +78,8 @@ def frechet_distance(x: Any, y: Any) -> Tensor:
 
 
 def sliced_wasserstein(x: Any, y: Any, directions: int = 128, seed: int = 0) -> Tensor:
-    """Sliced Wasserstein-2 distance of two sets of samples: root mean square of W_2 of their projections on random directions.
+    """Sliced Wasserstein-2 distance of two sets of samples: root mean square of W_2 of their
+    projections on random directions.
 
     Args:
         x, y: shapes (n, d) and (m, d).
@@ -88,8 +96,11 @@ def sliced_wasserstein(x: Any, y: Any, directions: int = 128, seed: int = 0) -> 
     fill_normals(generators([seed], _DIRECTION_STREAM, normals.device), normals)
     units = normals[0] / normals[0].norm(dim=1, keepdim=True)
     first, second = (torch.sort(samples @ units.T, dim=0).values for samples in (x, y))
-    # Between neighbouring levels of either distribution function both quantile functions are constant.
-    levels = torch.sort(torch.cat([torch.arange(1, n + 1, dtype=torch.float64) / n for n in (len(x), len(y))])).values
+    # Between neighbouring levels of either distribution function both quantile functions are
+    # constant.
+    levels = torch.sort(
+        torch.cat([torch.arange(1, n + 1, dtype=torch.float64) / n for n in (len(x), len(y))])
+    ).values
     middle = levels - 0.5 * torch.diff(levels, prepend=levels.new_zeros(1))
     at_x, at_y = ((middle * len(s)).to(torch.int64).clamp(max=len(s) - 1) for s in (x, y))
     widths = torch.diff(levels, prepend=levels.new_zeros(1))
@@ -97,7 +108,8 @@ def sliced_wasserstein(x: Any, y: Any, directions: int = 128, seed: int = 0) -> 
 
 
 def energy_distance(x: Any, y: Any) -> Tensor:
-    """Energy distance of two sets of samples: 2 E|X − Y| − E|X − X'| − E|Y − Y'|, with all pairs counted (≥ 0; 0 for equal sets).
+    """Energy distance of two sets of samples: 2 E|X − Y| − E|X − X'| − E|Y − Y'|, with all pairs
+    counted (≥ 0; 0 for equal sets).
 
     Args:
         x, y: shapes (n, d) and (m, d).
@@ -113,14 +125,23 @@ def energy_distance(x: Any, y: Any) -> Tensor:
 
 def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
     # Without the matrix product, which loses digits for close points.
-    parts = [torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist").sum() for part in x.split(_ROWS)]
+    parts = [
+        torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist").sum()
+        for part in x.split(_ROWS)
+    ]
     return torch.stack(parts).sum() / (len(x) * len(y))
 
 
 def _samples(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     first, second = as_float64(x).detach().cpu(), as_float64(y).detach().cpu()
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
+    if (
+        first.ndim != 2
+        or second.ndim != 2
+        or first.shape[1] != second.shape[1]
+        or min(len(first), len(second)) < 2
+    ):
         raise ValueError(
-            f"Samples are (n, d) and (m, d), n, m >= 2, got {tuple(first.shape)} and {tuple(second.shape)}: flatten events first."
+            f"Samples are (n, d) and (m, d), n, m >= 2, got {tuple(first.shape)} and "
+            f"{tuple(second.shape)}: flatten events first."
         )
     return first, second

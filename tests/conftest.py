@@ -12,7 +12,15 @@ from expint.solvers import registry
 def registry_as_before() -> Iterator[None]:
     """What a test registers is gone after it."""
     solvers.names()
-    kept = [(held, held.copy()) for held in (registry._REGISTRY, registry._PENDING, registry._DECLARED, registry._WITH_ARGUMENTS)]
+    kept = [
+        (held, held.copy())
+        for held in (
+            registry._REGISTRY,
+            registry._PENDING,
+            registry._DECLARED,
+            registry._WITH_ARGUMENTS,
+        )
+    ]
     yield
     for held, before in kept:
         held.clear()

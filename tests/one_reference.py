@@ -1,19 +1,31 @@
-"""Studies of many solvers on one problem without noise: its solution by the classical Runge–Kutta method is computed once."""
+"""Studies of many solvers on one problem without noise: its solution by the classical Runge–Kutta
+method is computed once.
+"""
 
 from typing import Any
 
 import pytest
 from torch import Tensor
 
-from expint import ode_convergence
+from expint.convergence import ode_orders
 
 _SOLUTIONS: dict[Any, Tensor] = {}
-_solve = ode_convergence._runge_kutta
+_solve = ode_orders._runge_kutta
 
 
 def _once(problem: Any, x: Tensor, steps: int) -> Tensor:
     model = problem.model
-    key = repr((model.means.tolist(), model.std, model.weights.tolist(), model.schedule, problem.ends, x.tolist(), steps))
+    key = repr(
+        (
+            model.means.tolist(),
+            model.std,
+            model.weights.tolist(),
+            model.schedule,
+            problem.ends,
+            x.tolist(),
+            steps,
+        )
+    )
     if key not in _SOLUTIONS:
         _SOLUTIONS[key] = _solve(problem, x, steps)
     return _SOLUTIONS[key]
@@ -21,5 +33,7 @@ def _once(problem: Any, x: Tensor, steps: int) -> Tensor:
 
 @pytest.fixture
 def one_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The solution depends on the mixture, the start and the noise levels, and not on the form or the solver under study."""
-    monkeypatch.setattr(ode_convergence, "_runge_kutta", _once)
+    """The solution depends on the mixture, the start and the noise levels, and not on the form or
+    the solver under study.
+    """
+    monkeypatch.setattr(ode_orders, "_runge_kutta", _once)

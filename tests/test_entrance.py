@@ -1,4 +1,6 @@
-"""What does not fit is told before the first network call; what fits in other spellings is taken."""
+"""What does not fit is told before the first network call; what fits in other spellings is
+taken.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,9 @@ FOUR = range(4)
 @pytest.mark.parametrize("solver", ["seeds-sra", "seeds-sra3"])
 def test_signs_have_no_integral(solver):
     with pytest.raises(ValueError, match="no space-time integral"):
-        expint.sample(NeverCalled(EDM), (4, 2), solver, steps=5, noise=noise.Rademacher(FOUR), progress=False)
+        expint.sample(
+            NeverCalled(EDM), (4, 2), solver, steps=5, noise=noise.Rademacher(FOUR), progress=False
+        )
 
 
 def test_a_path_from_infinite_sigma_in_the_noise_form():
@@ -37,7 +41,15 @@ def test_a_path_from_infinite_sigma_in_the_noise_form():
 
 def test_a_path_out_of_range_of_the_dtype():
     with pytest.raises(ValueError, match="out of range"):
-        expint.sample(NeverCalled(EDM), (4, 2), "seeds-1", steps=8, ell=5.0, noise=noise.BrownianPath(FOUR), progress=False)
+        expint.sample(
+            NeverCalled(EDM),
+            (4, 2),
+            "seeds-1",
+            steps=8,
+            ell=5.0,
+            noise=noise.BrownianPath(FOUR),
+            progress=False,
+        )
 
 
 def test_integrals_of_a_path_that_is_too_coarse_are_refused_with_the_resolution_that_serves():
@@ -60,7 +72,9 @@ def test_schemes_with_integrals_start_at_infinite_sigma(solver, ell):
     torch.testing.assert_close(mean, exact[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(variance, exact[1], atol=2e-2, rtol=0)
     normals = torch.zeros(plan.gaussians, 1, 2, dtype=torch.float64)
-    expint.execute(plan, target, torch.zeros(1, 2, dtype=torch.float64), noise.Replay(normals))  # just enough
+    expint.execute(
+        plan, target, torch.zeros(1, 2, dtype=torch.float64), noise.Replay(normals)
+    )  # just enough
 
 
 def test_half_precision_sums_do_not_overflow():
@@ -70,7 +84,9 @@ def test_half_precision_sums_do_not_overflow():
         def __call__(self, x, t):
             return torch.zeros_like(x)
 
-    samples = expint.sample(Zero(), (64, 3, 64, 64), "seeds-1", steps=6, dtype=torch.float16, progress=False)
+    samples = expint.sample(
+        Zero(), (64, 3, 64, 64), "seeds-1", steps=6, dtype=torch.float16, progress=False
+    )
     assert samples.dtype == torch.float16
 
 
@@ -79,7 +95,9 @@ def test_the_model_must_have_the_schedule_of_the_plan():
     x = torch.zeros(1, 2)
     with pytest.raises(ValueError, match="plan is for the schedule VP"):
         expint.execute(plan, NeverCalled(EDM), x, noise.Gaussian([0]))
-    same = targets.Gaussian([0.0, 0.0], [1.0, 1.0], schedules.VP(t_min=0.01))  # the same functions, another sampling range
+    same = targets.Gaussian(
+        [0.0, 0.0], [1.0, 1.0], schedules.VP(t_min=0.01)
+    )  # the same functions, another sampling range
     expint.execute(plan, same, x, noise.Gaussian([0]))
 
 
@@ -87,7 +105,9 @@ def test_numpy_numbers_are_numbers():
     target = targets.Gaussian([0.5], [1.0], EDM)
     expected = expint.sample(target, (3, 1), "seeds-1", steps=5, seed=7, progress=False)
     for seed in (np.int64(7), np.arange(7, 10), torch.arange(7, 10), [7, 8, 9], range(7, 10)):
-        got = expint.sample(target, (np.int64(3), 1), "seeds-1", steps=np.int64(5), seed=seed, progress=False)
+        got = expint.sample(
+            target, (np.int64(3), 1), "seeds-1", steps=np.int64(5), seed=seed, progress=False
+        )
         assert torch.equal(got, expected)
     expint.sample(target, (3, 1), "seeds-1", nfe=np.int32(5), progress=False)
     start = np.full((3, 1), 80.0)
@@ -103,12 +123,18 @@ def test_numpy_numbers_are_numbers():
         ({"shape": 4}, ValueError, "positive integers"),
         ({"callback": 3}, TypeError, "callback"),
         ({"seed": 1.5}, TypeError, "seeds must be integers"),
-        ({"ell": 0.5, "noise_scale": "sde"}, ValueError, "give one of them, got ell and noise_scale"),
+        (
+            {"ell": 0.5, "noise_scale": "sde"},
+            ValueError,
+            "give one of them, got ell and noise_scale",
+        ),
     ],
 )
 def test_arguments_of_another_kind(options, error, message):
     with pytest.raises(error, match=message):
-        expint.sample(NeverCalled(EDM), **({"shape": (2, 1), "steps": 4, "progress": False} | options))
+        expint.sample(
+            NeverCalled(EDM), **({"shape": (2, 1), "steps": 4, "progress": False} | options)
+        )
 
 
 def test_a_wrong_shape_later_in_the_run_is_told():

@@ -24,8 +24,12 @@ a = pytest.mark.parametrize
 
 @a("example", ["ornstein_uhlenbeck"], indirect=True)
 def test_driving_noise(example: ModuleType):
-    """The joint law of dw and the convolution, and its aggregation: 4 short intervals have the law of a long one."""
-    rate, strength = (torch.tensor(v, dtype=torch.float64) for v in ([0.0, -1.0, -30.0], [0.5, 1.0, 2.0]))
+    """The joint law of dw and the convolution, and its aggregation: 4 short intervals have the law
+    of a long one.
+    """
+    rate, strength = (
+        torch.tensor(v, dtype=torch.float64) for v in ([0.0, -1.0, -30.0], [0.5, 1.0, 2.0])
+    )
     short = example.DrivingNoise.draw(rate, strength, 0.1, (4, 40000, 3), 0)
     h = 0.4
     for noise in (short.on(1), example.DrivingNoise.draw(rate, strength, h, (1, 40000, 3), 1)):
@@ -38,12 +42,26 @@ def test_driving_noise(example: ModuleType):
             ]
         )
         exact[:, 0] = torch.tensor([h, 0.25 * h, 0.5 * h])
-        found = torch.stack([dw.square().mean(0), convolution.square().mean(0), (dw * convolution).mean(0)])
-        error = 6 * torch.stack([exact[0] * 2**0.5, exact[1] * 2**0.5, torch.sqrt(exact[0] * exact[1] + exact[2] ** 2)]) / 200
+        found = torch.stack(
+            [dw.square().mean(0), convolution.square().mean(0), (dw * convolution).mean(0)]
+        )
+        error = (
+            6
+            * torch.stack(
+                [
+                    exact[0] * 2**0.5,
+                    exact[1] * 2**0.5,
+                    torch.sqrt(exact[0] * exact[1] + exact[2] ** 2),
+                ]
+            )
+            / 200
+        )
         assert ((found - exact).abs() < error).all()
         assert ((noise.normals().normals.square().mean((0, 1)) - 1).abs() < 6 * 2**0.5 / 200).all()
     # A sum over shorter intervals does not depend on how it is grouped.
-    torch.testing.assert_close(short.on(2).on(1).convolution, short.on(1).convolution, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        short.on(2).on(1).convolution, short.on(1).convolution, rtol=1e-12, atol=1e-14
+    )
 
 
 @a("example", ["ornstein_uhlenbeck"], indirect=True)
@@ -53,9 +71,13 @@ def test_ornstein_uhlenbeck(example: ModuleType, monkeypatch: pytest.MonkeyPatch
     for scheme in ("seeds-1", "seeds-2"):
         assert errors[scheme][0] < 0.1
         assert math.log2(errors[scheme][-2] / errors[scheme][-1]) == pytest.approx(1.0, abs=0.25)
-    # h = 1/4 is beyond the stability limit 1/6 of the explicit scheme; afterwards its errors are several times larger.
+    # h = 1/4 is beyond the stability limit 1/6 of the explicit scheme; afterwards its errors are
+    # several times larger.
     assert errors["Euler–Maruyama"][0] > 100
-    assert all(euler > 3 * ours for euler, ours in zip(errors["Euler–Maruyama"], errors["seeds-1"], strict=True))
+    assert all(
+        euler > 3 * ours
+        for euler, ours in zip(errors["Euler–Maruyama"], errors["seeds-1"], strict=True)
+    )
     assert paths["reference"].shape[1] == 150
     example.picture(errors, paths, tmp_path / "new" / "picture.png")
     assert (tmp_path / "new" / "picture.png").stat().st_size > 10_000
@@ -80,13 +102,21 @@ def test_allen_cahn(example: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @a("example", ["allen_cahn"], indirect=True)
 def test_cosine_modes(example: ModuleType):
-    """Orthonormal, and the rates are those of the second derivative of a smooth function without flux at the ends."""
+    """Orthonormal, and the rates are those of the second derivative of a smooth function without
+    flux at the ends.
+    """
     basis = example.CosineModes.of(32)
-    torch.testing.assert_close(basis.matrix @ basis.matrix.T, torch.eye(32, dtype=torch.float64), rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        basis.matrix @ basis.matrix.T, torch.eye(32, dtype=torch.float64), rtol=0, atol=1e-13
+    )
     x = (torch.arange(32, dtype=torch.float64) + 0.5) / 32
     u = torch.cos(3 * math.pi * x) + 0.5 * torch.cos(5 * math.pi * x)
-    second = basis.to_points(-((math.pi * torch.arange(32.0, dtype=torch.float64)) ** 2) * basis.to_modes(u))
-    exact = -((3 * math.pi) ** 2) * torch.cos(3 * math.pi * x) - 0.5 * (5 * math.pi) ** 2 * torch.cos(5 * math.pi * x)
+    second = basis.to_points(
+        -((math.pi * torch.arange(32.0, dtype=torch.float64)) ** 2) * basis.to_modes(u)
+    )
+    exact = -((3 * math.pi) ** 2) * torch.cos(3 * math.pi * x) - 0.5 * (
+        5 * math.pi
+    ) ** 2 * torch.cos(5 * math.pi * x)
     torch.testing.assert_close(second, exact, rtol=1e-10, atol=1e-9)
 
 
@@ -98,7 +128,9 @@ def test_cosine_modes(example: ModuleType):
     ],
     indirect=["example"],
 )
-def test_command_lines(example: ModuleType, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_command_lines(
+    example: ModuleType, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     if example.__name__ == "allen_cahn":
         monkeypatch.setattr(example, "T", 2.0)
     out = tmp_path / "picture.png"

@@ -7,7 +7,12 @@ import pytest
 import torch
 from scipy import linalg, stats
 
-from expint.metrics import energy_distance, frechet_distance, gaussian_wasserstein, sliced_wasserstein
+from expint.metrics import (
+    energy_distance,
+    frechet_distance,
+    gaussian_wasserstein,
+    sliced_wasserstein,
+)
 from expint.noise import initial_state
 
 
@@ -17,8 +22,12 @@ def samples(n: int, d: int, seed: int = 0) -> torch.Tensor:
 
 def test_gaussian_wasserstein_in_one_dimension():
     """W² = (m_1 − m_2)² + (s_1 − s_2)²."""
-    assert float(gaussian_wasserstein([1.0], [4.0], [-2.0], [36.0])) == pytest.approx(5.0, rel=1e-14)
-    assert float(gaussian_wasserstein([1.0], [[4.0]], [-2.0], [[36.0]])) == pytest.approx(5.0, rel=1e-12)
+    assert float(gaussian_wasserstein([1.0], [4.0], [-2.0], [36.0])) == pytest.approx(
+        5.0, rel=1e-14
+    )
+    assert float(gaussian_wasserstein([1.0], [[4.0]], [-2.0], [[36.0]])) == pytest.approx(
+        5.0, rel=1e-12
+    )
 
 
 def test_gaussian_wasserstein_with_full_covariances():
@@ -43,7 +52,9 @@ def test_frechet_distance_of_shifted_samples():
     x = samples(500, 2)
     shift = torch.tensor([3.0, -4.0], dtype=torch.float64)
     assert float(frechet_distance(x, x + shift)) == pytest.approx(25.0, rel=1e-9)
-    assert float(frechet_distance(x[:, :1], 2 * x[:, :1])) == pytest.approx(float(x[:, 0].mean() ** 2 + x[:, 0].var()), rel=1e-9)
+    assert float(frechet_distance(x[:, :1], 2 * x[:, :1])) == pytest.approx(
+        float(x[:, 0].mean() ** 2 + x[:, 0].var()), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "m"), [(400, 400), (300, 170)])
@@ -55,14 +66,21 @@ def test_energy_distance_is_scipys_squared(n: int, m: int):
 
 def test_energy_distance_in_many_dimensions():
     x, y = samples(50, 4), samples(60, 4, seed=1)
-    pairs = [torch.stack([(a - b).norm() for a in first for b in second]).mean() for first, second in ((x, y), (x, x), (y, y))]
-    assert float(energy_distance(x, y)) == pytest.approx(float(2 * pairs[0] - pairs[1] - pairs[2]), rel=1e-9)
+    pairs = [
+        torch.stack([(a - b).norm() for a in first for b in second]).mean()
+        for first, second in ((x, y), (x, x), (y, y))
+    ]
+    assert float(energy_distance(x, y)) == pytest.approx(
+        float(2 * pairs[0] - pairs[1] - pairs[2]), rel=1e-9
+    )
     assert float(energy_distance(x, x)) == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "m"), [(400, 400), (300, 170), (7, 5)])
 def test_sliced_wasserstein_in_one_dimension(n: int, m: int):
-    """The exact W_2 by an optimal coupling of the atoms: both sets are repeated until they are equally many."""
+    """The exact W_2 by an optimal coupling of the atoms: both sets are repeated until they are
+    equally many.
+    """
     x, y = samples(n, 1), 1.3 * samples(m, 1, seed=1) + 0.4
     k = math.lcm(n, m)
     first, second = (torch.sort(v[:, 0]).values.repeat_interleave(k // len(v)) for v in (x, y))
@@ -76,7 +94,9 @@ def test_sliced_wasserstein_of_a_shift():
     shift = torch.tensor([1.0, 2.0, -2.0], dtype=torch.float64)
     found = float(sliced_wasserstein(x, x + shift, directions=20_000))
     assert found == pytest.approx(3.0 / math.sqrt(3), rel=0.02)
-    assert float(sliced_wasserstein(x, x + shift, seed=1)) != float(sliced_wasserstein(x, x + shift, seed=2))
+    assert float(sliced_wasserstein(x, x + shift, seed=1)) != float(
+        sliced_wasserstein(x, x + shift, seed=2)
+    )
     assert float(sliced_wasserstein(x, x.flip(0))) == 0.0
 
 
@@ -90,9 +110,15 @@ def test_two_halves_of_one_sample_are_close():
     ("call", "message"),
     [
         (lambda: energy_distance(torch.zeros(3), torch.zeros(3)), r"flatten events first"),
-        (lambda: frechet_distance(torch.zeros(3, 2), torch.zeros(3, 4)), r"got \(3, 2\) and \(3, 4\)"),
+        (
+            lambda: frechet_distance(torch.zeros(3, 2), torch.zeros(3, 4)),
+            r"got \(3, 2\) and \(3, 4\)",
+        ),
         (lambda: sliced_wasserstein(torch.zeros(1, 2), torch.zeros(3, 2)), "n, m >= 2"),
-        (lambda: gaussian_wasserstein([0.0], [1.0], [0.0], [[1.0]]), r"covariances both \(d, d\) or both \(d,\)"),
+        (
+            lambda: gaussian_wasserstein([0.0], [1.0], [0.0], [[1.0]]),
+            r"covariances both \(d, d\) or both \(d,\)",
+        ),
     ],
 )
 def test_what_is_refused(call: Callable[[], object], message: str):

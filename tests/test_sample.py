@@ -1,4 +1,6 @@
-"""`sample`: what it promises to a user who never sees a plan, and what it says before the first network call."""
+"""`sample`: what it promises to a user who never sees a plan, and what it says before the first
+network call.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,10 +12,19 @@ from pairs import every_schedule_and_solver
 from solver_kinds import KINDS
 from toy_models import FunctionModel, Recorder, forbidden, mixture, wavy
 
-from expint import compile_plan, execute, grids, plan_sampling, reverse_sde, sample, schedules, solvers
-from expint.forms import EXPONENTIAL
+from expint import (
+    compile_plan,
+    execute,
+    grids,
+    plan_sampling,
+    reverse_sde,
+    sample,
+    schedules,
+    solvers,
+)
+from expint.equations.forms import EXPONENTIAL
+from expint.equations.predictions import Reparametrized
 from expint.noise import Gaussian, Rademacher, Replay, initial_state
-from expint.predictions import Reparametrized
 from expint.schedules import EDM, IDDPM, VP, Flow
 from expint.targets import Gaussian as GaussianTarget
 
@@ -34,10 +45,16 @@ def test_is_the_plan_executed(solver: str):
     plan = compile_plan(reverse_sde(VP(), "noise", 0.6), solver, grids.uniform_lambda(VP(), 5))
     start = initial_state([4, 5, 6], (2,), torch.float64) * VP().std(1.0)
     expected = execute(plan, MODEL, start, Gaussian([4, 5, 6]))
-    result = sample(MODEL, (3, 2), solver, form="noise", ell=0.6, seed=4, dtype=torch.float64, **QUIET)
+    result = sample(
+        MODEL, (3, 2), solver, form="noise", ell=0.6, seed=4, dtype=torch.float64, **QUIET
+    )
     assert torch.equal(result, expected)
-    assert torch.equal(sample(MODEL, start, solver, form="noise", ell=0.6, seed=[4, 5, 6], **QUIET), expected)
-    assert torch.equal(sample(MODEL, start, solvers.get(solver), form="noise", ell=0.6, seed=4, **QUIET), expected)
+    assert torch.equal(
+        sample(MODEL, start, solver, form="noise", ell=0.6, seed=[4, 5, 6], **QUIET), expected
+    )
+    assert torch.equal(
+        sample(MODEL, start, solvers.get(solver), form="noise", ell=0.6, seed=4, **QUIET), expected
+    )
 
 
 @every_solver
@@ -103,13 +120,20 @@ def test_nfe_is_a_budget_that_is_used_up(solver: str, final: str, schedule: VP, 
 @every_solver
 def test_callback_and_progress_bar(solver: str, capsys: pytest.CaptureFixture[str]):
     seen: list[tuple[int, int, float]] = []
-    settings = {"steps": 4, "callback": lambda step, nfe, t, x, d: seen.append((step, nfe, t, x.shape, d.shape))}
+    settings = {
+        "steps": 4,
+        "callback": lambda step, nfe, t, x, d: seen.append((step, nfe, t, x.shape, d.shape)),
+    }
     with_bar = sample(MODEL, (2, 2), solver, progress=True, **settings)
     plan = plan_sampling(VP(), solver, steps=4)
     err = capsys.readouterr().err
     assert solver in err and f"{plan.nfe}/{plan.nfe}" in err
     calls = [sum(row.evaluates for row in plan.rows[: i + 1]) for i in range(len(plan.rows))]
-    ends = [(row.step + 1, calls[i], row.target, (2, 2), (2, 2)) for i, row in enumerate(plan.rows) if row.ends_step]
+    ends = [
+        (row.step + 1, calls[i], row.target, (2, 2), (2, 2))
+        for i, row in enumerate(plan.rows)
+        if row.ends_step
+    ]
     assert seen == ends
     seen.clear()
     without = sample(MODEL, (2, 2), solver, progress=False, **settings)
@@ -172,14 +196,26 @@ def test_rounding_model_is_called_at_entries_of_its_table():
         ({"grid": "karass"}, ValueError, r"Unknown grid 'karass'; nearest: \['karras'"),
         ({"grid": [0.5, 0.7, 0.1]}, ValueError, r"grid\[0\] = 0\.5 and grid\[1\] = 0\.7"),
         ({"grid": [1.5, 0.7, 0.1]}, ValueError, r"grid\[0\] = 1\.5 is outside the domain"),
-        ({"grid": [0.7, 0.1], "steps": 4}, ValueError, r"fixes the number of steps: leave out steps"),
+        (
+            {"grid": [0.7, 0.1], "steps": 4},
+            ValueError,
+            r"fixes the number of steps: leave out steps",
+        ),
         ({"grid": [0.7, 0.1], "nfe": 4}, ValueError, r"leave out nfe"),
         ({"grid": "discrete"}, ValueError, r"needs a tabulated schedule"),
         ({"ell": -1.0}, ValueError, r"must be a finite number >= 0, got -1\.0"),
         ({"steps": 1}, ValueError, r"needs an integer steps >= 2, got 1"),
         ({"steps": 0, "final": "none"}, ValueError, r"steps >= 1, got 0"),
-        ({"steps": 4, "nfe": 4}, ValueError, r"either steps or nfe, not both: got steps=4 and nfe=4"),
-        ({"nfe": 3}, ValueError, r"nfe=3 is too small for 'seeds-3': .* nfe must be at least 4.*'seeds-1'"),
+        (
+            {"steps": 4, "nfe": 4},
+            ValueError,
+            r"either steps or nfe, not both: got steps=4 and nfe=4",
+        ),
+        (
+            {"nfe": 3},
+            ValueError,
+            r"nfe=3 is too small for 'seeds-3': .* nfe must be at least 4.*'seeds-1'",
+        ),
         ({"nfe": 2.5}, ValueError, r"nfe must be an integer, got 2\.5"),
         ({"final": "zero"}, ValueError, r"Unknown final='zero'"),
         ({"seed": [1, 2]}, ValueError, r"2 seeds came for a batch of 3"),
@@ -191,11 +227,17 @@ def test_rounding_model_is_called_at_entries_of_its_table():
         ({"shape": ()}, ValueError, r"got \(\)"),
         ({"shape": (2.0, 2)}, ValueError, r"got \(2\.0, 2\)"),
         ({"shape": torch.tensor([[math.nan, 1.0]])}, ValueError, r"NaN or infinity in 1 of 2"),
-        ({"shape": torch.ones(3, 2, dtype=torch.int32)}, TypeError, r"floating-point tensor .* dtype torch\.int32"),
+        (
+            {"shape": torch.ones(3, 2, dtype=torch.int32)},
+            TypeError,
+            r"floating-point tensor .* dtype torch\.int32",
+        ),
         ({"dtype": torch.int64}, TypeError, r"floating-point type, got torch\.int64"),
     ],
 )
-def test_settings_that_are_refused_before_the_first_evaluation(settings: dict[str, object], error: type[Exception], message: str):
+def test_settings_that_are_refused_before_the_first_evaluation(
+    settings: dict[str, object], error: type[Exception], message: str
+):
     call = {"shape": (3, 2), "progress": False, **settings}
     with pytest.raises(error, match=message):
         sample(forbidden(VP()), **call)  # type: ignore[arg-type]
@@ -204,14 +246,20 @@ def test_settings_that_are_refused_before_the_first_evaluation(settings: dict[st
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        (lambda x, t: x, TypeError, r"attributes `schedule` .* and `prediction`, got function with schedule None"),
+        (
+            lambda x, t: x,
+            TypeError,
+            r"attributes `schedule` .* and `prediction`, got function with schedule None",
+        ),
         (forbidden("vp"), TypeError, r"got FunctionModel with schedule 'vp'"),  # type: ignore[arg-type]
         (VP(), TypeError, r"got VP"),
         (forbidden(VP(), "eps"), ValueError, r"Unknown prediction 'eps'"),
         (forbidden(VP(), "precond"), ValueError, r"own sigma_data > 0, got None"),
     ],
 )
-def test_models_that_are_refused_before_the_first_evaluation(model: object, error: type[Exception], message: str):
+def test_models_that_are_refused_before_the_first_evaluation(
+    model: object, error: type[Exception], message: str
+):
     with pytest.raises(error, match=message):
         sample(model, (3, 2), progress=False)
 
@@ -220,9 +268,13 @@ def test_models_that_are_refused_before_the_first_evaluation(model: object, erro
 def test_form_takes_sigma_data_from_the_model(form: str):
     model = Reparametrized(MODEL, "precond", 0.4)
     expected = execute(
-        compile_plan(reverse_sde(VP(), form, 1.0, sigma_data=0.4), "seeds-2", grids.uniform_lambda(VP(), 5)),
+        compile_plan(
+            reverse_sde(VP(), form, 1.0, sigma_data=0.4), "seeds-2", grids.uniform_lambda(VP(), 5)
+        ),
         model,
         initial_state([0, 1], (2,), torch.float64) * VP().std(1.0),
         Gaussian([0, 1]),
     )
-    assert torch.equal(sample(model, (2, 2), "seeds-2", form=form, dtype=torch.float64, **QUIET), expected)
+    assert torch.equal(
+        sample(model, (2, 2), "seeds-2", form=form, dtype=torch.float64, **QUIET), expected
+    )

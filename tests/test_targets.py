@@ -16,7 +16,10 @@ def posterior_mean(density: object, alpha: float, std: float, x: float) -> float
         return density(x0) * stats.norm.pdf(x, alpha * x0, std)  # type: ignore[operator]
 
     settings = {"limit": 400, "epsabs": 0, "epsrel": 1e-9, "points": [-1.0, 0.0, 0.8, x]}
-    return integrate.quad(lambda u: u * joint(u), -8, 8, **settings)[0] / integrate.quad(joint, -8, 8, **settings)[0]
+    return (
+        integrate.quad(lambda u: u * joint(u), -8, 8, **settings)[0]
+        / integrate.quad(joint, -8, 8, **settings)[0]
+    )
 
 
 @pytest.mark.parametrize("t", [0.05, 0.4, 0.9])
@@ -34,7 +37,9 @@ def test_mixture_is_the_posterior_mean(t: float):
 def test_gaussian_is_the_posterior_mean():
     target = Gaussian([0.4], [0.5], VP())
     x = torch.tensor([[1.3]], dtype=torch.float64)
-    expected = posterior_mean(lambda u: stats.norm.pdf(u, 0.4, 0.5**0.5), VP().alpha(0.3), VP().std(0.3), 1.3)
+    expected = posterior_mean(
+        lambda u: stats.norm.pdf(u, 0.4, 0.5**0.5), VP().alpha(0.3), VP().std(0.3), 1.3
+    )
     assert float(target(x, 0.3)) == pytest.approx(expected, rel=1e-8)
 
 
@@ -45,7 +50,9 @@ def test_one_component_of_a_mixture_is_a_gaussian(name: str):
     for sigma in (0.05, 1.0, 20.0):
         t = schedule.t_of_sigma(sigma)
         mixture = GaussianMixture([[0.4, -1.0]], 0.6, None, schedule)
-        torch.testing.assert_close(mixture(x, t), Gaussian([0.4, -1.0], 0.36, schedule)(x, t), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            mixture(x, t), Gaussian([0.4, -1.0], 0.36, schedule)(x, t), rtol=1e-12, atol=1e-12
+        )
 
 
 def test_dtype_follows_the_state():
@@ -56,7 +63,10 @@ def test_dtype_follows_the_state():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Gaussian([0.0], [-1.0], VP()), r"variances must be finite and >= 0, got \[-1\.0\]"),
+        (
+            lambda: Gaussian([0.0], [-1.0], VP()),
+            r"variances must be finite and >= 0, got \[-1\.0\]",
+        ),
         (lambda: Gaussian([0.0], 1.0, VP(), prediction="noise"), "Reparametrized"),
         (lambda: GaussianMixture([0.0], 1.0, None, VP()), r"means must be \(K, d\)"),
         (lambda: GaussianMixture([[0.0]], 1.0, [1.0, 1.0], VP()), r"got \(1, 1\) and \(2,\)"),

@@ -27,7 +27,9 @@ every_target = pytest.mark.parametrize("name", TARGETS)
 @every_target
 @pytest.mark.parametrize("t", [None, 0.2])
 def test_samples_follow_the_density(name: str, t: float | None):
-    """Each component of n = 4000 samples against the distribution function got by summing exp(log_density) on a lattice."""
+    """Each component of n = 4000 samples against the distribution function got by summing
+    exp(log_density) on a lattice.
+    """
     target = TARGETS[name]
     x = target.sample(4000, t, seed=5)
     assert x.shape == (4000, *target.shape) and x.dtype == torch.float64
@@ -53,7 +55,9 @@ def test_the_score_is_that_of_the_denoiser(name: str):
     x = initial_state([1], (6, 2), torch.float64)[0].requires_grad_(True)
     (score,) = torch.autograd.grad(target.log_density(x, t).sum(), x)
     alpha, std = target.schedule.alpha(t), target.schedule.std(t)
-    torch.testing.assert_close(score, (alpha * target(x.detach(), t) - x.detach()) / std**2, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        score, (alpha * target(x.detach(), t) - x.detach()) / std**2, rtol=1e-9, atol=1e-9
+    )
 
 
 @every_target
@@ -67,9 +71,19 @@ def test_a_sample_depends_on_its_own_seed(name: str):
 
 @every_target
 def test_the_sampler_reaches_the_target(name: str):
-    """Seeded samples of the solver against exact ones: no farther than two exact sets are, up to statistics."""
+    """Seeded samples of the solver against exact ones: no farther than two exact sets are, up to
+    statistics.
+    """
     target = TARGETS[name]
-    drawn = sample(target, (1000, *target.shape), "seeds-3", steps=20, seed=50_000, progress=False, dtype=torch.float64)
+    drawn = sample(
+        target,
+        (1000, *target.shape),
+        "seeds-3",
+        steps=20,
+        seed=50_000,
+        progress=False,
+        dtype=torch.float64,
+    )
     exact, other = target.sample(1000), target.sample(1000, seed=1000)
     assert float(energy_distance(drawn, exact)) < 3 * float(energy_distance(exact, other)) + 5e-3
 
@@ -79,8 +93,12 @@ def test_an_empirical_target_is_a_mixture_at_its_data():
     x = initial_state([1], (8, 2), torch.float64)[0]
     for t in (0.01, 0.4, 1.0):
         torch.testing.assert_close(empirical(x, t), mixture(x, t), rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(empirical.log_density(x, t), mixture.log_density(x, t), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(empirical.log_density(x), mixture.log_density(x), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            empirical.log_density(x, t), mixture.log_density(x, t), rtol=1e-10, atol=1e-10
+        )
+    torch.testing.assert_close(
+        empirical.log_density(x), mixture.log_density(x), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_an_empirical_target_gives_its_data_back():
@@ -100,19 +118,26 @@ def test_the_denoiser_computes_in_the_dtype_of_the_state():
     assert single.data.dtype == torch.float32
     x = torch.tensor([[0.4, 0.4]])
     assert single(x, 0.5).dtype == torch.float32
-    torch.testing.assert_close(single(x, 0.5).double(), Empirical(DATA, 0.1, EDM())(x.double(), 0.5), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        single(x, 0.5).double(), Empirical(DATA, 0.1, EDM())(x.double(), 0.5), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_at_infinite_noise_the_denoiser_is_the_mean():
     target = Empirical(DATA, 0.0, EDM())
     found = target(torch.zeros(1, 2, dtype=torch.float64), 1e9)
-    assert found[0].tolist() == pytest.approx(torch.tensor(DATA, dtype=torch.float64).mean(0).tolist(), abs=1e-6)
+    assert found[0].tolist() == pytest.approx(
+        torch.tensor(DATA, dtype=torch.float64).mean(0).tolist(), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Empirical([1.0, 2.0], 0.0, VP()), r"shape \(N, \*event\) with N >= 1, got shape \(2,\)"),
+        (
+            lambda: Empirical([1.0, 2.0], 0.0, VP()),
+            r"shape \(N, \*event\) with N >= 1, got shape \(2,\)",
+        ),
         (lambda: Empirical([[math.nan]], 0.0, VP()), "must be finite"),
         (lambda: Empirical(DATA, -1.0, VP()), r"std must be a finite number >= 0, got -1\.0"),
         (lambda: Empirical(DATA, 0.0, VP(), prediction="noise"), "Reparametrized"),

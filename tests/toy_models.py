@@ -25,18 +25,27 @@ class FunctionModel:
         return self.function(x, t)
 
 
-def wavy(schedule: Schedule, prediction: str = "data", sigma_data: float | None = None) -> FunctionModel:
+def wavy(
+    schedule: Schedule, prediction: str = "data", sigma_data: float | None = None
+) -> FunctionModel:
     """A bounded function of state and λ that no scheme integrates exactly."""
     return FunctionModel(
-        schedule, prediction, lambda x, t: torch.sin(1.3 * x + 0.4) + 0.3 * math.tanh(float(schedule.lam(t))), sigma_data
+        schedule,
+        prediction,
+        lambda x, t: torch.sin(1.3 * x + 0.4) + 0.3 * math.tanh(float(schedule.lam(t))),
+        sigma_data,
     )
 
 
-def constant(schedule: Schedule, prediction: str, value: float, sigma_data: float | None = None) -> FunctionModel:
+def constant(
+    schedule: Schedule, prediction: str, value: float, sigma_data: float | None = None
+) -> FunctionModel:
     return FunctionModel(schedule, prediction, lambda x, t: torch.full_like(x, value), sigma_data)
 
 
-def forbidden(schedule: Schedule, prediction: str = "data", sigma_data: float | None = None) -> FunctionModel:
+def forbidden(
+    schedule: Schedule, prediction: str = "data", sigma_data: float | None = None
+) -> FunctionModel:
     """Fails when it is called: for errors that must come before the first evaluation."""
 
     def fail(x: Tensor, t: Any) -> Tensor:

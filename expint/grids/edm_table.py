@@ -1,4 +1,6 @@
-"""The noise levels of EDM's table 1, for any schedule: the ends are those of the schedule's sampling range."""
+"""The noise levels of EDM's table 1, for any schedule: the ends are those of the schedule's
+sampling range.
+"""
 
 import math
 
@@ -15,7 +17,12 @@ __all__ = ["edm_iddpm", "edm_ve", "edm_vp", "karras"]
 
 @register("karras")
 def karras(
-    schedule: Schedule, steps: int, rho: float = 7.0, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
+    schedule: Schedule,
+    steps: int,
+    rho: float = 7.0,
+    *,
+    first_sigma: float = FIRST_SIGMA,
+    final: str = "denoise",
 ) -> Tensor:
     """Equal steps in σ^{1/ρ} over the sampling range. Source: EDM, arXiv 2206.00364, eq. (5).
 
@@ -26,18 +33,27 @@ def karras(
         raise ValueError(f"The Karras grid needs rho > 0, got {rho}.")
 
     def log_sigma(first: float, last: float, count: int) -> Tensor:
-        return rho * torch.log(torch.linspace(math.exp(first / rho), math.exp(last / rho), count, dtype=torch.float64))
+        return rho * torch.log(
+            torch.linspace(math.exp(first / rho), math.exp(last / rho), count, dtype=torch.float64)
+        )
 
     return in_sigma(schedule, steps, final, log_sigma, first_sigma)
 
 
 @register("edm_vp")
 def edm_vp(
-    schedule: Schedule, steps: int, epsilon: float = 1e-3, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
+    schedule: Schedule,
+    steps: int,
+    epsilon: float = 1e-3,
+    *,
+    first_sigma: float = FIRST_SIGMA,
+    final: str = "denoise",
 ) -> Tensor:
-    """EDM's table 1, column VP: equal steps in the time of a linear-β schedule, from 1 to epsilon, with σ² = e^{B(t)} − 1.
+    """EDM's table 1, column VP: equal steps in the time of a linear-β schedule, from 1 to epsilon,
+    with σ² = e^{B(t)} − 1.
 
-    Source: EDM, arXiv 2206.00364, table 1; β_d and β_min such that σ has the ends of the sampling range, its appendix C.3.
+    Source: EDM, arXiv 2206.00364, table 1; β_d and β_min such that σ has the ends of the sampling
+    range, its appendix C.3.
     """
     if not 0 < epsilon < 1:
         raise ValueError(f"The grid 'edm_vp' needs 0 < epsilon < 1, got {epsilon}.")
@@ -54,8 +70,12 @@ def edm_vp(
 
 
 @register("edm_ve")
-def edm_ve(schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise") -> Tensor:
-    """EDM's table 1, column VE: σ in a geometric sequence (equal steps in λ). Source: EDM, arXiv 2206.00364, table 1."""
+def edm_ve(
+    schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
+) -> Tensor:
+    """EDM's table 1, column VE: σ in a geometric sequence (equal steps in λ). Source: EDM, arXiv
+    2206.00364, table 1.
+    """
 
     def log_sigma(first: float, last: float, count: int) -> Tensor:
         return torch.linspace(first, last, count, dtype=torch.float64)
@@ -65,11 +85,18 @@ def edm_ve(schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, 
 
 @register("edm_iddpm")
 def edm_iddpm(
-    schedule: Schedule, steps: int, M: int = 1000, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
+    schedule: Schedule,
+    steps: int,
+    M: int = 1000,
+    *,
+    first_sigma: float = FIRST_SIGMA,
+    final: str = "denoise",
 ) -> Tensor:
-    """EDM's table 1, column iDDPM: evenly spread entries u_j of the cosine table of M noise levels that lie inside the range.
+    """EDM's table 1, column iDDPM: evenly spread entries u_j of the cosine table of M noise levels
+    that lie inside the range.
 
-    The first and the last point are the ends of the sampling range, which for `IDDPM(M)` itself are entries.
+    The first and the last point are the ends of the sampling range, which for `IDDPM(M)` itself are
+    entries.
 
     Raises:
         ValueError: if the table has too few entries inside the sampling range.
@@ -83,11 +110,14 @@ def edm_iddpm(
         inside = entries[(entries < first - slack) & (entries > last + slack)]
         if len(inside) + 2 < count:
             raise ValueError(
-                f"The grid 'edm_iddpm' needs {count} noise levels, but its table of {M} has {len(inside)} inside the range "
-                f"of {schedule}: give a larger M or take fewer steps."
+                f"The grid 'edm_iddpm' needs {count} noise levels, but its table of {M} has "
+                f"{len(inside)} inside the range of {schedule}: give a larger M or take fewer "
+                "steps."
             )
         table = torch.cat([inside.new_tensor([first]), inside, inside.new_tensor([last])])
-        index = torch.floor(torch.linspace(0, len(table) - 1, count, dtype=torch.float64) + 0.5).long()
+        index = torch.floor(
+            torch.linspace(0, len(table) - 1, count, dtype=torch.float64) + 0.5
+        ).long()
         return table[index]
 
     return in_sigma(schedule, steps, final, log_sigma, first_sigma)

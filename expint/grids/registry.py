@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from expint.grids.layout import GridBuilder
-from expint.naming import unknown
+from expint.registry import unknown
 
 __all__ = ["get", "names", "register"]
 
@@ -13,7 +13,9 @@ _BUILDERS: dict[str, GridBuilder] = {}
 
 
 def register(name: str) -> Callable[[G], G]:
-    """Function decorator: make the builder `grid(schedule, steps, *, final="denoise")` available as `get(name)`."""
+    """Function decorator: make the builder `grid(schedule, steps, *, final="denoise")` available as
+    `get(name)`.
+    """
 
     def add(builder: G) -> G:
         _BUILDERS[name] = builder

@@ -1,4 +1,6 @@
-"""Grids that are a spread of points over the sampling range: equal steps of some function of time or of the noise level."""
+"""Grids that are a spread of points over the sampling range: equal steps of some function of time
+or of the noise level.
+"""
 
 import math
 
@@ -10,7 +12,16 @@ from expint.grids.layout import FIRST_SIGMA, count_points, finish, in_sigma, in_
 from expint.grids.registry import register
 from expint.schedules.base import Schedule
 
-__all__ = ["beta", "cosine", "exponential", "quadratic", "shifted", "sigmoid", "uniform_lambda", "uniform_time"]
+__all__ = [
+    "beta",
+    "cosine",
+    "exponential",
+    "quadratic",
+    "shifted",
+    "sigmoid",
+    "uniform_lambda",
+    "uniform_time",
+]
 
 
 def _positive(grid: str, **values: float) -> None:
@@ -27,23 +38,36 @@ def uniform_time(schedule: Schedule, steps: int, *, final: str = "denoise") -> T
 
 @register("quadratic")
 def quadratic(schedule: Schedule, steps: int, *, final: str = "denoise") -> Tensor:
-    """Equal steps in √t, t counted from 0 or from an earlier data end. Source: DDIM, arXiv 2010.02502, appendix D.2."""
+    """Equal steps in √t, t counted from 0 or from an earlier data end. Source: DDIM, arXiv
+    2010.02502, appendix D.2.
+    """
     noise, data = schedule.sampling_range
     origin = min(0.0, data)
     first, last = math.sqrt(noise - origin), math.sqrt(data - origin)
 
     def fraction(x: Tensor) -> Tensor:
-        return (torch.lerp(torch.full_like(x, first), torch.full_like(x, last), x) ** 2 + origin - data) / (noise - data)
+        return (
+            torch.lerp(torch.full_like(x, first), torch.full_like(x, last), x) ** 2 + origin - data
+        ) / (noise - data)
 
     return in_time(schedule, steps, final, fraction)
 
 
 @register("sigmoid")
-def sigmoid(schedule: Schedule, steps: int, width: float = 3.0, *, final: str = "denoise") -> Tensor:
-    """Times along a logistic curve from −width to width: dense at both ends. Source: the curve of arXiv 2212.11972, section 2."""
+def sigmoid(
+    schedule: Schedule, steps: int, width: float = 3.0, *, final: str = "denoise"
+) -> Tensor:
+    """Times along a logistic curve from −width to width: dense at both ends. Source: the curve of
+    arXiv 2212.11972, section 2.
+    """
     _positive("sigmoid", width=width)
     low, high = (1.0 / (1.0 + math.exp(sign * width)) for sign in (1, -1))
-    return in_time(schedule, steps, final, lambda x: (torch.sigmoid(width * (1.0 - 2.0 * x)) - low) / (high - low))
+    return in_time(
+        schedule,
+        steps,
+        final,
+        lambda x: (torch.sigmoid(width * (1.0 - 2.0 * x)) - low) / (high - low),
+    )
 
 
 @register("beta")
@@ -57,7 +81,8 @@ def beta(
     first_sigma: float = FIRST_SIGMA,
     final: str = "denoise",
 ) -> Tensor:
-    """Quantiles of a Beta(a, b) distribution laid over t, or over σ with over="sigma": dense at both ends.
+    """Quantiles of a Beta(a, b) distribution laid over t, or over σ with over="sigma": dense at
+    both ends.
 
     Raises:
         ValueError: if a or b is not positive, or for an unknown `over`.
@@ -86,20 +111,25 @@ def _equal_logs(first: float, last: float, count: int) -> Tensor:
 
 
 @register("uniform_lambda")
-def uniform_lambda(schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise") -> Tensor:
+def uniform_lambda(
+    schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
+) -> Tensor:
     """Equal steps in λ (half log-SNR). Source: DPM-Solver, arXiv 2206.00927, section 3.4."""
     return in_sigma(schedule, steps, final, _equal_logs, first_sigma)
 
 
 @register("exponential")
-def exponential(schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise") -> Tensor:
+def exponential(
+    schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
+) -> Tensor:
     """Equal steps in log σ: the grid `uniform_lambda` under the name that libraries in σ use."""
     return in_sigma(schedule, steps, final, _equal_logs, first_sigma)
 
 
 @register("cosine")
 def cosine(schedule: Schedule, steps: int, *, final: str = "denoise") -> Tensor:
-    """Equal steps of the angle arctan σ: uniform time on the schedule α = cos θ, σ̄ = sin θ, whatever this schedule's own time is.
+    """Equal steps of the angle arctan σ: uniform time on the schedule α = cos θ, σ̄ = sin θ,
+    whatever this schedule's own time is.
 
     Source: the cosine schedule in its simplest form, Salimans & Ho, arXiv 2202.00512, section 3.
     """
@@ -107,17 +137,23 @@ def cosine(schedule: Schedule, steps: int, *, final: str = "denoise") -> Tensor:
     first, last = math.atan(noise), math.atan(data)
 
     def log_sigma(_first: float, _last: float, count: int) -> Tensor:
-        angles = torch.linspace(first, last, count + (noise == math.inf), dtype=torch.float64)[-count:]
+        angles = torch.linspace(first, last, count + (noise == math.inf), dtype=torch.float64)[
+            -count:
+        ]
         return torch.log(torch.tan(angles))
 
     return in_sigma(schedule, steps, final, log_sigma)
 
 
 @register("shifted")
-def shifted(schedule: Schedule, steps: int, shift: float = 3.0, *, final: str = "denoise") -> Tensor:
-    """Equal steps in the time u of rectified flow (σ = u/(1 − u)), then shifted: u' = s u/(1 + (s − 1) u), which is σ' = s σ.
+def shifted(
+    schedule: Schedule, steps: int, shift: float = 3.0, *, final: str = "denoise"
+) -> Tensor:
+    """Equal steps in the time u of rectified flow (σ = u/(1 − u)), then shifted: u' = s u/(1 + (s −
+    1) u), which is σ' = s σ.
 
-    The ends are those of the sampling range, before and after. `shift=1` is uniform time for `Flow()`.
+    The ends are those of the sampling range, before and after. `shift=1` is uniform time for
+    `Flow()`.
 
     Raises:
         ValueError: if shift is not positive.

@@ -15,14 +15,22 @@ SPACINGS = ("linspace", "leading", "trailing")
 
 
 @register("discrete")
-def discrete(schedule: Schedule, steps: int, spacing: str = "linspace", *, offset: int = 0, final: str = "denoise") -> Tensor:
+def discrete(
+    schedule: Schedule,
+    steps: int,
+    spacing: str = "linspace",
+    *,
+    offset: int = 0,
+    final: str = "denoise",
+) -> Tensor:
     """Evenly spread entries of the table that a discrete-time network was trained on.
 
     Args:
         schedule: a tabulated one (`Discrete`, `IDDPM`), with M entries.
         steps: the number n of entries taken, plus one if final="none".
-        spacing: "linspace" takes round(i (M−1)/(n−1)), both ends included; "leading" i·⌊M/n⌋ + offset, which leaves out the noise
-            end; "trailing" round(M − i M/n) − 1, which leaves out the data end.
+        spacing: "linspace" takes round(i (M−1)/(n−1)), both ends included; "leading" i·⌊M/n⌋ +
+            offset, which leaves out the noise end; "trailing" round(M − i M/n) − 1, which leaves
+            out the data end.
         offset: of "leading" only (`steps_offset` in diffusers; 1 for Stable Diffusion).
         final: "denoise" or "none".
 
@@ -33,7 +41,9 @@ def discrete(schedule: Schedule, steps: int, spacing: str = "linspace", *, offse
     """
     count = count_points(steps, final)
     if not isinstance(schedule, TabulatedVP):
-        raise ValueError(f"The grid 'discrete' needs a tabulated schedule (Discrete, IDDPM), got {schedule}.")
+        raise ValueError(
+            f"The grid 'discrete' needs a tabulated schedule (Discrete, IDDPM), got {schedule}."
+        )
     size = schedule.steps
     if count > size:
         raise ValueError(f"The grid 'discrete' needs {count} entries, but {schedule} has {size}.")
@@ -42,7 +52,10 @@ def discrete(schedule: Schedule, steps: int, spacing: str = "linspace", *, offse
     elif spacing == "leading":
         entries = np.arange(count) * (size // count) + float(offset)
         if not 0 <= entries[0] <= entries[-1] <= size - 1:
-            raise ValueError(f"offset={offset} moves entries out of the table: {entries[0]:g} ... {entries[-1]:g} of {size}.")
+            raise ValueError(
+                f"offset={offset} moves entries out of the table: {entries[0]:g} ... "
+                f"{entries[-1]:g} of {size}."
+            )
     elif spacing == "trailing":
         entries = np.arange(size, 0, -size / count)[:count][::-1].round() - 1.0
     else:

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from expint.noise import source
 
-# Numbers are drawn in blocks of about this many per sample, so that small states do not pay a call per Gaussian.
+# Numbers are drawn in blocks of about this many per sample, so that small states do not pay a call
+# per Gaussian.
 _BLOCK = 2**15
 
 
 @dataclass(frozen=True)
 class Seeded(ABC):
-    """Independent increments, scaled from unit-variance numbers; sample i depends on seed i alone."""
+    """Independent increments, scaled from unit-variance numbers; sample i depends on seed i
+    alone.
+    """
 
     seeds: Sequence[int]
     _has_integral: ClassVar[bool]
@@ -43,13 +46,16 @@ class Seeded(ABC):
             )
 
     def stream(self, like: Tensor, intervals: int | None = None) -> "_Scaled":
-        """Open a stream for states like `like`; a ValueError tells if there is not one seed per sample."""
+        """Open a stream for states like `like`; a ValueError tells if there is not one seed per
+        sample.
+        """
         source.check_batch(self.seeds, like)
         return _Scaled(self, like, intervals)
 
 
 class Gaussian(Seeded):
-    """Independent Gaussian increments. Sample i depends on seed i alone: not on the batch it is in, its size or order.
+    """Independent Gaussian increments. Sample i depends on seed i alone: not on the batch it is in,
+    its size or order.
 
     Args:
         seeds: one integer per sample.
@@ -60,7 +66,8 @@ class Gaussian(Seeded):
 
 
 class Rademacher(Seeded):
-    """Fair random signs times √Δτ: the right mean and variance, enough for weak order, cheaper than Gaussians. No integral.
+    """Fair random signs times √Δτ: the right mean and variance, enough for weak order, cheaper than
+    Gaussians. No integral.
 
     Args:
         seeds: one integer per sample.
@@ -76,7 +83,9 @@ class Rademacher(Seeded):
 
 
 class _Scaled:
-    """Increments, and integrals where they are asked for: unit-variance numbers scaled to the intervals."""
+    """Increments, and integrals where they are asked for: unit-variance numbers scaled to the
+    intervals.
+    """
 
     def __init__(self, drawer: Seeded, like: Tensor, intervals: int | None) -> None:
         self._drawer, self._like, self._intervals = drawer, like.detach(), intervals
@@ -84,7 +93,10 @@ class _Scaled:
         self._integral: _Blocks | None = None
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`. The increments are the same with and without the integral."""
+        """See `NoiseStream.increments`.
+
+        The increments are the same with and without the integral.
+        """
         taken = self._path.take(len(taus) - 1)
         steps = source.scale_intervals(taken, taus)
         if not space_time:
@@ -102,7 +114,9 @@ class _Scaled:
 class _Blocks:
     """Unit-variance numbers drawn block by block into one buffer."""
 
-    def __init__(self, drawer: Seeded, gens: Sequence[torch.Generator], like: Tensor, intervals: int | None) -> None:
+    def __init__(
+        self, drawer: Seeded, gens: Sequence[torch.Generator], like: Tensor, intervals: int | None
+    ) -> None:
         self._drawer = drawer
         self._generators = gens
         self._like = like
@@ -111,7 +125,9 @@ class _Blocks:
         self._used = 0
 
     def take(self, count: int) -> Tensor:
-        """The next `count` numbers, shape (count, batch, *event): a view into the buffer, valid until the next call."""
+        """The next `count` numbers, shape (count, batch, *event): a view into the buffer, valid
+        until the next call.
+        """
         if self._buffer is None or self._buffer.shape[1] < self._used + count:
             self._refill(count)
         assert self._buffer is not None
@@ -120,7 +136,10 @@ class _Blocks:
         return taken
 
     def _refill(self, count: int) -> None:
-        """Draw a whole number of steps of `count` intervals. Its size depends on the event and the run, not on the batch."""
+        """Draw a whole number of steps of `count` intervals.
+
+        Its size depends on the event and the run, not on the batch.
+        """
         steps = max(1, _BLOCK // (count * max(1, self._like[0].numel())))
         size = count * steps if self._ahead is None else max(count, min(count * steps, self._ahead))
         if self._ahead is not None:

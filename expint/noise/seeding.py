@@ -9,7 +9,8 @@ from expint.noise.source import check_seeds
 
 __all__ = ["per_sample"]
 
-# Odd, so that multiples are distinct modulo 2**64; large, so that they are nowhere near the next seeds that a user would take.
+# Odd, so that multiples are distinct modulo 2**64; large, so that they are nowhere near the next
+# seeds that a user would take.
 _STRIDE = 0x9E3779B97F4A7C15
 
 
@@ -17,9 +18,10 @@ def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
     """One seed per sample of a batch.
 
     Args:
-        seed: a seed per sample; or one integer, which is the seed of the first sample, the others being derived from it so that
-            batches of neighbouring seeds share none (programs add 1 to the seed for the next batch); or None for seeds drawn from
-            torch's global generator, which `torch.manual_seed` sets.
+        seed: a seed per sample; or one integer, which is the seed of the first sample, the others
+            being derived from it so that batches of neighbouring seeds share none (programs add 1
+            to the seed for the next batch); or None for seeds drawn from torch's global generator,
+            which `torch.manual_seed` sets.
         batch: number of samples.
 
     Returns:
@@ -40,5 +42,7 @@ def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
     if np.ndim(seed) == 0:
         return tuple((seeds[0] + i * _STRIDE) % 2**64 for i in range(batch))
     if len(seeds) != batch:
-        raise ValueError(f"There is one seed per sample, but {len(seeds)} seeds came for a batch of {batch}.")
+        raise ValueError(
+            f"There is one seed per sample, but {len(seeds)} seeds came for a batch of {batch}."
+        )
     return seeds

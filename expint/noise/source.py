@@ -1,8 +1,8 @@
 """The seam for noise: what a source is, and how seeds become streams of random numbers.
 
-A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, intervals)` opens a *stream* for one run,
-which answers `increments(taus)`, and with `space_time=True` also the integral of the path. Opening a second stream from the same
-source repeats the same noise.
+A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, intervals)`
+opens a *stream* for one run, which answers `increments(taus)`, and with `space_time=True` also the
+integral of the path. Opening a second stream from the same source repeats the same noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expint.float64 import is_whole
+from expint.numerics.float64 import is_whole
 
 __all__ = [
     "ChecksRuns",
@@ -43,14 +43,16 @@ class NoiseStream(Protocol):
     @overload
     def increments(self, taus: Tensor, space_time: Literal[True]) -> tuple[Tensor, Tensor]: ...
     def increments(self, taus: Tensor, space_time: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Increments W(τ_{i+1}) − W(τ_i), shape (len(taus) − 1, batch, *event), in the state's dtype and on its device.
+        """Increments W(τ_{i+1}) − W(τ_i), shape (len(taus) − 1, batch, *event), in the state's
+        dtype and on its device.
 
-        With `space_time` the pair of them and of U = ∫_{τ_0}^{τ_n} [W(τ) − W(τ_0)] dτ over the whole interval, shape
-        (batch, *event); Cov(W(τ_n) − W(τ_0), U) = (τ_n − τ_0)²/2, Var U = (τ_n − τ_0)³/3.
+        With `space_time` the pair of them and of U = ∫_{τ_0}^{τ_n} [W(τ) − W(τ_0)] dτ over the
+        whole interval, shape (batch, *event); Cov(W(τ_n) − W(τ_0), U) = (τ_n − τ_0)²/2, Var U =
+        (τ_n − τ_0)³/3.
 
         Args:
-            taus: increasing values of the noise clock, float64, shape (n + 1,) or, for diagonal noise clocks,
-                (n + 1, *broadcastable to the event).
+            taus: increasing values of the noise clock, float64, shape (n + 1,) or, for diagonal
+                noise clocks, (n + 1, *broadcastable to the event).
             space_time: whether U is wanted.
 
         The caller may overwrite the result, and must not use it after the next call.
@@ -67,11 +69,14 @@ class NoiseSource(Protocol):
 
     @property
     def memoryless(self) -> bool:
-        """Whether only the lengths of the intervals matter, so that each step may use a clock of its own."""
+        """Whether only the lengths of the intervals matter, so that each step may use a clock of
+        its own.
+        """
         ...
 
     def stream(self, like: Tensor, intervals: int | None = None) -> NoiseStream:
-        """Open a stream for states like `like` (batch, *event); `intervals`: how many increments will be asked for, if known.
+        """Open a stream for states like `like` (batch, *event); `intervals`: how many increments
+        will be asked for, if known.
 
         Raises:
             ValueError: if this source cannot serve such states or so many increments.
@@ -84,7 +89,8 @@ class ChecksRuns(Protocol):
     """A source that cannot serve every run, and can tell before one starts."""
 
     def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
-        """Refuse a run for states like `like` whose steps ask for these `taus`, each with whether its integral U is wanted.
+        """Refuse a run for states like `like` whose steps ask for these `taus`, each with whether
+        its integral U is wanted.
 
         Raises:
             ValueError: saying what cannot be served, and the way out.
@@ -114,13 +120,15 @@ def check_batch(seeds: Sequence[int], like: Tensor) -> None:
     """Refuse a state whose batch is not one sample per seed."""
     if like.ndim < 1 or like.shape[0] != len(seeds):
         raise ValueError(
-            f"There is one seed per sample, but {len(seeds)} seeds came for a state of shape {tuple(like.shape)}: "
-            f"give {like.shape[0] if like.ndim else 1} seeds."
+            f"There is one seed per sample, but {len(seeds)} seeds came for a state of shape "
+            f"{tuple(like.shape)}: give {like.shape[0] if like.ndim else 1} seeds."
         )
 
 
 def mix(word: int) -> int:
-    """A bijection of 32-bit words that scatters neighbours (the finalizer of MurmurHash3, public domain)."""
+    """A bijection of 32-bit words that scatters neighbours (the finalizer of MurmurHash3, public
+    domain).
+    """
     word ^= word >> 16
     word = word * 0x85EBCA6B & 0xFFFFFFFF
     word ^= word >> 13
@@ -129,14 +137,16 @@ def mix(word: int) -> int:
 
 
 def seed_word(seed: int, stream: int) -> int:
-    """The 32-bit word that a seed becomes in one of its streams: a bijection on seeds below 2**32."""
+    """The 32-bit word that a seed becomes in one of its streams: a bijection on seeds below
+    2**32.
+    """
     low, high = seed & 0xFFFFFFFF, seed >> 32
     return mix(mix(low ^ mix(high)) ^ stream)
 
 
 def generators(seeds: Sequence[int], stream: int, device: torch.device) -> list[torch.Generator]:
-    """One generator per seed. Torch's CPU generator keeps 32 bits of a seed, so the map is a bijection on seeds below 2**32:
-    no two of them share their numbers within one stream.
+    """One generator per seed. Torch's CPU generator keeps 32 bits of a seed, so the map is a
+    bijection on seeds below 2**32: no two of them share their numbers within one stream.
     """
     return [torch.Generator(device=device).manual_seed(seed_word(seed, stream)) for seed in seeds]
 
@@ -148,7 +158,10 @@ def fill_normals(gens: Sequence[torch.Generator], block: Tensor) -> None:
 
 
 def initial_state(
-    seeds: int | Sequence[int] | Tensor, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
+    seeds: int | Sequence[int] | Tensor,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Standard normal initial states, shape (len(seeds), *shape); sample i depends on seed i alone.
 
@@ -161,7 +174,9 @@ def initial_state(
 
 
 def interval_stds(taus: Tensor, like: Tensor) -> Tensor:
-    """√(τ_{i+1} − τ_i) ready to multiply increments of shape (n, batch, *event), in the dtype and on the device of `like`."""
+    """√(τ_{i+1} − τ_i) ready to multiply increments of shape (n, batch, *event), in the dtype and
+    on the device of `like`.
+    """
     return _per_interval(torch.sqrt(taus[1:] - taus[:-1]), like)
 
 
@@ -172,13 +187,19 @@ def scale_intervals(block: Tensor, taus: Tensor) -> Tensor:
 
 
 def _per_interval(values: Tensor, like: Tensor) -> Tensor:
-    """One value per interval, or per interval and component, ready to multiply a tensor of shape (n, batch, *event)."""
+    """One value per interval, or per interval and component, ready to multiply a tensor of shape
+    (n, batch, *event).
+    """
     middle = like.ndim - (values.ndim - 1)
-    return values.reshape(values.shape[0], *[1] * middle, *values.shape[1:]).to(device=like.device, dtype=like.dtype)
+    return values.reshape(values.shape[0], *[1] * middle, *values.shape[1:]).to(
+        device=like.device, dtype=like.dtype
+    )
 
 
 def _accumulate(block: Tensor, values: Tensor, apply: Callable[[Tensor, Any], Any]) -> Tensor:
-    """Call apply(part, value) for each interval: plain numbers for a scalar clock, which need no copy to the state's device."""
+    """Call apply(part, value) for each interval: plain numbers for a scalar clock, which need no
+    copy to the state's device.
+    """
     factors = values.tolist() if values.ndim == 1 else _per_interval(values, block[0])
     for part, factor in zip(block, factors, strict=True):
         apply(part, factor)
@@ -188,7 +209,8 @@ def _accumulate(block: Tensor, values: Tensor, apply: Callable[[Tensor, Any], An
 def integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tensor:
     """U over the whole of `taus` from the increments and one more standard normal ζ per interval.
 
-    On one interval U_k = Δ_k ΔW_k/2 + √(Δ_k³/12) ζ_k; intervals join by U(a,c) = U(a,b) + U(b,c) + (W(b) − W(a)) (c − b), so that
+    On one interval U_k = Δ_k ΔW_k/2 + √(Δ_k³/12) ζ_k; intervals join by U(a,c) = U(a,b) + U(b,c) +
+    (W(b) − W(a)) (c − b), so that
 
         U = Σ_k [(τ_n − (τ_k + τ_{k+1})/2) ΔW_k + √(Δ_k³/12) ζ_k].
 

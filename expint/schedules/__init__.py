@@ -1,17 +1,55 @@
-"""Noise schedules. Each gives alpha(t), std(t), sigma(t), lam(t), t_of_lam(lam) and its time domain."""
+"""Noise schedules.
+
+Each gives alpha(t), std(t), sigma(t), lam(t), t_of_lam(lam) and its time domain.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from expint.schedules.base import Schedule
-from expint.schedules.callables import FromCallables
 from expint.schedules.discrete import IDDPM, Discrete
 from expint.schedules.flow import Flow
 from expint.schedules.registry import get, names, register
 from expint.schedules.sub_variance_preserving import SubVP
-from expint.schedules.symbolic import Symbolic
-from expint.schedules.tables import cosine_betas, linear_betas, rescale_zero_terminal_snr, scaled_linear_betas
+from expint.schedules.tables import (
+    cosine_betas,
+    linear_betas,
+    rescale_zero_terminal_snr,
+    scaled_linear_betas,
+)
 from expint.schedules.variance_exploding import EDM, VE
 from expint.schedules.variance_preserving import VP, Cosine
 
+if TYPE_CHECKING:
+    from expint.schedules.formula import FromCallables, Symbolic
+
 __all__ = [
-    "EDM", "IDDPM", "VE", "VP", "Cosine", "Discrete", "Flow", "FromCallables", "Schedule", "SubVP", "Symbolic", "cosine_betas",
-    "get", "linear_betas", "names", "register", "rescale_zero_terminal_snr", "scaled_linear_betas",
-]  # fmt: skip
+    "EDM",
+    "IDDPM",
+    "VE",
+    "VP",
+    "Cosine",
+    "Discrete",
+    "Flow",
+    "FromCallables",
+    "Schedule",
+    "SubVP",
+    "Symbolic",
+    "cosine_betas",
+    "get",
+    "linear_betas",
+    "names",
+    "register",
+    "rescale_zero_terminal_snr",
+    "scaled_linear_betas",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Schedules made of formulas need sympy, which takes longer to import than everything else
+    here.
+    """
+    if name not in ("FromCallables", "Symbolic"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from expint.schedules import formula
+
+    return getattr(formula, name)

@@ -6,21 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.float64 import as_float64, like, real_method
+from expint.numerics.float64 import as_float64, like, real_method
 
 _INF = float("inf")
 
 
 class Schedule(ABC):
-    """A noise schedule, given by log α, log σ̄ and the inverse of λ, each a function of a float64 tensor.
+    """A noise schedule, given by log α, log σ̄ and the inverse of λ, each a function of a float64
+    tensor.
 
-    Subclasses are frozen dataclasses that define `domain`, `sampling_range`, `_log_alpha`, `_log_std` and `_t_of_lam`;
-    every public method is derived here. Logarithms are the primitives so that nothing is lost near σ = 0 and σ = ∞.
+    Subclasses are frozen dataclasses that define `domain`, `sampling_range`, `_log_alpha`,
+    `_log_std` and `_t_of_lam`; every public method is derived here. Logarithms are the primitives
+    so that nothing is lost near σ = 0 and σ = ∞.
 
-    Public functions take a float, array or tensor of times and return the same kind, computed in float64.
-    Time −inf stands for the clean end (σ = 0, α = 1) of schedules that reach it at no finite time.
+    Public functions take a float, array or tensor of times and return the same kind, computed in
+    float64. Time −inf stands for the clean end (σ = 0, α = 1) of schedules that reach it at no
+    finite time.
 
-    Symbols as in the SEEDS paper (arXiv 2305.14267, section 2): α, σ̄ = `std`, σ = σ̄/α = `sigma`, λ = −log σ = `lam`.
+    Symbols as in the SEEDS paper (arXiv 2305.14267, section 2): α, σ̄ = `std`, σ = σ̄/α = `sigma`,
+    λ = −log σ = `lam`.
     """
 
     @property
@@ -84,7 +88,9 @@ class Schedule(ABC):
         return like(self._t_of_lam(-torch.log(as_float64(sigma))), sigma)
 
     def drift(self, t: Any) -> Any:
-        """f(t) = d log α/dt, the linear drift of the forward SDE dx = f x dt + g dω (by automatic differentiation)."""
+        """f(t) = d log α/dt, the linear drift of the forward SDE dx = f x dt + g dω (by automatic
+        differentiation).
+        """
         return like(_derivative(self.log_alpha, as_float64(t)), t)
 
     def diffusion_squared(self, t: Any) -> Any:
@@ -93,7 +99,8 @@ class Schedule(ABC):
         return like(-2.0 * self.std(time) ** 2 * _derivative(self.lam, time), t)
 
     def check(self, points: int = 2001) -> None:
-        """Check on `points` times of the sampling range that α > 0 and that λ strictly decreases with time.
+        """Check on `points` times of the sampling range that α > 0 and that λ strictly decreases
+        with time.
 
         Raises:
             ValueError: with the first place where that fails.
@@ -103,18 +110,24 @@ class Schedule(ABC):
         lam, log_alpha = self.lam(times), self.log_alpha(times)
         bad = torch.isnan(lam) | torch.isnan(log_alpha)
         if bad.any():
-            raise ValueError(f"{self} is not a number at t = {times[bad][0].item():.6g}: alpha and std must be positive.")
+            raise ValueError(
+                f"{self} is not a number at t = {times[bad][0].item():.6g}: alpha and std must be "
+                "positive."
+            )
         rising = torch.nonzero(lam[1:] >= lam[:-1])
         if len(rising):
             i = int(rising[0])
             raise ValueError(
-                f"lambda of {self} does not decrease between t = {times[i].item():.6g} (lambda {lam[i].item():.6g}) and "
-                f"t = {times[i + 1].item():.6g} (lambda {lam[i + 1].item():.6g}): sigma = std/alpha must grow with t."
+                f"lambda of {self} does not decrease between t = {times[i].item():.6g} (lambda "
+                f"{lam[i].item():.6g}) and t = {times[i + 1].item():.6g} (lambda "
+                f"{lam[i + 1].item():.6g}): sigma = std/alpha must grow with t."
             )
 
 
 def variance_preserving_log_alpha(lam: Tensor) -> Tensor:
-    """log α as a function of λ where α² + σ̄² = 1: −½ log(1 + e^{−2λ}); log σ̄ is the same at −λ."""
+    """log α as a function of λ where α² + σ̄² = 1: −½ log(1 + e^{−2λ}); log σ̄ is the same at
+    −λ.
+    """
     return -0.5 * torch.logaddexp(torch.zeros_like(lam), -2.0 * lam)
 
 

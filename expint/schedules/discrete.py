@@ -12,8 +12,8 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from expint.bracketing import bracketed_root
-from expint.float64 import as_float64, real_method
+from expint.numerics.float64 import as_float64, real_method
+from expint.numerics.roots import bracketed_root
 from expint.schedules.base import Schedule, variance_preserving_log_alpha
 from expint.schedules.registry import register
 from expint.schedules.tables import linear_betas
@@ -24,10 +24,11 @@ INTERPOLATIONS = ("linear", "cubic")
 class TabulatedVP(Schedule):
     """Variance-preserving schedule through a table of λ at t = 0, 1, …, M−1.
 
-    Between the entries λ is linear, or (interpolation "cubic") the monotone cubic of Fritsch and Carlson, which has a continuous
-    derivative. Below t = 0 the noise goes linearly to zero: σ_t = σ_0 (1 + t), so that the clean end is t = −1.
-    A last entry ᾱ = 0 (zero terminal SNR, λ = −∞) is reached with α linear in t over the last cell, and λ follows from α there.
-    Subclasses provide `_log_alphas_cumprod`, the float64 logarithms of the ᾱ of the table.
+    Between the entries λ is linear, or (interpolation "cubic") the monotone cubic of Fritsch and
+    Carlson, which has a continuous derivative. Below t = 0 the noise goes linearly to zero: σ_t =
+    σ_0 (1 + t), so that the clean end is t = −1. A last entry ᾱ = 0 (zero terminal SNR, λ = −∞) is
+    reached with α linear in t over the last cell, and λ follows from α there. Subclasses provide
+    `_log_alphas_cumprod`, the float64 logarithms of the ᾱ of the table.
     """
 
     interpolation: str = "linear"
@@ -77,7 +78,9 @@ class TabulatedVP(Schedule):
         if len(table) < self.steps:
             last = t > len(table) - 1
             log_alpha = self._log_last_alpha + torch.log(torch.where(last, self.steps - 1 - t, 1.0))
-            inside = torch.where(last, log_alpha - 0.5 * torch.log(-torch.expm1(2.0 * log_alpha)), inside)
+            inside = torch.where(
+                last, log_alpha - 0.5 * torch.log(-torch.expm1(2.0 * log_alpha)), inside
+            )
         return torch.where(t < 0, table[0] - torch.log1p(torch.clamp(t, -1.0, 0.0)), inside)
 
     @cached_property
@@ -105,15 +108,25 @@ class TabulatedVP(Schedule):
         table = self._finite.to(lam.device)
         left = torch.searchsorted(-table, -lam.detach().contiguous()).clamp(1, len(table) - 1) - 1
         low, high = table[left], table[left + 1]
-        inside = left + ((lam - low) / (high - low) if self.interpolation == "linear" else self._cubic_fraction(left, lam))
+        inside = left + (
+            (lam - low) / (high - low)
+            if self.interpolation == "linear"
+            else self._cubic_fraction(left, lam)
+        )
         if len(table) < self.steps:
             last = lam < table[-1]
             log_alpha = variance_preserving_log_alpha(torch.where(last, lam, table[-1]))
-            inside = torch.where(last, self.steps - 1 - torch.exp(log_alpha - self._log_last_alpha), inside)
-        return torch.where(lam > table[0], torch.expm1(torch.clamp(table[0] - lam, max=0.0)), inside)
+            inside = torch.where(
+                last, self.steps - 1 - torch.exp(log_alpha - self._log_last_alpha), inside
+            )
+        return torch.where(
+            lam > table[0], torch.expm1(torch.clamp(table[0] - lam, max=0.0)), inside
+        )
 
     def _cubic_fraction(self, left: Tensor, lam: Tensor) -> Tensor:
-        """The fraction of its cell at which the cubic reaches `lam`; differentiable once, by the implicit function theorem."""
+        """The fraction of its cell at which the cubic reaches `lam`; differentiable once, by the
+        implicit function theorem.
+        """
         table = self._finite.to(lam.device)
         target = torch.minimum(torch.maximum(lam, table[left + 1]), table[left])
         with torch.no_grad():
@@ -129,27 +142,35 @@ class TabulatedVP(Schedule):
 
 def _check_table(values: Tensor, what: str, low: float, high: float) -> None:
     if values.ndim != 1 or len(values) < 2:
-        raise ValueError(f"{what} must be a 1-D table of at least 2 values, got shape {tuple(values.shape)}.")
+        raise ValueError(
+            f"{what} must be a 1-D table of at least 2 values, got shape {tuple(values.shape)}."
+        )
     bad = torch.nonzero(~((values > low) & (values < high)))
     if len(bad):
         i = int(bad[0])
-        raise ValueError(f"{what}[{i}] = {values[i].item()!r} is not strictly between {low} and {high}.")
+        raise ValueError(
+            f"{what}[{i}] = {values[i].item()!r} is not strictly between {low} and {high}."
+        )
 
 
 @register("discrete")
 @dataclass(frozen=True)
 class Discrete(TabulatedVP):
-    """A table of ᾱ_0 > ᾱ_1 > … as shipped with discrete-time networks; t is the (real) index into it.
+    """A table of ᾱ_0 > ᾱ_1 > … as shipped with discrete-time networks; t is the (real) index into
+    it.
 
     Args:
-        alphas_cumprod: the M values ᾱ, decreasing, in (0, 1): sequence, array or tensor. The last may be 0 (zero terminal SNR:
-            sampling then starts at σ = ∞). Default: the linear table.
-        interpolation: of λ between the entries, "linear" or "cubic" (monotone, with a continuous derivative).
+        alphas_cumprod: the M values ᾱ, decreasing, in (0, 1): sequence, array or tensor. The last
+            may be 0 (zero terminal SNR: sampling then starts at σ = ∞). Default: the linear table.
+        interpolation: of λ between the entries, "linear" or "cubic" (monotone, with a continuous
+            derivative).
 
     Raises:
-        ValueError: naming the first entry that is not a number, not in (0, 1), or not below the one before it.
+        ValueError: naming the first entry that is not a number, not in (0, 1), or not below the one
+            before it.
 
-    Source: Ho et al., arXiv 2006.11239, section 2; Fritsch & Carlson, SIAM J. Numer. Anal. 17 (1980) for the cubic; zero terminal
+    Source: Ho et al., arXiv 2006.11239, section 2; Fritsch & Carlson, SIAM J. Numer. Anal. 17
+    (1980) for the cubic; zero terminal
     SNR: Lin et al., arXiv 2305.08891.
     """
 
@@ -159,7 +180,9 @@ class Discrete(TabulatedVP):
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"Unknown interpolation={self.interpolation!r}: choose one of {INTERPOLATIONS}.")
+            raise ValueError(
+                f"Unknown interpolation={self.interpolation!r}: choose one of {INTERPOLATIONS}."
+            )
         if self.alphas_cumprod is None:
             logs = torch.cumsum(torch.log1p(-linear_betas()), 0)
         else:
@@ -170,8 +193,8 @@ class Discrete(TabulatedVP):
             if len(rising):
                 i = int(rising[0])
                 raise ValueError(
-                    f"alphas_cumprod must decrease, but entry {i + 1} ({values[i + 1].item():.6g}) is not below "
-                    f"entry {i} ({values[i].item():.6g})."
+                    f"alphas_cumprod must decrease, but entry {i + 1} ({values[i + 1].item():.6g}) "
+                    f"is not below entry {i} ({values[i].item():.6g})."
                 )
             logs = torch.log(values)
         object.__setattr__(self, "_logs", logs)
@@ -183,8 +206,13 @@ class Discrete(TabulatedVP):
         return f"Discrete({self.steps} entries, alphas_cumprod {first:.6g} ... {last:.6g}{between})"
 
     @classmethod
-    def from_betas(cls, betas: Sequence[float] | Tensor, interpolation: str = "linear") -> "Discrete":
-        """The table ᾱ_i = Π_{j≤i} (1 − β_j), the product formed in float64 logarithms. The last β may be 1 (ᾱ = 0)."""
+    def from_betas(
+        cls, betas: Sequence[float] | Tensor, interpolation: str = "linear"
+    ) -> "Discrete":
+        """The table ᾱ_i = Π_{j≤i} (1 − β_j), the product formed in float64 logarithms.
+
+        The last β may be 1 (ᾱ = 0).
+        """
         values = as_float64(betas)
         terminal = values.ndim == 1 and len(values) > 2 and values[-1].item() == 1.0
         _check_table(values[:-1] if terminal else values, "betas", 0.0, 1.0)
@@ -197,7 +225,8 @@ class Discrete(TabulatedVP):
 @register("iddpm")
 @dataclass(frozen=True)
 class IDDPM(TabulatedVP):
-    """The cosine table of improved DDPM: M entries, each β clipped so that ᾱ_{i+1}/ᾱ_i ≥ C_1; t is the index.
+    """The cosine table of improved DDPM: M entries, each β clipped so that ᾱ_{i+1}/ᾱ_i ≥ C_1; t is
+    the index.
 
     The noise levels σ are the u_j of EDM's table 1 (u_j = σ at t = M−1−j).
 
@@ -206,7 +235,8 @@ class IDDPM(TabulatedVP):
         C_1: lower bound on the ratio of successive ᾱ.
         C_2: offset of the cosine.
 
-    Source: Nichol & Dhariwal, arXiv 2102.09672, eq. (17); EDM, arXiv 2206.00364, table 1, column iDDPM.
+    Source: Nichol & Dhariwal, arXiv 2102.09672, eq. (17); EDM, arXiv 2206.00364, table 1, column
+    iDDPM.
     """
 
     M: int = 1000
@@ -215,10 +245,14 @@ class IDDPM(TabulatedVP):
 
     def __post_init__(self) -> None:
         if self.M < 2 or not 0 < self.C_1 < 1 or not self.C_2 > 0:
-            raise ValueError(f"IDDPM needs M >= 2, 0 < C_1 < 1 and C_2 > 0, got {self.M}, {self.C_1} and {self.C_2}.")
+            raise ValueError(
+                f"IDDPM needs M >= 2, 0 < C_1 < 1 and C_2 > 0, got {self.M}, {self.C_1} and "
+                f"{self.C_2}."
+            )
 
     def _log_alphas_cumprod(self) -> Tensor:
-        # ᾱ_j = sin²((π/2) j / (M (C_2 + 1))), j = M … 0 from data to noise; ratios are clipped before the product.
+        # ᾱ_j = sin²((π/2) j / (M (C_2 + 1))), j = M … 0 from data to noise; ratios are clipped
+        # before the product.
         j = torch.arange(self.M, -1, -1, dtype=torch.float64)
         log_bar = 2.0 * torch.log(torch.sin(0.5 * math.pi * j / (self.M * (self.C_2 + 1.0))))
         return torch.cumsum((log_bar[1:] - log_bar[:-1]).clamp(min=math.log(self.C_1)), 0)

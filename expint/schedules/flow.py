@@ -13,16 +13,20 @@ from expint.schedules.registry import register
 @register("flow")
 @dataclass(frozen=True)
 class Flow(Schedule):
-    """α_t = 1 − t', σ̄_t = t' with t' = s t/(1 + (s − 1) t) on t in [0, 1]; σ = ∞ at t = 1. Without a shift (s = 1) t' = t.
+    """α_t = 1 − t', σ̄_t = t' with t' = s t/(1 + (s − 1) t) on t in [0, 1]; σ = ∞ at t = 1. Without
+    a shift (s = 1) t' = t.
 
-    A shift s multiplies σ by s at every t, so that steps that are uniform in t spend more time at high noise. It moves the time
-    of the schedule only: a network that was trained on t' is to be given t' = std(t).
+    A shift s multiplies σ by s at every t, so that steps that are uniform in t spend more time at
+    high noise. It moves the time of the schedule only: a network that was trained on t' is to be
+    given t' = std(t).
 
     Args:
-        t_min, t_max: default sampling range; t_max = 1 starts at infinite σ, which the solvers handle exactly.
+        t_min, t_max: default sampling range; t_max = 1 starts at infinite σ, which the solvers
+            handle exactly.
         shift: s > 0 (3 for Stable Diffusion 3, about 3 for Flux at 1024 × 1024).
 
-    Source: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747; shift: Esser et al., arXiv 2403.03206, eq. (23).
+    Source: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747; shift: Esser et al.,
+    arXiv 2403.03206, eq. (23).
     """
 
     t_min: float = 1e-3
@@ -33,7 +37,9 @@ class Flow(Schedule):
         if not 0 < self.shift < float("inf"):
             raise ValueError(f"Flow needs a finite shift > 0, got {self.shift}.")
         if not 0 < self.t_min < self.t_max <= 1:
-            raise ValueError(f"Flow needs 0 < t_min < t_max <= 1, got {self.t_min} and {self.t_max}.")
+            raise ValueError(
+                f"Flow needs 0 < t_min < t_max <= 1, got {self.t_min} and {self.t_max}."
+            )
 
     @property
     def domain(self) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from expint.naming import unknown
+from expint.registry import unknown
 from expint.schedules.base import Schedule
 
 S = TypeVar("S", bound=type[Schedule])
@@ -11,7 +11,9 @@ _REGISTRY: dict[str, type[Schedule]] = {}
 
 
 def register(name: str) -> Callable[[S], S]:
-    """Class decorator: make a schedule whose arguments all have defaults available as `get(name)`."""
+    """Class decorator: make a schedule whose arguments all have defaults available as
+    `get(name)`.
+    """
 
     def add(cls: S) -> S:
         _REGISTRY[name] = cls

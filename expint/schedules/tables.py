@@ -1,4 +1,6 @@
-"""The tables of β with which published discrete-time networks were trained, and the one change that is made to them."""
+"""The tables of β with which published discrete-time networks were trained, and the one change that
+is made to them.
+"""
 
 import math
 from typing import Any
@@ -6,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.float64 import as_float64
+from expint.numerics.float64 import as_float64
 
 __all__ = ["cosine_betas", "linear_betas", "rescale_zero_terminal_snr", "scaled_linear_betas"]
 
 
 def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """β from `first` to `last` in equal steps, float64, shape (steps,). Source: Ho et al., arXiv 2006.11239, section 4."""
+    """β from `first` to `last` in equal steps, float64, shape (steps,). Source: Ho et al., arXiv
+    2006.11239, section 4.
+    """
     return torch.linspace(first, last, steps, dtype=torch.float64)
 
 
@@ -36,7 +40,8 @@ def cosine_betas(steps: int = 1000, offset: float = 0.008, largest: float = 0.99
 
 
 def rescale_zero_terminal_snr(alphas_cumprod: Any) -> Tensor:
-    """The table ᾱ with √ᾱ moved and scaled so that its last entry is exactly 0 and its first is unchanged.
+    """The table ᾱ with √ᾱ moved and scaled so that its last entry is exactly 0 and its first is
+    unchanged.
 
     Args:
         alphas_cumprod: M ≥ 3 decreasing values in (0, 1).
@@ -48,7 +53,10 @@ def rescale_zero_terminal_snr(alphas_cumprod: Any) -> Tensor:
     """
     root = torch.sqrt(as_float64(alphas_cumprod))
     if root.ndim != 1 or len(root) < 3 or not bool((root.diff() < 0).all()):
-        raise ValueError(f"alphas_cumprod must be 1-D, decreasing, with at least 3 values, got shape {tuple(root.shape)}.")
+        raise ValueError(
+            "alphas_cumprod must be 1-D, decreasing, with at least 3 values, got shape "
+            f"{tuple(root.shape)}."
+        )
     shifted = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
     shifted[0] = root[0]
     return shifted**2

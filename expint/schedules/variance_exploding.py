@@ -22,7 +22,8 @@ class VE(Schedule):
     Args:
         sigma_min, sigma_max: noise levels of the default sampling range.
 
-    Source: Song et al., arXiv 2011.13456; in this parametrisation EDM, arXiv 2206.00364, table 1, column VE.
+    Source: Song et al., arXiv 2011.13456; in this parametrisation EDM, arXiv 2206.00364, table 1,
+    column VE.
     """
 
     sigma_min: float = 0.02

@@ -13,7 +13,8 @@ from expint.schedules.registry import register
 
 @dataclass(frozen=True)
 class LinearBeta(Schedule):
-    """What schedules with α_t = exp(−½ B(t)), B(t) = ½ β_d t² + β_min t on [0, 1] share; they differ in σ̄ as a function of B.
+    """What schedules with α_t = exp(−½ B(t)), B(t) = ½ β_d t² + β_min t on [0, 1] share; they
+    differ in σ̄ as a function of B.
 
     Args:
         beta_d: slope of β, per unit time squared.
@@ -28,7 +29,9 @@ class LinearBeta(Schedule):
     def __post_init__(self) -> None:
         name = type(self).__name__
         if not (self.beta_min > 0 and self.beta_d >= 0):
-            raise ValueError(f"{name} needs beta_min > 0 and beta_d >= 0, got {self.beta_min} and {self.beta_d}.")
+            raise ValueError(
+                f"{name} needs beta_min > 0 and beta_d >= 0, got {self.beta_min} and {self.beta_d}."
+            )
         if not 0 < self.t_min < 1:
             raise ValueError(f"{name} needs 0 < t_min < 1, got {self.t_min}.")
 
@@ -93,7 +96,9 @@ class Cosine(Schedule):
         if not self.s > 0:
             raise ValueError(f"Cosine needs s > 0, got {self.s}.")
         if not 0 < self.t_min < self.t_max <= 1:
-            raise ValueError(f"Cosine needs 0 < t_min < t_max <= 1, got {self.t_min} and {self.t_max}.")
+            raise ValueError(
+                f"Cosine needs 0 < t_min < t_max <= 1, got {self.t_min} and {self.t_max}."
+            )
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -109,7 +114,9 @@ class Cosine(Schedule):
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         # cos θ = sin(π/2 − θ), with the difference formed exactly, keeps full accuracy near t = 1.
-        return torch.log(torch.sin(0.5 * math.pi * (1.0 - t) / (1.0 + self.s))) - math.log(math.cos(self._theta_0))
+        return torch.log(torch.sin(0.5 * math.pi * (1.0 - t) / (1.0 + self.s))) - math.log(
+            math.cos(self._theta_0)
+        )
 
     def _log_std(self, t: Tensor) -> Tensor:
         # 1 − cos²θ/cos²θ_0 = sin(θ − θ_0) sin(θ + θ_0)/cos²θ_0
@@ -118,7 +125,8 @@ class Cosine(Schedule):
         return 0.5 * torch.log(product) - math.log(math.cos(self._theta_0))
 
     def _t_of_lam(self, lam: Tensor) -> Tensor:
-        # With c = cos θ_0: cos θ = α c and cos 2θ_0 − cos 2θ = 2 σ̄² c², hence sin(θ − θ_0) = σ̄² c²/sin(θ + θ_0).
+        # With c = cos θ_0: cos θ = α c and cos 2θ_0 − cos 2θ = 2 σ̄² c², hence sin(θ − θ_0) = σ̄²
+        # c²/sin(θ + θ_0).
         alpha = torch.exp(variance_preserving_log_alpha(lam))
         variance = torch.exp(2.0 * variance_preserving_log_alpha(-lam))
         c, sine_0 = math.cos(self._theta_0), math.sin(self._theta_0)

@@ -1,9 +1,26 @@
 """Solvers as data: tableaus, their order conditions, and the registry by name."""
 
-from expint.solvers.embedded import EmbeddedPair, embedded_pairs, get_pair
-from expint.solvers.multistep import deis, dpmpp_2m, dpmpp_2m_sde, dpmpp_3m_sde, er_sde, ipndm, lms, pndm, seeds_ab
+from expint.solvers.multistep import (
+    deis,
+    dpmpp_2m,
+    dpmpp_2m_sde,
+    dpmpp_3m_sde,
+    er_sde,
+    ipndm,
+    lms,
+    pndm,
+    seeds_ab,
+)
 from expint.solvers.named import ddim, ddpm, edm_stochastic
-from expint.solvers.operations import Ancestral, Churn, Langevin, LargeVariance, NoiseGain, Operation, operation
+from expint.solvers.operations import (
+    Ancestral,
+    Churn,
+    Langevin,
+    LargeVariance,
+    NoiseGain,
+    Operation,
+    operation,
+)
 from expint.solvers.optimal_variance import OptimalVariance, analytic_dpm
 from expint.solvers.order_conditions import deterministic_order
 from expint.solvers.predictor_corrector import pece, sa_solver, unipc
@@ -17,7 +34,6 @@ from expint.solvers.taylor import taylor2
 __all__ = [
     "Ancestral",
     "Churn",
-    "EmbeddedPair",
     "Entry",
     "Langevin",
     "LargeVariance",
@@ -38,13 +54,11 @@ __all__ = [
     "dpmpp_2m_sde",
     "dpmpp_3m_sde",
     "edm_stochastic",
-    "embedded_pairs",
     "entries",
     "er_sde",
     "etd_rk4",
     "euler_maruyama",
     "get",
-    "get_pair",
     "heun",
     "ipndm",
     "lms",
@@ -63,4 +77,4 @@ __all__ = [
     "seeds_sra3",
     "taylor2",
     "unipc",
-]  # fmt: skip
+]

@@ -8,7 +8,8 @@ __all__ = ["interpolation_weights", "lagrange_coefficients", "moment_weights"]
 
 
 def lagrange_coefficients(nodes: Sequence[Any]) -> list[list[Any]]:
-    """Monomial coefficients of the Lagrange basis: L_j(θ) = Σ_m c_jm θ^m, 1 at node j and 0 at the others.
+    """Monomial coefficients of the Lagrange basis: L_j(θ) = Σ_m c_jm θ^m, 1 at node j and 0 at the
+    others.
 
     Args:
         nodes: distinct positions: Fractions (exact result), floats or tensors.
@@ -28,9 +29,11 @@ def lagrange_coefficients(nodes: Sequence[Any]) -> list[list[Any]]:
 
 
 def interpolation_weights(target: Any, nodes: Sequence[Any]) -> list[list[tuple[Any, int]]]:
-    """Weights of an interpolatory row: F is replaced by the polynomial through `nodes` and integrated exactly to `target`.
+    """Weights of an interpolatory row: F is replaced by the polynomial through `nodes` and
+    integrated exactly to `target`.
 
-    With θ = (μ − μ_s)/h the moment of θ^m under the exponential weight is m! c^{m+1} φ_{m+1}(c z), z = −ρh, c = `target`, so that
+    With θ = (μ − μ_s)/h the moment of θ^m under the exponential weight is m! c^{m+1} φ_{m+1}(c z),
+    z = −ρh, c = `target`, so that
 
         b_j = Σ_m ℓ_{jm} m! c^{m+1} φ_{m+1}(c z),    L_j(θ) = Σ_m ℓ_{jm} θ^m.
 
@@ -44,6 +47,16 @@ def interpolation_weights(target: Any, nodes: Sequence[Any]) -> list[list[tuple[
     return moment_weights(target, lagrange_coefficients(nodes))
 
 
-def moment_weights(target: Any, polynomials: Sequence[Sequence[Any]]) -> list[list[tuple[Any, int]]]:
-    """The exact integral of each polynomial in θ up to `target`, as (q, k) with Σ q φ_k(target · z)."""
-    return [[(coefficient * factorial(m) * target ** (m + 1), m + 1) for m, coefficient in enumerate(row)] for row in polynomials]
+def moment_weights(
+    target: Any, polynomials: Sequence[Sequence[Any]]
+) -> list[list[tuple[Any, int]]]:
+    """The exact integral of each polynomial in θ up to `target`, as (q, k) with Σ q φ_k(target ·
+    z).
+    """
+    return [
+        [
+            (coefficient * factorial(m) * target ** (m + 1), m + 1)
+            for m, coefficient in enumerate(row)
+        ]
+        for row in polynomials
+    ]

@@ -1,4 +1,6 @@
-"""Samplers of the literature that are a scheme of this library under another name, form, ℓ or operation."""
+"""Samplers of the literature that are a scheme of this library under another name, form, ℓ or
+operation.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -11,9 +13,17 @@ from expint.solvers.seeds import seeds1, seeds2
 from expint.solvers.tableau import Tableau
 
 __all__ = [
-    "ddim", "ddpm", "dpm2_ancestral", "dpmpp_2s", "dpmpp_2s_ancestral", "edm_stochastic", "euler_ancestral", "gddim",
-    "predictor_corrector_sampler", "reverse_diffusion",
-]  # fmt: skip
+    "ddim",
+    "ddpm",
+    "dpm2_ancestral",
+    "dpmpp_2s",
+    "dpmpp_2s_ancestral",
+    "edm_stochastic",
+    "euler_ancestral",
+    "gddim",
+    "predictor_corrector_sampler",
+    "reverse_diffusion",
+]
 
 
 def _as(scheme: Tableau, name: str, source: str, **settings: Any) -> Tableau:
@@ -22,7 +32,9 @@ def _as(scheme: Tableau, name: str, source: str, **settings: Any) -> Tableau:
 
 @register("ddim", "DDIM; sample(..., eta=) for its eta")
 def ddim() -> Tableau:
-    """SEEDS-1 at ℓ = 0. With `eta` in `sample` the noise of each step is DDIM's. Source: DDIM, arXiv 2010.02502, eq. (12)."""
+    """SEEDS-1 at ℓ = 0. With `eta` in `sample` the noise of each step is DDIM's. Source: DDIM,
+    arXiv 2010.02502, eq. (12).
+    """
     return _as(seeds1(), "ddim", "DDIM, arXiv 2010.02502, eq. (12)", ell=0.0)
 
 
@@ -43,7 +55,8 @@ def ddpm(variance: str = "posterior") -> Tableau:
 
 @register("gddim", "gDDIM on VP: its lambda is ell")
 def gddim(order: int = 1) -> Tableau:
-    """On VP, whose diffusion is isotropic, gDDIM with λ is SEEDS-1 (order 1) or Adams–Bashforth in the data form at ℓ = λ.
+    """On VP, whose diffusion is isotropic, gDDIM with λ is SEEDS-1 (order 1) or Adams–Bashforth in
+    the data form at ℓ = λ.
 
     Args:
         order: number of evaluations of the polynomial, 1 to 4.
@@ -62,13 +75,17 @@ def dpmpp_2s() -> Tableau:
 @register("dpmpp-2s-ancestral", "DPM-Solver++(2S) with k-diffusion's ancestral steps")
 def dpmpp_2s_ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """See `Ancestral`. Source: k-diffusion's dpmpp_2s_ancestral."""
-    return _as(dpmpp_2s(), "dpmpp-2s-ancestral", "k-diffusion", operations=(Ancestral(eta, s_noise),))
+    return _as(
+        dpmpp_2s(), "dpmpp-2s-ancestral", "k-diffusion", operations=(Ancestral(eta, s_noise),)
+    )
 
 
 @register("dpm2-ancestral", "DPM-Solver-2 with k-diffusion's ancestral steps")
 def dpm2_ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
     """See `Ancestral`. Source: k-diffusion's dpm_2_ancestral."""
-    return _as(dpm_solver(2), "dpm2-ancestral", "k-diffusion", operations=(Ancestral(eta, s_noise),))
+    return _as(
+        dpm_solver(2), "dpm2-ancestral", "k-diffusion", operations=(Ancestral(eta, s_noise),)
+    )
 
 
 @register("euler-ancestral", "Euler in sigma with k-diffusion's ancestral steps; at eta=1 DDPM")
@@ -78,7 +95,9 @@ def euler_ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Tableau:
 
 
 @register("edm-stochastic", "stochastic EDM: Heun with churn")
-def edm_stochastic(s_churn: float = 40.0, s_min: float = 0.05, s_max: float = 50.0, s_noise: float = 1.003) -> Tableau:
+def edm_stochastic(
+    s_churn: float = 40.0, s_min: float = 0.05, s_max: float = 50.0, s_noise: float = 1.003
+) -> Tableau:
     """Heun after noise up to σ̂, see `Churn`; the defaults are the paper's for ImageNet-64.
 
     Source: EDM, arXiv 2206.00364, algorithm 2 and table 5.
@@ -89,13 +108,22 @@ def edm_stochastic(s_churn: float = 40.0, s_min: float = 0.05, s_max: float = 50
 
 @register("reverse-diffusion", "reverse-diffusion predictor: Euler-Maruyama in sigma^2")
 def reverse_diffusion() -> Tableau:
-    """Explicit in σ² (exactly the predictor of Song et al. in VE). Source: Song et al., arXiv 2011.13456, appendix E."""
-    return _as(seeds1(), "reverse-diffusion", "Song et al., arXiv 2011.13456, appendix E", form="variance")
+    """Explicit in σ² (exactly the predictor of Song et al. in VE). Source: Song et al., arXiv
+    2011.13456, appendix E.
+    """
+    return _as(
+        seeds1(), "reverse-diffusion", "Song et al., arXiv 2011.13456, appendix E", form="variance"
+    )
 
 
-@register("pc-sampler", "predictor-corrector sampler: reverse diffusion, and Langevin after each step")
+@register(
+    "pc-sampler", "predictor-corrector sampler: reverse diffusion, and Langevin after each step"
+)
 def predictor_corrector_sampler(snr: float = 0.16, count: int = 1) -> Tableau:
     """See `Langevin`. Source: Song et al., arXiv 2011.13456, algorithms 2 to 5."""
     return _as(
-        reverse_diffusion(), "pc-sampler", "Song et al., arXiv 2011.13456, algorithms 2 to 5", operations=(Langevin(snr, count),)
+        reverse_diffusion(),
+        "pc-sampler",
+        "Song et al., arXiv 2011.13456, algorithms 2 to 5",
+        operations=(Langevin(snr, count),),
     )

@@ -1,7 +1,8 @@
 """What a sampler does to the noise level around its steps: it composes with any solver.
 
-An operation may move the level from which a step starts (noise is added up to it), the level at which it ends (noise is added up
-to the grid's level afterwards), scale the noise of the step itself, or make the state anew at the end of the step.
+An operation may move the level from which a step starts (noise is added up to it), the level at
+which it ends (noise is added up to the grid's level afterwards), scale the noise of the step
+itself, or make the state anew at the end of the step.
 """
 
 import math
@@ -11,7 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 import torch
 from torch import Tensor
 
-from expint.naming import unknown
+from expint.registry import unknown
 from expint.schedules import Schedule
 
 __all__ = ["Ancestral", "Churn", "Langevin", "LargeVariance", "NoiseGain", "Operation", "operation"]
@@ -19,14 +20,22 @@ __all__ = ["Ancestral", "Churn", "Langevin", "LargeVariance", "NoiseGain", "Oper
 
 @dataclass(frozen=True)
 class Operation:
-    """Does nothing; a base for operations. All arguments and results are float64 tensors with one entry per step."""
+    """Does nothing; a base for operations.
+
+    All arguments and results are float64 tensors with one entry per step.
+    """
 
     def raised(self, sigma: Tensor, steps: int) -> Tensor:
-        """Noise level σ̂ ≥ σ from which the step starts, after noise has been added. `steps` counts all steps of the grid."""
+        """Noise level σ̂ ≥ σ from which the step starts, after noise has been added.
+
+        `steps` counts all steps of the grid.
+        """
         return sigma
 
     def lowered(self, sigma: Tensor, target: Tensor) -> Tensor:
-        """Noise level ≤ `target` at which the step from σ ends, before noise is added up to `target`."""
+        """Noise level ≤ `target` at which the step from σ ends, before noise is added up to
+        `target`.
+        """
         return target
 
     @property
@@ -49,12 +58,16 @@ class Operation:
 
     @property
     def preserves_law(self) -> bool:
-        """Whether exact steps would still give the exact law of the state; otherwise there is a bias at any number of steps."""
+        """Whether exact steps would still give the exact law of the state; otherwise there is a
+        bias at any number of steps.
+        """
         return self.added == 1.0
 
     @property
     def changes_variance(self) -> bool:
-        """Whether the noise of the step gets another variance than the SDE's, which only a one-stage solver can have."""
+        """Whether the noise of the step gets another variance than the SDE's, which only a
+        one-stage solver can have.
+        """
         return False
 
     @property
@@ -70,7 +83,8 @@ def _check(name: str, value: float, low: float = 0.0, *, infinite: bool = False)
 
 @dataclass(frozen=True)
 class Churn(Operation):
-    """Stochastic EDM: before a step, noise is added from σ to σ̂ = (1 + γ) σ, γ = min(s_churn/steps, √2 − 1).
+    """Stochastic EDM: before a step, noise is added from σ to σ̂ = (1 + γ) σ, γ =
+    min(s_churn/steps, √2 − 1).
 
     Args:
         s_churn: ≥ 0.
@@ -123,7 +137,10 @@ class Ancestral(Operation):
         _check("Ancestral.s_noise", self.s_noise)
 
     def lowered(self, sigma: Tensor, target: Tensor) -> Tensor:
-        """σ_down. Held above a small part of the target, where the solver still has a finite λ to go to."""
+        """σ_down.
+
+        Held above a small part of the target, where the solver still has a finite λ to go to.
+        """
         up = torch.minimum(target, self.eta * target * torch.sqrt(1.0 - (target / sigma) ** 2))
         return torch.sqrt(target**2 - up**2).clamp(min=1e-6 * target)
 
@@ -178,7 +195,8 @@ class Variance(Operation):
 
 @dataclass(frozen=True)
 class LargeVariance(Variance):
-    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²), (σ̄_s/σ̄_t)² times the posterior's.
+    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²),
+    (σ̄_s/σ̄_t)² times the posterior's.
 
     Source: DDPM, arXiv 2006.11239, section 3.2.
     """
@@ -190,10 +208,12 @@ class LargeVariance(Variance):
 
 @dataclass(frozen=True)
 class Langevin(Operation):
-    """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the score.
+    """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the
+    score.
 
-    Song et al. take ε = 2 (snr ‖z‖/‖s‖)² with norms averaged over the batch; here the ratio of the norms is replaced by its value
-    σ̄ for a perfect score, so that a sample does not depend on its batch.
+    Song et al. take ε = 2 (snr ‖z‖/‖s‖)² with norms averaged over the batch; here the ratio of the
+    norms is replaced by its value σ̄ for a perfect score, so that a sample does not depend on its
+    batch.
 
     Args:
         snr: signal-to-noise ratio, > 0.
@@ -207,7 +227,10 @@ class Langevin(Operation):
 
     def __post_init__(self) -> None:
         if not 0 < self.snr < 2**-0.5:
-            raise ValueError(f"Langevin.snr must lie in (0, 0.707), got {self.snr!r}: beyond, the corrector is unstable.")
+            raise ValueError(
+                f"Langevin.snr must lie in (0, 0.707), got {self.snr!r}: beyond, the corrector is "
+                "unstable."
+            )
         if not (isinstance(self.count, int) and self.count > 0):
             raise ValueError(f"Langevin.count must be a positive integer, got {self.count!r}.")
 
@@ -232,7 +255,8 @@ _NAMED: dict[str, type[Operation]] = {
 
 
 def operation(text: str) -> Operation:
-    """The operation written as name(argument=number, …), for example "churn(s_churn=40, s_max=50)" or "large-variance".
+    """The operation written as name(argument=number, …), for example "churn(s_churn=40, s_max=50)"
+    or "large-variance".
 
     Raises:
         ValueError: for an unknown name or argument, saying which there are.
@@ -247,16 +271,25 @@ def operation(text: str) -> Operation:
         try:
             values[key] = int(value) if value.lstrip("+-").isdigit() else float(value)
         except ValueError as error:
-            raise ValueError(f"{text!r}: write {name} as {name}({', '.join(f'{k}=…' for k in known)}), with numbers.") from error
+            raise ValueError(
+                f"{text!r}: write {name} as {name}({', '.join(f'{k}=…' for k in known)}), with "
+                "numbers."
+            ) from error
         if key not in known:
             raise unknown(f"argument of {name}", key, known)
-    missing = [item.name for item in fields(_NAMED[name]) if item.default is MISSING and item.name not in values]
+    missing = [
+        item.name
+        for item in fields(_NAMED[name])
+        if item.default is MISSING and item.name not in values
+    ]
     if missing:
         raise ValueError(f"{text!r}: {name} needs a value for {missing[0]}.")
     return _NAMED[name](**values)
 
 
-def levels(operations: Sequence[Operation], sigma: Tensor, target: Tensor, steps: int, limit: float) -> tuple[Tensor, Tensor]:
+def levels(
+    operations: Sequence[Operation], sigma: Tensor, target: Tensor, steps: int, limit: float
+) -> tuple[Tensor, Tensor]:
     """Noise levels between which the solver steps, given those of the grid; none above `limit`."""
     raised, lowered = sigma, target
     for operation in operations:

@@ -1,16 +1,20 @@
-"""Analytic-DPM: the reverse variance that is optimal for the data, from a measured moment of the network.
+"""Analytic-DPM: the reverse variance that is optimal for the data, from a measured moment of the
+network.
 
 Given x_s, the state x_t of the reverse process of DDPM and DDIM (arXiv 2010.02502) is
 
     x_t = α_t x_0 + √(σ̄_t² − λ²) (x_s − α_s x_0)/σ̄_s + λ z,
 
-and with the denoiser D in the place of x_0 it lacks the variance that x_0 still has given x_s. The mean of that, over states and
-components, is E|x_0 − D|²/d = σ_s² (1 − Γ_s), Γ = E|ε|²/d, so that the best isotropic variance is
+and with the denoiser D in the place of x_0 it lacks the variance that x_0 still has given x_s. The
+mean of that, over states and components, is E|x_0 − D|²/d = σ_s² (1 − Γ_s), Γ = E|ε|²/d, so that
+the best isotropic variance is
 
-    σ*² = λ² + (α_t σ̄_s/α_s − √(σ̄_t² − λ²))² (1 − Γ_s)                       (arXiv 2201.06503, theorem 1)
+    σ*² = λ² + (α_t σ̄_s/α_s − √(σ̄_t² − λ²))² (1 − Γ_s)                       (arXiv 2201.06503,
+    theorem 1)
 
-(there β̄ = σ̄², α_n = α_s²/α_t², and Γ_n is the second moment of the score, so that β̄_n Γ_n is Γ_s here). In the data form
-with stochasticity ℓ, λ² = σ̄_t² (1 − e^{−2ℓ²h}), h = λ_t − λ_s, and the factor on the standard deviation of the noise is
+(there β̄ = σ̄², α_n = α_s²/α_t², and Γ_n is the second moment of the score, so that β̄_n Γ_n is Γ_s
+here). In the data form with stochasticity ℓ, λ² = σ̄_t² (1 − e^{−2ℓ²h}), h = λ_t − λ_s, and the
+factor on the standard deviation of the noise is
 
     σ*/λ = √(1 + [e^{−ℓ²h} (e^{(1+ℓ²)h} − 1)]² (1 − Γ_s)/(1 − e^{−2ℓ²h})).
 """
@@ -31,32 +35,40 @@ from expint.solvers.tableau import Tableau
 __all__ = ["OptimalVariance", "Statistic", "analytic_dpm"]
 
 Statistic = Callable[[Tensor], Tensor]
-"""Γ = E|ε(x_t, t)|²/d as a function of λ_t, float64 tensors of one shape: an `expint.SecondMoment`, or a formula."""
+"""Γ = E|ε(x_t, t)|²/d as a function of λ_t, float64 tensors of one shape: an `expint.SecondMoment`,
+or a formula.
+"""
 
 _WAY = (
-    "measure it with expint.second_moment(model, data, times) or `expint second-moment`, or read it with "
-    "expint.SecondMoment.load(file)"
+    "measure it with expint.second_moment(model, data, times) or `expint second-moment`, or read "
+    "it with expint.SecondMoment.load(file)"
 )
 
 
 @dataclass(frozen=True)
 class OptimalVariance(Variance):
-    """Gives the noise of each step the variance that is optimal for the data, between those of the bounds below.
+    """Gives the noise of each step the variance that is optimal for the data, between those of the
+    bounds below.
 
-    Whatever the statistic, σ*² stays within λ² ≤ σ*² ≤ λ² + (α_t σ̄_s/α_s − √(σ̄_t² − λ²))² (arXiv 2201.06503, theorem 2),
-    and for data with all components in [a, b] below λ² + (α_t − α_s √(σ̄_t² − λ²)/σ̄_s)² ((b − a)/2)² (the same).
+    Whatever the statistic, σ*² stays within λ² ≤ σ*² ≤ λ² + (α_t σ̄_s/α_s − √(σ̄_t² − λ²))² (arXiv
+    2201.06503, theorem 2), and for data with all components in [a, b] below λ² + (α_t − α_s √(σ̄_t²
+    − λ²)/σ̄_s)² ((b − a)/2)² (the same).
 
     Args:
-        statistic: Γ as a function of λ: an `expint.SecondMoment`, or any function of a float64 tensor.
-        ell: stochasticity ℓ > 0 of the data form that it is used with; the factor is wrong for another.
+        statistic: Γ as a function of λ: an `expint.SecondMoment`, or any function of a float64
+            tensor.
+        ell: stochasticity ℓ > 0 of the data form that it is used with; the factor is wrong for
+            another.
         data_range: (a, b) with all data between them, or None if there are no such bounds.
 
-    It goes with solvers of one stage in the data form with the same ell > 0 (at 1 DDPM). DDIM (ell = 0) has no noise that could
-    be scaled: take a small ell, such as 1e-3, for which the variance is the optimal one of the paper's Analytic-DDIM.
+    It goes with solvers of one stage in the data form with the same ell > 0 (at 1 DDPM). DDIM (ell
+    = 0) has no noise that could be scaled: take a small ell, such as 1e-3, for which the variance
+    is the optimal one of the paper's Analytic-DDIM.
 
     Raises:
-        TypeError, ValueError: for a statistic that is not callable (with the way to get one), ell that is not a positive number,
-            or bounds that are not in order; when a plan is compiled, for noise levels that the statistic does not cover.
+        TypeError, ValueError: for a statistic that is not callable (with the way to get one), ell
+            that is not a positive number, or bounds that are not in order; when a plan is compiled,
+            for noise levels that the statistic does not cover.
 
     Source: Bao et al., Analytic-DPM, arXiv 2201.06503, theorem 1.
     """
@@ -67,14 +79,22 @@ class OptimalVariance(Variance):
 
     def __post_init__(self) -> None:
         if not callable(self.statistic):
-            raise TypeError(f"OptimalVariance needs the second moment of the predicted noise, got {self.statistic!r}: {_WAY}.")
+            raise TypeError(
+                "OptimalVariance needs the second moment of the predicted noise, got "
+                f"{self.statistic!r}: {_WAY}."
+            )
         if isinstance(self.ell, (bool, str)) or not 0 < self.ell < math.inf:
             raise ValueError(
-                f"OptimalVariance.ell must be a positive number, got {self.ell!r}: without noise there is no variance to choose "
-                "(for DDIM's mean take a small ell, such as 1e-3)."
+                f"OptimalVariance.ell must be a positive number, got {self.ell!r}: without noise "
+                "there is no variance to choose (for DDIM's mean take a small ell, such as 1e-3)."
             )
-        if self.data_range is not None and not -math.inf < self.data_range[0] < self.data_range[1] < math.inf:
-            raise ValueError(f"OptimalVariance.data_range is (a, b) with finite a < b, got {self.data_range!r}.")
+        if (
+            self.data_range is not None
+            and not -math.inf < self.data_range[0] < self.data_range[1] < math.inf
+        ):
+            raise ValueError(
+                f"OptimalVariance.data_range is (a, b) with finite a < b, got {self.data_range!r}."
+            )
 
     def misfit(self, prediction: str, rho: float) -> str:
         """It is the factor for the data form at its own ℓ."""
@@ -96,14 +116,20 @@ class OptimalVariance(Variance):
 
 @register("analytic-dpm", "Analytic-DPM: the optimal reverse variance", needs="statistic")
 def analytic_dpm(
-    statistic: Statistic | None = None, *, ell: float = 1.0, data_range: tuple[float, float] | None = None
+    statistic: Statistic | None = None,
+    *,
+    ell: float = 1.0,
+    data_range: tuple[float, float] | None = None,
 ) -> Tableau:
     """Analytic-DPM: SEEDS-1 in the data form with the optimal variance in every step.
 
     Args:
-        statistic: Γ as a function of λ: an `expint.SecondMoment`, or any function of a float64 tensor.
-        ell: stochasticity, > 0: 1 for Analytic-DDPM; near 0, such as 1e-3, for Analytic-DDIM. Leave `ell` out in `sample`.
-        data_range: (a, b) with all data between them, for the upper bound of the variance; images are in (-1, 1).
+        statistic: Γ as a function of λ: an `expint.SecondMoment`, or any function of a float64
+            tensor.
+        ell: stochasticity, > 0: 1 for Analytic-DDPM; near 0, such as 1e-3, for Analytic-DDIM. Leave
+            `ell` out in `sample`.
+        data_range: (a, b) with all data between them, for the upper bound of the variance; images
+            are in (-1, 1).
 
     Raises:
         TypeError: without a statistic; the message says how to make one.
@@ -121,7 +147,10 @@ def analytic_dpm(
         torch.Size([3, 2])
     """
     if statistic is None:
-        raise TypeError(f"analytic-dpm needs statistic=..., the second moment of the predicted noise on the data: {_WAY}.")
+        raise TypeError(
+            "analytic-dpm needs statistic=..., the second moment of the predicted noise on the "
+            f"data: {_WAY}."
+        )
     return replace(
         seeds1(),
         name="analytic-dpm",

@@ -1,4 +1,7 @@
-"""Predictor–corrector schemes. With `reuse` the corrector takes the evaluation that the next step needs in any case."""
+"""Predictor–corrector schemes.
+
+With `reuse` the corrector takes the evaluation that the next step needs in any case.
+"""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,9 +21,11 @@ def _history(count: int) -> tuple[int, ...]:
 
 
 def _unipc_rule(variant: str, *, corrector: bool) -> Rule:
-    """UniPC's weights: those of interpolation, except that where there is one difference quotient its weight is B(h)/2.
+    """UniPC's weights: those of interpolation, except that where there is one difference quotient
+    its weight is B(h)/2.
 
-    B_1(h) = h and B_2(h) = e^h − 1 in the authors' signs: in units of the step's own weight 1 and φ_1.
+    B_1(h) = h and B_2(h) = e^h − 1 in the authors' signs: in units of the step's own weight 1 and
+    φ_1.
     """
 
     def rule(c: Any, nodes: Sequence[Any]) -> Sequence[Sequence[tuple[Any, ...]]]:
@@ -34,14 +39,23 @@ def _unipc_rule(variant: str, *, corrector: bool) -> Rule:
     return rule
 
 
-def unipc(order: int = 2, variant: str = "bh2", lower_order_final: bool = False, correct_last: bool = False) -> Tableau:
-    """UniPC-p: predictor through p evaluations, corrector through one more; data form, ℓ = 0; no evaluation for the corrector.
+def unipc(
+    order: int = 2,
+    variant: str = "bh2",
+    lower_order_final: bool = False,
+    correct_last: bool = False,
+) -> Tableau:
+    """UniPC-p: predictor through p evaluations, corrector through one more; data form, ℓ = 0; no
+    evaluation for the corrector.
 
     Args:
         order: p, 1 to 3.
-        variant: B(h): "bh1" is h, "bh2" is e^h − 1; of influence only where there is a single difference quotient.
-        lower_order_final: the order falls to 1 towards the last step, as the authors do on few steps.
-        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more evaluation.
+        variant: B(h): "bh1" is h, "bh2" is e^h − 1; of influence only where there is a single
+            difference quotient.
+        lower_order_final: the order falls to 1 towards the last step, as the authors do on few
+            steps.
+        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more
+            evaluation.
 
     Source: UniPC, arXiv 2302.04867, algorithms 1 and 2 and eq. (9).
     """
@@ -54,9 +68,14 @@ def unipc(order: int = 2, variant: str = "bh2", lower_order_final: bool = False,
         Stage(_ONE, through=(1, *_history(order)), rule=_unipc_rule(variant, corrector=True)),
     )
     return Tableau(
-        f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True, ell=0.0, shrink=lower_order_final,
+        f"unipc-{order}",
+        stages,
+        "UniPC, arXiv 2302.04867",
+        reuse=True,
+        ell=0.0,
+        shrink=lower_order_final,
         correct_last=correct_last,
-    )  # fmt: skip
+    )
 
 
 @register("unipc-1", "UniPC of order 1 (B(h): bh1 or bh2)")
@@ -74,7 +93,13 @@ def _unipc_3(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
     return unipc(3, variant, lower_order_final)
 
 
-@register("sa-solver", "SA-Solver: stochastic Adams predictor and corrector; its tau is ell, or a noise scale for tau(t)")
+@register(
+    "sa-solver",
+    (
+        "SA-Solver: stochastic Adams predictor and corrector; its tau is ell, or a noise scale for "
+        "tau(t)"
+    ),
+)
 def sa_solver(
     predictor: int = 3,
     corrector: int = 4,
@@ -83,33 +108,50 @@ def sa_solver(
     correct_last: bool = False,
     few_steps: bool = False,
 ) -> Tableau:
-    """Adams–Bashforth through `predictor` evaluations, Adams–Moulton through `corrector`, in the data form at ℓ = τ (PEC).
+    """Adams–Bashforth through `predictor` evaluations, Adams–Moulton through `corrector`, in the
+    data form at ℓ = τ (PEC).
 
-    For τ(t) sample with `noise_scale=expint.stochasticity.window(...)` or `noise_scale_from_ell(...)`.
+    For τ(t) sample with `noise_scale=expint.equations.noise_scales.window(...)` or
+    `noise_scale_from_ell(...)`.
 
     Args:
         predictor: evaluations of the predictor, 1 to 4.
         corrector: evaluations of the corrector, the new one included, 1 to 4; 0 for none.
         tau: the ℓ of the SDE.
         lower_order_final: the orders fall towards the last step, as the authors do on few steps.
-        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more evaluation.
-        few_steps: the authors' mode for few steps: where there are two nodes, their difference quotient has the weight h/2.
+        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more
+            evaluation.
+        few_steps: the authors' mode for few steps: where there are two nodes, their difference
+            quotient has the weight h/2.
 
     Source: SA-Solver, arXiv 2309.05019, eq. (14) and (17) and algorithm 1.
     """
     if not (1 <= predictor <= 4 and 0 <= corrector <= 4):
-        raise ValueError(f"SA-Solver takes predictor 1 to 4 and corrector 0 to 4, got {predictor!r} and {corrector!r}.")
+        raise ValueError(
+            f"SA-Solver takes predictor 1 to 4 and corrector 0 to 4, got {predictor!r} and "
+            f"{corrector!r}."
+        )
     rules = [_unipc_rule("bh1", corrector=late) if few_steps else None for late in (False, True)]
     first = Stage(_ONE, through=_history(predictor), rule=rules[0])
-    stages = (first, Stage(_ONE, through=(1, *_history(corrector - 1)), rule=rules[1])) if corrector else (first,)
+    stages = (
+        (first, Stage(_ONE, through=(1, *_history(corrector - 1)), rule=rules[1]))
+        if corrector
+        else (first,)
+    )
     return Tableau(
-        "sa-solver", stages, "SA-Solver, arXiv 2309.05019", reuse=bool(corrector), ell=tau, shrink=lower_order_final,
+        "sa-solver",
+        stages,
+        "SA-Solver, arXiv 2309.05019",
+        reuse=bool(corrector),
+        ell=tau,
+        shrink=lower_order_final,
         correct_last=correct_last or not corrector,
-    )  # fmt: skip
+    )
 
 
 def pece(order: int = 2) -> Tableau:
-    """Adams–Bashforth through `order` evaluations, an evaluation, Adams–Moulton through one more, and an evaluation there.
+    """Adams–Bashforth through `order` evaluations, an evaluation, Adams–Moulton through one more,
+    and an evaluation there.
 
     Args:
         order: 1 to 3.
@@ -122,7 +164,10 @@ def pece(order: int = 2) -> Tableau:
     return Tableau(f"pece-{order}", stages, "exponential PECE; Hairer, Norsett & Wanner I, III.1")
 
 
-@register("pece-2", "Adams predictor and corrector, evaluated anew after the correction; any form, any ell")
+@register(
+    "pece-2",
+    "Adams predictor and corrector, evaluated anew after the correction; any form, any ell",
+)
 def _pece_2() -> Tableau:
     return pece(2)
 

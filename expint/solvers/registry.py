@@ -1,4 +1,6 @@
-"""Solvers by name. A name stands for coefficients that the convergence laboratory has certified: others are not registered."""
+"""Solvers by name. A name stands for coefficients that the convergence laboratory has certified:
+others are not registered.
+"""
 
 import hashlib
 import json
@@ -9,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from expint.naming import unknown
+from expint.registry import unknown
 from expint.solvers.tableau import Stage, Tableau
 
 __all__ = ["Entry", "add", "entries", "fingerprint", "get", "names", "pending", "register"]
@@ -40,11 +42,18 @@ _STEPS = 12  # of a run that shows the schemes of all steps
 
 
 def fingerprint(tableau: Tableau) -> str:
-    """A digest of all that decides the coefficients: the stages of every step in exact rationals, and the equation."""
+    """A digest of all that decides the coefficients: the stages of every step in exact rationals,
+    and the equation.
+    """
     steps = [tableau.at(k, _STEPS) for k in range(_STEPS)]
     schemes = [
         [
-            (str(stage.c), str(stage.share), str(sorted(terms.items())), str(sorted(stage.slope.items())))
+            (
+                str(stage.c),
+                str(stage.share),
+                str(sorted(terms.items())),
+                str(sorted(stage.slope.items())),
+            )
             for stage, terms in zip(scheme.stages, scheme.terms, strict=True)
         ]
         for scheme in steps
@@ -60,21 +69,29 @@ def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:
     """The terms of a stage that looks back, where the earlier steps had other lengths."""
     if not stage.history:
         return ""
-    nodes = dict(enumerate(scheme.evaluation_nodes)) | {-j: Fraction(-j * (j + 3), 5) for j in range(1, stage.history + 1)}
+    nodes = dict(enumerate(scheme.evaluation_nodes)) | {
+        -j: Fraction(-j * (j + 3), 5) for j in range(1, stage.history + 1)
+    }
     return str(stage.placed(stage.c, [nodes[j] for j in stage.through]))
 
 
 @cache
 def _certificates() -> dict[str, Any]:
-    return json.loads(files("expint.solvers").joinpath("certificates.json").read_text(encoding="utf-8"))
+    return json.loads(
+        files("expint.solvers").joinpath("certificates.json").read_text(encoding="utf-8")
+    )
 
 
-def register(name: str, summary: str, *, needs: str = "") -> Callable[[Callable[..., Tableau]], Callable[..., Tableau]]:
-    """Decorator: make the tableau that a function builds (with default arguments) available as `get(name)`.
+def register(
+    name: str, summary: str, *, needs: str = ""
+) -> Callable[[Callable[..., Tableau]], Callable[..., Tableau]]:
+    """Decorator: make the tableau that a function builds (with default arguments) available as
+    `get(name)`.
 
-    It is registered only if `certificates.json` holds a certificate for exactly these coefficients. For a solver of your own use
-    `expint.certification.register_solver`, which runs the laboratory. A builder that `needs` an argument has no coefficients of
-    its own to certify: it is found by `get(name, argument=...)`, and is not listed.
+    It is registered only if `certificates.json` holds a certificate for exactly these coefficients.
+    For a solver of your own use `expint.convergence.certification.register_solver`, which runs the
+    laboratory. A builder that `needs` an argument has no coefficients of its own to certify: it is
+    found by `get(name, argument=...)`, and is not listed.
     """
 
     def decorate(build: Callable[..., Tableau]) -> Callable[..., Tableau]:
@@ -131,18 +148,21 @@ def get(solver: str | Tableau, **parameters: Any) -> Tableau:
     """The tableau registered under a name, built with `parameters`; a tableau passes unchanged.
 
     Raises:
-        ValueError: if there is no such solver (the message names the nearest ones), or it is not certified.
+        ValueError: if there is no such solver (the message names the nearest ones), or it is not
+            certified.
         TypeError: if `solver` is neither a name nor a Tableau.
     """
     if isinstance(solver, Tableau):
         return solver
     if not isinstance(solver, str):
-        raise TypeError(f"A solver is a name or a Tableau, got {type(solver).__name__}: {solver!r}.")
+        raise TypeError(
+            f"A solver is a name or a Tableau, got {type(solver).__name__}: {solver!r}."
+        )
     _settle()
     if solver in _PENDING:
         raise ValueError(
-            f"The solver {solver!r} is not registered: its coefficients are not those of its certificate. Certify it with "
-            "benchmarks/certify.py, or pass the tableau itself."
+            f"The solver {solver!r} is not registered: its coefficients are not those of its "
+            "certificate. Certify it with benchmarks/certify.py, or pass the tableau itself."
         )
     if solver in _WITH_ARGUMENTS:
         return _WITH_ARGUMENTS[solver](**parameters)
@@ -153,5 +173,7 @@ def get(solver: str | Tableau, **parameters: Any) -> Tableau:
 
 @cache
 def _built(entry: Entry) -> Tableau:
-    """The tableau with default arguments, made once: its orders and the schemes of its first and last steps are then known."""
+    """The tableau with default arguments, made once: its orders and the schemes of its first and
+    last steps are then known.
+    """
     return entry.build()

@@ -9,19 +9,32 @@ from expint.solvers.seeds import seeds1, seeds2, seeds3
 from expint.solvers.tableau import Number, Stage, Tableau, Term, rational
 
 __all__ = [
-    "deis_rk3", "dpm_solver", "etd_rk2a", "etd_rk2b", "etd_rk3a", "etd_rk3b", "etd_rk4", "etd_rk4_ho", "euler_maruyama", "heun",
-]  # fmt: skip
+    "deis_rk3",
+    "dpm_solver",
+    "etd_rk2a",
+    "etd_rk2b",
+    "etd_rk3a",
+    "etd_rk3b",
+    "etd_rk4",
+    "etd_rk4_ho",
+    "euler_maruyama",
+    "heun",
+]
 
 _ONE, _HALF = Fraction(1), Fraction(1, 2)
 
 
-def _row(c: Number, weights: Mapping[int, Mapping[int, Number] | list[tuple[Number, int, Number]]]) -> Stage:
+def _row(
+    c: Number, weights: Mapping[int, Mapping[int, Number] | list[tuple[Number, int, Number]]]
+) -> Stage:
     """A stage at c from {evaluation: {k: q}} with Σ q φ_k(c z), or from lists of (q, k, scale)."""
     node = rational(c)
     terms = {
         j: tuple(
             Term(rational(q), k, rational(scale))
-            for q, k, scale in ([(q, k, node) for k, q in row.items()] if isinstance(row, Mapping) else row)
+            for q, k, scale in (
+                [(q, k, node) for k, q in row.items()] if isinstance(row, Mapping) else row
+            )
         )
         for j, row in weights.items()
     }
@@ -62,7 +75,9 @@ def dpm_solver(order: int, **settings: Any) -> Tableau:
 
 @register("etd-rk2a", "two-stage exponential Runge-Kutta with phi_2 weights")
 def etd_rk2a(c: Number = _HALF) -> Tableau:
-    """c ← {0}; 1 ← (φ_1 − φ_2/c) F_0 + φ_2/c F_c. Source: Hochbruck & Ostermann, SINUM 43 (2005), eq. (5.3)."""
+    """c ← {0}; 1 ← (φ_1 − φ_2/c) F_0 + φ_2/c F_c. Source: Hochbruck & Ostermann, SINUM 43 (2005),
+    eq. (5.3).
+    """
     node = rational(c)
     stages = (Stage(node, through=(0,)), Stage(_ONE, through=(0, 1)))
     return Tableau("etd-rk2a", stages, _HO + ", eq. (5.3)", **_NOISE)
@@ -70,7 +85,9 @@ def etd_rk2a(c: Number = _HALF) -> Tableau:
 
 @register("etd-rk2b", "two-stage exponential Runge-Kutta with phi_1 weights: seeds-2")
 def etd_rk2b(c: Number = _HALF) -> Tableau:
-    """c ← {0}; 1 ← (1 − 1/(2c)) φ_1 F_0 + 1/(2c) φ_1 F_c. Source: Hochbruck & Ostermann, SINUM 43 (2005), eq. (5.4)."""
+    """c ← {0}; 1 ← (1 − 1/(2c)) φ_1 F_0 + 1/(2c) φ_1 F_c. Source: Hochbruck & Ostermann, SINUM 43
+    (2005), eq. (5.4).
+    """
     return Tableau("etd-rk2b", seeds2(c).stages, _HO + ", eq. (5.4)", **_NOISE)
 
 
@@ -89,7 +106,11 @@ def etd_rk3b() -> Tableau:
 
     Source: ETD3RK, Cox & Matthews, J. Comput. Phys. 176 (2002), eq. (23)-(25).
     """
-    stages = (Stage(_HALF, through=(0,)), _row(1, {0: {1: -1}, 1: {1: 2}}), Stage(_ONE, through=(0, 1, 2)))
+    stages = (
+        Stage(_HALF, through=(0,)),
+        _row(1, {0: {1: -1}, 1: {1: 2}}),
+        Stage(_ONE, through=(0, 1, 2)),
+    )
     return Tableau("etd-rk3b", stages, "ETD3RK, Cox & Matthews, JCP 176 (2002)", **_NOISE)
 
 
@@ -108,14 +129,30 @@ def etd_rk4() -> Tableau:
     return Tableau("etd-rk4", stages, "Krogstad, JCP 203 (2005)", **_NOISE)
 
 
-@register("etd-rk4-ho", "five-stage exponential Runge-Kutta of Hochbruck and Ostermann, of stiff order 4")
+@register(
+    "etd-rk4-ho", "five-stage exponential Runge-Kutta of Hochbruck and Ostermann, of stiff order 4"
+)
 def etd_rk4_ho() -> Tableau:
-    """The five-stage scheme of stiff order four. Source: Hochbruck & Ostermann, SINUM 43 (2005), eq. (5.19)."""
+    """The five-stage scheme of stiff order four. Source: Hochbruck & Ostermann, SINUM 43 (2005),
+    eq. (5.19).
+    """
     half, quarter = _HALF, Fraction(1, 4)
     # a_52 = a_53 = ½ φ_2(½z) − φ_3(z) + ¼ φ_2(z) − ½ φ_3(½z);  a_54 = ¼ φ_2(½z) − a_52
-    middle: list[tuple[Number, int, Number]] = [(half, 2, half), (-1, 3, 1), (quarter, 2, 1), (-half, 3, half)]
-    late: list[tuple[Number, int, Number]] = [(quarter, 2, half), *((-q, k, s) for q, k, s in middle)]  # type: ignore[operator]
-    rest = [(half, 1, half), *((-2 * q, k, s) for q, k, s in middle), *((-q, k, s) for q, k, s in late)]  # type: ignore[operator]
+    middle: list[tuple[Number, int, Number]] = [
+        (half, 2, half),
+        (-1, 3, 1),
+        (quarter, 2, 1),
+        (-half, 3, half),
+    ]
+    late: list[tuple[Number, int, Number]] = [
+        (quarter, 2, half),
+        *((-q, k, s) for q, k, s in middle),
+    ]  # type: ignore[operator]
+    rest = [
+        (half, 1, half),
+        *((-2 * q, k, s) for q, k, s in middle),
+        *((-q, k, s) for q, k, s in late),
+    ]  # type: ignore[operator]
     stages = (
         Stage(half, through=(0,)),
         _row(half, {0: {1: half, 2: -1}, 1: {2: 1}}),
@@ -135,16 +172,26 @@ def heun() -> Tableau:
 
 @register("deis-rk3", "DEIS rho-RK3: Kutta's third-order scheme in sigma")
 def deis_rk3() -> Tableau:
-    """Kutta: 1/2 ← F_0; 1 ← −F_0 + 2 F_{1/2}; 1 ← (F_0 + 4 F_{1/2} + F_1)/6, in σ, ℓ = 0. Source: DEIS, arXiv 2204.13902."""
+    """Kutta: 1/2 ← F_0; 1 ← −F_0 + 2 F_{1/2}; 1 ← (F_0 + 4 F_{1/2} + F_1)/6, in σ, ℓ = 0. Source:
+    DEIS, arXiv 2204.13902.
+    """
     stages = (
         _row(_HALF, {0: {1: _HALF}}),
         _row(1, {0: {1: -1}, 1: {1: 2}}),
         _row(1, {0: {1: Fraction(1, 6)}, 1: {1: Fraction(4, 6)}, 2: {1: Fraction(1, 6)}}),
     )
-    return Tableau("deis-rk3", stages, "DEIS, arXiv 2204.13902, rho-RK with Kutta's coefficients", form="sigma", ell=0.0)
+    return Tableau(
+        "deis-rk3",
+        stages,
+        "DEIS, arXiv 2204.13902, rho-RK with Kutta's coefficients",
+        form="sigma",
+        ell=0.0,
+    )
 
 
-@register("euler-maruyama", "Euler-Maruyama in t, sigma^2 or log sigma (form time, variance or log-sigma)")
+@register(
+    "euler-maruyama", "Euler-Maruyama in t, sigma^2 or log sigma (form time, variance or log-sigma)"
+)
 def euler_maruyama(form: str = "time") -> Tableau:
     """One explicit step of the whole drift, with the noise of the step integrated exactly.
 

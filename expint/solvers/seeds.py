@@ -13,12 +13,15 @@ _ONE = Fraction(1)
 @register("seeds-1", "one stage; at ell=0 DPM-Solver-1 = DDIM")
 def seeds1() -> Tableau:
     """1 ← {0}. Source: SEEDS, arXiv 2305.14267, eq. (13); at ℓ = 0 DDIM, arXiv 2010.02502."""
-    return Tableau("seeds-1", (Stage(_ONE, through=(0,)),), "SEEDS-1, arXiv 2305.14267; DDIM, arXiv 2010.02502")
+    return Tableau(
+        "seeds-1", (Stage(_ONE, through=(0,)),), "SEEDS-1, arXiv 2305.14267; DDIM, arXiv 2010.02502"
+    )
 
 
 @register("seeds-2", "two stages, node c=1/2; at ell=0 DPM-Solver-2")
 def seeds2(c: Number = Fraction(1, 2)) -> Tableau:
-    """c ← {0}; 1 ← (1 − 1/(2c)) φ_1 F_0 + 1/(2c) φ_1 F_c, which for c = 1/2 is the interpolatory row 1 ← {c}.
+    """c ← {0}; 1 ← (1 − 1/(2c)) φ_1 F_0 + 1/(2c) φ_1 F_c, which for c = 1/2 is the interpolatory
+    row 1 ← {c}.
 
     Args:
         c: node of the stage, 0 < c ≤ 1.
@@ -31,9 +34,16 @@ def seeds2(c: Number = Fraction(1, 2)) -> Tableau:
     final = (
         Stage(_ONE, through=(1,))
         if node == Fraction(1, 2)
-        else Stage(_ONE, weights={0: (Term(1 - 1 / (2 * node), 1, _ONE),), 1: (Term(1 / (2 * node), 1, _ONE),)})
+        else Stage(
+            _ONE,
+            weights={0: (Term(1 - 1 / (2 * node), 1, _ONE),), 1: (Term(1 / (2 * node), 1, _ONE),)},
+        )
     )
-    return Tableau("seeds-2", (Stage(node, through=(0,)), final), "SEEDS-2, arXiv 2305.14267; DPM-Solver-2, arXiv 2206.00927")
+    return Tableau(
+        "seeds-2",
+        (Stage(node, through=(0,)), final),
+        "SEEDS-2, arXiv 2305.14267; DPM-Solver-2, arXiv 2206.00927",
+    )
 
 
 def _three_stage_nodes(name: str, r1: Number, r2: Number) -> tuple[Fraction, Fraction]:
@@ -44,39 +54,55 @@ def _three_stage_nodes(name: str, r1: Number, r2: Number) -> tuple[Fraction, Fra
 
 
 @register("seeds-3", "three stages, nodes 1/3 and 2/3; at ell=0 DPM-Solver-3")
-def seeds3(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3), *, published_row: bool = False) -> Tableau:
+def seeds3(
+    r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3), *, published_row: bool = False
+) -> Tableau:
     """r1 ← {0}; r2 ← {0, r1}; 1 ← {0, r2}, which is of order 3 for r2 = 2/3.
 
-    For other r2 the last two rows are those of Luan & Ostermann, of order 3 for all nodes but r1 = 2/3:
+    For other r2 the last two rows are those of Luan & Ostermann, of order 3 for all nodes but r1 =
+    2/3:
 
         2(γ r1 + r2) = 3(γ r1² + r2²),    a_32 = γ r1 φ_2(r1 z) + (r2²/r1) φ_2(r2 z),
         b_2 = γ φ_2/(γ r1 + r2),    b_3 = φ_2/(γ r1 + r2).
 
     Args:
         r1, r2: nodes, 0 < r1 < r2 ≤ 1.
-        published_row: keep the rows r2 ← {0, r1}; 1 ← {0, r2} as published also where they are of order 2 only.
+        published_row: keep the rows r2 ← {0, r1}; 1 ← {0, r2} as published also where they are of
+            order 2 only.
 
-    Source: SEEDS, arXiv 2305.14267, algorithm 4; DPM-Solver, arXiv 2206.00927, algorithm 2; Luan & Ostermann, SINUM 2013.
+    Source: SEEDS, arXiv 2305.14267, algorithm 4; DPM-Solver, arXiv 2206.00927, algorithm 2; Luan &
+    Ostermann, SINUM 2013.
     """
     c2, c3 = _three_stage_nodes("seeds-3", r1, r2)
     source = "SEEDS-3, arXiv 2305.14267; DPM-Solver-3, arXiv 2206.00927"
     first = Stage(c2, through=(0,))
     if published_row or c3 == Fraction(2, 3):
-        return Tableau("seeds-3", (first, Stage(c3, through=(0, 1)), Stage(_ONE, through=(0, 2))), source)
+        return Tableau(
+            "seeds-3", (first, Stage(c3, through=(0, 1)), Stage(_ONE, through=(0, 2))), source
+        )
     if c2 == Fraction(2, 3):
-        raise ValueError("seeds-3 with r1 = 2/3 has no third-order row: choose another r1, or published_row=True.")
+        raise ValueError(
+            "seeds-3 with r1 = 2/3 has no third-order row: choose another r1, or "
+            "published_row=True."
+        )
     gamma = c3 * (3 * c3 - 2) / (c2 * (2 - 3 * c2))
     weight = 1 / (gamma * c2 + c3)
     slope = (Term(gamma * c2, 2, c2), Term(c3**2 / c2, 2, c3))
     second = Stage(c3, weights={0: (Term(c3, 1, c3), *_negated(slope)), 1: slope})
     middle, late = (Term(gamma * weight, 2, _ONE),), (Term(weight, 2, _ONE),)
-    final = Stage(_ONE, weights={0: (Term(_ONE, 1, _ONE), *_negated(middle), *_negated(late)), 1: middle, 2: late})
-    return Tableau("seeds-3", (first, second, final), source + "; rows of Luan & Ostermann, SINUM 2013")
+    final = Stage(
+        _ONE,
+        weights={0: (Term(_ONE, 1, _ONE), *_negated(middle), *_negated(late)), 1: middle, 2: late},
+    )
+    return Tableau(
+        "seeds-3", (first, second, final), source + "; rows of Luan & Ostermann, SINUM 2013"
+    )
 
 
 @register("seeds-3b", "three stages; the last row interpolates through all of them")
 def seeds3b(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3)) -> Tableau:
-    """r1 ← {0}; r2 ← {0, r1}; 1 ← {0, r1, r2}: of order 3 for r2 = 2/3; for other r2 of order 2, as the stage at r1 gets weight.
+    """r1 ← {0}; r2 ← {0, r1}; 1 ← {0, r1, r2}: of order 3 for r2 = 2/3; for other r2 of order 2, as
+    the stage at r1 gets weight.
 
     Args:
         r1, r2: nodes, 0 < r1 < r2 ≤ 1.
@@ -85,7 +111,9 @@ def seeds3b(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3)) -> Tableau
     """
     c2, c3 = _three_stage_nodes("seeds-3b", r1, r2)
     stages = (Stage(c2, through=(0,)), Stage(c3, through=(0, 1)), Stage(_ONE, through=(0, 1, 2)))
-    return Tableau("seeds-3b", stages, "arXiv 2305.14267, appendix; Hochbruck & Ostermann, Acta Numerica 2010")
+    return Tableau(
+        "seeds-3b", stages, "arXiv 2305.14267, appendix; Hochbruck & Ostermann, Acta Numerica 2010"
+    )
 
 
 def _negated(terms: tuple[Term, ...]) -> tuple[Term, ...]:

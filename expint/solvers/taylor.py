@@ -1,4 +1,6 @@
-"""Taylor methods: instead of earlier or interior evaluations, derivatives of F along the solution."""
+"""Taylor methods: instead of earlier or interior evaluations, derivatives of F along the
+solution.
+"""
 
 from fractions import Fraction
 
@@ -12,17 +14,21 @@ _ONE = Fraction(1)
 
 @register("taylor-2", "second-order Taylor method by a Jacobian-vector product (the core of GENIE)")
 def taylor2() -> Tableau:
-    """Second-order Taylor method for the probability-flow ODE (ℓ = 0), by a Jacobian-vector product through the network:
+    """Second-order Taylor method for the probability-flow ODE (ℓ = 0), by a Jacobian-vector product
+    through the network:
 
         x_t = (a_t/a_s) x_s + κ a_t e^{ρμ_t} h [φ_1(z) F_s + h φ_2(z) (dF/dμ)_s],    z = −ρh,
 
-    with dF/dμ the total derivative along the ODE. For F = ε in the clock σ (ρ = 0) it is the truncated Taylor method that GENIE
-    distils, x_t/α_t = x_s/α_s + Δσ ε + ½ (Δσ)² dε/dσ; here the linear part is exact in every form.
+    with dF/dμ the total derivative along the ODE. For F = ε in the clock σ (ρ = 0) it is the
+    truncated Taylor method that GENIE distils, x_t/α_t = x_s/α_s + Δσ ε + ½ (Δσ)² dε/dσ; here the
+    linear part is exact in every form.
 
-    It takes an evaluation and a Jacobian-vector product per step, counted as two evaluations; the product costs about as much as
-    two. The network must be differentiable in forward mode, in its time too (`expint.forward_mode.along`).
+    It takes an evaluation and a Jacobian-vector product per step, counted as two evaluations; the
+    product costs about as much as two. The network must be differentiable in forward mode, in its
+    time too (`expint.runs.forward_mode.along`).
 
-    Source: Dockhorn, Vahdat & Kreis, GENIE, arXiv 2210.05475, section 3 (there through networks that predict the derivative).
+    Source: Dockhorn, Vahdat & Kreis, GENIE, arXiv 2210.05475, section 3 (there through networks
+    that predict the derivative).
 
     Example:
         >>> from expint import sample, targets

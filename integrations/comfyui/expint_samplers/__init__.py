@@ -1,4 +1,5 @@
-"""The solvers of expint in ComfyUI: a sampler node, a scheduler node, and named samplers in the lists of the other nodes.
+"""The solvers of expint in ComfyUI: a sampler node, a scheduler node, and named samplers in the
+lists of the other nodes.
 
 Copy this folder into ComfyUI/custom_nodes, and install expint into ComfyUI's Python.
 """
@@ -12,15 +13,24 @@ try:
     import comfy.samplers
 except ImportError as error:
     raise ImportError(
-        "This folder is a custom node of ComfyUI, and ComfyUI's package `comfy` was not found: copy the folder into "
-        "ComfyUI/custom_nodes and start ComfyUI. Elsewhere import diffusion_adapters.k_diffusion itself."
+        "This folder is a custom node of ComfyUI, and ComfyUI's package `comfy` was not found: "
+        "copy the folder into ComfyUI/custom_nodes and start ComfyUI. Elsewhere import "
+        "diffusion_adapters.k_diffusion itself."
     ) from error
 
 try:
-    from diffusion_adapters.k_diffusion import NOISES, SAMPLERS, is_flow, sample_expint, uniform_lambda_sigmas
+    from diffusion_adapters.k_diffusion import (
+        NOISES,
+        SAMPLERS,
+        is_flow,
+        sample_expint,
+        uniform_lambda_sigmas,
+    )
     from expint import solvers
 except ImportError as error:
-    raise ImportError("expint is not installed in the Python that runs ComfyUI: install it there with pip.") from error
+    raise ImportError(
+        "expint is not installed in the Python that runs ComfyUI: install it there with pip."
+    ) from error
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
@@ -51,23 +61,41 @@ class SamplerExpInt:
                 "eta": (
                     "FLOAT",
                     {
-                        "default": OWN_ETA, "min": OWN_ETA, "max": 100.0, "step": 0.01, "round": False,
+                        "default": OWN_ETA,
+                        "min": OWN_ETA,
+                        "max": 100.0,
+                        "step": 0.01,
+                        "round": False,
                         "tooltip": "Stochasticity, ell squared: 0 the ODE, 1 the reverse SDE, below 0 the solver's own.",
                     },
                 ),
                 "s_noise": (
                     "FLOAT",
-                    {"default": 1.0, "min": 0.0, "max": 100.0, "step": 0.001, "round": False, "tooltip": "Factor of the noise."},
+                    {
+                        "default": 1.0,
+                        "min": 0.0,
+                        "max": 100.0,
+                        "step": 0.001,
+                        "round": False,
+                        "tooltip": "Factor of the noise.",
+                    },
                 ),
                 "noise": (
                     list(NOISES),
-                    {"tooltip": "path: one Brownian path per seed, whatever the sigmas. Choose it where sigmas are split."},
+                    {
+                        "tooltip": "path: one Brownian path per seed, whatever the sigmas. Choose it where sigmas are split."
+                    },
                 ),
-                "noise_device": (["cpu", "gpu"], {"tooltip": "cpu: the same numbers on every computer."}),
+                "noise_device": (
+                    ["cpu", "gpu"],
+                    {"tooltip": "cpu: the same numbers on every computer."},
+                ),
             }
-        }  # fmt: skip
+        }
 
-    def get_sampler(self, solver: str, eta: float, s_noise: float, noise: str, noise_device: str) -> tuple[Any]:
+    def get_sampler(
+        self, solver: str, eta: float, s_noise: float, noise: str, noise_device: str
+    ) -> tuple[Any]:
         """The sampler."""
         options = {
             "solver": solver,
@@ -80,7 +108,9 @@ class SamplerExpInt:
 
 
 class UniformLambdaScheduler:
-    """Sigmas with equal steps in λ, half the log signal-to-noise ratio, over the model's range; also for flow models."""
+    """Sigmas with equal steps in λ, half the log signal-to-noise ratio, over the model's range;
+    also for flow models.
+    """
 
     CATEGORY: ClassVar[str] = "sampling/custom_sampling/schedulers"
     RETURN_TYPES: ClassVar[tuple[str, ...]] = ("SIGMAS",)
@@ -89,20 +119,38 @@ class UniformLambdaScheduler:
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """The inputs of the node."""
-        return {"required": {"model": ("MODEL",), "steps": ("INT", {"default": 20, "min": 2, "max": 10000})}}
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "steps": ("INT", {"default": 20, "min": 2, "max": 10000}),
+            }
+        }
 
     def get_sigmas(self, model: Any, steps: int) -> tuple[Any]:
         """The sigmas, float32, shape (steps + 1,), on the CPU."""
         sampling = model.get_model_object("model_sampling")
-        return (uniform_lambda_sigmas(steps, float(sampling.sigma_min), float(sampling.sigma_max), flow=is_flow(model)),)
+        return (
+            uniform_lambda_sigmas(
+                steps, float(sampling.sigma_min), float(sampling.sigma_max), flow=is_flow(model)
+            ),
+        )
 
 
 def register() -> None:
-    """Add the samplers as expint_… to the lists of ComfyUI. Where it keeps them elsewhere, only the nodes are left."""
-    lists = [getattr(getattr(comfy.samplers, "KSampler", None), "SAMPLERS", None), getattr(comfy.samplers, "SAMPLER_NAMES", None)]
+    """Add the samplers as expint_… to the lists of ComfyUI.
+
+    Where it keeps them elsewhere, only the nodes are left.
+    """
+    lists = [
+        getattr(getattr(comfy.samplers, "KSampler", None), "SAMPLERS", None),
+        getattr(comfy.samplers, "SAMPLER_NAMES", None),
+    ]
     found = [names for names in lists if isinstance(names, list)]
     if not found:
-        logging.warning("expint: the list of samplers was not found in this ComfyUI; use the node SamplerExpInt.")
+        logging.warning(
+            "expint: the list of samplers was not found in this ComfyUI; use the node "
+            "SamplerExpInt."
+        )
         return
     for name, sampler in SAMPLERS.items():
         setattr(comfy.k_diffusion.sampling, f"sample_{PREFIX}{name}", _on_cpu(sampler))
@@ -112,7 +160,9 @@ def register() -> None:
 
 
 def _on_cpu(sampler: Callable[..., Any]) -> Callable[..., Any]:
-    """The sampler with noise drawn on the CPU, as ComfyUI does for the initial noise: images do not depend on the GPU."""
+    """The sampler with noise drawn on the CPU, as ComfyUI does for the initial noise: images do not
+    depend on the GPU.
+    """
 
     def sample(model: Any, x: Any, sigmas: Any, **settings: Any) -> Any:
         return sampler(model, x, sigmas, **{"noise_device": "cpu"} | settings)
@@ -123,7 +173,10 @@ def _on_cpu(sampler: Callable[..., Any]) -> Callable[..., Any]:
 
 register()
 
-NODE_CLASS_MAPPINGS = {"SamplerExpInt": SamplerExpInt, "ExpIntUniformLambdaScheduler": UniformLambdaScheduler}
+NODE_CLASS_MAPPINGS = {
+    "SamplerExpInt": SamplerExpInt,
+    "ExpIntUniformLambdaScheduler": UniformLambdaScheduler,
+}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "SamplerExpInt": "SamplerExpInt",
     "ExpIntUniformLambdaScheduler": "Uniform Lambda Scheduler (expint)",

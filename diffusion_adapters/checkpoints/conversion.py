@@ -1,0 +1,139 @@
+"""Checkpoints as safetensors: read once, with trust if need be, and never executed again."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
+from diffusion_adapters.checkpoints.state_dicts import contents, flat_tensors, select
+
+__all__ = ["Conversion", "convert_checkpoint"]
+
+# What a pickled network says of itself, and load_edm compares with the network that gets the
+# weights.
+_ATTRIBUTES = (
+    "sigma_min",
+    "sigma_max",
+    "sigma_data",
+    "label_dim",
+    "img_resolution",
+    "img_channels",
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_checkpoint` wrote.
+
+    Args:
+        tensors: the number of tensors.
+        numbers: the number of entries in all of them.
+        metadata: the text beside them: the name of the source, the keys, and plain values found
+            between the tensors.
+        left_out: names of objects that are neither tensors nor plain values.
+    """
+
+    tensors: int
+    numbers: int
+    metadata: Mapping[str, str]
+    left_out: Sequence[str]
+
+
+def convert_checkpoint(
+    source: str | Path, target: str | Path, keys: Sequence[str] = (), trust: bool = False
+) -> Conversion:
+    """Write the tensors of a checkpoint, with their names, shapes and dtypes, as safetensors.
+
+    Args:
+        source: a file of torch.save, a pickle (needs `trust`), or safetensors.
+        target: the new file, NAME.safetensors. It is written under another name first, and put in
+            place whole or not at all.
+        keys: what to take of a nested checkpoint, with dots between the levels. One key gives the
+            names below it; of several, each name begins with its key. None: the whole, which must
+            be one state dict.
+        trust: allow the source to execute code.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UntrustedPickleError: if reading would execute code and `trust` is False.
+        CheckpointError: if the source cannot be read, holds several things and no key says which,
+            or has no tensors there; or if the target cannot be written. An older target is then
+            unchanged.
+        ValueError: if the target is not named .safetensors, or is the source.
+    """
+    origin, goal = Path(source), Path(target)
+    if goal.suffix != ".safetensors":
+        raise ValueError(f"The new file must be named NAME.safetensors, got {str(goal)!r}.")
+    if goal.exists() and origin.exists() and goal.samefile(origin):
+        raise ValueError(f"{str(goal)!r} is the source itself: choose another name.")
+    state = read_checkpoint(origin, trust)
+    chosen = {key: select(state, key, origin) for key in keys} or {
+        "": _only_state_dict(state, origin)
+    }
+    tensors: dict[str, Tensor] = {}
+    metadata = {
+        "format": "pt",
+        "source": origin.name,
+        **({"keys": json.dumps(list(keys))} if keys else {}),
+    }
+    left_out: list[str] = []
+    for key, part in chosen.items():
+        prefix = f"{key}." if len(chosen) > 1 else ""
+        # What lies at a key may be one tensor, which has no name of its own.
+        found, values, others = flat_tensors({key: part} if isinstance(part, Tensor) else part)
+        tensors |= {prefix + name: value for name, value in found.items()}
+        metadata |= {
+            prefix + name: json.dumps(value) for name, value in values.items()
+        } | _described(part)
+        left_out += [prefix + name for name in others]
+    if not tensors:
+        raise CheckpointError(
+            f"There are no tensors at {', '.join(keys) or 'the top'} of {str(origin)!r}: "
+            f"{contents(state)}."
+        )
+    _write(goal, tensors, metadata)
+    return Conversion(
+        len(tensors), sum(value.numel() for value in tensors.values()), metadata, left_out
+    )
+
+
+def _only_state_dict(state: Any, origin: Path) -> Any:
+    if isinstance(state, nn.Module) or (
+        isinstance(state, Mapping) and any(isinstance(v, Tensor) for v in state.values())
+    ):
+        return state
+    raise CheckpointError(
+        f"{str(origin)!r} is no state dict itself: say with --key what to take. It holds: "
+        f"{'; '.join(contents(state))}."
+    )
+
+
+def _described(network: Any) -> dict[str, str]:
+    if not isinstance(network, nn.Module):
+        return {}
+    found = {name: getattr(network, name, None) for name in _ATTRIBUTES}
+    return {
+        name: repr(float(value)) for name, value in found.items() if isinstance(value, int | float)
+    }
+
+
+def _write(target: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # Safetensors takes no views and no shared memory; names that share a tensor get a copy each.
+    whole = {name: value.contiguous().clone() for name, value in tensors.items()}
+    try:
+        safetensors.torch.save_file(whole, part, metadata)
+        os.replace(part, target)
+    except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"Cannot write {str(target)!r} ({error}).") from error
+    finally:
+        part.unlink(missing_ok=True)

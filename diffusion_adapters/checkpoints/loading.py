@@ -1,0 +1,428 @@
+"""Published checkpoints as models for `expint.sample`: EDM and EDM2, score_sde, improved- and
+guided-diffusion.
+
+The network is yours: an nn.Module built by the code that published it, or a function of no
+arguments that builds it. Here are its weights, its calling convention and its noise schedule.
+Everything is checked before anything is copied into the network.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor, nn
+
+from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
+from diffusion_adapters.checkpoints.published import (
+    DataRange,
+    GuidedDiffusionAdapter,
+    NumberedVEAdapter,
+    Preconditioned,
+    respaced_timesteps,
+)
+from diffusion_adapters.checkpoints.state_dicts import (
+    built,
+    first_of,
+    flat_tensors,
+    load_weights,
+    read_weights,
+    select,
+)
+from diffusion_adapters.families.adapters import EDMAdapter, VEAdapter, VPAdapter
+from expint.numerics.float64 import is_whole
+from expint.registry import unknown
+from expint.schedules import VE, VP, Discrete, Schedule, SubVP, cosine_betas, linear_betas
+
+__all__ = ["from_edm", "load_edm", "load_edm_pickle", "load_guided_diffusion", "load_score_sde"]
+
+Builder = nn.Module | Callable[[], nn.Module]
+
+_EDM_ATTRIBUTES = ("sigma_min", "sigma_max", "sigma_data", "round_sigma")
+_RECORDED = ("sigma_min", "sigma_max", "sigma_data", "label_dim", "img_resolution", "img_channels")
+
+
+def from_edm(
+    network: Builder,
+    *,
+    raw: bool = False,
+    labels: Sequence[int] | Tensor | None = None,
+    schedule: Schedule | None = None,
+    sigma_data: float | None = None,
+    label_dim: int = 0,
+) -> EDMAdapter:
+    """A network of EDM or EDM2, as its code built it, as a model that predicts the data.
+
+    Args:
+        network: a preconditioned network, called as net(x, sigma, class_labels) and returning the
+            denoised image, with the attributes sigma_min, sigma_max, sigma_data where it has them
+            (EDM2 has sigma_data only); with `raw`, the network inside, called as F(c_in x,
+            log(sigma)/4, class_labels). Or a function of no arguments that builds it.
+        raw: the network has no preconditioning: it is put around it. Needs `sigma_data`.
+        labels: class indices, one per sample; None for the unconditional network.
+        schedule: default `EDM` between the network's sigma_min and sigma_max, within 0.002 and 80.
+        sigma_data: default: the network's own.
+        label_dim: with `raw`, the number of classes.
+
+    Returns:
+        The model, prediction "data".
+
+    Raises:
+        TypeError: if no nn.Module comes.
+        ValueError: if a network without any of EDM's attributes comes and `raw` is not set, or
+            `raw` without sigma_data; for parameters in half precision; for labels that the network
+            does not have.
+
+    Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1; arXiv 2312.02696 (EDM2).
+    """
+    module = built(network)
+    half = sorted(
+        {str(p.dtype) for p in module.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
+    )
+    if half:
+        raise ValueError(
+            f"The network's parameters are {', '.join(half)} (so EDM2's files store them), but it "
+            "takes states in float32 and lowers the precision itself where it means to: call "
+            "network.float() first."
+        )
+    if raw:
+        if sigma_data is None:
+            raise ValueError(
+                "raw=True needs the sigma_data that the network was trained with (0.5 in EDM and "
+                "EDM2)."
+            )
+        module = Preconditioned(module, sigma_data, label_dim)
+    elif not any(hasattr(module, name) for name in _EDM_ATTRIBUTES):
+        raise ValueError(
+            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}, so it is no "
+            "preconditioned EDM network. If it is the network inside, pass raw=True and its "
+            "sigma_data."
+        )
+    return EDMAdapter(module, schedule, labels=labels, sigma_data=sigma_data)
+
+
+def load_edm(
+    path: str | Path,
+    network: Builder,
+    *,
+    key: str | None = None,
+    trust: bool = False,
+    **options: Any,
+) -> EDMAdapter:
+    """Weights from a file in an EDM or EDM2 network of yours, as a model that predicts the data.
+
+    Args:
+        path: what `expint convert` wrote, or another state dict (safetensors or a file of
+            torch.save).
+        network: as in `from_edm`. With raw=True, the weights are those of the network inside.
+        key: where in the file the state dict is; None for the whole.
+        trust: allow the file to execute code (see `read_checkpoint`).
+        options: of `from_edm`.
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit the network, which is then
+            unchanged; also if the file records another sigma_data (or sigma range, resolution,
+            channels, number of classes) than the network has.
+    """
+    weights = read_weights(path, key, trust)
+    module = built(network)
+    others = [
+        f"{name} is {getattr(module, name)} in the network and {value} in the file"
+        for name, value in _recorded(Path(path)).items()
+        if not callable(getattr(module, name, None)) and getattr(module, name, value) != value
+    ]
+    if others:
+        raise CheckpointError(
+            f"The network is not the one that {str(path)!r} was made from: {'; '.join(others)}."
+        )
+    return from_edm(load_weights(module, weights, path), **options)
+
+
+def load_edm_pickle(
+    path: str | Path, trust: bool = False, *, key: str = "ema", **options: Any
+) -> EDMAdapter:
+    """A network from a pickle of EDM or EDM2, {"ema": network, ...}.
+
+    Such a file carries the network's Python code and executes it; EDM's also need `torch_utils` and
+    `dnnlib` of its repository on the Python path. `expint convert --trust` does it once; `load_edm`
+    reads the result without executing anything.
+
+    Args:
+        path: the pickle.
+        trust: allow it to execute what it says. Without this nothing is executed.
+        key: the entry.
+        options: of `from_edm`.
+
+    Returns:
+        The model, in float32 and evaluation mode.
+
+    Raises:
+        UntrustedPickleError: without `trust`, with a list of what the file would import.
+        CheckpointError: if the file cannot be read, or has no network at `key`.
+    """
+    network = select(read_checkpoint(path, trust), key, path)
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(
+            f"{key!r} in {str(path)!r} is no network but {type(network).__name__}: read its "
+            "weights into yours with load_edm."
+        )
+    return from_edm(network.float().eval(), **options)
+
+
+def _recorded(path: Path) -> dict[str, float]:
+    """The attributes of the network that `expint convert` wrote beside its weights."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return {name: float(metadata[name]) for name in _RECORDED if name in metadata}
+
+
+def load_score_sde(
+    path: str | Path,
+    network: Builder,
+    sde: str = "vp",
+    *,
+    centered: bool | None = None,
+    continuous: bool = True,
+    ema: bool = True,
+    trust: bool = False,
+    **parameters: float,
+) -> Any:
+    """A checkpoint of score_sde (PyTorch) as a model.
+
+    The network is called as there: VP and sub-VP with 999 t (or the index, in discrete time), and
+    its output is −std·score, which is the noise; VE with σ (or the number of the level, the largest
+    first), and its output, already divided by σ, is the score. The state is in the range of the
+    training data: the networks themselves map [0, 1] to [−1, 1] where they need to.
+
+    Args:
+        path: {"ema": {"shadow_params": [...]}, "model": {...}, ...}, as a file of torch.save or as
+            converted by `expint convert --key ema --key model`.
+        network: net(x, labels), built by that code's `create_model`, with or without DataParallel.
+        sde: "vp", "subvp" or "ve".
+        centered: the training data were in [−1, 1] (config.data.centered), not [0, 1]. Default: as
+            in the published configurations, True for VP and sub-VP and False for VE.
+        continuous: trained in continuous time (config.training.continuous).
+        ema: the averaged weights, instead of the last ones. They are stored as a list in the order
+            of the parameters that require gradients, so don't freeze the network before.
+        trust: allow the file to execute code (see `read_checkpoint`).
+        parameters: beta_min=0.1, beta_max=20, num_scales=1000 (in discrete time) and t_min=1e-3 (in
+            continuous time) of "vp" and "subvp"; sigma_min=0.01, sigma_max=50 and num_scales=1000
+            (in discrete time) of "ve".
+
+    Returns:
+        The adapter, with the further attribute `data_range`: `data_range.decode(x)` maps samples to
+        [0, 1].
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit the network, which is then
+            unchanged.
+        ValueError: for an unknown sde or parameter, before the file is read.
+
+    Source: Song et al., arXiv 2011.13456; score_sde_pytorch, `models/utils.get_score_fn`,
+    `models/ema.py` and `datasets.py`.
+    """
+    if sde not in _SDES:
+        raise unknown("sde", sde, tuple(_SDES))
+    defaults, adapter = _SDES[sde]
+    if wrong := sorted(parameters.keys() - defaults.keys()):
+        raise ValueError(f"The sde {sde!r} has no parameters {wrong}; it has {sorted(defaults)}.")
+    if sde == "subvp" and not continuous:
+        raise ValueError(
+            "score_sde trains sub-VP in continuous time only: leave out continuous=False."
+        )
+    module = built(network)
+    model: Any = adapter(module, continuous, **{**defaults, **parameters})
+    load_weights(module, _score_sde_weights(path, module, ema, trust), path)
+    centered = sde != "ve" if centered is None else centered
+    model.data_range = DataRange(-1.0 if centered else 0.0, 1.0)
+    return model
+
+
+def _vp(
+    net: nn.Module,
+    continuous: bool,
+    *,
+    beta_min: float,
+    beta_max: float,
+    t_min: float,
+    num_scales: float,
+) -> VPAdapter:
+    if continuous:
+        return VPAdapter(net, VP(beta_d=beta_max - beta_min, beta_min=beta_min, t_min=t_min))
+    steps = int(num_scales)
+    return VPAdapter(
+        net,
+        Discrete.from_betas(linear_betas(steps, beta_min / steps, beta_max / steps)),
+        timesteps="round",
+    )
+
+
+def _sub_vp(
+    net: nn.Module, continuous: bool, *, beta_min: float, beta_max: float, t_min: float
+) -> VPAdapter:
+    return VPAdapter(net, SubVP(beta_d=beta_max - beta_min, beta_min=beta_min, t_min=t_min))
+
+
+def _ve(
+    net: nn.Module, continuous: bool, *, sigma_min: float, sigma_max: float, num_scales: float
+) -> VEAdapter | NumberedVEAdapter:
+    schedule = VE(sigma_min=sigma_min, sigma_max=sigma_max)
+    return (
+        VEAdapter(net, schedule)
+        if continuous
+        else NumberedVEAdapter(net, schedule, int(num_scales))
+    )
+
+
+_SDES: dict[str, tuple[Mapping[str, float], Callable[..., Any]]] = {
+    "vp": ({"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3, "num_scales": 1000}, _vp),
+    "subvp": ({"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3}, _sub_vp),
+    "ve": ({"sigma_min": 0.01, "sigma_max": 50.0, "num_scales": 1000}, _ve),
+}
+
+
+def _score_sde_weights(
+    path: str | Path, network: nn.Module, ema: bool, trust: bool
+) -> dict[str, Tensor]:
+    """The state dict for `network`: the last weights, and over them the average of those that
+    require gradients.
+    """
+    state = _unflattened(read_checkpoint(path, trust))
+    weights = flat_tensors(select(state, "model", path))[0]
+    if not ema:
+        return weights
+    shadow = list(flat_tensors(select(state, "ema.shadow_params", path))[0].values())
+    trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    if len(shadow) != len(trained):
+        raise CheckpointError(
+            f"{str(path)!r} averages {len(shadow)} parameters, but {len(trained)} of the network's "
+            "require gradients: it is another network, or it was frozen before. Nothing was loaded."
+        )
+    wrong = [
+        f"number {i} for {name}: {tuple(value.shape)} instead of {tuple(p.shape)}"
+        for i, ((name, p), value) in enumerate(zip(trained, shadow, strict=True))
+        if value.shape != p.shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"The averaged weights in {str(path)!r} do not fit the network ({len(wrong)} of "
+            f"another shape: {first_of(wrong)}); nothing was loaded."
+        )
+    averages = {id(p): value for (_, p), value in zip(trained, shadow, strict=True)}
+    # A parameter that is used under two names appears once in the list and twice in the state dict.
+    names = [
+        (name, averages[id(p)])
+        for name, p in network.named_parameters(remove_duplicate=False)
+        if id(p) in averages
+    ]
+    prefix = "module." if all(name.startswith("module.") for name in weights) else ""
+    own = "module." if all(name.startswith("module.") for name, _ in names) else ""
+    return weights | {prefix + name.removeprefix(own): value for name, value in names}
+
+
+def _unflattened(state: Any) -> Any:
+    """A converted checkpoint, with names like ema.shadow_params.3 and model.NAME, as the nested one
+    it was made from.
+    """
+    if (
+        not isinstance(state, Mapping)
+        or "model" in state
+        or not any(str(name).startswith("model.") for name in state)
+    ):
+        return state
+    shadow = {
+        int(n.rsplit(".", 1)[1]): value
+        for n, value in state.items()
+        if n.startswith("ema.shadow_params.")
+    }
+    model = {
+        name.removeprefix("model."): value
+        for name, value in state.items()
+        if name.startswith("model.")
+    }
+    return {"model": model} | (
+        {"ema": {"shadow_params": [shadow[i] for i in sorted(shadow)]}} if shadow else {}
+    )
+
+
+def load_guided_diffusion(
+    path: str | Path,
+    network: Builder,
+    *,
+    steps: int = 1000,
+    noise_schedule: str = "linear",
+    learn_sigma: bool = True,
+    timestep_respacing: str = "",
+    rescale_timesteps: bool = False,
+    predict_xstart: bool = False,
+    timesteps: str = "round",
+    condition: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    trust: bool = False,
+) -> Any:
+    """A checkpoint of improved-diffusion or guided-diffusion as a model.
+
+    Args:
+        path: the state dict, as a file of torch.save or as safetensors.
+        network: net(x, ts, **condition), built by that code's `create_model`.
+        steps: number of timesteps of the original process (diffusion_steps).
+        noise_schedule: "linear" or "cosine".
+        learn_sigma: the network returns a variance as well, which is dropped.
+        timestep_respacing: as there: "" for all timesteps, "250", "ddim25", or counts per section,
+            "10,15,20". The network is called with the original timesteps.
+        rescale_timesteps: the network was trained on timesteps times 1000/steps.
+        predict_xstart: the network returns the image, not the noise.
+        timesteps: "round", or "interpolate" to call the network between integers as well (with all
+            timesteps only).
+        condition: further keyword arguments of the network, for example y=labels, int64 of shape
+            (batch,).
+        key: where in the file the state dict is; None for the whole.
+        trust: allow the file to execute code (see `read_checkpoint`).
+
+    Returns:
+        The adapter, with a `Discrete` schedule over the timesteps kept and the further attribute
+        `data_range`: images are in [−1, 1], and `data_range.decode(x)` maps samples to [0, 1].
+
+    Raises:
+        CheckpointError: if the file cannot be read or does not fit the network, which is then
+            unchanged.
+        ValueError: for a number of steps, noise schedule or respacing that is none, before the file
+            is read.
+
+    Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
+    guided-diffusion, `script_util.py`.
+    """
+    if not is_whole(steps) or steps < 3:
+        raise ValueError(
+            f"steps, the number of timesteps of the training, is an integer >= 3, got {steps!r}."
+        )
+    # The published betas of the linear schedule keep their sum when the number of steps is not
+    # 1000.
+    tables = {
+        "linear": lambda: linear_betas(steps, 0.1 / steps, 20.0 / steps),
+        "cosine": lambda: cosine_betas(steps),
+    }
+    if noise_schedule not in tables:
+        raise unknown("noise_schedule", noise_schedule, tuple(tables))
+    module = built(network)
+    model: Any = GuidedDiffusionAdapter(
+        module,
+        torch.tensor(
+            Discrete.from_betas(tables[noise_schedule]()).alphas_cumprod, dtype=torch.float64
+        ),
+        respaced_timesteps(steps, timestep_respacing) if timestep_respacing else None,
+        learn_sigma=learn_sigma,
+        rescale_timesteps=rescale_timesteps,
+        prediction="data" if predict_xstart else "noise",
+        timesteps=timesteps,
+        condition=condition,
+    )
+    load_weights(module, read_weights(path, key, trust), path)
+    model.data_range = DataRange(-1.0, 1.0)
+    return model

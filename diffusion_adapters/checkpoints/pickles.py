@@ -1,0 +1,337 @@
+"""Checkpoint files: what kind they are, what reading them would execute, and reading them without
+executing anything.
+
+A pickle is a program: reading it imports what it names and calls it. The globals that a file names
+can be listed without running it (`imported_globals`), and that list is for people to read: whether
+a file is run is decided by `trust` alone. Files of torch.save are read by torch's restricted
+unpickler, which builds tensors and plain containers and refuses everything else.
+"""
+
+import _compat_pickle
+import io
+import pickle
+import pickletools
+import re
+import shlex
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+
+__all__ = ["CheckpointError", "UntrustedPickleError", "imported_globals", "read_checkpoint"]
+
+PathLike = str | Path
+
+_MOST_NAMED = 12
+_ZIP, _LEGACY, _PICKLE, _SAFETENSORS = "zip", "legacy", "pickle", "safetensors"
+# The integer that begins every file of the torch.save of before 1.6, as a pickle opcode LONG1 and
+# STOP.
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LEGACY_PICKLES = 5  # magic number, protocol, system, the object, storage keys; raw storages follow
+# What torch.save writes for tensors in containers: rebuilt by torch's own restricted unpickler,
+# without a call of anything else.
+_PLAIN = re.compile(
+    r"collections\.OrderedDict|torch\.Size|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.\w+Storage"
+    r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(float|bfloat|int|uint|complex)\d+|torch\.bool"
+)
+_STRINGS = {
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "UNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE",
+    "BINUNICODE8",
+}
+_GETS, _PUTS = {"GET", "BINGET", "LONG_BINGET"}, {"PUT", "BINPUT", "LONG_BINPUT"}
+_NOT_CHECKPOINTS = (
+    (
+        re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE),
+        "a web page: the address led to a page, not the file",
+    ),
+    (
+        re.compile(rb"version https://git-lfs"),
+        "a Git LFS pointer, not the file: fetch it with `git lfs pull`",
+    ),
+)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or does not fit the network; the message names the file,
+    and nothing was loaded.
+    """
+
+
+class UntrustedPickleError(CheckpointError):
+    """A file that would execute code, read without `trust=True`; nothing was executed.
+
+    Attributes:
+        globals: dotted names of what the file would import and may call, in order of appearance.
+    """
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.globals = names
+
+
+def imported_globals(path: PathLike) -> tuple[str, ...]:
+    """What a pickle, or a file of torch.save, names to be imported when it is read. The file is
+    parsed, never run.
+
+    Pickles within pickles (the tensors of a pickled network are such) are parsed as well. A name
+    that the file computes while it is read cannot be seen and is listed as "?". From a damaged file
+    comes what stands before the damage.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Dotted names in order of appearance, each once; empty for safetensors.
+
+    Raises:
+        CheckpointError: if there is no such file, or it is no checkpoint.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "net.pkl"
+        ...     _ = file.write_bytes(pickle.dumps({"ema": print}))
+        ...     imported_globals(file)
+        ('builtins.print',)
+    """
+    file = Path(path)
+    return tuple(_named(file, _kind(file)))
+
+
+def read_checkpoint(path: PathLike, trust: bool = False) -> Any:
+    """The content of a checkpoint: safetensors, a file of torch.save (both formats), or a pickle.
+
+    Args:
+        path: the file.
+        trust: allow the file to execute code. Without it, safetensors and files of torch.save that
+            hold tensors in plain containers are read, and everything else is refused.
+
+    Returns:
+        What the file holds, tensors on the CPU. Safetensors give a dict from name to tensor.
+
+    Raises:
+        UntrustedPickleError: if reading would execute code and `trust` is False; the message lists
+            what.
+        CheckpointError: if the file is missing, a folder, cut short, or no checkpoint.
+    """
+    file = Path(path)
+    kind = _kind(file)
+    if kind == _SAFETENSORS:
+        return _whole(file, lambda: safetensors.torch.load_file(file))
+    if trust:
+        return _executed(file, kind)
+    if kind == _PICKLE:
+        raise _refusal(file, kind)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if all(_PLAIN.fullmatch(name) for name in _named(file, kind)):
+            raise _damaged(file, error) from error
+        raise _refusal(file, kind) from error
+    except Exception as error:
+        raise _damaged(file, error) from error
+
+
+def _kind(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(512)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no file {str(file)!r}.") from error
+    except IsADirectoryError as error:
+        raise CheckpointError(
+            f"{str(file)!r} is a folder: name the checkpoint file in it."
+        ) from error
+    except OSError as error:
+        raise CheckpointError(f"{str(file)!r} cannot be read ({error.strerror}).") from error
+    if not head:
+        raise CheckpointError(f"{str(file)!r} is empty.")
+    for pattern, what in _NOT_CHECKPOINTS:
+        if pattern.match(head):
+            raise CheckpointError(f"{str(file)!r} is {what}.")
+    if file.suffix == ".safetensors" or head[4:9] == b"\0\0\0\0{":  # a length in 8 bytes, then JSON
+        return _SAFETENSORS
+    if head.startswith(b"PK\x03\x04"):
+        return _ZIP
+    if _LEGACY_MAGIC in head[:32]:
+        return _LEGACY
+    if head[0] == 0x80 and head[1:2] <= b"\x05":
+        return _PICKLE
+    with file.open("rb") as stream:  # protocols 0 and 1 have no header
+        if _scan(stream, {}):
+            return _PICKLE
+    raise CheckpointError(
+        f"{str(file)!r} is no checkpoint: neither safetensors, nor a file of torch.save, nor a "
+        "pickle."
+    )
+
+
+def _whole(file: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return CheckpointError(
+        f"{str(file)!r} cannot be read: it is cut short, damaged or of another kind ({reason})."
+    )
+
+
+def _executed(file: Path, kind: str) -> Any:
+    """Read the file, running what it says."""
+    try:
+        if kind != _PICKLE:
+            return torch.load(file, map_location="cpu", weights_only=False)
+        with file.open("rb") as stream:
+            return pickle.load(stream)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(
+            f"{str(file)!r} needs code that cannot be imported here ({error}): run in an "
+            "environment where the repository that wrote it is on the Python path."
+        ) from error
+    except Exception as error:  # whatever the file's code raises
+        raise _damaged(file, error) from error
+
+
+def _refusal(file: Path, kind: str) -> UntrustedPickleError:
+    names = tuple(_named(file, kind))
+    suspects = [name for name in names if not _PLAIN.fullmatch(name)] or list(names)
+    more = f" and {len(suspects) - _MOST_NAMED} more" if len(suspects) > _MOST_NAMED else ""
+    listed = (
+        f"{', '.join(suspects[:_MOST_NAMED])}{more}"
+        or "nothing that can be seen without running it"
+    )
+    source = (
+        " It also carries Python source, which is executed."
+        if any("torch_utils.persistence" in n for n in names)
+        else ""
+    )
+    what = "a pickle" if kind == _PICKLE else "more than tensors in plain containers"
+    return UntrustedPickleError(
+        f"{str(file)!r} is {what}, and reading it would execute what it says; nothing was "
+        f"executed. It would import and may call: {listed}.{source} If you trust where it comes "
+        "from, pass trust=True, or convert it once with `expint convert "
+        f"{shlex.join([file.name, file.stem + '.safetensors'])} --trust` and use the new file from "
+        "then on.",
+        names,
+    )
+
+
+def _named(file: Path, kind: str) -> dict[str, None]:
+    found: dict[str, None] = {}
+    if kind != _SAFETENSORS:
+        with file.open("rb") as stream:
+            _scan_file(stream, kind, found)
+    return found
+
+
+def _scan_file(stream: BinaryIO, kind: str, found: dict[str, None], depth: int = 0) -> None:
+    """Enter the globals of all pickles of a file into `found`."""
+    if kind != _ZIP:
+        for _ in range(_LEGACY_PICKLES if kind == _LEGACY else 1):
+            if not _scan(stream, found, depth):
+                break
+        return
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            for entry in archive.namelist():
+                if entry.endswith(".pkl"):
+                    _scan(io.BytesIO(archive.read(entry)), found, depth)
+    except Exception:  # whatever damage leads to: reading the file will tell
+        return
+
+
+def _scan(stream: BinaryIO, found: dict[str, None], depth: int = 0) -> bool:
+    """Enter the globals of one pickle into `found`; whether it could be parsed to its end.
+
+    The pickle machine's stack is followed with strings for the strings and None for everything
+    else, because since protocol 4 a global's two names are taken from the stack, possibly by way of
+    the memo.
+    """
+    stack: list[Any] = []
+    memo: dict[Any, Any] = {}
+    argument: Any
+    protocol = 0
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            name = opcode.name
+            if name in ("GLOBAL", "INST"):
+                module, _, attribute = argument.partition(" ")
+                found[_global_name(module, attribute, protocol)] = None
+            elif name == "STACK_GLOBAL":
+                found[_global_name(stack[-2], stack[-1], protocol)] = None
+            elif name == "PROTO":
+                protocol = argument
+            elif name in ("EXT1", "EXT2", "EXT4"):
+                found[f"copyreg extension {argument}"] = None
+            elif isinstance(argument, bytes | str) and len(argument) > 8:
+                _scan_nested(argument, found, depth)
+            if name in _PUTS:
+                memo[int(argument)] = stack[-1]
+            elif name == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            else:
+                _move(
+                    stack,
+                    opcode,
+                    argument if name in _STRINGS else memo.get(argument) if name in _GETS else None,
+                )
+    except (ValueError, IndexError, TypeError, OverflowError, MemoryError):
+        return False
+    return True
+
+
+def _global_name(module: Any, name: Any, protocol: int) -> str:
+    """The dotted name, with "?" for what is computed.
+
+    Protocols below 3 name things as Python 2 did, which reading maps.
+    """
+    if protocol < 3 and (module, name) in _compat_pickle.NAME_MAPPING:
+        module, name = _compat_pickle.NAME_MAPPING[module, name]
+    elif protocol < 3 and isinstance(module, str):
+        module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+    return ".".join(part if isinstance(part, str) else "?" for part in (module, name))
+
+
+def _move(stack: list[Any], opcode: pickletools.OpcodeInfo, value: Any) -> None:
+    """What an opcode does to the stack, when it pushes `value` (every other object is None)."""
+    before, after, mark = opcode.stack_before, opcode.stack_after, pickletools.markobject
+    if mark in before:
+        while stack.pop() is not mark:
+            pass
+        before = before[: before.index(mark)]
+    elif opcode.name == "DUP":
+        value = stack[-1]
+    for _ in before:
+        stack.pop()
+    stack.extend(mark if kind is mark else value for kind in after)
+
+
+def _scan_nested(content: bytes | str, found: dict[str, None], depth: int) -> None:
+    """A pickle, or a file of torch.save, carried as bytes (protocol 2 writes bytes as a string) by
+    another pickle.
+    """
+    if depth > 4:
+        return
+    try:
+        data = content if isinstance(content, bytes) else content.encode("latin-1")
+    except UnicodeEncodeError:
+        return
+    if data.startswith(b"PK\x03\x04"):
+        _scan_file(io.BytesIO(data), _ZIP, found, depth + 1)
+    elif data[0] == 0x80 and 2 <= data[1] <= 5:
+        _scan_file(
+            io.BytesIO(data), _LEGACY if _LEGACY_MAGIC in data[:32] else _PICKLE, found, depth + 1
+        )

@@ -1,0 +1,292 @@
+"""Calling conventions that only published checkpoints need: noise levels by number, respaced
+timesteps, bare EDM networks.
+
+network                                 call                                          output
+NCSN, score_sde VE in discrete time     net(x, i), i = 0 for the largest σ            score
+improved-/guided-diffusion, respaced    net(x, map[t]), map: process → original       ε, in the
+first C of C or 2C channels EDM without its preconditioning         F(c_in x, log(σ)/4,
+class_labels)             F
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_adapters.families.adapter import TIMESTEPS, NetworkAdapter, per_sample
+from expint.schedules import VE, Discrete
+
+__all__ = [
+    "DataRange",
+    "GuidedDiffusionAdapter",
+    "NumberedVEAdapter",
+    "Preconditioned",
+    "respaced_timesteps",
+]
+
+
+@dataclass(frozen=True)
+class DataRange:
+    """The interval of pixel values that a network was trained on, [low, high].
+
+    Args:
+        low, high: black and white.
+
+    Raises:
+        ValueError: unless low < high.
+
+    Example:
+        >>> DataRange(-1.0, 1.0).decode(torch.tensor([-1.0, 0.0, 1.0]))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"DataRange needs low < high, got {self.low} and {self.high}.")
+
+    def decode(self, x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Samples in the network's range, any shape, mapped affinely to [low, high]; nothing is
+        clipped.
+        """
+        return low + (x - self.low) * ((high - low) / (self.high - self.low))
+
+
+class NumberedVEAdapter(NetworkAdapter):
+    """A variance-exploding network that is called with the number of its noise level, the largest
+    first, and returns the score.
+
+    The levels are σ_i = σ_max (σ_min/σ_max)^{i/(N−1)}, i = 0, …, N−1. Every evaluation is moved to
+    the nearest level (in log σ), and the plan uses the rounded time everywhere.
+
+    Args:
+        network: net(x, labels, **condition), x of shape (batch, *event), labels (batch,) int64.
+        schedule: `VE(sigma_min, sigma_max)`, whose range is that of the levels.
+        num_scales: the number N ≥ 2 of levels.
+        condition: further keyword arguments of the network.
+
+    Raises:
+        ValueError: for fewer than two levels.
+
+    Source: Song et al., arXiv 2011.13456, appendix C; score_sde, `models/utils.get_score_fn` with
+    continuous=False.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        schedule: VE,
+        num_scales: int = 1000,
+        *,
+        condition: Mapping[str, Any] | None = None,
+    ) -> None:
+        if num_scales < 2:
+            raise ValueError(f"num_scales must be at least 2, got {num_scales}.")
+        super().__init__(network, schedule, "score", condition=condition)
+        self.num_scales = num_scales
+        self._last = math.log(schedule.sigma_max)
+        self._range = math.log(schedule.sigma_max / schedule.sigma_min)
+
+    def _number(self, t: Tensor) -> Tensor:
+        number = (self._last + self.schedule.lam(t)) / self._range * (self.num_scales - 1)
+        return torch.round(number).clamp(0, self.num_scales - 1)
+
+    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
+        return lambda t: self.schedule.t_of_lam(
+            self._number(t) * (self._range / (self.num_scales - 1)) - self._last
+        )
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        labels = self._number(t).to(device=x.device, dtype=torch.long).expand(x.shape[0])
+        return self.network(x, labels, **self.condition)
+
+
+class GuidedDiffusionAdapter(NetworkAdapter):
+    """A network of improved- or guided-diffusion on all, or on some, of the timesteps that it was
+    trained on.
+
+    Time is the number k of the process that is sampled; the network is called with the original
+    timestep map[k]. Its ᾱ there are those of the original process.
+
+    Args:
+        network: net(x, ts, **condition), x of shape (batch, C, *), ts (batch,): int64, or float
+            times 1000/M where rescaled.
+        alphas_cumprod: the M values ᾱ of the original process, float64.
+        timesteps_kept: the original timesteps that are left, increasing; None for all.
+        learn_sigma: the network returns 2C channels, of which the last C (the variance) are
+            dropped.
+        rescale_timesteps: call the network with map[k]·1000/M, as a float.
+        prediction: "noise", or "data" for networks trained with predict_xstart.
+        timesteps: "round" calls at integers only; "interpolate" in between as well, with all
+            timesteps kept only.
+        condition: further keyword arguments of the network, for example y=labels.
+
+    Raises:
+        ValueError: for an unknown `timesteps`, or "interpolate" on some of the timesteps; when
+            called, for another number of channels than `learn_sigma` says.
+
+    Source: Nichol & Dhariwal, arXiv 2102.09672; guided-diffusion, `respace.py` and
+    `gaussian_diffusion.py`.
+    """
+
+    schedule: Discrete
+
+    def __init__(
+        self,
+        network: Callable[..., Tensor],
+        alphas_cumprod: Tensor,
+        timesteps_kept: list[int] | None = None,
+        *,
+        learn_sigma: bool = True,
+        rescale_timesteps: bool = False,
+        prediction: str = "noise",
+        timesteps: str = "round",
+        condition: Mapping[str, Any] | None = None,
+    ) -> None:
+        if timesteps not in TIMESTEPS:
+            raise ValueError(f"Unknown timesteps={timesteps!r}: choose one of {TIMESTEPS}.")
+        original = len(alphas_cumprod)
+        kept = list(range(original)) if timesteps_kept is None else timesteps_kept
+        if timesteps == "interpolate" and len(kept) < original:
+            raise ValueError(
+                "timesteps='interpolate' goes with all timesteps only: leave out the respacing, or "
+                "round."
+            )
+        super().__init__(network, Discrete(alphas_cumprod[kept]), prediction, condition=condition)
+        self.timestep_map = torch.tensor(kept, dtype=torch.long)
+        self.learn_sigma, self.rounds = learn_sigma, timesteps == "round"
+        self._scale = 1000.0 / original if rescale_timesteps else None
+
+    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
+        return self.schedule.round if self.rounds else None
+
+    def _labels(self, x: Tensor, t: Tensor) -> Tensor:
+        if not self.rounds:
+            return per_sample(t.clamp(0, self.schedule.steps - 1) * (self._scale or 1.0), x)
+        original = self.timestep_map[self.schedule.round(t).long()]
+        if self._scale is None:
+            return original.to(x.device).expand(x.shape[0])
+        return (original.to(device=x.device, dtype=torch.float32) * self._scale).expand(x.shape[0])
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        output = self.network(x, self._labels(x, t), **self.condition)
+        channels = x.shape[1]
+        expected = 2 * channels if self.learn_sigma else channels
+        if output.shape[1] != expected:
+            raise ValueError(
+                f"With learn_sigma={self.learn_sigma} the network must return {expected} channels "
+                f"for {channels}, got shape {tuple(output.shape)}: pass "
+                f"learn_sigma={not self.learn_sigma}?"
+            )
+        return output[:, :channels]
+
+
+def respaced_timesteps(steps: int, respacing: str) -> list[int]:
+    """The timesteps that improved- and guided-diffusion keep of 0, …, steps − 1.
+
+    Args:
+        steps: of the original process.
+        respacing: "" for all; "ddimN" for N at a fixed stride; "N" for N spread over all, both ends
+            included; "a,b,c" divides the process into equal sections, with the data first, and
+            keeps so many in each.
+
+    Returns:
+        Increasing integers.
+
+    Raises:
+        ValueError: for anything else, or more timesteps than there are.
+
+    Example:
+        >>> (
+        ...     respaced_timesteps(10, "4"),
+        ...     respaced_timesteps(10, "ddim5"),
+        ...     respaced_timesteps(10, "3,2"),
+        ... )
+        ([0, 3, 6, 9], [0, 2, 4, 6, 8], [0, 2, 4, 5, 9])
+
+    Source: guided-diffusion, `respace.space_timesteps`.
+    """
+    if respacing == "":
+        return list(range(steps))
+    ddim = respacing.startswith("ddim")
+    try:
+        counts = [int(part) for part in respacing.removeprefix("ddim").split(",")]
+    except ValueError as error:
+        raise ValueError(
+            "timestep_respacing is '', 'N', 'a,b,c' or 'ddimN' with whole numbers, got "
+            f"{respacing!r}."
+        ) from error
+    if min(counts) < 1 or (ddim and len(counts) > 1):
+        raise ValueError(
+            "timestep_respacing is '', 'N', 'a,b,c' or 'ddimN' with positive numbers, got "
+            f"{respacing!r}."
+        )
+    if ddim:
+        for stride in range(1, steps):
+            if len(range(0, steps, stride)) == counts[0]:
+                return list(range(0, steps, stride))
+        raise ValueError(
+            f"No whole stride keeps {counts[0]} of {steps} timesteps, which "
+            f"timestep_respacing={respacing!r} asks for."
+        )
+    kept: list[int] = []
+    size, extra = divmod(steps, len(counts))
+    start = 0
+    for i, count in enumerate(counts):
+        here = size + (i < extra)
+        if count > here:
+            raise ValueError(
+                f"timestep_respacing={respacing!r} keeps {count} timesteps of a section of {here}."
+            )
+        # As published: the position is accumulated in floating point and rounded half to even.
+        stride, position = (1.0 if count == 1 else (here - 1) / (count - 1)), 0.0
+        for _ in range(count):
+            kept.append(start + round(position))
+            position += stride
+        start += here
+    return kept
+
+
+class Preconditioned(nn.Module):
+    """EDM's preconditioning around a bare network: forward(x, sigma, class_labels) returns the
+    denoised image.
+
+        D(x; σ) = c_skip x + c_out F(c_in x, ln(σ)/4, class_labels),
+        c_skip = σd²/(σ² + σd²),  c_out = σ σd/√(σ² + σd²),  c_in = 1/√(σ² + σd²)
+
+    Args:
+        network: F(x, noise_labels, class_labels), noise_labels of shape (batch,), class_labels
+            (batch, label_dim) or None.
+        sigma_data: the σd that it was trained with.
+        label_dim: its number of classes; 0 for none.
+
+    Raises:
+        ValueError: unless sigma_data > 0 and label_dim ≥ 0.
+
+    Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1.
+    """
+
+    def __init__(self, network: nn.Module, sigma_data: float, label_dim: int = 0) -> None:
+        super().__init__()
+        if not (sigma_data > 0 and label_dim >= 0):
+            raise ValueError(
+                f"Preconditioned needs sigma_data > 0 and label_dim >= 0, got {sigma_data} and "
+                f"{label_dim}."
+            )
+        self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
+
+    def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The denoised image, in the shape of `x` (batch, *event); `sigma` of shape (batch,)."""
+        if self.label_dim and class_labels is None:
+            class_labels = torch.zeros(x.shape[0], self.label_dim, device=x.device, dtype=x.dtype)
+        level = sigma.reshape(-1, *[1] * (x.ndim - 1))
+        variance = level**2 + self.sigma_data**2
+        output = self.network(x / variance.sqrt(), sigma.log() / 4, class_labels)
+        return (
+            self.sigma_data**2 / variance * x + level * self.sigma_data / variance.sqrt() * output
+        )

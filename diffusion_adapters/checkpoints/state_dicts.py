@@ -1,0 +1,247 @@
+"""The tensors of a checkpoint: find them, compare them with a network, and copy them into it, all
+or nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
+
+__all__ = [
+    "built",
+    "contents",
+    "first_of",
+    "flat_tensors",
+    "load_weights",
+    "read_weights",
+    "select",
+]
+
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_MOST_NAMED = 4
+
+
+def built(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """The network itself, or what the zero-argument builder returns.
+
+    Raises:
+        TypeError: if neither gives an nn.Module.
+    """
+    result = network if isinstance(network, nn.Module) or not callable(network) else network()
+    if not isinstance(result, nn.Module):
+        raise TypeError(
+            "network must be a torch.nn.Module or a function of no arguments that returns one, "
+            f"got {result!r}."
+        )
+    return result
+
+
+def read_weights(
+    path: str | Path, key: str | None = None, trust: bool = False
+) -> dict[str, Tensor]:
+    """The state dict in a checkpoint file.
+
+    Args:
+        path: safetensors, a file of torch.save, or (with `trust`) a pickle.
+        key: where in the file, with dots between the levels ("ema", "model.state_dict"); None for
+            the whole.
+        trust: as in `read_checkpoint`.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        CheckpointError: if the file cannot be read, or what lies at `key` is no state dict; the
+            message lists what there is.
+    """
+    state = read_checkpoint(path, trust)
+    found = state if key is None else select(state, key, path)
+    if isinstance(found, nn.Module):
+        return dict(_tensor_items(found.state_dict()))
+    if (
+        isinstance(found, Mapping)
+        and found
+        and all(isinstance(value, Tensor) for value in found.values())
+    ):
+        return {str(name): value for name, value in found.items()}
+    where = f"{str(path)!r}" if key is None else f"{key!r} in {str(path)!r}"
+    raise CheckpointError(
+        f"{where} is no state dict (tensors by name): it holds {_listed(contents(found))}. Choose "
+        "with key=."
+    )
+
+
+def select(state: Any, key: str, path: str | Path) -> Any:
+    """What lies at `key` in a checkpoint: names of dict entries, with dots between the levels; list
+    entries by number.
+
+    Raises:
+        CheckpointError: if there is nothing; the message lists what there is.
+    """
+    for name, value in _entries(state):
+        if key == name:
+            return value
+        if key.startswith(name + ".") and _entries(value):
+            return select(value, key[len(name) + 1 :], path)
+    raise CheckpointError(f"There is no {key!r} in {str(path)!r}, but {_listed(contents(state))}.")
+
+
+def contents(state: Any) -> list[str]:
+    """What a checkpoint holds, one line per entry: name and number of tensors, or name and
+    value.
+    """
+    return [f"{name} {_summary(value)}" for name, value in _entries(state)]
+
+
+def flat_tensors(state: Any) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """Everything below one object: tensors by dotted name, plain values by dotted name, and the
+    names of other objects.
+    """
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    others: list[str] = []
+    for name, value in _leaves(state):
+        array = (
+            torch.as_tensor(value)
+            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+            else value
+        )
+        if isinstance(array, Tensor):
+            tensors[name] = array.detach()
+        elif array is None or isinstance(array, bool | int | float | str):
+            values[name] = array
+        else:
+            others.append(name)
+    return tensors, values, others
+
+
+def load_weights(
+    network: nn.Module, weights: Mapping[str, Tensor], source: str | Path
+) -> nn.Module:
+    """Copy a state dict into a network, in the network's dtype and on its device, after checking
+    everything.
+
+    The prefixes "module." (DataParallel) and "_orig_mod." (torch.compile) are taken off or put on
+    where that is what differs.
+
+    Args:
+        network: the network; on success it is put into evaluation mode.
+        weights: tensors by name.
+        source: the file, for messages.
+
+    Returns:
+        The network.
+
+    Raises:
+        CheckpointError: for missing or unexpected names, other shapes, other kinds of numbers, or
+            NaN; the network is unchanged.
+    """
+    expected = dict(_tensor_items(network.state_dict()))
+    if any(value.is_meta for value in expected.values()):
+        raise CheckpointError(
+            "The network has parameters on the device 'meta', which hold nothing: build it on a "
+            "real one."
+        )
+    weights = _with_prefix_of(expected, weights)
+    faults = {
+        "missing": [name for name in expected if name not in weights],
+        "unexpected": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name}: {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in weights and weights[name].shape != value.shape
+        ],
+        "of another kind": [
+            f"{name}: {weights[name].dtype} instead of {value.dtype}"
+            for name, value in expected.items()
+            if name in weights and _kind(weights[name]) != _kind(value)
+        ],
+        "NaN": [
+            name
+            for name, value in weights.items()
+            if value.is_floating_point() and bool(value.isnan().any())
+        ],
+    }
+    found = "; ".join(
+        f"{len(names)} {fault}: {first_of(names)}" for fault, names in faults.items() if names
+    )
+    if found:
+        raise CheckpointError(
+            f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
+        )
+    network.load_state_dict(dict(weights), strict=False)
+    return network.eval()
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex()
+
+
+def _with_prefix_of(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    result = dict(weights)
+    for prefix in _WRAPPERS:
+        while (
+            result
+            and all(name.startswith(prefix) for name in result)
+            and not any(n.startswith(prefix) for n in expected)
+        ):
+            result = {name.removeprefix(prefix): value for name, value in result.items()}
+        if (
+            expected
+            and all(n.startswith(prefix) for n in expected)
+            and not any(n.startswith(prefix) for n in result)
+        ):
+            result = {prefix + name: value for name, value in result.items()}
+    return result
+
+
+def _tensor_items(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    return ((name, value) for name, value in state.items() if isinstance(value, Tensor))
+
+
+def _entries(state: Any) -> list[tuple[str, Any]]:
+    if isinstance(state, nn.Module):
+        return list(_tensor_items(state.state_dict()))
+    if isinstance(state, Mapping):
+        return [(str(name), value) for name, value in state.items()]
+    if isinstance(state, list | tuple):
+        return [(str(i), value) for i, value in enumerate(state)]
+    return []
+
+
+def _leaves(state: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in _entries(state):
+        below = _entries(value)
+        if below:
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif not (isinstance(value, Mapping | list | tuple) and not value):
+            yield prefix + name, value
+
+
+def _summary(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if value is None or isinstance(value, bool | int | float | str):
+        return f"= {value!r}"[:60]
+    tensors = flat_tensors(value)[0]
+    kind = "" if isinstance(value, Mapping | list | tuple) else f"{type(value).__name__}, "
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    return f"({kind}{len(tensors)} tensors, {numbers:,} numbers)"
+
+
+def _listed(lines: Sequence[str], most: int = 12) -> str:
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return ("; ".join(lines[:most]) + more) or "nothing with a name"

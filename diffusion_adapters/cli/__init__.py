@@ -1,0 +1,5 @@
+"""The command line `expint`."""
+
+from diffusion_adapters.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,68 @@
+"""The command line `expint`: the group, and how errors are shown.
+
+A subcommand is in a module of its own and is entered in COMMANDS.
+"""
+
+from typing import Any
+
+import click
+
+import expint
+from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
+
+COMMANDS: tuple[click.Command, ...] = (
+    sample.sample,
+    plan.plan,
+    compare.compare,
+    convergence.convergence,
+    convert.convert,
+    second_moment.second_moment_command,
+    lists.solvers,
+    lists.schedules,
+    lists.grids,
+    lists.models,
+)
+
+
+class Refusal(click.ClickException):
+    """What was asked for does not fit; shown as one line."""
+
+    exit_code = 2
+
+
+class Failure(click.ClickException):
+    """What was asked for fits, but went wrong on the way; shown as one line."""
+
+    exit_code = 1
+
+
+class CleanErrors(click.Group):
+    """A group that shows the library's own errors as one line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand: exit status 2 for ValueError and TypeError, 1 for a state that did
+        not stay finite.
+        """
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError) as error:
+            raise Refusal(_one_line(error)) from error
+        except FloatingPointError as error:
+            raise Failure(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@click.group(
+    cls=CleanErrors,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(expint.__version__, prog_name="expint", message="%(prog)s %(version)s")
+def main() -> None:
+    """Exponential integrators for sampling diffusion models."""
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

@@ -1,0 +1,324 @@
+"""What the configuration of a diffusers scheduler says: the noise schedule, what the network
+predicts, and where the steps lie.
+
+Configurations are mappings of JSON values, so that nothing here needs diffusers.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint import grids
+from expint.grids.training_table import SPACINGS
+from expint.numerics.float64 import as_float64, is_whole
+from expint.registry import unknown
+from expint.schedules import (
+    Discrete,
+    Flow,
+    Schedule,
+    cosine_betas,
+    linear_betas,
+    rescale_zero_terminal_snr,
+    scaled_linear_betas,
+)
+
+__all__ = [
+    "default_config",
+    "limit",
+    "prediction_of",
+    "read_config",
+    "schedule_of",
+    "step_times",
+    "table_betas",
+]
+
+_PREDICTIONS = {
+    "epsilon": "noise",
+    "sample": "data",
+    "v_prediction": "v",
+    "flow_prediction": "flow",
+}
+_BETAS: dict[str, Callable[[int, float, float], Tensor]] = {
+    "linear": linear_betas,
+    "scaled_linear": scaled_linear_betas,
+    "squaredcos_cap_v2": lambda steps, first, last: cosine_betas(steps),
+    "sigmoid": lambda steps, first, last: (
+        first
+        + (last - first) * torch.sigmoid(torch.linspace(-6.0, 6.0, steps, dtype=torch.float64))
+    ),
+}
+_DEFAULTS: dict[str, Any] = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "rescale_betas_zero_snr": False,
+    "prediction_type": "epsilon",
+    "use_flow_sigmas": False,
+    "shift": 1.0,
+}
+# Keys of schedulers whose noise levels or states are others, which their remaining entries do not
+# tell.
+_FOREIGN = {"sampling_eps", "scaler", "mask_token_id", "num_vec_classes"}
+# Keys of other schedulers that choose where the steps lie, and the grid that each of them means.
+_GRID_KEYS = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_beta_sigmas": "beta",
+    "use_lu_lambdas": "uniform_lambda",
+}
+
+
+def default_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the defaults of what it leaves out of the noise schedule and the prediction."""
+    return _DEFAULTS | dict(config)
+
+
+def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of any diffusers scheduler in the words of `ExpIntScheduler`; its own
+    configuration passes unchanged.
+
+    Args:
+        config: from `scheduler.config` or a scheduler_config.json.
+
+    Returns:
+        All entries of `config`, with `grid`, `final`, `shift`, `use_flow_sigmas` and
+        `prediction_type` set where it says so in other words.
+
+    Raises:
+        ValueError: for schedulers whose network is called in a way of its own: EDM's
+            preconditioning, a continuous timestep; and for those with noise levels that the table
+            does not hold.
+    """
+    if "solver_options" in config:
+        return dict(config)
+    if "sigma_data" in config or config.get("timestep_type", "discrete") != "discrete":
+        raise ValueError(
+            "This configuration is for a network that is called with a continuous noise level, in "
+            "EDM's convention: use expint.sample with an adapter such as "
+            "diffusion_adapters.EDMAdapter, or a function model(x, t) of your own."
+        )
+    foreign = sorted(_FOREIGN & set(config))
+    foreign += ["snr_shift_scale"] * (config.get("snr_shift_scale", 1.0) != 1.0) + [
+        "invert_sigmas"
+    ] * bool(config.get("invert_sigmas"))
+    if foreign:
+        raise ValueError(
+            f"This configuration has {foreign[0]!r}, and with it noise levels or states other than "
+            "those of a table of betas or of flow matching: use expint.sample with a function "
+            "model(x, t) of your own that has the schedule of the network."
+        )
+    # A value that was left at the other class's default is still what its network was trained with.
+    values = {key: value for key, value in config.items() if key != "_use_default_values"}
+    if "shift" in values and "beta_start" not in values:
+        values |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    if values.get("use_flow_sigmas") and "flow_shift" in values:
+        values["shift"] = values["flow_shift"]
+    if values.get("final_sigmas_type") == "sigma_min":
+        values["final"] = "none"
+    named = [grid for key, grid in _GRID_KEYS.items() if values.get(key)]
+    spacing = values.get("timestep_spacing")
+    if named or spacing:
+        values["grid"] = named[0] if named else spacing
+    return values
+
+
+def table_betas(config: Mapping[str, Any]) -> Tensor:
+    """β of the table, float64, shape (num_train_timesteps,), before it is rescaled to zero terminal
+    SNR.
+    """
+    if config["trained_betas"] is not None:
+        return as_float64(config["trained_betas"])
+    name = config["beta_schedule"]
+    if name not in _BETAS:
+        raise unknown("beta_schedule", name, sorted(_BETAS), ", or give trained_betas")
+    return _BETAS[name](config["num_train_timesteps"], config["beta_start"], config["beta_end"])
+
+
+def schedule_of(config: Mapping[str, Any]) -> Schedule:
+    """The noise schedule: `Flow` for flow matching, otherwise a table whose times are the network's
+    timesteps.
+
+    Raises:
+        ValueError: for an unknown beta_schedule or a table that is none.
+    """
+    prediction_of(config)
+    count = config["num_train_timesteps"]
+    if not is_whole(count) or count < 3:
+        raise ValueError(f"num_train_timesteps must be an integer >= 3, got {count!r}.")
+    if config["use_flow_sigmas"] or config["prediction_type"] == "flow_prediction":
+        return Flow(t_min=_shifted(1.0 / count, config["shift"]))
+    betas = table_betas(config)
+    if len(betas) != count:
+        raise ValueError(
+            f"trained_betas has {len(betas)} entries, but num_train_timesteps is {count}: they "
+            "must be equal."
+        )
+    table = Discrete.from_betas(betas)
+    if config["rescale_betas_zero_snr"]:
+        return Discrete(rescale_zero_terminal_snr(table.alphas_cumprod))
+    return table
+
+
+def prediction_of(config: Mapping[str, Any]) -> str:
+    """What the network predicts, in the words of `expint.equations.predictions`."""
+    kind = config["prediction_type"]
+    if kind not in _PREDICTIONS:
+        raise unknown("prediction_type", kind, sorted(_PREDICTIONS))
+    return _PREDICTIONS[kind]
+
+
+def step_times(
+    config: Mapping[str, Any],
+    schedule: Schedule,
+    *,
+    steps: int | None = None,
+    timesteps: Sequence[float] | Tensor | None = None,
+    sigmas: Sequence[float] | Tensor | None = None,
+    mu: float | None = None,
+    rounds: bool = False,
+) -> Tensor:
+    """The grid, float64, shape (steps + 1,), from a number of steps or from the times at which they
+    begin.
+
+    Args:
+        config: with num_train_timesteps, grid, final, steps_offset, shift, use_dynamic_shifting,
+            time_shift_type, shift_terminal.
+        schedule: from `schedule_of`.
+        steps: number of steps, the last of which takes σ to 0 for final="denoise".
+        timesteps: the network's timesteps at which the steps begin; with final="none" the last is
+            where the run ends.
+        sigmas: likewise noise levels: σ̄/α on a table, σ̄ (before it is shifted) for flow matching.
+            A last 0 is the clean end.
+        mu: resolution-dependent shift of flow matching, for use_dynamic_shifting.
+        rounds: whether the network is called at entries of its table only.
+
+    Raises:
+        ValueError: unless exactly one of steps, timesteps and sigmas is given; for what the grid
+            cannot be made of.
+    """
+    given = {
+        name: value
+        for name, value in (("timesteps", timesteps), ("sigmas", sigmas))
+        if value is not None
+    }
+    if len(given) > 1 or (steps is None and not given):
+        raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
+    flow = isinstance(schedule, Flow)
+    if timesteps is not None:
+        times = as_float64(timesteps)
+        starts = times / config["num_train_timesteps"] if flow else times
+    elif sigmas is not None:
+        levels = as_float64(sigmas)
+        levels = levels[:-1] if len(levels) > 1 and levels[-1] == 0 else levels
+        starts = _shift_times(config, levels, mu) if flow else schedule.t_of_sigma(levels)
+    else:
+        assert steps is not None
+        return _named_times(config, schedule, steps, mu, rounds)
+    if starts.ndim != 1:
+        raise ValueError(f"{next(iter(given))} is a 1-D sequence, got shape {tuple(starts.shape)}.")
+    if steps is not None and steps != len(starts):
+        raise ValueError(
+            f"num_inference_steps={steps} does not fit to {len(starts)} {next(iter(given))}: give "
+            "one of them."
+        )
+    return _with_end(schedule, starts, config["final"])
+
+
+def _named_times(
+    config: Mapping[str, Any], schedule: Schedule, steps: int, mu: float | None, rounds: bool
+) -> Tensor:
+    name, final = config["grid"], config["final"]
+    if not is_whole(steps) or steps < 1:
+        raise ValueError(f"num_inference_steps must be a positive integer, got {steps!r}.")
+    if isinstance(schedule, Flow) and name in (None, *SPACINGS):
+        # The first and last level are those of training, already shifted; the points between them
+        # are shifted once more.
+        last = (
+            schedule.sampling_range[1]
+            if not config["use_dynamic_shifting"]
+            else 1.0 / config["num_train_timesteps"]
+        )
+        levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
+        return _with_end(schedule, _shift_times(config, levels, mu), final)
+    name = name or ("discrete" if rounds else "uniform_lambda")
+    if (
+        schedule.lam(schedule.sampling_range[0]) == -math.inf
+        and config["grid"] is None
+        and not rounds
+    ):
+        name = "uniform_time"
+    if steps == 1 and final == "denoise":
+        return _with_end(schedule, as_float64([schedule.sampling_range[0]]), final)
+    if name in SPACINGS:
+        offset = config["steps_offset"] if name == "leading" else 0
+        return grids.discrete(schedule, steps, name, offset=offset, final=final)
+    return grids.get(name)(schedule, steps, final=final)
+
+
+def _with_end(schedule: Schedule, starts: Tensor, final: str) -> Tensor:
+    if final not in grids.FINALS:
+        raise ValueError(f"Unknown final={final!r}: choose one of {grids.FINALS}.")
+    if final == "none":
+        return starts
+    return torch.cat([starts, as_float64(schedule.t_of_lam(math.inf)).reshape(1)])
+
+
+def _shifted(level: Any, shift: float) -> Any:
+    """s t/(1 + (s − 1) t)."""
+    return shift * level / (1.0 + (shift - 1.0) * level)
+
+
+def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) -> Tensor:
+    """Levels of flow matching after the constant or, from `mu`, the resolution-dependent shift."""
+    if not config["use_dynamic_shifting"]:
+        return _stretched(_shifted(levels, config["shift"]), config.get("shift_terminal"))
+    if mu is None:
+        raise ValueError(
+            "use_dynamic_shifting=True needs mu in set_timesteps: pass mu=, or set "
+            "use_dynamic_shifting=False."
+        )
+    kinds = {"exponential": math.exp(mu), "linear": mu}
+    if config["time_shift_type"] not in kinds:
+        raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
+    return _stretched(
+        _shifted(levels, kinds[config["time_shift_type"]]), config.get("shift_terminal")
+    )
+
+
+def _stretched(levels: Tensor, last: float | None) -> Tensor:
+    """Levels with 1 - t in proportion such that the last is `last`, unless there is none or the run
+    has one level.
+    """
+    if not last or levels.ndim != 1 or len(levels) < 2:
+        return levels
+    if not 0.0 < last < 1.0:
+        raise ValueError(
+            f"shift_terminal, the last level of flow matching, is a number in (0, 1), got {last!r}."
+        )
+    return 1.0 - (1.0 - levels) * (1.0 - last) / (1.0 - levels[-1])
+
+
+def limit(denoised: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """The denoised estimate, shape (batch, *event), within the range that thresholding or
+    clip_sample asks for.
+
+    Source: dynamic thresholding: Saharia et al. (Imagen), arXiv 2205.11487, section 2.3, with the
+        bound s at most sample_max_value.
+    """
+    if config["thresholding"]:
+        sizes = torch.stack(
+            [
+                torch.quantile(row, config["dynamic_thresholding_ratio"])
+                for row in denoised.abs().flatten(1)
+            ]
+        )
+        bound = sizes.clamp(1.0, config["sample_max_value"]).reshape(-1, *[1] * (denoised.ndim - 1))
+        return torch.maximum(torch.minimum(denoised, bound), -bound) / bound
+    if config["clip_sample"]:
+        return denoised.clamp(-config["clip_sample_range"], config["clip_sample_range"])
+    return denoised

@@ -1,0 +1,421 @@
+"""Every solver of the registry behind the step-by-step scheduler interface of diffusers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusion_adapters.diffusers.configs import (
+    limit,
+    prediction_of,
+    read_config,
+    schedule_of,
+    step_times,
+)
+from diffusion_adapters.diffusers.late_start import begin_at, evaluation_times
+from expint import solvers
+from expint.equations.predictions import to_denoiser
+from expint.noise import FromGenerators
+from expint.plans.plan import Plan
+from expint.runs.run import Run
+from expint.sampling import plan_sampling
+from expint.schedules import Schedule
+from expint.schedules.discrete import TabulatedVP
+
+try:
+    from diffusers.configuration_utils import ConfigMixin, register_to_config
+    from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
+    from diffusers.utils.outputs import BaseOutput
+except ImportError as error:
+    raise ImportError(
+        "diffusion_adapters.diffusers needs the package diffusers, which is not installed: pip "
+        "install 'expint[diffusers]'."
+    ) from error
+
+__all__ = ["ExpIntScheduler", "ExpIntSchedulerOutput"]
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+Rounding = Callable[[Tensor], Tensor] | None
+
+
+@dataclass
+class ExpIntSchedulerOutput(BaseOutput):
+    """What a step returns.
+
+    Attributes:
+        prev_sample: the state at which the network is called next, or the sample after the last
+            step; shape (batch, *event).
+        pred_original_sample: the denoised estimate of this evaluation, after thresholding, of the
+            same shape and dtype.
+    """
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None = None
+
+
+class _Convention(NamedTuple):
+    """What a run wants to know of a model."""
+
+    schedule: Schedule
+    prediction: str
+
+
+class ExpIntScheduler(SchedulerMixin, ConfigMixin):
+    """An exponential integrator as a scheduler: one `step` per network evaluation, stages included.
+
+    State and timesteps are those of diffusers: variance-preserving states α x₀ + σ̄ ε with the
+    table's indices as timesteps (what Euler and its relatives hold in σ, the network sees the
+    same), or flow matching with timesteps num_train_timesteps · t. Noise is drawn from the
+    `generator` of `step`, one state of normals per increment.
+
+    Args:
+        num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas,
+            rescale_betas_zero_snr: the table; beta_schedule is "linear", "scaled_linear",
+            "squaredcos_cap_v2" or "sigmoid".
+        prediction_type: "epsilon", "sample", "v_prediction" or "flow_prediction"; the last means
+            flow matching.
+        use_flow_sigmas, shift, use_dynamic_shifting, time_shift_type, shift_terminal: flow
+            matching, its shift (see `Flow`), and the level at which the last step begins.
+        solver, solver_options: registered name, and arguments of its builder.
+        operations: what is done around each step, as text: ["churn(s_churn=40)"], see
+            `expint.solvers.operation`.
+        form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
+        grid: "linspace", "leading" or "trailing" entries of the table, or one of
+            `expint.grids.names()`; default: evenly spread over the table, or uniform in λ for a
+            solver that cannot keep to it; for flow matching that of its Euler scheduler.
+        steps_offset: added to the entries of the grid "leading".
+        final: "denoise" ends at σ = 0, "none" at the last σ of the grid.
+        round_timesteps: whether the network of a table is called at its integers only; default:
+            where solver and grid permit.
+        thresholding, dynamic_thresholding_ratio, sample_max_value, clip_sample, clip_sample_range:
+            limits of the denoised estimate, from which all else follows.
+
+    Raises:
+        ValueError: for a configuration that does not fit together, saying what would.
+
+    Source: SEEDS, arXiv 2305.14267; the interface is that of Hugging Face diffusers.
+    """
+
+    _compatibles = [
+        *(kind.name for kind in KarrasDiffusionSchedulers),
+        "FlowMatchEulerDiscreteScheduler",
+    ]
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: Sequence[float] | None = None,
+        rescale_betas_zero_snr: bool = False,
+        prediction_type: str = "epsilon",
+        use_flow_sigmas: bool = False,
+        shift: float = 1.0,
+        use_dynamic_shifting: bool = False,
+        time_shift_type: str = "exponential",
+        shift_terminal: float | None = None,
+        solver: str = "seeds-3",
+        solver_options: dict[str, Any] | None = None,
+        operations: Sequence[str] | None = None,
+        form: str | None = None,
+        ell: float | None = None,
+        eta: float | None = None,
+        noise_scale: str | None = None,
+        grid: str | None = None,
+        steps_offset: int = 0,
+        final: str = "denoise",
+        round_timesteps: bool | None = None,
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
+        clip_sample: bool = False,
+        clip_sample_range: float = 1.0,
+    ) -> None:
+        self._schedule, self._prediction = schedule_of(self.config), prediction_of(self.config)
+        self._tableau = solvers.get(solver, **(solver_options or {}))
+        if isinstance(operations, str):
+            raise TypeError(
+                f"operations is a list of texts such as ['churn(s_churn=40)'], got {operations!r}."
+            )
+        self._operations = tuple(solvers.operation(text) for text in operations or ())
+        table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
+        self.init_noise_sigma = 1.0
+        self.num_inference_steps: int | None = None
+        self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
+        if table is not None:
+            self.alphas_cumprod = (
+                table.alpha(self.timesteps.flip(0).to(torch.float64)).square().to(torch.float32)
+            )
+        self.sigmas = self._levels(
+            self.timesteps / (1 if table is not None else num_train_timesteps)
+        )
+        self._plan: Plan | None = None
+        self._round_time: Rounding = None
+        self._reset()
+
+    @classmethod
+    def from_config(
+        cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any
+    ) -> Any:
+        """A scheduler from the configuration of this or another one:
+        `ExpIntScheduler.from_config(pipe.scheduler.config)`.
+
+        Taken over are the table, what the network predicts, where the steps lie, thresholding and
+        clipping. Keyword arguments come on top.
+
+        Raises:
+            ValueError: for schedulers of networks that are called in another way (EDM's) or have
+                other noise levels.
+        """
+        known = read_config(config) if isinstance(config, Mapping) else config
+        return super().from_config(known, return_unused_kwargs, **kwargs)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: torch.device | str | None = None,
+        timesteps: Sequence[float] | Tensor | None = None,
+        sigmas: Sequence[float] | Tensor | None = None,
+        mu: float | None = None,
+    ) -> None:
+        """Compile the plan of a run, and forget any run before it.
+
+        Afterwards `timesteps` has one entry per network evaluation, int64 where they are integers
+        of the table and float32 otherwise; every step but the ones at the ends takes `order` of
+        them.
+
+        Args:
+            num_inference_steps: steps, the last of which is one evaluation (with final="denoise").
+            device: where `timesteps` lies.
+            timesteps, sigmas: where the steps begin, in place of their number: timesteps of the
+                network, or noise levels.
+            mu: shift of flow matching with use_dynamic_shifting.
+
+        Raises:
+            ValueError: for anything that cannot be compiled, saying why.
+        """
+        given = {"steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
+        plan, self._round_time = self._compile(given)
+        if plan.has_tangents:
+            raise ValueError(
+                f"{plan.solver!r} takes derivatives of the network, which no scheduler sees: use "
+                "expint.sample."
+            )
+        places = evaluation_times(plan)
+        rules = torch.stack(to_denoiser(self._prediction, self._schedule, places))
+        if not torch.isfinite(rules).all():
+            raise ValueError(
+                f"A network with prediction_type={self.config['prediction_type']!r} says nothing "
+                "at sigma = infinity, where this run begins: use one that predicts v_prediction, "
+                "sample or flow_prediction, or begin at a lower timestep."
+            )
+        self._plan, self._rules = plan, rules.T.tolist()
+        if self._round_time is not None:
+            labels = places.round().long()
+        else:
+            scale = (
+                1 if isinstance(self._schedule, TabulatedVP) else self.config["num_train_timesteps"]
+            )
+            labels = (places * scale).to(torch.float32)
+        self.timesteps = labels.to(device=device)
+        self.sigmas = self._levels(torch.cat([places, plan.grid[-1:]]))
+        self.num_inference_steps = plan.steps
+        self._reset()
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: float | Tensor,
+        sample: Tensor,
+        generator: Generators = None,
+        return_dict: bool = True,
+    ) -> ExpIntSchedulerOutput | tuple[Tensor, Tensor | None]:
+        """Take the network's output at `sample`, and go on to the state of the next evaluation.
+
+        Half types are computed in float32. A state that was changed since the last step, for
+        example masked, is taken as it is.
+
+        Args:
+            model_output: shape (batch, *event), or with twice the channels, of which the first half
+                counts.
+            timestep: the entry of `timesteps`; it says where a run begins, unless `set_begin_index`
+                did.
+            sample: shape (batch, *event).
+            generator: one generator, or one per sample: then a sample depends on its own alone.
+            return_dict: False for a tuple.
+
+        Returns:
+            `ExpIntSchedulerOutput`, in the dtype and on the device of `sample`.
+
+        Raises:
+            ValueError: before `set_timesteps`, after the last evaluation, or for shapes that do not
+                fit.
+            FloatingPointError: at the end, if the state became NaN or infinite.
+        """
+        if self._plan is None:
+            raise ValueError(
+                "There are no timesteps yet: call set_timesteps(num_inference_steps) before step."
+            )
+        kind = torch.promote_types(sample.dtype, torch.float32)
+        state, output = sample.to(kind), model_output.to(kind)
+        if output.ndim > 1 and output.shape == (
+            sample.shape[0],
+            2 * sample.shape[1],
+            *sample.shape[2:],
+        ):
+            output = output[:, : sample.shape[1]]
+        run = self._run or self._open(state, timestep, generator)
+        if run.done or self._step_index is None:
+            raise ValueError(
+                f"All {len(self.timesteps)} evaluations are made: call set_timesteps before the "
+                "next run."
+            )
+        if state.shape != run.x.shape or output.shape != state.shape:
+            raise ValueError(
+                f"The run has states of shape {tuple(run.x.shape)}, but sample has "
+                f"{tuple(sample.shape)} and model_output {tuple(model_output.shape)}: they must be "
+                "equal; call set_timesteps before another batch."
+            )
+        if generator is not None:
+            self._noise.generators = generator
+        run.x.copy_(
+            state
+        )  # in place: at the start of a step this state is also the one that the step goes out from
+        on_x, on_output = self._rules[self._step_index]
+        denoised = limit(on_x * state + on_output * output, self.config)
+        run.feed(denoised if self._limits else output)
+        self._step_index += 1
+        reached = (run.result() if run.done else run.x).to(sample.dtype, copy=True)
+        if not return_dict:
+            return reached, denoised.to(sample.dtype)
+        return ExpIntSchedulerOutput(reached, denoised.to(sample.dtype))
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """The state itself: it is held as the network takes it."""
+        return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """α x₀ + σ̄ ε at the given timesteps, one per sample or one for all; shape, dtype and
+        device of `original_samples`.
+        """
+        alpha, std = self._kernel(timesteps, original_samples)
+        return alpha * original_samples + std * noise
+
+    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
+        """`add_noise` under the name, and with the arguments in the order, of flow matching."""
+        return self.add_noise(sample, noise, timestep)
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The target α ε − σ̄ x₀ of v-prediction; arguments as for `add_noise`."""
+        alpha, std = self._kernel(timesteps, sample)
+        return alpha * noise - std * sample
+
+    @property
+    def order(self) -> int:
+        """Network evaluations per step; steps begin at its multiples, for image to image."""
+        around = (*self._tableau.operations, *self._operations)
+        return self._tableau.evaluations + sum(len(operation.langevin) for operation in around)
+
+    @property
+    def begin_index(self) -> int | None:
+        """Index of the first evaluation, if `set_begin_index` was called."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """Index of the next evaluation; None before the first."""
+        return self._step_index
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Let the next run begin at an entry of `timesteps`: at a multiple of `order`, for the
+        start of a step.
+        """
+        self._begin_index = begin_index
+
+    def __len__(self) -> int:
+        return self.config["num_train_timesteps"]
+
+    def _compile(self, given: dict[str, Any]) -> tuple[Plan, Rounding]:
+        """The plan, and how its times were rounded: if that is left open, to the table unless the
+        solver or the grid forbids.
+        """
+        table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
+        wanted = self.config["round_timesteps"]
+        if table is not None and wanted is not False:
+            try:
+                return self._compile_with(given, table.round), table.round
+            except ValueError:
+                if wanted:
+                    raise
+        return self._compile_with(given, None), None
+
+    def _compile_with(self, given: dict[str, Any], rounding: Rounding) -> Plan:
+        times = step_times(self.config, self._schedule, rounds=rounding is not None, **given)
+        options = {name: self.config[name] for name in ("form", "ell", "eta", "noise_scale")}
+        return plan_sampling(
+            self._schedule,
+            self._tableau,
+            grid=times,
+            operations=self._operations,
+            round_time=rounding,
+            **options,
+        )
+
+    def _reset(self) -> None:
+        self._run: Run | None = None
+        self._noise = FromGenerators()
+        self._begin_index: int | None = None
+        self._step_index: int | None = None
+
+    @property
+    def _limits(self) -> bool:
+        return self.config["thresholding"] or self.config["clip_sample"]
+
+    def _open(self, state: Tensor, timestep: Any, generator: Generators) -> Run:
+        """The run from a state that is given at its first evaluation."""
+        assert self._plan is not None
+        first = self._index_of(timestep) if self._begin_index is None else self._begin_index
+        plan = begin_at(self._plan, first, self._tableau, self._round_time, self._operations)
+        self._noise = FromGenerators(generator)
+        model = _Convention(self._schedule, "data" if self._limits else self._prediction)
+        self._run, self._step_index = Run(plan, model, state.clone(), self._noise), first
+        return self._run
+
+    def _index_of(self, timestep: Any) -> int:
+        """The last entry equal to `timestep`: where a step ends and the next begins at the same
+        time, it is the next one's.
+        """
+        value = torch.as_tensor(timestep).reshape(-1)[0].to(self.timesteps.device)
+        (places,) = torch.nonzero((self.timesteps - value).abs() < 1e-3, as_tuple=True)
+        if not len(places):
+            raise ValueError(
+                f"timestep {float(value):g} is not one of `timesteps`: "
+                f"{self.timesteps.tolist()[:8]} ...."
+            )
+        return int(places[-1])
+
+    def _times(self, timesteps: Any) -> Tensor:
+        times = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
+        return (
+            times
+            if isinstance(self._schedule, TabulatedVP)
+            else times / self.config["num_train_timesteps"]
+        )
+
+    def _kernel(self, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+        times, shape = self._times(timesteps), (-1, *[1] * (like.ndim - 1))
+        return tuple(
+            part(times).reshape(shape).to(like)
+            for part in (self._schedule.alpha, self._schedule.std)
+        )
+
+    def _levels(self, times: Tensor) -> Tensor:
+        """σ̄/α, or σ̄ for flow matching, float32."""
+        level = (
+            self._schedule.sigma if isinstance(self._schedule, TabulatedVP) else self._schedule.std
+        )
+        return level(times.to(torch.float64)).to(torch.float32)

@@ -1,0 +1,185 @@
+"""What all wrappers of a model share: they are models themselves, count network evaluations, and
+see the denoised estimate.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from copy import copy
+from itertools import chain
+from numbers import Real
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from expint.equations.predictions import Affine, to_denoiser
+from expint.equations.predictions import check as check_prediction
+from expint.sampling import model_schedule
+
+__all__ = ["ModelWrapper", "broadcasts", "check_fits", "check_number", "state_gradient"]
+
+
+class ModelWrapper(ABC):
+    """A model that changes what another model predicts, and keeps everything else that model says
+    of itself.
+
+    Args:
+        model: any model: a callable model(x, t) with attributes `schedule` and `prediction`;
+            another wrapper, too.
+        prediction: what this wrapper returns; None for the model's own.
+
+    Attributes `schedule` and `sigma_data` are the model's, `prediction` what is returned, `model`
+    what is wrapped.
+
+    Raises:
+        TypeError, ValueError: if `model` is no model, or for an unknown prediction.
+    """
+
+    def __init__(self, model: Any, prediction: str | None = None) -> None:
+        self.schedule = model_schedule(model)
+        self.model: Any = model
+        self.sigma_data: float | None = getattr(model, "sigma_data", None)
+        self.prediction: str = model.prediction if prediction is None else prediction
+        check_prediction(self.prediction, self.sigma_data)
+        self._evaluations = 0
+
+    @property
+    def round_time(self) -> Callable[[Tensor], Tensor] | None:
+        """The model's rounding of times to those that its network knows, or None."""
+        return getattr(self.model, "round_time", None)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the model says it is; that of its first parameter if it is a module; else None."""
+        device = getattr(self.model, "device", None)
+        if device is None and isinstance(self.model, torch.nn.Module):
+            device = next(
+                (value.device for value in chain(self.model.parameters(), self.model.buffers())),
+                None,
+            )
+        return device
+
+    @property
+    def network_evaluations(self) -> int:
+        """Evaluations of a network so far, each of one batch: a call with two batches in one counts
+        as two.
+
+        A gradient through the network costs about two evaluations more, which are not counted, and
+        nothing is counted inside a function compiled by torch.compile.
+        """
+        return self._evaluations
+
+    def _over(self, model: Any) -> Self:
+        """The same wrapper around another model in the place of `self.model`, with a count of its
+        own.
+        """
+        other = copy(self)
+        kept = self.prediction if self.prediction != self.model.prediction else None
+        ModelWrapper.__init__(other, model, kept)
+        return other
+
+    def __call__(self, x: Tensor, t: Any) -> Tensor:
+        """The prediction for states x of shape (batch, *event) at time t (a number or 0-dimensional
+        tensor).
+        """
+        return self._predict(x, torch.as_tensor(t, dtype=torch.float64))
+
+    @abstractmethod
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        """The prediction, of the type `self.prediction`."""
+
+    def _evaluate(self, model: Any, x: Tensor, t: Tensor, batches: int = 1) -> Tensor:
+        """Call a model, and count what that cost."""
+        before = model.network_evaluations if isinstance(model, ModelWrapper) else 0
+        output = model(x, t)
+        if not torch.compiler.is_compiling():
+            self._evaluations += (
+                model.network_evaluations - before if isinstance(model, ModelWrapper) else batches
+            )
+        return output
+
+    def _rule(self, prediction: str, t: Tensor) -> Affine:
+        return to_denoiser(prediction, self.schedule, t, self.sigma_data)
+
+    def _denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The denoised estimate D from the wrapped model's output at x, in the dtype of x."""
+        if self.model.prediction == "data":
+            return output.to(x.dtype)
+        rule = self._rule(self.model.prediction, t)
+        return x * rule.on_x.to(x) + output.to(x.dtype) * rule.on_output.to(x)
+
+    def _presented(self, denoised: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The denoised estimate D at x as this wrapper's own prediction."""
+        if self.prediction == "data":
+            return denoised
+        rule = self._rule(self.prediction, t)
+        return (denoised - x * rule.on_x.to(x)) / rule.on_output.to(x)
+
+    def _moved(self, output: Tensor, t: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
+        """The output that belongs to the denoised estimate D + weight · direction."""
+        return output + (weight / self._rule(self.prediction, t).on_output).to(
+            output
+        ) * direction.to(output.dtype)
+
+
+def state_gradient(
+    function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], x: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradient with respect to x of the sum of the first result of `function(x, t)`; and the second
+    result.
+
+    Works inside torch.inference_mode and torch.no_grad. Where x is itself being differentiated (a
+    gradient around this one), the results can be differentiated again.
+
+    Args:
+        function: from x and t to a pair of tensors.
+        x: shape (batch, *event).
+        t: 0-dimensional.
+    """
+    nested = x.requires_grad and torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        # Clones, because tensors made in inference mode cannot be saved for a backward pass.
+        leaf = x.clone() if nested else x.detach().clone().requires_grad_(True)
+        value, other = function(leaf, t.clone())
+        (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=nested)
+    return (slope, other) if nested else (slope, other.detach())
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite real number between `low` and `high`, as a float.
+
+    Raises:
+        TypeError, ValueError: with the name, the value and the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}.")
+    number = float(value)
+    if not (math.isfinite(number) and low <= number <= high):
+        allowed = (
+            "finite"
+            if low == -math.inf
+            else f">= {low:g} and finite"
+            if high == math.inf
+            else f"in [{low:g}, {high:g}]"
+        )
+        raise ValueError(f"{name} must be {allowed}, got {value!r}.")
+    return number
+
+
+def broadcasts(value: Tensor, to: Tensor) -> bool:
+    """Whether `value` broadcasts to the shape of `to`."""
+    try:
+        return torch.broadcast_shapes(value.shape, to.shape) == to.shape
+    except RuntimeError:
+        return False
+
+
+def check_fits(name: str, value: Tensor, x: Tensor) -> None:
+    """Refuse a tensor that does not broadcast to the shape of the state x."""
+    if not broadcasts(value, x):
+        raise ValueError(
+            f"{name} has shape {tuple(value.shape)}, which does not broadcast to the state's "
+            f"{tuple(x.shape)}: give it in the shape (batch, *event), or (*event) for all samples "
+            "alike."
+        )

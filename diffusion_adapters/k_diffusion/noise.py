@@ -1,0 +1,249 @@
+"""Noise between k-diffusion's noise samplers and expint's noise sources, in both directions.
+
+A noise sampler of k-diffusion is a callable noise_sampler(sigma, sigma_next) that returns standard
+normals for the interval between two noise levels. Samplers that ask for overlapping intervals (half
+of a step, then all of it) rely on their correlation, and that depends on the clock in which the
+path is a Brownian motion. For the reverse SDE it is τ = σ^(−2η), η = ℓ²:
+
+    x_t = (σ_t/σ_s)^(1+η) x_s + ∫ … D dλ + σ_t^(1+η) [W(τ_t) − W(τ_s)].
+
+From σ_s to the middle of a step of length h in λ, and from σ_s to its end, the normals have the
+correlation
+
+    √((τ_m − τ_s)/(τ_t − τ_s)) = √((e^{ηh} − 1)/(e^{2ηh} − 1)),        0.52 at h = 1, η = 1.
+
+A path in the clock σ has √((1 − e^{−h/2})/(1 − e^{−h})) there, 0.79 at h = 1, and the joint law of
+stage and step is wrong. As h → 0 both tend to √½, so that the mistake shows at few steps only.
+
+Source: the exact solution in the data form, SEEDS, arXiv 2305.14267, eq. (10).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.noise import BrownianPath, Gaussian
+from expint.noise.seeding import per_sample
+from expint.plans.plan import Plan
+
+__all__ = [
+    "RESOLUTION",
+    "BrownianNoiseSampler",
+    "DrawnOn",
+    "SampledNoise",
+    "brownian_noise_sampler",
+    "intervals_between_nodes",
+]
+
+RESOLUTION = 64
+"""Leaves of the Brownian path per e-fold of τ: intervals shorter than h = 1/128 in λ are smoother
+than they should be.
+"""
+
+
+class BrownianNoiseSampler:
+    """The noise sampler that `brownian_noise_sampler` makes."""
+
+    def __init__(self, path: BrownianPath, x: Tensor, eta: float, flow: bool) -> None:
+        self._eta, self._flow, self._dtype = eta, flow, x.dtype
+        wide = torch.promote_types(
+            x.dtype, torch.float32
+        )  # √τ of the path is large where σ is small
+        self._stream = path.stream(torch.empty_like(x, dtype=wide))
+
+    def __call__(self, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:
+        """[W(τ_next) − W(τ)]/√|τ_next − τ|, in the shape, dtype and on the device of x.
+
+        Raises:
+            ValueError: for a level outside the range of the path (0 is), or two levels that are the
+                same.
+        """
+        start, end = self._clock(float(sigma)), self._clock(float(sigma_next))
+        low, high = sorted((start, end))
+        if low == high:
+            raise ValueError(
+                f"There is no noise between a level and itself: sigma = {float(sigma):.9g} came "
+                "twice."
+            )
+        (increment,) = self._stream.increments(torch.tensor([low, high], dtype=torch.float64))
+        return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self._dtype)
+
+    def _clock(self, sigma: float) -> float:
+        """τ = σ^(−2η), with σ = t/(1 − t) for the time t of a flow."""
+        if not 0.0 < sigma < math.inf or (self._flow and sigma > 1.0):
+            allowed = "in (0, 1], times of a flow," if self._flow else "positive and finite,"
+            raise ValueError(
+                f"Noise levels are {allowed} got {sigma:.9g}: the step to 0 has no noise."
+            )
+        if self._flow:
+            return ((1.0 - sigma) / sigma) ** (2.0 * self._eta)
+        return sigma ** (-2.0 * self._eta)
+
+
+def brownian_noise_sampler(
+    x: Tensor,
+    sigma_min: Tensor | float,
+    sigma_max: Tensor | float,
+    seed: int | Sequence[int] | None = None,
+    *,
+    eta: float = 1.0,
+    flow: bool = False,
+    resolution: int = RESOLUTION,
+    device: torch.device | str | None = None,
+) -> BrownianNoiseSampler:
+    """A noise sampler backed by one Brownian path in the clock of the reverse SDE, for samplers
+    here and in k-diffusion.
+
+    Args:
+        x: a state, shape (batch, *event): the noise has its shape, dtype and device.
+        sigma_min, sigma_max: the range, 0 < sigma_min ≤ sigma_max, as in k-diffusion; the path
+            covers all levels whatever it is.
+        seed: as for `expint.noise.seeding.per_sample`. Sample i depends on its own seed only.
+        eta: ℓ² > 0 of the sampler that it serves.
+        flow: whether the levels are times of rectified flow.
+        resolution, device: of the `expint.noise.BrownianPath`.
+
+    Returns:
+        A callable noise_sampler(sigma, sigma_next), levels as numbers or 0-dimensional tensors.
+        With the same seed it gives the same path, whatever the grid. From a lower level to a higher
+        one the sign is the opposite.
+
+    Raises:
+        TypeError, ValueError: for a range, eta, seed or resolution that is not allowed.
+
+    Example:
+        >>> import torch
+        >>> noise_sampler = brownian_noise_sampler(torch.zeros(2, 3), 0.1, 10.0, seed=0)
+        >>> noise_sampler(10.0, 5.0).shape
+        torch.Size([2, 3])
+    """
+    low, high = float(sigma_min), float(sigma_max)
+    if not 0.0 < low <= high < math.inf:
+        raise ValueError(
+            f"The range of noise levels has 0 < sigma_min <= sigma_max < inf, got {low:.9g} and "
+            f"{high:.9g}."
+        )
+    if not 0.0 < eta < math.inf:
+        raise ValueError(
+            f"eta (ell squared) is positive and finite here, got {eta!r}: with eta=0 there is no "
+            "noise to sample."
+        )
+    path = BrownianPath(per_sample(seed, x.shape[0]), resolution=resolution, device=device)
+    return BrownianNoiseSampler(path, x, float(eta), flow)
+
+
+def intervals_between_nodes(plan: Plan, sigmas: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+    """Per leg with noise, the pairs of levels between its nodes: σ itself, or the time of a flow
+    model, 0-dimensional tensors.
+    """
+    if plan.needs_integral:
+        raise ValueError(
+            f"{plan.solver!r} uses the integral of the path, which a noise_sampler does not give: "
+            "leave it out, or pass a noise source such as expint.noise.BrownianPath(seeds)."
+        )
+    known = sigmas.to(torch.promote_types(sigmas.dtype, torch.float32))
+    found: list[list[tuple[Tensor, Tensor]]] = []
+    steps: list[int] = []
+    for leg, taus in enumerate(plan.local_taus):
+        if taus is None:
+            continue
+        rows = [row for row in plan.rows if row.leg == leg]
+        steps.append(rows[0].step)
+        start, end = known[rows[0].step], known[rows[0].step + 1]
+        inside = {row.node: row.target for row in rows}
+        found.append(
+            list(
+                pairwise(
+                    [start, *(known.new_tensor(inside[n]) for n in range(1, len(taus) - 1)), end]
+                )
+            )
+        )
+    if len(set(steps)) < len(steps):
+        raise ValueError(
+            f"{plan.solver!r} adds noise more than once in a step, and a noise_sampler could only "
+            "repeat that of the step: leave it out."
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class SampledNoise:
+    """A noise source that asks a noise sampler for each interval, in order."""
+
+    sampler: Callable[..., Any]
+    intervals: list[list[tuple[Tensor, Tensor]]]
+
+    @property
+    def memoryless(self) -> bool:
+        """True: what it is asked for has unit variance, and is scaled here."""
+        return True
+
+    def stream(self, like: Tensor, intervals: int | None = None) -> "_Asked":
+        """Open a stream for states like `like`."""
+        return _Asked(self.sampler, iter(self.intervals), like)
+
+
+class _Asked:
+    def __init__(
+        self, sampler: Callable[..., Any], legs: Iterator[list[tuple[Tensor, Tensor]]], like: Tensor
+    ) -> None:
+        self._sampler, self._legs, self._like = sampler, legs, like
+
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
+        """See `NoiseStream.increments`; the integral was refused at the entrance."""
+        stds = torch.sqrt(taus[1:] - taus[:-1]).tolist()
+        return torch.stack(
+            [self._ask(*pair) * std for pair, std in zip(next(self._legs), stds, strict=True)]
+        )
+
+    def _ask(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        normals, x = self._sampler(sigma, sigma_next), self._like
+        if not isinstance(normals, Tensor) or normals.shape != x.shape:
+            seen = (
+                f"shape {tuple(normals.shape)}"
+                if isinstance(normals, Tensor)
+                else type(normals).__name__
+            )
+            raise ValueError(
+                f"noise_sampler must return a tensor of the shape of x, {tuple(x.shape)}, got "
+                f"{seen}."
+            )
+        return normals.to(device=x.device, dtype=x.dtype)
+
+
+@dataclass(frozen=True)
+class DrawnOn:
+    """A memoryless source whose numbers are drawn on one device, whatever the state's."""
+
+    source: Gaussian
+    device: torch.device
+
+    @property
+    def memoryless(self) -> bool:
+        """True, as the source."""
+        return self.source.memoryless
+
+    def stream(self, like: Tensor, intervals: int | None = None) -> "_Moved":
+        """Open a stream for states like `like`."""
+        return _Moved(
+            self.source.stream(torch.empty_like(like, device=self.device), intervals), like.device
+        )
+
+
+class _Moved:
+    def __init__(self, stream: Any, device: torch.device) -> None:
+        self._stream, self._device = stream, device
+
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
+        """See `NoiseStream.increments`."""
+        result = self._stream.increments(taus, space_time)
+        return (
+            tuple(part.to(self._device) for part in result)
+            if space_time
+            else result.to(self._device)
+        )

@@ -1,0 +1,449 @@
+"""The solvers of expint as sampling functions of k-diffusion, whose contract ComfyUI and other
+programs share.
+
+    sample(model, x, sigmas, extra_args=None, callback=None, disable=None, *, eta, s_noise,
+    noise_sampler)
+
+The model returns the denoised image, model(x, sigma, **extra_args) with sigma of shape (batch,).
+The state is x₀ + σ ε (α = 1), or for rectified flow (ComfyUI's CONST) (1 − σ) x₀ + σ ε with σ the
+time in [0, 1].
+
+`eta` is ℓ², as in these libraries' exponential solvers: in the data form x₀ + σ ε keeps the share
+e^{−(1+η)h} of the start of a step of length h in λ = −log σ, and gains noise of variance σ_t² (1 −
+e^{−2ηh}). η = 0 is the ODE, η = 1 the reverse SDE.
+
+Nothing here depends on k-diffusion or ComfyUI, and none of their code is used.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffusion_adapters.k_diffusion.noise import (
+    RESOLUTION,
+    DrawnOn,
+    SampledNoise,
+    brownian_noise_sampler,
+    intervals_between_nodes,
+)
+from expint import grids, plan_sampling
+from expint.noise import BrownianPath, Gaussian, NoiseSource
+from expint.noise.seeding import per_sample
+from expint.plans.plan import Plan
+from expint.runs.run import Run
+from expint.schedules import EDM, Flow, Schedule
+from expint.solvers import NoiseGain, Tableau, get
+from expint.solvers.registry import entries
+
+__all__ = [
+    "SAMPLERS",
+    "KDiffusionModel",
+    "brownian_noise_sampler",
+    "is_flow",
+    "sample_dpmpp_3m_sde",
+    "sample_er_sde_3",
+    "sample_expint",
+    "sample_sa_solver",
+    "sample_seeds_1",
+    "sample_seeds_2",
+    "sample_seeds_3",
+    "sample_seeds_ab2",
+    "sample_seeds_sra",
+    "sample_unipc",
+    "uniform_lambda_sigmas",
+]
+
+NOISES = ("fresh", "path")
+_NEAR_ONE = 1e-6  # tables in float32 come this near to the time 1 of pure noise, where they mean it
+
+
+class KDiffusionModel:
+    """A model of k-diffusion as a model for `expint.sample`: model(x, t) with schedule and
+    prediction "data".
+
+    Args:
+        model: model(x, sigma, **extra_args) → denoised, sigma of shape (batch,) in the dtype of x.
+        extra_args: keyword arguments of every call.
+        flow: whether the state is (1 − σ) x₀ + σ ε (schedule `Flow()`) and not x₀ + σ ε (schedule
+            `EDM()`). Default: `is_flow`.
+    """
+
+    prediction = "data"
+
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        extra_args: Mapping[str, Any] | None = None,
+        flow: bool | None = None,
+    ):
+        if not callable(model):
+            raise TypeError(
+                f"The model is called as model(x, sigma, **extra_args), got {type(model).__name__}."
+            )
+        self.model, self.extra_args = model, dict(extra_args or {})
+        self.schedule: Schedule = Flow() if (is_flow(model) if flow is None else flow) else EDM()
+
+    def __call__(self, x: Tensor, t: Any) -> Tensor:
+        """The denoised estimate of states x, shape (batch, *event), at time t (a number or
+        0-dimensional tensor).
+        """
+        return self.model(x, x.new_ones(x.shape[0]) * t, **self.extra_args)
+
+
+def is_flow(model: Any) -> bool:
+    """Whether a model of ComfyUI is one of rectified flow: its `model_sampling` is of the kind
+    CONST.
+
+    It is looked for along `model.inner_model.inner_model…`, in the patchers of models too, and
+    known by its name: ComfyUI is not imported. Any other model is not a flow model.
+    """
+    layer = model
+    while layer is not None:
+        find = getattr(getattr(layer, "model_patcher", layer), "get_model_object", None)
+        sampling = (
+            find("model_sampling") if callable(find) else getattr(layer, "model_sampling", None)
+        )
+        if sampling is not None:
+            return any(kind.__name__ == "CONST" for kind in type(sampling).__mro__)
+        layer = getattr(layer, "inner_model", None)
+    return False
+
+
+def sample_expint(
+    model: Callable[..., Tensor],
+    x: Tensor,
+    sigmas: Tensor | Sequence[float],
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callable[[dict[str, Any]], Any] | None = None,
+    disable: bool | None = None,
+    *,
+    solver: str | Tableau = "seeds-3",
+    eta: float | None = None,
+    s_noise: float = 1.0,
+    noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
+    flow: bool | None = None,
+    form: str | None = None,
+    seed: int | Sequence[int] | None = None,
+    noise: str = "fresh",
+    noise_device: torch.device | str | None = None,
+    **options: Any,
+) -> Tensor:
+    """Sample with any solver of expint through the contract of k-diffusion's samplers.
+
+    Args:
+        model: model(x, sigma, **extra_args) → denoised image; sigma has shape (batch,) and the
+            dtype of x.
+        x: state at the level sigmas[0], shape (batch, *event), any floating dtype, on any device;
+            see the module for its scale.
+        sigmas: noise levels, shape (steps + 1,), strictly falling, ending at 0 or not; on any
+            device, of any floating dtype. With fewer than two there is nothing to do, and x is
+            returned.
+        extra_args: keyword arguments for the model. A "seed" among them is used here too.
+        callback: called once per step, after the evaluation at its start, with {"x", "i", "sigma",
+            "sigma_hat", "denoised"}: the state at the start of step i, which has the level
+            sigma_hat (sigma itself, but for solvers that add noise first).
+        disable: whether to hide the progress bar; None hides it where there is no terminal.
+        solver: a registered name (`expint.solvers.names()`) or a tableau.
+        eta: ℓ² (see the module); default: the solver's own, which is 1 for SEEDS and 0 for ODE
+            solvers. A solver that has an eta of its own (the ancestral ones) is given this one.
+        s_noise: factor of the noise.
+        noise_sampler: noise_sampler(sigma, sigma_next) → standard normals of the shape of x for the
+            interval between two levels, 0-dimensional tensors. It is asked for the intervals
+            between the solver's nodes one after the other. Or a noise source of expint, such as
+            `expint.noise.BrownianPath(seeds)`.
+        flow: whether x = (1 − σ) x₀ + σ ε. Default: `is_flow(model)`.
+        form: "data", "noise", …: see `expint.reverse_sde`. Default: the solver's own, for SEEDS
+            "data".
+        seed: in place of the "seed" in extra_args: one per sample or one integer (see
+            `expint.noise.seeding.per_sample`); without either, torch's global generator decides.
+        noise: without a noise_sampler, "fresh" normals, or "path": the Brownian path of the seed,
+            the same whatever the sigmas, so that a run that is split into two equals the whole.
+        noise_device: where noise is drawn, for example "cpu" for the same numbers everywhere.
+            Default: the device of x.
+        options: arguments of the solver's builder, such as c=0.3 for "seeds-2".
+
+    Returns:
+        The state at the last level, in the shape, dtype and on the device of x.
+
+    Raises:
+        TypeError, ValueError: before the first evaluation, for anything that does not fit.
+        FloatingPointError: if the state became NaN or infinite, with the step.
+
+    Example:
+        >>> import torch
+        >>> sigmas = torch.tensor([10.0, 1.0, 0.1, 0.0])
+        >>> sample_expint(
+        ...     lambda x, sigma: x / (1 + sigma[:, None] ** 2), torch.ones(2, 3), sigmas, seed=0
+        ... ).shape
+        torch.Size([2, 3])
+    """
+    given = (
+        sigmas.detach()
+        if isinstance(sigmas, Tensor)
+        else torch.as_tensor(sigmas, dtype=torch.float64)
+    )
+    if given.ndim == 1 and len(given) < 2:
+        return x
+    denoiser = KDiffusionModel(model, extra_args, flow)
+    tableau, ell, gain = _tableau(solver, eta, s_noise, options)
+    operations = () if gain == 1.0 else (NoiseGain(gain),)
+    plan = plan_sampling(
+        denoiser.schedule,
+        tableau,
+        grid=_levels(given, denoiser.schedule),
+        form=form,
+        ell=ell,
+        operations=operations,
+    )
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback is called with a dict once per step, got {callback!r}.")
+    if noise not in NOISES:
+        raise ValueError(
+            f"Unknown noise={noise!r}: choose one of {NOISES}, or give a noise_sampler."
+        )
+    source = None
+    if plan.gaussians:
+        seed = denoiser.extra_args.get("seed") if seed is None else seed
+        source = _source(plan, x, given, noise_sampler, seed, noise, noise_device)
+    with torch.no_grad(), tqdm(total=plan.steps, disable=disable) as bar:
+        return _loop(denoiser, plan, x, source, _Report(plan, given, callback, bar))
+
+
+def _loop(
+    denoiser: KDiffusionModel, plan: Plan, x: Tensor, source: NoiseSource | None, report: "_Report"
+) -> Tensor:
+    run = Run(plan, denoiser, x, source)
+    while not run.done:
+        output = denoiser(run.x, run.time)
+        report.evaluated(run.row, run.x, output)
+        run.feed(output, report.stepped)
+    return run.result()
+
+
+class _Report:
+    """Calls the user's callback once per step, with the state at its start and what was denoised
+    there.
+    """
+
+    def __init__(
+        self, plan: Plan, sigmas: Tensor, callback: Callable[[dict[str, Any]], Any] | None, bar: Any
+    ) -> None:
+        self._sigmas, self._callback, self._bar = sigmas, callback, bar
+        # The row that begins each step: rows that only add noise have no weights.
+        first = {row.step: i for i, row in reversed(list(enumerate(plan.rows))) if row.weights}
+        self._begins = {
+            i: (step, plan.rows[i].time) for step, i in first.items() if plan.rows[i].evaluates
+        }
+        # Steps whose first evaluation was made at the end of the step before.
+        self._reuses = {step for step, i in first.items() if not plan.rows[i].evaluates}
+
+    def evaluated(self, row: int, x: Tensor, denoised: Tensor) -> None:
+        if row in self._begins:
+            self._tell(*self._begins[row], x, denoised)
+
+    def stepped(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
+        self._bar.update(1)
+        if step in self._reuses:
+            self._tell(step, t, x, denoised)
+
+    def _tell(self, step: int, time: float, x: Tensor, denoised: Tensor) -> None:
+        if self._callback is not None:
+            sigma = self._sigmas[step]
+            hat = sigma if time == float(sigma) else sigma.new_tensor(time)
+            self._callback(
+                {"x": x, "i": step, "sigma": sigma, "sigma_hat": hat, "denoised": denoised}
+            )
+
+
+def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
+    """The sigmas as float64 times of the schedule, after checking that they fall."""
+    if sigmas.ndim != 1:
+        raise ValueError(
+            f"sigmas is 1-dimensional, shape (steps + 1,), got shape {tuple(sigmas.shape)}."
+        )
+    levels = sigmas.to(device="cpu", dtype=torch.float64)
+    flow = isinstance(schedule, Flow)
+    bad = torch.nonzero(~(torch.isfinite(levels) & (levels >= 0)))
+    if len(bad):
+        i = int(bad[0])
+        raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {levels[i].item():.9g}.")
+    if flow and abs(levels[0].item() - 1.0) <= _NEAR_ONE:
+        levels = torch.cat([torch.ones(1, dtype=torch.float64), levels[1:]])
+    stuck = torch.nonzero(~(levels[1:] < levels[:-1]))
+    if len(stuck):
+        i = int(stuck[0])
+        here, there = levels[i].item(), levels[i + 1].item()
+        reason = (
+            "a step of no length: drop the repeated levels, for example with "
+            "torch.unique_consecutive (they come from half precision, or from more steps than the "
+            "model has levels)"
+            if here == there
+            else "noise would have to be added: sort them so that they fall, or sample each falling part by itself"
+        )
+        raise ValueError(
+            f"sigmas fall strictly, but sigmas[{i}] = {here:.9g} is followed by {there:.9g}, "
+            f"{reason}."
+        )
+    if flow and levels[0] > 1.0:
+        raise ValueError(
+            "For a flow model sigma is the time in [0, 1], of x = (1 - sigma) x0 + sigma eps, got "
+            f"sigmas[0] = {levels[0].item():.9g}: give its own sigmas, or flow=False if the state "
+            "is x0 + sigma eps."
+        )
+    return levels
+
+
+def _tableau(
+    solver: str | Tableau, eta: float | None, s_noise: float, options: dict[str, Any]
+) -> tuple[Tableau, float | None, float]:
+    """The tableau, its ℓ (None: its own) and the factor of its noise."""
+    if eta is not None and not 0.0 <= eta < math.inf:
+        raise ValueError(
+            f"eta (ell squared) is a finite number >= 0, got {eta!r}: 0 is the ODE, 1 the reverse "
+            "SDE."
+        )
+    if isinstance(solver, Tableau):
+        own: Mapping[str, Any] = {}
+    else:
+        entry = next((entry for entry in entries() if entry.name == solver), None)
+        own = inspect.signature(entry.build).parameters if entry is not None else options
+    strange = sorted(set(options) - set(own))
+    if strange:
+        raise TypeError(
+            f"The solver {getattr(solver, 'name', solver)!r} has no option {strange[0]!r}: it has "
+            f"{sorted(own)}."
+        )
+    settings = dict(options)
+    if "s_noise" in own:
+        settings, s_noise = settings | {"s_noise": s_noise}, 1.0
+    if "eta" in own and eta is not None:
+        settings, eta = settings | {"eta": eta}, None
+    return get(solver, **settings), None if eta is None else math.sqrt(eta), s_noise
+
+
+def _source(
+    plan: Plan,
+    x: Tensor,
+    sigmas: Tensor,
+    sampler: Any,
+    seed: Any,
+    noise: str,
+    device: torch.device | str | None,
+) -> NoiseSource:
+    """Where the noise of a run comes from."""
+    if isinstance(sampler, NoiseSource):
+        return sampler
+    if sampler is not None:
+        if not callable(sampler):
+            raise TypeError(
+                f"noise_sampler is called as noise_sampler(sigma, sigma_next), got {sampler!r}."
+            )
+        return SampledNoise(sampler, intervals_between_nodes(plan, sigmas))
+    seeds = per_sample(seed, x.shape[0])
+    if noise == "path":
+        return BrownianPath(seeds, resolution=RESOLUTION, device=device)
+    return Gaussian(seeds) if device is None else DrawnOn(Gaussian(seeds), torch.device(device))
+
+
+def uniform_lambda_sigmas(
+    steps: int,
+    sigma_min: float,
+    sigma_max: float,
+    *,
+    flow: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Noise levels with equal steps in λ, half the log signal-to-noise ratio, and the last one to
+    0: shape (steps + 1,).
+
+    Args:
+        steps: ≥ 2, that to 0 included.
+        sigma_min, sigma_max: ends, 0 < sigma_min < sigma_max; for a flow model times in (0, 1],
+            where from 1, pure noise, one step leads to the first finite λ.
+        flow: whether σ is the time of rectified flow.
+        device, dtype: of the result.
+
+    Raises:
+        ValueError: for ends or a number of steps that are not allowed.
+
+    Source: DPM-Solver, arXiv 2206.00927, section 3.4.
+    """
+    schedule = (
+        Flow(float(sigma_min), float(sigma_max))
+        if flow
+        else EDM(float(sigma_min), float(sigma_max))
+    )
+    return grids.uniform_lambda(schedule, steps).to(device=device, dtype=dtype)
+
+
+def _sampler(
+    name: str, solver: str, about: str, default_eta: float | None = None
+) -> Callable[..., Tensor]:
+    """`sample_expint` for one solver."""
+
+    def sample(
+        model: Callable[..., Tensor],
+        x: Tensor,
+        sigmas: Tensor | Sequence[float],
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], Any] | None = None,
+        disable: bool | None = None,
+        *,
+        eta: float | None = default_eta,
+        s_noise: float = 1.0,
+        noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
+        **options: Any,
+    ) -> Tensor:
+        return sample_expint(
+            model,
+            x,
+            sigmas,
+            extra_args,
+            callback,
+            disable,
+            solver=solver,
+            eta=eta,
+            s_noise=s_noise,
+            noise_sampler=noise_sampler,
+            **options,
+        )
+
+    sample.__name__ = sample.__qualname__ = f"sample_{name}"
+    sample.__doc__ = f"{about}: `sample_expint` with solver={solver!r}, whose arguments it takes."
+    SAMPLERS[name] = sample
+    return sample
+
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {}
+"""The named samplers `sample_seeds_1`, `sample_seeds_2`, …, which follow, under their names without
+`sample_`.
+"""
+
+sample_seeds_1 = _sampler("seeds_1", "seeds-1", "SEEDS-1, one evaluation per step", 1.0)
+sample_seeds_2 = _sampler("seeds_2", "seeds-2", "SEEDS-2, two evaluations per step", 1.0)
+sample_seeds_3 = _sampler("seeds_3", "seeds-3", "SEEDS-3, three evaluations per step", 1.0)
+sample_seeds_sra = _sampler(
+    "seeds_sra", "seeds-sra", "Strong order 3/2, two evaluations per step", 1.0
+)
+sample_seeds_ab2 = _sampler(
+    "seeds_ab2", "seeds-ab2", "Two-step Adams–Bashforth, one evaluation per step", 1.0
+)
+sample_dpmpp_3m_sde = _sampler(
+    "dpmpp_3m_sde",
+    "dpmpp-3m-sde",
+    "DPM-Solver++(3M) SDE with the second difference's factor 2",
+    1.0,
+)
+sample_er_sde_3 = _sampler(
+    "er_sde_3", "er-sde-3", "ER-SDE-3 with exact integrals; its own noise scale unless eta is given"
+)
+sample_sa_solver = _sampler("sa_solver", "sa-solver", "SA-Solver, predictor and corrector", 1.0)
+sample_unipc = _sampler(
+    "unipc", "unipc-2", "UniPC of order 2, an ODE solver unless eta is given", 0.0
+)

@@ -1,0 +1,360 @@
+"""The forms of the reverse diffusion SDE: each a choice of F, with its propagator, clock and noise
+clock (✓ for constant ℓ ≥ 0).
+
+    form      F    a                        clock μ (ρ, κ)                      noise clock τ
+    data      D    α σ^(1+ℓ²)               λ           (1+ℓ², 1+ℓ²)            σ^(−2ℓ²)
+    noise     ε    α                        λ           (−1, −(1+ℓ²))           −ℓ² σ²
+    precond   F    α (σ²+σd²)^((1+ℓ²)/2)    −log C(σ)   (−1, 1+ℓ²)              (σ²+σd²)^(−ℓ²)
+    extended  D    α φ(σ)                   −log φ(σ)   (1, 1)                  σ²/φ(σ)²
+    sigma     ε    α                        −σ          (0, −(1+ℓ²))            −ℓ² σ²
+
+In the form "sigma" every φ_k is 1/k!, so that a classical Runge–Kutta scheme is one in σ. The forms
+"time", "variance" and "log-sigma" are not exponential: the propagator is 1 and F is the whole drift
+with respect to t, σ² or log σ, whose clock they have (ρ = 0); their first-order step is
+Euler–Maruyama.
+
+    C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ        (in the code μ = −log(C/C(∞)), κ = (1+ℓ²)
+    C(∞), the same weight)
+
+ℓ = 0 is the probability-flow ODE, ℓ = 1 the reverse SDE; the extended form takes any admissible
+noise-scale function φ(σ) in the place of σ^(1+ℓ²). Source: SEEDS, arXiv 2305.14267, sections 3 and
+4 and appendix; ER-SDE-Solver, arXiv 2309.06169.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from expint.equations.noise_scales import NoiseScale
+from expint.equations.noise_scales import noise_scale as as_noise_scale
+from expint.equations.sde import SemiLinearSDE
+from expint.registry import unknown
+from expint.schedules.base import Schedule
+
+__all__ = ["EXPONENTIAL", "form_names", "reverse_sde"]
+
+
+def reverse_sde(
+    schedule: Schedule,
+    form: str = "data",
+    ell: float = 1.0,
+    *,
+    noise_scale: "str | NoiseScale | Callable[[Tensor], Tensor] | None" = None,
+    sigma_data: float | None = None,
+) -> SemiLinearSDE:
+    """The reverse-time SDE (ℓ = `ell`) of a diffusion with noise schedule `schedule`, in one of its
+    forms.
+
+    Args:
+        schedule: the noise schedule.
+        form: "data", "noise", "precond", "sigma", "time", "variance" or "log-sigma".
+        ell: stochasticity ℓ ≥ 0; 0 is the probability-flow ODE, 1 the reverse SDE.
+        noise_scale: a noise-scale function in place of `ell`, for the data form: a name
+            (`expint.equations.noise_scales`), a function φ(σ) of a float64 tensor, or a
+            `NoiseScale`. It is checked over the schedule's sampling range.
+        sigma_data: the network's, for the preconditioned form only.
+
+    Raises:
+        ValueError: for an unknown form, ell < 0 or not finite, a sigma_data that is missing or not
+            positive, or a noise scale that is not admissible (with the σ at which it fails).
+
+    Example:
+        >>> from expint import reverse_sde, schedules
+        >>> reverse_sde(schedules.VP(), form="noise", ell=0.0).is_stochastic
+        False
+    """
+    if form not in _FORMS:
+        raise unknown("form", form, form_names())
+    if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
+        raise ValueError(
+            f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, 1 "
+            "the SDE."
+        )
+    if noise_scale is not None:
+        if form != "data":
+            raise ValueError(
+                f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}."
+            )
+        if ell != 1.0:
+            raise ValueError(
+                f"A noise scale takes the place of ell: leave out ell={ell!r}, or the noise scale."
+            )
+        return _extended(schedule, as_noise_scale(noise_scale))
+    return _FORMS[form](schedule, float(ell), sigma_data)
+
+
+def form_names() -> list[str]:
+    """Names of the forms."""
+    return list(_FORMS)
+
+
+EXPONENTIAL = ("data", "noise", "precond")
+"""The forms in which the paper states its solvers; in the others the weight of F is not an
+exponential (ρ = 0).
+"""
+
+
+def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    power = 1.0 + ell**2
+    return SemiLinearSDE(
+        log_propagator=lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
+        clock=schedule.lam,
+        time_of_clock=schedule.t_of_lam,
+        log_noise_clock=(lambda t: 2.0 * ell**2 * schedule.lam(t)) if ell > 0 else None,
+        rho=power,
+        kappa=power,
+        prediction="data",
+        schedule=schedule,
+        span=schedule.sampling_range,
+        name=f"data form, ell={ell:g}, {schedule}",
+    )
+
+
+def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    return SemiLinearSDE(
+        log_propagator=schedule.log_alpha,
+        clock=schedule.lam,
+        time_of_clock=schedule.t_of_lam,
+        log_noise_clock=(lambda t: 2.0 * (math.log(ell) - schedule.lam(t))) if ell > 0 else None,
+        noise_sign=-1,
+        rho=-1.0,
+        kappa=-(1.0 + ell**2),
+        prediction="noise",
+        schedule=schedule,
+        span=schedule.sampling_range,
+        name=f"noise form, ell={ell:g}, {schedule}",
+    )
+
+
+def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    if sigma_data is None or not sigma_data > 0:
+        raise ValueError(
+            f"The preconditioned form needs sigma_data > 0, the network's own, got {sigma_data!r}: "
+            "pass sigma_data=..., or use form='data'."
+        )
+    sd = float(sigma_data)
+
+    def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
+        return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), torch.full_like(t, 2.0 * math.log(sd)))
+
+    forward, inverse, limit = _cosine_power_clock(ell**2, sd)
+    return SemiLinearSDE(
+        log_propagator=lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
+        clock=lambda t: -forward(-schedule.lam(t)),
+        time_of_clock=lambda mu: schedule.t_of_lam(-inverse(-mu)),
+        log_noise_clock=(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
+        rho=-1.0,
+        kappa=(1.0 + ell**2) * limit,
+        prediction="precond",
+        schedule=schedule,
+        span=schedule.sampling_range,
+        sigma_data=sd,
+        name=f"preconditioned form, ell={ell:g}, sigma_data={sd:g}, {schedule}",
+    )
+
+
+def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    return replace(
+        _noise(schedule, ell, sigma_data),
+        clock=lambda t: -torch.exp(-schedule.lam(t)),
+        time_of_clock=lambda mu: schedule.t_of_lam(-torch.log(-mu)),
+        rho=0.0,
+        name=f"noise form in the clock sigma, ell={ell:g}, {schedule}",
+    )
+
+
+# What the drift is taken with respect to: the clock μ, its inverse, and d log σ/dμ as a function of
+# (λ, d log σ/dt).
+_EXPLICIT: dict[str, tuple[Any, Any, Any]] = {
+    "time": (lambda schedule, t: -t, lambda schedule, mu: -mu, lambda lam, speed: -speed),
+    "variance": (
+        lambda schedule, t: -torch.exp(-2.0 * schedule.lam(t)),
+        lambda schedule, mu: schedule.t_of_lam(-0.5 * torch.log(-mu)),
+        lambda lam, speed: -0.5 * torch.exp(2.0 * lam),
+    ),
+    "log-sigma": (
+        lambda schedule, t: schedule.lam(t),
+        lambda schedule, mu: schedule.t_of_lam(mu),
+        lambda lam, speed: -torch.ones_like(lam),
+    ),
+}
+
+
+def _explicit(variable: str) -> Callable[[Schedule, float, float | None], SemiLinearSDE]:
+    """F = dx/dμ, the whole drift [x d log α + (1+ℓ²) (x − αD) d log σ]/dμ, with the clock μ = −t,
+    −σ² or λ.
+    """
+    clock, inverse, rate_of_sigma = _EXPLICIT[variable]
+
+    def build(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+        def rate(t: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.inference_mode(False), torch.enable_grad():
+                leaf = t.detach().clone().requires_grad_(True)
+                lam, log_alpha = schedule.lam(leaf), schedule.log_alpha(leaf)
+                speed = -torch.autograd.grad(lam.sum(), leaf, retain_graph=True)[0]
+                drift = (
+                    torch.autograd.grad(log_alpha.sum(), leaf)[0]
+                    if log_alpha.requires_grad
+                    else torch.zeros_like(speed)
+                )
+            per_clock = rate_of_sigma(lam.detach(), speed)
+            on_data = -(1.0 + ell**2) * per_clock
+            return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
+
+        def noise_between(
+            low: Tensor, high: Tensor
+        ) -> Tensor:  # ∫ 2 ℓ² α² σ² dλ, in panels; from σ = ∞ as from e^30
+            low = low.clamp(min=-30.0)
+            lam = low[..., None] + (high - low)[..., None] * _PANEL_POINTS
+            alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
+            density = 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
+            return torch.log((density * _PANEL_WEIGHTS).sum(-1) * (high - low)) - 2.0 * low
+
+        def log_noise_clock(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
+            lam = schedule.lam(t)
+            return noise_between(
+                lam,
+                torch.minimum(
+                    lam + 20.0, torch.full_like(lam, float(schedule.lam(schedule.domain[0])))
+                ),
+            )
+
+        return SemiLinearSDE(
+            log_propagator=torch.zeros_like,
+            clock=lambda t: clock(schedule, t),
+            time_of_clock=lambda mu: inverse(schedule, mu),
+            log_noise_clock=log_noise_clock if ell > 0 else None,
+            log_noise_step=lambda s, t: noise_between(schedule.lam(s), schedule.lam(t)),
+            noise_sign=-1,
+            rho=0.0,
+            kappa=1.0,
+            prediction="rate",
+            rate=rate,
+            schedule=schedule,
+            span=schedule.sampling_range,
+            name=f"explicit drift in {variable}, ell={ell:g}, {schedule}",
+        )
+
+    return build
+
+
+_POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(16))
+_PANELS = 24
+_PANEL_POINTS = ((torch.arange(_PANELS)[:, None] + 0.5 * (_POINTS + 1.0)) / _PANELS).flatten()
+_PANEL_WEIGHTS = (0.5 * _WEIGHTS / _PANELS).expand(_PANELS, -1).flatten()
+
+
+def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
+    noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
+    scale.check(-data_end, min(-noise_end, 25.0))
+
+    def log_phi(t: Tensor) -> Tensor:
+        return scale.log_phi(-schedule.lam(t))
+
+    return SemiLinearSDE(
+        log_propagator=lambda t: schedule.log_alpha(t) + log_phi(t),
+        clock=lambda t: -log_phi(t),
+        time_of_clock=lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu)),
+        log_noise_clock=(lambda t: -2.0 * scale.log_excess(-schedule.lam(t)))
+        if scale.has_noise
+        else None,
+        rho=1.0,
+        kappa=1.0,
+        prediction="data",
+        schedule=schedule,
+        span=schedule.sampling_range,
+        name=f"extended form, noise scale {scale.name}, {schedule}",
+    )
+
+
+_FORMS: dict[str, Callable[[Schedule, float, float | None], SemiLinearSDE]] = {
+    "data": _data,
+    "noise": _noise,
+    "precond": _precond,
+    "sigma": _sigma,
+    **{variable: _explicit(variable) for variable in _EXPLICIT},
+}
+
+
+def _cosine_power_clock(
+    m: float, sd: float
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]:
+    """log(C/C∞) as a function of log σ, its inverse, and C∞, for C(σ) = σd^(−m) ∫_0^{arctan(σ/σd)}
+    cos^m θ dθ, C∞ = C(∞).
+
+    Relative to C∞ the clock tends to 0 as σ → ∞ and keeps its digits there. Closed forms for m = 0
+    (arctan) and m = 1 (sine); for other m the integral is an incomplete beta function, C/C∞ =
+    I_u(½, (m+1)/2) with u = σ²/(σ² + σd²), taken from scipy at whichever tail is small; C∞ =
+    σd^(−m) ½ B(½, (m+1)/2) for every m.
+    """
+    log_sd = math.log(sd)
+    p, q = 0.5, 0.5 * (m + 1.0)
+    limit = 0.5 * float(special.beta(p, q)) * sd**-m
+    if m == 0.0:
+
+        def angle(log_sigma: Tensor) -> Tensor:
+            ratio = torch.exp(log_sigma - log_sd)
+            near, far = (
+                torch.atan(ratio) / (0.5 * math.pi),
+                torch.atan(1.0 / ratio) / (0.5 * math.pi),
+            )
+            return torch.where(ratio < 1.0, torch.log(near), torch.log1p(-far))
+
+        def tangent(log_c: Tensor) -> Tensor:
+            near = torch.log(torch.tan(0.5 * math.pi * torch.exp(log_c)))
+            far = -torch.log(torch.tan(-0.5 * math.pi * torch.expm1(log_c)))
+            return torch.where(log_c < -math.log(2.0), near, far) + log_sd
+
+        return angle, tangent, limit
+    if m == 1.0:
+        # C/C∞ = sin(arctan(σ/σd)); the inverse from tan = sin/√(1 − sin²).
+        return (
+            lambda log_sigma: -0.5 * torch.log1p(torch.exp(-2.0 * (log_sigma - log_sd))),
+            lambda log_c: log_sd + log_c - 0.5 * torch.log(-torch.expm1(2.0 * log_c)),
+            limit,
+        )
+
+    def forward(log_sigma: Tensor) -> Tensor:
+        return _LogBetaRatio.apply(log_sigma - log_sd, q)  # pyright: ignore[reportReturnType]
+
+    def inverse(log_c: Tensor) -> Tensor:
+        value = np.minimum(log_c.detach().numpy(), 0.0)
+        u = special.betaincinv(p, q, np.exp(value))
+        v = special.betaincinv(q, p, -np.expm1(value))  # v = 1 − u
+        with np.errstate(divide="ignore"):
+            log_odds = np.where(u < 0.5, np.log(u) - np.log1p(-u), np.log1p(-v) - np.log(v))
+        return torch.as_tensor(0.5 * log_odds + log_sd)
+
+    return forward, inverse, limit
+
+
+class _LogBetaRatio(torch.autograd.Function):
+    """log I_u(½, q) as a function of log r, u = r²/(1 + r²), with d log I/d log r = 2 u^½ (1−u)^q /
+    (B(½, q) I).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_ratio: Tensor, q: float) -> Tensor:
+        log_odds = 2.0 * log_ratio.detach().numpy()  # log(u/(1−u))
+        with np.errstate(divide="ignore"):
+            near = np.log(special.betainc(0.5, q, special.expit(log_odds)))
+            far = np.log1p(-special.betainc(q, 0.5, special.expit(-log_odds)))
+        value = np.where(log_odds < 0, near, far)
+        log_density = (
+            0.5 * special.log_expit(log_odds)
+            + q * special.log_expit(-log_odds)
+            - special.betaln(0.5, q)
+        )
+        ctx.save_for_backward(torch.as_tensor(2.0 * np.exp(log_density - value)))
+        return torch.as_tensor(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grads[0] * slope, None

@@ -1,0 +1,315 @@
+"""How much noise a sampler adds: the noise-scale function φ(σ), and what ℓ, η, τ-windows and churn
+are in terms of it.
+
+The extended reverse-time SDE with noise scale φ has propagator α φ(σ), clock −log φ(σ) and noise
+clock σ²/φ(σ)². It is admissible where φ increases (so that the clock runs forward) and φ/σ does not
+decrease (so that no variance would be negative):
+
+    d log φ / d log σ = 1 + ℓ²(σ),     so that     φ = σ is the ODE, φ = σ² the reverse SDE, φ =
+    σ^(1+ℓ²) constant ℓ.
+
+Source: ER-SDE-Solver, arXiv 2309.06169, section 4; ℓ as in SEEDS, arXiv 2305.14267.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expint.numerics.float64 import as_float64
+from expint.numerics.roots import invert_monotone
+from expint.registry import unknown
+from expint.schedules.base import Schedule
+
+__all__ = [
+    "NoiseScale",
+    "ell_from_churn",
+    "ell_from_eta",
+    "eta_from_ell",
+    "noise_scale",
+    "noise_scale_from_ell",
+    "noise_scale_from_eta",
+    "noise_scale_names",
+    "window",
+]
+
+_LOG_RANGE = (-60.0, 60.0)  # log σ between which inverses are sought
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseScale:
+    """A noise-scale function, held as log(φ/σ) in terms of log σ: where that is constant no noise
+    is added, to the last digit.
+
+    Args:
+        name: for print-outs.
+        log_excess: log φ − log σ, elementwise function of a float64 tensor log σ.
+        has_noise: False only where φ/σ is constant everywhere, the ODE.
+    """
+
+    name: str
+    log_excess: Callable[[Tensor], Tensor]
+    has_noise: bool = True
+
+    def log_phi(self, log_sigma: Tensor) -> Tensor:
+        """log φ in terms of log σ."""
+        return log_sigma + self.log_excess(log_sigma)
+
+    def __call__(self, sigma: Any) -> Tensor:
+        """φ(σ), float64."""
+        return torch.exp(self.log_phi(torch.log(as_float64(sigma))))
+
+    def log_sigma(self, log_phi: Tensor) -> Tensor:
+        """The inverse: log σ at which log φ has the given values."""
+        return invert_monotone(self.log_phi, log_phi, *_LOG_RANGE)
+
+    def check(self, log_low: float, log_high: float, points: int = 4001) -> None:
+        """Refuse a function that is not admissible for log σ between the bounds.
+
+        Raises:
+            ValueError: with the σ at which φ is not positive, does not increase, or φ/σ decreases.
+        """
+        log_sigma = torch.linspace(log_low, log_high, points, dtype=torch.float64)
+        log_phi = self.log_phi(log_sigma)
+        bad = torch.nonzero(~torch.isfinite(log_phi))
+        if len(bad):
+            where = torch.exp(log_sigma[int(bad[0])]).item()
+            raise ValueError(
+                f"The noise scale {self.name!r} is not admissible: phi is not positive and finite "
+                f"at sigma = {where:.6g}."
+            )
+        for values, what in (
+            (log_phi, "phi does not increase"),
+            (self.log_excess(log_sigma), "phi/sigma decreases"),
+        ):
+            rise = values[1:] - values[:-1]
+            room = 1e-13 * (1 + values[1:].abs())
+            fall = torch.nonzero(rise < (room if what.endswith("increase") else -room))
+            if len(fall):
+                where = torch.exp(log_sigma[int(fall[0])]).item()
+                reason = (
+                    ""
+                    if what.endswith("increase")
+                    else ", which would need noise of negative variance"
+                )
+                raise ValueError(
+                    f"The noise scale {self.name!r} is not admissible: {what} at sigma = "
+                    f"{where:.6g}{reason}."
+                )
+
+
+def _excess(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda log_sigma: torch.log(function(torch.exp(log_sigma))) - log_sigma
+
+
+# Noise scales of the kinds that ER-SDE-Solver compares (arXiv 2309.06169); the first two are the
+# ODE and the reverse SDE.
+_NAMED: dict[str, NoiseScale] = {
+    scale.name: scale
+    for scale in (
+        NoiseScale("ode", torch.zeros_like, has_noise=False),
+        NoiseScale("sde", lambda u: u),
+        NoiseScale("power-1.5", lambda u: 0.5 * u),
+        NoiseScale("power-2.5", lambda u: 1.5 * u),
+        NoiseScale(
+            "log",
+            lambda u: torch.log(torch.log1p(100.0 * torch.exp(1.5 * u)) / np.log(10.0)) - 0.1 * u,
+        ),
+        NoiseScale(
+            "exp-0.3",
+            lambda u: torch.logaddexp(torch.exp(0.3 * u), torch.full_like(u, np.log(10.0))),
+        ),
+        NoiseScale(
+            "exp-linear", lambda u: torch.logaddexp(torch.exp(u), torch.full_like(u, np.log(10.0)))
+        ),
+    )
+}
+
+
+def noise_scale_names() -> list[str]:
+    """Names that `noise_scale` knows."""
+    return sorted(_NAMED)
+
+
+def noise_scale(scale: "str | NoiseScale | Callable[[Tensor], Tensor]") -> NoiseScale:
+    """A noise scale from its name, from a function φ(σ) of a float64 tensor, or as it is.
+
+    Raises:
+        ValueError: for an unknown name (the nearest are named).
+        TypeError: for anything else.
+    """
+    if isinstance(scale, NoiseScale):
+        return scale
+    if isinstance(scale, str):
+        if scale not in _NAMED:
+            raise unknown("noise scale", scale, noise_scale_names())
+        return _NAMED[scale]
+    if callable(scale):
+        return NoiseScale(getattr(scale, "__name__", "phi"), _excess(scale))
+    raise TypeError(
+        "A noise scale is a name, a function phi(sigma) or a NoiseScale, got "
+        f"{type(scale).__name__}."
+    )
+
+
+def noise_scale_from_ell(
+    ell: Callable[[Tensor], Tensor],
+    *,
+    breaks: Sequence[float] = (),
+    lam_range: tuple[float, float] = (-15.0, 15.0),
+    panels: int = 256,
+) -> NoiseScale:
+    """φ for a stochasticity ℓ(λ) that varies: log(φ/σ) = −∫ ℓ²(λ) dλ, by Gauss–Legendre quadrature.
+
+    Args:
+        ell: elementwise function of a float64 tensor λ, ≥ 0; it may jump at `breaks`.
+        breaks: values of λ where ℓ or a derivative jumps; panels end there, so that the quadrature
+            stays exact to rounding.
+        lam_range: values of λ between which ℓ is looked at; beyond them it is taken as constant.
+        panels: panels between the ends, besides the breaks.
+
+    Source: ER-SDE-Solver, arXiv 2309.06169, eq. (11), in the stochasticity of SEEDS.
+    """
+    low, high = lam_range
+    inside = [b for b in breaks if low < b < high]
+    edges = torch.tensor(
+        sorted({*np.linspace(low, high, panels + 1).tolist(), *inside}), dtype=torch.float64
+    )
+    nodes, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(16))
+
+    def square(lam: Tensor) -> Tensor:
+        value = as_float64(ell(lam.clamp(low, high))).expand(lam.shape)
+        if not bool((value >= 0).all()):
+            raise ValueError(f"ell(lambda) must be >= 0, got {value.min().item():.6g}.")
+        return value**2
+
+    def integral(
+        a: Tensor, b: Tensor
+    ) -> Tensor:  # of ℓ² over [a, b], which contain no break inside
+        half, middle = (0.5 * (b - a)).unsqueeze(-1), (0.5 * (a + b)).unsqueeze(-1)
+        return (square(middle + half * nodes) * weights).sum(-1) * half.squeeze(-1)
+
+    sums = torch.cat(
+        [torch.zeros(1, dtype=torch.float64), torch.cumsum(integral(edges[:-1], edges[1:]), 0)]
+    )
+    first, last = (square(edges[:1] + 1e-9), square(edges[-1:] - 1e-9))
+
+    def log_excess(log_sigma: Tensor) -> Tensor:
+        lam = -log_sigma
+        k = (
+            torch.searchsorted(edges, lam.detach().contiguous(), right=True)
+            .sub(1)
+            .clamp(0, len(edges) - 2)
+        )
+        core = sums[k] + integral(edges[k], lam.clamp(low, high))
+        outside = torch.where(
+            lam < low, first * (lam - low), torch.where(lam > high, last * (lam - high), 0.0)
+        )
+        return -(core + outside)
+
+    probe = torch.linspace(low, high, 513, dtype=torch.float64)
+    return NoiseScale(
+        getattr(ell, "__name__", "ell(lambda)"),
+        log_excess,
+        has_noise=bool((square(probe) > 0.0).any()),
+    )
+
+
+def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
+    """ℓ = `value` for σ between the bounds and 0 outside: SA-Solver's τ(t) window, EDM's S_tmin and
+    S_tmax.
+
+    Source: SA-Solver, arXiv 2309.05019, section 6 (its τ is ℓ).
+    """
+    if not (value >= 0 and 0 < sigma_low < sigma_high):
+        raise ValueError(
+            f"A window needs value >= 0 and 0 < sigma_low < sigma_high, got {value}, {sigma_low}, "
+            f"{sigma_high}."
+        )
+    low, high = float(np.log(sigma_low)), float(np.log(sigma_high))
+    name = f"ell={value:g} for sigma in [{sigma_low:g}, {sigma_high:g}]"
+    return NoiseScale(name, lambda u: value**2 * u.clamp(low, high), has_noise=value > 0)
+
+
+def ell_from_eta(eta: Any, sigma_s: Any, sigma_t: Any) -> Tensor:
+    """The ℓ with which a first-order data-form step from σ_s to σ_t adds the noise of DDIM's η.
+
+    DDIM's noise has variance η² σ_t² (1 − σ_t²/σ_s²) (in units of α_t), so that φ_t/φ_s = (σ_t/σ_s)
+    √(1 − η²(1 − σ_t²/σ_s²)).
+
+    Raises:
+        ValueError: if η² (1 − σ_t²/σ_s²) ≥ 1, more noise than the state at t holds.
+
+    Source: DDIM, arXiv 2010.02502, eq. (16).
+    """
+    e, s, t = as_float64(eta), as_float64(sigma_s), as_float64(sigma_t)
+    taken = e**2 * (1.0 - (t / s) ** 2)
+    bad = (taken >= 1.0) | (e < 0)
+    if bool(bad.any()):
+        i = int(torch.nonzero(bad.reshape(-1))[0])
+        raise ValueError(
+            f"eta = {e.expand_as(taken).reshape(-1)[i].item():.6g} is inadmissible for the step to "
+            f"sigma = {t.expand_as(taken).reshape(-1)[i].item():.6g}: eta must be >= 0 and eta^2 "
+            "(1 - sigma_t^2/sigma_s^2) below 1."
+        )
+    return torch.sqrt((0.5 * torch.log1p(-taken) / torch.log(t / s)).clamp(min=0.0))
+
+
+def eta_from_ell(ell: Any, sigma_s: Any, sigma_t: Any) -> Tensor:
+    """The η of DDIM's step from σ_s to σ_t with the noise of constant ℓ: η² = (1 − r^{2ℓ²})/(1 −
+    r²), r = σ_t/σ_s.
+    """
+    log_ratio = torch.log(as_float64(sigma_t) / as_float64(sigma_s))
+    return torch.sqrt(
+        torch.expm1(2.0 * as_float64(ell) ** 2 * log_ratio) / torch.expm1(2.0 * log_ratio)
+    )
+
+
+def ell_from_churn(gamma: Any, h: Any) -> Tensor:
+    """The ℓ of which EDM's churn γ per step of length h in λ is the small-step limit: noise 2γ σ² =
+    2 ℓ² h σ², ℓ = √(γ/h).
+
+    Source: EDM, arXiv 2206.00364, algorithm 2 and appendix B.
+    """
+    return torch.sqrt(as_float64(gamma) / as_float64(h))
+
+
+def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
+    """φ for DDIM's η, one value per step of `grid` (or one for all): ℓ is constant within each
+    step.
+
+    Args:
+        schedule: the noise schedule.
+        grid: times from noise to data, shape (steps + 1,); a last step to σ = 0 adds no noise and
+            takes no η.
+        eta: a number, or one for each step between finite noise levels.
+
+    Source: DDIM, arXiv 2010.02502, eq. (16).
+    """
+    lam = schedule.lam(as_float64(grid))
+    lam = lam[torch.isfinite(lam)]
+    sigma = torch.exp(-lam)
+    etas = as_float64(eta).reshape(-1)
+    if len(etas) not in (1, len(lam) - 1):
+        raise ValueError(
+            f"eta is one number, or one for each of the {len(lam) - 1} steps with finite sigma; "
+            f"got {len(etas)} values."
+        )
+    ells = ell_from_eta(etas.expand(len(lam) - 1), sigma[:-1], sigma[1:])
+    steps = list(zip(pairwise((-lam).tolist()), (ells**2).tolist(), strict=True))
+
+    def log_excess(u: Tensor) -> Tensor:
+        total = torch.zeros_like(u)
+        for (high, low), square in steps:
+            total = total + square * (u.clamp(low, high) - high)
+        return total
+
+    return NoiseScale(
+        f"eta={etas[0].item():g}" if len(etas) == 1 else "eta per step",
+        log_excess,
+        bool((ells > 0).any()),
+    )

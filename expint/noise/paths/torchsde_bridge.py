@@ -1,0 +1,158 @@
+"""Brownian motions to and from torchsde.
+
+Its U over [a, b] is ∫_a^b [W(t) − W(a)] dt, the same as here.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.noise.paths.brownian import by_column
+from expint.noise.source import NoiseSource
+
+__all__ = ["AsTorchsde", "FromTorchsde"]
+
+_SPACE_TIME = "space-time"
+
+
+@dataclass(frozen=True, eq=False)
+class FromTorchsde:
+    """A Brownian motion of torchsde as a noise source: its time is the noise clock τ.
+
+    Args:
+        interval: for example a `torchsde.BrownianInterval` over all of the noise clock that the
+            plan uses, of the state's shape and dtype; with levy_area_approximation="space-time" if
+            the integral is used.
+    """
+
+    interval: Any
+
+    @property
+    def memoryless(self) -> bool:
+        """False: where the intervals lie in the noise clock matters."""
+        return False
+
+    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
+        """Refuse a run that needs the integral, if the torchsde motion was built without it."""
+        if (
+            any(space_time for _, space_time in clocks)
+            and self.interval.levy_area_approximation == "none"
+        ):
+            raise ValueError(
+                "The torchsde Brownian motion has no integral U, which this solver uses: build it "
+                f"with levy_area_approximation={_SPACE_TIME!r}."
+            )
+
+    def stream(self, like: Tensor, intervals: int | None = None) -> "_Interval":
+        """Open a stream for states like `like`; a ValueError tells if the interval's shape, dtype
+        or device is another.
+        """
+        motion = self.interval
+        found, wanted = (tuple(motion.shape), motion.dtype), (tuple(like.shape), like.dtype)
+        if found != wanted or torch.device(motion.device).type != like.device.type:
+            raise ValueError(
+                f"The torchsde Brownian motion has shape {found[0]}, dtype {found[1]} and device "
+                f"{motion.device}, but the state has {wanted[0]}, {wanted[1]} and {like.device}."
+            )
+        return _Interval(motion)
+
+
+class _Interval:
+    def __init__(self, motion: Any) -> None:
+        self._motion = motion
+
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
+        """See `NoiseStream.increments`."""
+        if space_time and self._motion.levy_area_approximation == "none":
+            raise ValueError(
+                "The torchsde Brownian motion has no integral U, which this solver uses: build it "
+                f"with levy_area_approximation={_SPACE_TIME!r}."
+            )
+        times = taus.detach().to(device="cpu", dtype=torch.float64)
+        if times.ndim == 1:
+            return self._query(times, space_time)
+        event = torch.empty(tuple(self._motion.shape)[1:], device=self._motion.device)
+        return by_column(self._query, times, event, space_time)
+
+    def _query(self, taus: Tensor, space_time: bool) -> Any:
+        times = taus.tolist()
+        steps = torch.stack([self._ask(a, b) for a, b in pairwise(times)])
+        return (steps, self._ask(times[0], times[-1], return_U=True)[1]) if space_time else steps
+
+    def _ask(self, start: float, end: float, **wanted: bool) -> Any:
+        with warnings.catch_warnings():
+            # torchsde warns and goes on with an empty interval when a time is out of its range.
+            warnings.filterwarnings("error", message="Should have")
+            try:
+                return self._motion(start, end, **wanted)
+            except UserWarning as warning:
+                raise ValueError(
+                    f"The torchsde Brownian motion does not cover the noise clock from {start:.9g} "
+                    f"to {end:.9g}: {warning}"
+                ) from None
+
+
+class AsTorchsde:
+    """A Brownian path as the `bm` of `torchsde.sdeint`, for the methods that use W alone or W and U
+    ("srk").
+
+    Time is the path's clock τ. Because the leaves of a `BrownianPath` are relative, a step dt at
+    time t needs a resolution of t/dt or more for the exact law: say `BrownianPath(seeds,
+    resolution=2**12)`.
+
+    Args:
+        path: a source that is not memoryless, such as `BrownianPath`, with one seed per row of the
+            state.
+        shape: (batch, channels).
+        dtype, device: of the state.
+
+    Raises:
+        ValueError: for a memoryless source, or one that does not fit the shape.
+    """
+
+    levy_area_approximation = _SPACE_TIME
+
+    def __init__(
+        self,
+        path: NoiseSource,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if path.memoryless:
+            raise ValueError(
+                f"{type(path).__name__} noise gives other numbers when it is asked again: torchsde "
+                "needs a path, such as expint.noise.BrownianPath."
+            )
+        self.shape, self.dtype, self.device = tuple(shape), dtype, torch.device(device)
+        self._path = path
+        self._stream = path.stream(torch.empty(self.shape, dtype=dtype, device=self.device))
+
+    def __call__(
+        self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False
+    ) -> Any:
+        """W(tb) − W(ta), with U and A if they are wanted; with `ta` alone the value W(ta).
+
+        A is None, as in torchsde itself.
+        """
+        times = torch.tensor(
+            [0.0, float(ta)] if tb is None else [float(ta), float(tb)], dtype=torch.float64
+        )
+        if not return_U:
+            increment = self._stream.increments(times)[0].clone()
+            return (increment, None) if return_A else increment
+        steps, integral = self._stream.increments(times, space_time=True)
+        pair = steps[0].clone(), integral.clone()
+        return (*pair, None) if return_A else pair
+
+    def size(self) -> tuple[int, ...]:
+        """The shape."""
+        return self.shape
+
+    def __repr__(self) -> str:
+        return f"AsTorchsde({self._path!r}, shape={self.shape}, dtype={self.dtype}, device={str(self.device)!r})"

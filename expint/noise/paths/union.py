@@ -1,0 +1,143 @@
+"""One Brownian path known at a fixed set of times: the fast way to drive many grids and solvers
+with the same noise.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.noise import source
+
+__all__ = ["UnionPath", "union_of_clocks"]
+
+# Times nearer than this, relative to their size, are one time: equal nodes of different grids come
+# within rounding only.
+_SAME = 1e-11
+
+
+@dataclass(frozen=True, eq=False)
+class UnionPath:
+    """A Brownian motion W in the noise clock, and its integral, at all times that a family of runs
+    will ask for.
+
+    Between neighbouring times, ΔW and U are drawn once; a query over several of these intervals
+    adds the increments and composes the integrals by Chen's relation U(a,c) = U(a,b) + U(b,c) +
+    (W(b) − W(a)) (c − b). The joint law of all answers is exact, whatever the grids. Sample i
+    depends on seed i and on the times, unlike `BrownianPath`, which is one path for all times.
+
+    Memory: 2 · times · batch · event numbers per stream.
+
+    Args:
+        seeds: one integer per sample.
+        taus: the times, float64, shape (n,), in any order and with repeats; see `union_of_clocks`.
+
+    Example:
+        >>> import torch
+        >>> path = UnionPath([0, 1], [1.0, 2.0, 4.0]).stream(torch.zeros(2, 3, dtype=torch.float64))
+        >>> fine = path.increments(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
+        >>> coarse = path.increments(torch.tensor([1.0, 4.0], dtype=torch.float64))
+        >>> torch.allclose(fine.sum(0), coarse[0], rtol=1e-12)
+        True
+    """
+
+    seeds: Sequence[int]
+    taus: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
+        times = torch.as_tensor(self.taus, dtype=torch.float64).detach().cpu()
+        if times.ndim != 1 or len(times) < 2 or not torch.isfinite(times).all():
+            raise ValueError(
+                "taus must be at least 2 finite times in one dimension, got shape "
+                f"{tuple(times.shape)}: {times}."
+            )
+        times = torch.sort(times).values
+        kept = torch.ones(len(times), dtype=torch.bool)
+        kept[1:] = times.diff() > _SAME * times.abs()[1:]
+        object.__setattr__(self, "taus", times[kept])
+
+    @property
+    def memoryless(self) -> bool:
+        """False: where the intervals lie in the noise clock matters."""
+        return False
+
+    def stream(self, like: Tensor, intervals: int | None = None) -> "_Composed":
+        """Open a stream for states like `like`; a ValueError tells if there is not one seed per
+        sample.
+        """
+        source.check_batch(self.seeds, like)
+        count = len(self.taus) - 1
+        normals = []
+        for stream in (source.PATH_STREAM, source.INTEGRAL_STREAM):
+            block = torch.empty(
+                (len(self.seeds), count, *like.shape[1:]), dtype=like.dtype, device=like.device
+            )
+            source.fill_normals(source.generators(self.seeds, stream, like.device), block)
+            normals.append(block.movedim(1, 0).contiguous())
+        increments, integral = normals
+        return _Composed(
+            self.taus, increments.mul_(source.interval_stds(self.taus, increments[0])), integral
+        )
+
+
+class _Composed:
+    def __init__(self, taus: Tensor, increments: Tensor, normals: Tensor) -> None:
+        self._taus, self._increments, self._normals = taus, increments, normals
+
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
+        """See `NoiseStream.increments`.
+
+        A ValueError names a time that is not among those the path was made for.
+        """
+        places = self._places(taus)
+        steps = torch.stack([self._increments[a:b].sum(0) for a, b in pairwise(places)])
+        if not space_time:
+            return steps
+        whole = slice(places[0], places[-1])
+        times = self._taus[places[0] : places[-1] + 1]
+        return steps, source.integral_of_path(times, self._increments[whole], self._normals[whole])
+
+    def _places(self, taus: Tensor) -> list[int]:
+        if taus.ndim != 1:
+            raise ValueError(
+                f"A UnionPath serves a scalar noise clock, got times of shape {tuple(taus.shape)}: "
+                "use BrownianPath."
+            )
+        wanted = taus.detach().to(device="cpu", dtype=torch.float64)
+        right = torch.searchsorted(self._taus, wanted).clamp(1, len(self._taus) - 1)
+        left = right - 1
+        nearest = torch.where(
+            (wanted - self._taus[left]).abs() <= (self._taus[right] - wanted).abs(), left, right
+        )
+        far = (self._taus[nearest] - wanted).abs() > 100 * _SAME * wanted.abs()
+        if far.any():
+            raise ValueError(
+                f"The path was made for {len(self._taus)} times of the noise clock, and "
+                f"{wanted[far][0].item():.12g} is not one of them."
+            )
+        return nearest.tolist()
+
+
+def union_of_clocks(clocks: Iterable[Tensor | None]) -> Tensor:
+    """All times of the noise clock in the `taus` of some plans, for `UnionPath`.
+
+    Raises:
+        ValueError: if there is none, or one that is not finite.
+    """
+    parts = [taus for taus in clocks if taus is not None]
+    if not parts:
+        raise ValueError("These plans use no noise (ell = 0): there is no path to draw.")
+    if any(taus.ndim != 1 for taus in parts):
+        raise ValueError(
+            "A UnionPath serves a scalar noise clock, not a diagonal one: use BrownianPath."
+        )
+    times = torch.cat(parts)
+    if not torch.isfinite(times).all():
+        bad = next(float(tau) for tau in times if not math.isfinite(tau))
+        raise ValueError(f"A Brownian path has no value at τ = {bad}: start at a finite σ.")
+    return times

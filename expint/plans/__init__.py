@@ -1,0 +1,8 @@
+"""Plans: everything that a run needs but the network and the noise, as a table of float64
+coefficients.
+"""
+
+from expint.plans.compilation import compile_plan
+from expint.plans.plan import Plan, Row
+
+__all__ = ["Plan", "Row", "compile_plan"]

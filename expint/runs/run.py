@@ -1,0 +1,354 @@
+"""Run a plan: a short loop that calls the network and takes a few fused tensor operations per
+row.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.noise import NoiseSource, NoiseStream
+from expint.noise.source import ChecksRuns
+from expint.plans.plan import Coefficient, Plan, Row
+from expint.runs.conversions import conversions
+from expint.runs.forward_mode import conversion_rates, rate_of_change
+
+__all__ = ["Callback", "Run", "check_state", "execute"]
+
+Callback = Callable[[int, int, float, Tensor, Tensor], Any]
+"""callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state
+reached, latest denoised.
+"""
+
+
+def execute(
+    plan: Plan,
+    model: Any,
+    x: Tensor,
+    noise: NoiseSource | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Integrate from state `x` at the first time of the plan's grid to the last.
+
+    Args:
+        plan: from `compile_plan`.
+        model: callable model(x, t) → tensor of the shape of x, t a 0-dimensional float64 tensor.
+            For a diffusion plan it has attributes `schedule` and `prediction` (and `sigma_data` if
+            that is "precond"); for any other SDE it is F itself.
+        x: initial state, shape (batch, *event), float32 or float64 (or half types), on any device.
+            It is not changed.
+        noise: a noise source; may be None if the plan uses no noise.
+        callback: called after every step as callback(step, nfe, t, x, denoised).
+
+    Returns:
+        The state at the end, same shape, dtype and device as `x`.
+
+    Raises:
+        ValueError: before the first evaluation for a state, model or noise source that does not
+            fit; at an evaluation whose output has the wrong shape.
+        FloatingPointError: if the state became NaN or infinite, with the first step and time where
+            it did.
+    """
+    run = Run(plan, model, x, noise, rates=plan.has_tangents)
+    while not run.done and not plan.has_tangents:
+        run.feed(model(run.x, run.time), callback)
+    while not run.done:
+        output = model(run.x, run.time)
+        run.differentiate(model, output)
+        run.feed(output, callback)
+    return run.result()
+
+
+class Run:
+    """A run of a plan that is fed one evaluation at a time.
+
+    Args: those of `execute`; of the model only its attributes are used here. `on_row(row, state)`
+    sees every state.
+
+    While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates`
+    (without, such plans are refused) call `differentiate` before it. `checked` says that the state
+    is known to be finite, which costs a synchronisation to see.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        model: Any,
+        x: Tensor,
+        noise: NoiseSource | None = None,
+        on_row: Callable[[int, Tensor], Any] | None = None,
+        *,
+        rates: bool = False,
+        checked: bool = False,
+    ) -> None:
+        if not checked:
+            check_state(x)
+        if plan.has_tangents and not rates:
+            raise ValueError(
+                f"{plan.solver!r} takes derivatives of the model, and here it is fed evaluations "
+                "alone: use expint.execute or expint.sample, or a solver without derivatives."
+            )
+        self.plan, self._on_row = plan, on_row
+        self._converts = conversions(plan, model)
+        self._conversion_rates = conversion_rates(plan, model) if rates else {}
+        self._stream = _open_noise(plan, noise, x)
+        self._local = noise is None or noise.memoryless
+        self._clocks = plan.local_taus if self._local else plan.taus
+        self._rows = _rows_for(plan, x)
+        self._times = _model_times(plan, x)
+        self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
+        # Rows of another prediction than the evaluation that they use: a last step to σ = 0 without
+        # an evaluation of its own.
+        self._of_data = {
+            i
+            for i, row in enumerate(plan.rows)
+            if any(plan.rows[j].prediction != row.prediction for j, _ in row.weights)
+        }
+        self._slots: dict[int, Tensor] = {}
+        self._anchor, self._leg = x, -1
+        self._path: tuple[Tensor, ...] = ()
+        self._integral: Tensor | None = None
+        self._sums: list[Tensor] = []
+        self._latest: tuple[int, Tensor, Tensor] | None = None
+        self.x, self.row, self.nfe = x, 0, 0
+        self._updates(None)
+
+    @property
+    def done(self) -> bool:
+        """Whether the end of the grid is reached."""
+        return self.row == len(self._rows)
+
+    @property
+    def time(self) -> Tensor:
+        """Time of the next evaluation, a 0-dimensional float64 tensor on the state's device."""
+        return self._times[self.row]
+
+    def feed(self, output: Tensor, callback: Callback | None = None) -> None:
+        """Take the model's output at `x` and `time`, and go on to the next state that needs an
+        evaluation.
+        """
+        i, x = self.row, self.x
+        _check_output(output, x)
+        self._slots[i] = self._converts[i].apply(output, x)
+        self._latest = (i, output, x)
+        self.nfe += 1
+        self._advance(callback)
+        self._updates(callback)
+
+    def differentiate(self, model: Any, output: Tensor) -> None:
+        """Take the derivative of F along the ODE if the row uses it, before `feed` takes the output
+        of the model there.
+        """
+        i = self.row
+        tangent = self._rows[i].tangent
+        if tangent is not None:
+            _check_output(output, self.x)
+            rules = (self._converts[i].to_f, self._conversion_rates[i])
+            self._slots[~i] = rate_of_change(model, self.x, self.time, output, tangent, *rules)
+            self.nfe += 1
+
+    def result(self) -> Tensor:
+        """The state at the end.
+
+        Raises:
+            FloatingPointError: if the state became NaN or infinite, with the first step and time
+                where it did.
+        """
+        _check_finite(self.plan, self._sums)
+        return self.x
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """The state between two evaluations: tensors by name, and how far the run is.
+
+        The noise is drawn anew.
+        """
+        tensors = {
+            "x": self.x,
+            "anchor": self._anchor,
+            **{f"slot {j}": value for j, value in self._slots.items()},
+        }
+        position = {"row": self.row, "nfe": self.nfe, "leg": self._leg, "latest": -1}
+        if self._latest is not None:
+            position["latest"], tensors["latest output"], tensors["latest x"] = self._latest
+        return tensors, position
+
+    def restore(self, tensors: Mapping[str, Tensor], position: Mapping[str, int]) -> None:
+        """Go to where another run of the same plan, model and noise was; the noise up to there is
+        drawn again.
+        """
+        for self._leg in range(position["leg"] + 1):
+            self._draw()
+        self._leg, self.row, self.nfe = position["leg"], position["row"], position["nfe"]
+        self.x, self._anchor = tensors["x"], tensors["anchor"]
+        self._slots = {
+            int(name.split()[1]): value
+            for name, value in tensors.items()
+            if name.startswith("slot ")
+        }
+        if position["latest"] >= 0:
+            self._latest = (position["latest"], tensors["latest output"], tensors["latest x"])
+
+    def _updates(self, callback: Callback | None) -> None:
+        """Rows that need no evaluation."""
+        while not self.done and not self._rows[self.row].evaluates:
+            self._advance(callback)
+
+    def _advance(self, callback: Callback | None) -> None:
+        """Form the state that the current row produces."""
+        i, slots = self.row, self._slots
+        row = self._rows[i]
+        if row.leg != self._leg:
+            self._leg = row.leg
+            self._draw()
+        vanishes = (
+            not isinstance(row.scale, Tensor) and row.scale == 0.0
+        )  # then the start may be infinitely far
+        state = torch.zeros_like(self.x) if vanishes else torch.mul(self._anchor, row.scale)
+        for j, weight in row.weights:
+            _add(state, self._denoised(j) if i in self._of_data else slots[j], weight)
+        coefficient = row.local_noise if self._local else row.noise
+        if coefficient is not None:
+            _add(state, self._path[row.node - 1], coefficient)
+        area = row.local_area if self._local else row.area
+        if area is not None and self._integral is not None:
+            _add(state, self._integral, area)
+        for j in [j for j in slots if self._last_use.get(j, -1) <= i]:
+            del slots[j]
+        self.x, self.row = state, i + 1
+        if self._on_row is not None:
+            self._on_row(i, state)
+        if row.ends_leg:
+            self._anchor = state
+        if row.ends_step:
+            self._sums.append(
+                state.sum(dtype=torch.promote_types(state.dtype, torch.float32))
+            )  # half types would overflow
+            if callback is not None and self._latest is not None:
+                k, output, x = self._latest
+                callback(
+                    row.step + 1, self.nfe, row.target, state, self._converts[k].denoised(output, x)
+                )
+
+    def _denoised(self, j: int) -> Tensor:
+        """The denoised estimate of evaluation j, which is the latest."""
+        assert self._latest is not None and self._latest[0] == j
+        return self._converts[j].denoised(self._latest[1], self._latest[2])
+
+    def _draw(self) -> None:
+        """The noise of all nodes of a leg."""
+        taus = self._clocks[self._leg]
+        if taus is None or self._stream is None:
+            return
+        if self._leg in self.plan.integral_legs:
+            increments, self._integral = self._stream.increments(taus, space_time=True)
+        else:
+            increments = self._stream.increments(taus)
+        self._path = _cumulative(increments)
+
+
+def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:
+    if plan.gaussians == 0:
+        return None
+    if noise is None:
+        raise ValueError(
+            f"{plan.solver!r} on {plan.sde} uses {plan.gaussians} Gaussians per component: give a "
+            f"noise source, for example expint.noise.Gaussian(range({x.shape[0]})), or use ell=0."
+        )
+    if plan.adds_fresh_noise and not noise.memoryless:
+        raise ValueError(
+            f"{plan.solver!r} adds noise that is not part of the path of the SDE (churn, an "
+            f"ancestral step or a Langevin corrector), which {type(noise).__name__} cannot give: "
+            "use fresh noise, for example expint.noise.Gaussian(seeds), or leave the operation out."
+        )
+    if isinstance(noise, ChecksRuns):
+        noise.check_run(x, plan.clocks(local=noise.memoryless))
+    return noise.stream(x, plan.gaussians)
+
+
+def _model_times(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
+    """Times of the evaluations as 0-dimensional float64 tensors, on the state's device where it has
+    float64.
+    """
+    times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
+    return (times if x.device.type == "mps" else times.to(x.device)).unbind(0)
+
+
+def _cumulative(increments: Tensor) -> tuple[Tensor, ...]:
+    """W(τ_i) − W(τ_s) at every noise node, from the increments (overwritten)."""
+    parts = increments.unbind(0)
+    for before, after in pairwise(parts):
+        after.add_(before)
+    return parts
+
+
+def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
+    """The plan's rows with coefficients that are tensors moved to the state's device and dtype,
+    once.
+    """
+    if not any(isinstance(row.scale, Tensor) for row in plan.rows):
+        return plan.rows
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(moved(item) for item in value)
+        return value.to(device=x.device, dtype=x.dtype) if isinstance(value, Tensor) else value
+
+    return [Row(*(moved(value) for value in row)) for row in plan.rows]
+
+
+def _add(state: Tensor, term: Tensor, weight: Coefficient) -> None:
+    if isinstance(weight, Tensor):
+        state.addcmul_(term, weight)
+    else:
+        state.add_(term, alpha=weight)
+
+
+def check_state(x: Any) -> None:
+    """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(
+            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}."
+        )
+    if x.ndim < 1:
+        raise ValueError(
+            "The state must have a batch dimension: shape (batch, *event), got a 0-dimensional "
+            "tensor."
+        )
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(
+            f"The initial state contains NaN or infinity in {bad} of {x.numel()} entries."
+        )
+
+
+def _check_output(output: Any, x: Tensor) -> None:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"The model must return a tensor, got {type(output).__name__}.")
+    if output.shape != x.shape:
+        raise ValueError(
+            f"The model returned shape {tuple(output.shape)} for a state of shape "
+            f"{tuple(x.shape)}; they must be equal. A network with extra output channels (a "
+            "learned variance) needs an adapter that drops them."
+        )
+
+
+def _check_finite(plan: Plan, sums: list[Tensor]) -> None:
+    """One host synchronisation at the end of the run tells whether, and where, the state stopped
+    being finite.
+    """
+    if not sums:  # continued at its end
+        return
+    bad = torch.nonzero(~torch.isfinite(torch.stack(sums)))
+    if len(bad):
+        step = int(bad[0])
+        row = next(row for row in plan.rows if row.step == step)
+        sigma = f", sigma = {plan.sde.schedule.sigma(row.time):.6g}" if plan.sde.schedule else ""
+        raise FloatingPointError(
+            f"The state became NaN or infinite in step {step + 1} of {plan.steps}, which starts at "
+            f"t = {row.time:.6g}{sigma}. Likely causes: a network that overflows there (half "
+            "precision, or a time outside its training range), or steps that are too long for this "
+            "form and ell (take more steps, or form='data')."
+        )

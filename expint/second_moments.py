@@ -1,0 +1,340 @@
+"""The second moment of the noise that a network predicts, Γ(t) = E|ε(x_t, t)|²/d, measured on data.
+
+It is the statistic of Analytic-DPM (`expint.solvers.analytic_dpm`): for the perfect network the
+mean variance that the data still have given x_t is σ² (1 − Γ). Estimated by Monte Carlo over x_t =
+α x_0 + σ̄ z.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from expint.equations.predictions import Reparametrized
+from expint.noise import initial_state
+from expint.noise.source import check_seeds
+from expint.numerics.float64 import as_float64, is_whole
+from expint.registry import unknown
+from expint.schedules import Schedule
+
+__all__ = ["ESTIMATORS", "SecondMoment", "second_moment"]
+
+ESTIMATORS = ("moment", "residual")
+
+_LEAST = 1e-12  # how near estimates may come to 0 and 1 where their odds are interpolated
+_SLACK = (
+    1e-6  # a step whose start is rounded out of the range by no more than this, in λ, is inside
+)
+
+
+@dataclass(frozen=True)
+class SecondMoment:
+    """Γ at some times, and between them: callable with λ.
+
+    Γ depends on time through λ only, so that the statistic serves the network with any time grid
+    and any equivalent schedule.
+
+    Args:
+        times: where it was measured, from noise to data.
+        lams: λ at these times, strictly increasing.
+        values: Γ there, finite and ≥ 0. Estimates may come out above 1.
+        errors: standard errors of the values.
+        count: draws of x_t per time.
+        schedule: the noise schedule, in words.
+        estimator: how it was estimated, see `second_moment`; "exact" for a formula.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+
+    Example:
+        >>> import torch
+        >>> moment = SecondMoment((1.0, 0.5), (-2.0, 0.0), (0.9, 0.4), (0.01, 0.01), 1000, "VP")
+        >>> [round(x, 3) for x in moment(torch.tensor([-2.0, -1.0, 0.0])).tolist()]
+        [0.9, 0.71, 0.4]
+    """
+
+    times: tuple[float, ...]
+    lams: tuple[float, ...]
+    values: tuple[float, ...]
+    errors: tuple[float, ...]
+    count: int
+    schedule: str
+    estimator: str = "moment"
+
+    def __post_init__(self) -> None:
+        columns = ("times", "lams", "values", "errors")
+        for name in columns:
+            column = getattr(self, name)
+            if not isinstance(column, (tuple, list)) or not all(
+                type(x) in (int, float) for x in column
+            ):
+                raise ValueError(f"SecondMoment.{name} is a sequence of numbers, got {column!r}.")
+            object.__setattr__(self, name, tuple(float(x) for x in column))
+        lengths = {name: len(getattr(self, name)) for name in columns}
+        if len(set(lengths.values())) > 1 or not self.times:
+            raise ValueError(
+                "The columns of a SecondMoment have one entry per time, and there is at least "
+                f"one; got {lengths}."
+            )
+        if not all(a < b for a, b in pairwise(self.lams)) or not all(
+            abs(x) < float("inf") for x in self.lams
+        ):
+            raise ValueError(
+                "SecondMoment.lams must be finite and increase (times go from noise to data), got "
+                f"{self.lams}."
+            )
+        for name in ("values", "errors"):
+            if not all(0 <= x < float("inf") for x in getattr(self, name)):
+                raise ValueError(
+                    f"SecondMoment.{name} must be finite and >= 0, got {getattr(self, name)}."
+                )
+        if not is_whole(self.count) or self.count < 1:
+            raise ValueError(f"SecondMoment.count must be a positive integer, got {self.count!r}.")
+        for name in ("schedule", "estimator"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"SecondMoment.{name} is a string, got {getattr(self, name)!r}.")
+
+    def __call__(self, lam: Any) -> Tensor:
+        """Γ at λ, float64, of the shape of `lam`, between 0 and 1.
+
+        log(Γ/(1 − Γ)) is interpolated linearly in λ: that is exact for isotropic Gaussian data,
+        where it is −2λ − log v, and keeps the digits of 1 − Γ at high noise, where it falls off
+        like 1/σ².
+
+        Raises:
+            ValueError: for λ outside the range that was measured.
+        """
+        at = as_float64(lam)
+        low, high = self.lams[0], self.lams[-1]
+        outside = ~((at >= low - _SLACK) & (at <= high + _SLACK))
+        if outside.any():
+            raise ValueError(
+                f"The second moment is known for lambda from {low:.6g} to {high:.6g} (times "
+                f"{self.times[0]:.6g} to {self.times[-1]:.6g}), not at lambda = "
+                f"{at[outside].reshape(-1)[0].item():.6g}: measure it at times that reach as far "
+                "as the grid."
+            )
+        odds = torch.logit(torch.tensor(self.values, dtype=torch.float64), eps=_LEAST)
+        if len(self.lams) == 1:
+            return torch.sigmoid(odds).expand(at.shape)
+        nodes = torch.tensor(self.lams, dtype=torch.float64)
+        left = (torch.searchsorted(nodes, at.detach().contiguous(), right=True) - 1).clamp(
+            0, len(nodes) - 2
+        )
+        part = ((at - nodes[left]) / (nodes[left + 1] - nodes[left])).clamp(0.0, 1.0)
+        return torch.sigmoid(odds[left] + part * (odds[left + 1] - odds[left]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON-able values."""
+        return asdict(self)
+
+    def save(self, file: str | Path) -> None:
+        """Write it as JSON: in full under another name first, then moved into place.
+
+        Raises:
+            OSError: if that is not possible; an older file is then still there.
+        """
+        target = Path(file)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_text(
+                json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "SecondMoment":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file cannot be read or is not such a file, with what is wrong.
+        """
+        try:
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"Cannot read a second moment from {str(file)!r}: {error}") from error
+        names = {field.name for field in fields(cls)}
+        if not isinstance(content, dict) or set(content) != names:
+            found = sorted(content) if isinstance(content, dict) else type(content).__name__
+            raise ValueError(
+                f"{str(file)!r} is no second moment: it should have the fields {sorted(names)}, "
+                f"got {found}."
+            )
+        try:
+            return cls(**content)
+        except ValueError as error:
+            raise ValueError(f"{str(file)!r} is no second moment: {error}") from error
+
+
+def second_moment(
+    model: Any,
+    data: Any,
+    times: int | Sequence[float] | Tensor = 50,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    batch: int = 256,
+    estimator: str = "moment",
+    conditioned: Callable[[Sequence[int]], Any] | None = None,
+    progress: bool = False,
+) -> SecondMoment:
+    """Measure Γ(t) = E|ε(x_t, t)|²/d of a model on data, by x_t = α x_0 + σ̄ z: one evaluation per
+    draw and time.
+
+    Args:
+        model: model(x, t) with attributes `schedule` and `prediction` (and `sigma_data` for
+            "precond").
+        data: samples x_0 as the network knows them (images in [-1, 1]), floating, shape (n,
+            *event), float32 or float64.
+        times: from noise to data, between finite noise levels; or how many, uniform in λ over the
+            schedule's sampling range. They are rounded to those that the network knows, if it is
+            called at those only.
+        draws: how many draws of (x_0, z) per time, the same for all times; default: n. They are
+            spread evenly over the data.
+        seed: of the first draw's z; the others follow.
+        batch: draws computed at a time.
+        estimator: "moment", the mean of |ε|²/d itself (arXiv 2201.06503, section 3); or "residual",
+            one minus the mean of |z − ε|²/d, which is the same for the perfect network, has a far
+            smaller error at high noise, and for an imperfect one gives the variance that is best
+            with that network's mean (NPR-DPM, arXiv 2206.07309).
+        conditioned: conditioned(items) gives the model with the conditions of those data items, for
+            a conditional network.
+        progress: show a progress bar.
+
+    Returns:
+        The estimates with their standard errors.
+
+    Raises:
+        TypeError, ValueError: before the first evaluation, for anything that does not fit.
+        FloatingPointError: if the network's output is not finite.
+
+    Example:
+        >>> from expint import targets
+        >>> from expint.schedules import VP
+        >>> target = targets.Gaussian([0.0] * 4, 1.0, VP())
+        >>> moment = second_moment(target, target.sample(500), [1.0, 0.5, 0.1])
+        >>> all(
+        ...     abs(x - VP().std(t) ** 2) < 5 * e
+        ...     for t, x, e in zip(moment.times, moment.values, moment.errors)
+        ... )
+        True
+    """
+    schedule = getattr(model, "schedule", None)
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            "A model has an attribute `schedule`, an expint.schedules.Schedule; got "
+            f"{type(model).__name__}."
+        )
+    clean = _check_data(data)
+    count = len(clean) if draws is None else draws
+    for name, value, least in (("draws", count, 2), ("batch", batch, 1)):
+        if not is_whole(value) or value < least:
+            raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+    if estimator not in ESTIMATORS:
+        raise unknown("estimator", estimator, ESTIMATORS)
+    first = check_seeds(seed)[0]
+    check_seeds(first + count - 1)
+    at = _check_times(schedule, times, getattr(model, "round_time", None))
+    alphas, stds = schedule.alpha(at).tolist(), schedule.std(at).tolist()
+    predicted = Reparametrized(model, "noise")
+    sums, squares = torch.zeros(2, len(at), dtype=torch.float64)
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(at) * -(-count // batch), disable=not progress, unit="evaluation") as bar,
+    ):
+        for begin in range(0, count, batch):
+            part = range(begin, min(begin + batch, count))
+            items = [
+                i * len(clean) // count if count < len(clean) else i % len(clean) for i in part
+            ]
+            if conditioned is not None:
+                predicted = Reparametrized(conditioned(items), "noise")
+            x, z = (
+                clean[items],
+                initial_state(
+                    [first + i for i in part], clean.shape[1:], clean.dtype, clean.device
+                ),
+            )
+            for k, t in enumerate(at):
+                found = predicted(alphas[k] * x + stds[k] * z, t).to(x.dtype)
+                per_draw = (
+                    (found if estimator == "moment" else z - found)
+                    .flatten(1)
+                    .to(torch.float64)
+                    .square()
+                    .mean(1)
+                )
+                sums[k] += per_draw.sum().cpu()
+                squares[k] += per_draw.square().sum().cpu()
+                bar.update(1)
+    if not torch.isfinite(sums).all():
+        where = at[~torch.isfinite(sums)][0].item()
+        raise FloatingPointError(
+            f"The model's prediction became NaN or infinite at t = {where:.6g}."
+        )
+    means = sums / count
+    errors = torch.sqrt(((squares / count - means**2).clamp(min=0.0)) / (count - 1))
+    values = means if estimator == "moment" else (1.0 - means).clamp(min=0.0)
+    times, lams, found, spreads = (
+        tuple(column.tolist()) for column in (at, schedule.lam(at), values, errors)
+    )
+    return SecondMoment(times, lams, found, spreads, int(count), str(schedule), estimator)
+
+
+def _check_data(data: Any) -> Tensor:
+    clean = torch.as_tensor(data)
+    if clean.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            "data must be float32 or float64, scaled as the network knows them (images in [-1, "
+            f"1]), got {clean.dtype}."
+        )
+    if clean.ndim < 2 or not clean.numel():
+        raise ValueError(f"data must have shape (n, *event) with n >= 1, got {tuple(clean.shape)}.")
+    if not torch.isfinite(clean).all():
+        raise ValueError("data contain NaN or infinity.")
+    return clean
+
+
+def _check_times(
+    schedule: Schedule, times: Any, round_time: Callable[[Tensor], Tensor] | None
+) -> Tensor:
+    if is_whole(times):
+        if times < 1:
+            raise ValueError(f"times must be at least 1 time, got {times!r}.")
+        noise, clean = schedule.sampling_range
+        if schedule.lam(noise) == -float("inf"):
+            raise ValueError(
+                f"{schedule} starts at infinite sigma: give a list of times, the first with finite "
+                "sigma."
+            )
+        at = schedule.t_of_lam(
+            torch.linspace(schedule.lam(noise), schedule.lam(clean), times, dtype=torch.float64)
+        )
+        at[-1], at[0] = clean, noise  # free of rounding; of one time the noise end is kept
+    else:
+        at = as_float64(times)
+    if at.ndim != 1 or not len(at):
+        raise ValueError(f"times is a 1-D sequence from noise to data, or how many, got {times!r}.")
+    low, high = schedule.domain
+    if not (torch.isfinite(at).all() and (at >= low).all() and (at <= high).all()):
+        raise ValueError(
+            f"times must lie in the domain of {schedule}, {low:.6g} to {high:.6g}, got "
+            f"{at.tolist()}."
+        )
+    if round_time is not None:
+        at = torch.unique_consecutive(round_time(at))
+    lam = schedule.lam(at)
+    if not (torch.isfinite(lam).all() and (lam[1:] > lam[:-1]).all()):
+        raise ValueError(
+            f"times must go from noise to data, between finite noise levels, got {at.tolist()}."
+        )
+    return at

@@ -1,0 +1,723 @@
+"""Brownian paths: one path for every order of queries, grid and batch, with the exact joint law of
+increments and integrals.
+"""
+
+import hashlib
+import itertools
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from toy_models import constant
+
+from expint import compile_plan, execute, reverse_sde
+from expint.noise import (
+    AsTorchsde,
+    BrownianPath,
+    FromTorchsde,
+    Gaussian,
+    NoiseSource,
+    Rademacher,
+    Replay,
+    initial_state,
+)
+from expint.noise.paths import brownian
+from expint.noise.paths.brownian_leaf import Terms, integral_terms, leaf_of, value_terms
+from expint.schedules import EDM, VP
+
+LEVEL = 1e-6  # of every statistical test, corrected for the number of its comparisons
+
+# No two of these lie inside one leaf of the default resolution.
+POSITIVE = (0.05, 0.0731, 0.31, 0.9, 1.3, 2.1, 7.7)
+CROSSING = (-3.3, -0.7, -0.01, 0.0, 0.02, 0.5, 2.0)
+NEGATIVE = tuple(-math.exp(u / 12) for u in (9, 3, 1, -1, -5))
+Query = tuple[float, float]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Many short tensor operations: threads that wait for each other on a busy machine cost more
+    than they bring.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def clock(*taus: float) -> Tensor:
+    return torch.tensor(taus, dtype=torch.float64)
+
+
+def ask(
+    source: NoiseSource, like: Tensor, queries: Sequence[Query]
+) -> dict[Query, tuple[Tensor, Tensor]]:
+    """(ΔW, U) over each interval, asked in the given order from one stream."""
+    stream = source.stream(like)
+    answers = {}
+    for query in queries:
+        increments, integral = stream.increments(clock(*query), space_time=True)
+        answers[query] = increments[0].clone(), integral.clone()
+    return answers
+
+
+def all_queries(taus: Sequence[float]) -> list[Query]:
+    return list(itertools.combinations(taus, 2))
+
+
+def shuffled(queries: Sequence[Query], seed: int) -> list[Query]:
+    order = torch.randperm(len(queries), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [queries[i] for i in order]
+
+
+def by_chen(taus: Sequence[float], query: Query) -> Tensor:
+    """Rows (ΔW, U) of one query in terms of (ΔW_0, U_0, ΔW_1, U_1, …) of the cells between
+    neighbouring times: U(a,c) = U(a,b) + U(b,c) + (W(b) − W(a)) (c − b).
+    """
+    first, last = taus.index(query[0]), taus.index(query[1])
+    rows = torch.zeros(2, 2 * (len(taus) - 1), dtype=torch.float64)
+    for k in range(first, last):
+        rows[0, 2 * k] = rows[1, 2 * k + 1] = 1.0
+        rows[1, 2 * k] = query[1] - taus[k + 1]
+    return rows
+
+
+def exact_covariance(taus: Sequence[float], queries: Sequence[Query]) -> Tensor:
+    """Of (ΔW, U) of all queries: the cells are independent, with Var ΔW = Δ, Cov(ΔW, U) = Δ²/2, Var
+    U = Δ³/3.
+    """
+    cells = [
+        torch.tensor([[d, d**2 / 2], [d**2 / 2, d**3 / 3]], dtype=torch.float64)
+        for d in clock(*taus).diff().tolist()
+    ]
+    rows = torch.cat([by_chen(taus, query) for query in queries])
+    return rows @ torch.block_diag(*cells) @ rows.T
+
+
+def worst_p_value(samples: Tensor, covariance: Tensor) -> float:
+    """Smallest p-value, corrected for their number, of the means and second moments of samples (k,
+    n) whitened by their law.
+    """
+    k, n = samples.shape
+    y = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), samples.double(), upper=False
+    )
+    second = y @ y.T / n - torch.eye(k, dtype=torch.float64)
+    variances = 1.0 + torch.eye(k, dtype=torch.float64)
+    scores = torch.cat(
+        [
+            y.mean(1) * math.sqrt(n),
+            (second * torch.sqrt(n / variances))[torch.ones(k, k).tril().bool()],
+        ]
+    )
+    return min(1.0, 2 * float(stats.norm.sf(scores.abs().max())) * len(scores))
+
+
+SHAPES = pytest.mark.parametrize("shape", [(1, 131072), (2048, 64), (8, 4, 64, 64)], ids=str)
+GRIDS = pytest.mark.parametrize(
+    "taus", [POSITIVE, CROSSING, NEGATIVE], ids=["positive", "crossing", "negative"]
+)
+DEFAULT = BrownianPath([0]).resolution
+
+
+def law_p_value(shape: tuple[int, ...], taus: Sequence[float], resolution: int = DEFAULT) -> float:
+    """Of (ΔW, U) over neighbouring times, read after all of their unions were asked for in random
+    order.
+    """
+    like = torch.empty(shape, dtype=torch.float32)
+    answers = ask(
+        BrownianPath(range(5, 5 + shape[0]), resolution), like, shuffled(all_queries(taus), 3)
+    )
+    cells = list(itertools.pairwise(taus))
+    samples = torch.stack([part.flatten() for query in cells for part in answers[query]])
+    assert samples.shape[1] >= 100_000
+    return worst_p_value(samples, exact_covariance(taus, cells))
+
+
+@SHAPES
+@GRIDS
+def test_joint_law_of_increments_and_integrals_after_refinement_in_random_order(
+    shape: tuple[int, ...], taus: tuple[float, ...]
+):
+    """n = 131072; means, variances and all correlations of increments and integrals, corrected
+    level 1e-6.
+    """
+    # An integral from 0 is a sum over many leaves: fewer of them save time.
+    assert law_p_value(shape, taus, 2 if 0.0 in taus else DEFAULT) > LEVEL
+
+
+@pytest.mark.parametrize("resolution", [1, 5, 64])
+def test_law_at_other_resolutions(resolution: int):
+    taus = tuple(math.exp((i + 0.37) * 1.6 / resolution) for i in range(-3, 4))
+    assert law_p_value((1, 131072), taus, resolution) > LEVEL
+
+
+WRONG: dict[str, tuple[str, Callable[[Terms], Terms]]] = {
+    "integral independent of the path inside a leaf": (
+        "integral_terms",
+        lambda t: {k: c for k, c in t.items() if k[1] != 2},
+    ),
+    "integral by the trapezoidal rule": (
+        "integral_terms",
+        lambda t: {k: c for k, c in t.items() if k[1] == 0},
+    ),
+    "integral with the wrong sign of the bridge": (
+        "integral_terms",
+        lambda t: {k: -c if k[1] else c for k, c in t.items()},
+    ),
+    "linear inside a leaf": ("value_terms", lambda t: {k: c for k, c in t.items() if k[1] == 0}),
+    "bridge a tenth too large": (
+        "value_terms",
+        lambda t: {k: 1.1 * c if k[1] == 2 else c for k, c in t.items()},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_test_of_the_law_sees_what_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch):
+    """The same check refuses paths whose coefficients inside a leaf are slightly wrong."""
+    function, change = WRONG[name]
+    right = {"value_terms": value_terms, "integral_terms": integral_terms}[function]
+    monkeypatch.setattr(brownian, function, lambda *args: change(right(*args)))
+    assert law_p_value((1, 131072), POSITIVE) < LEVEL
+
+
+@GRIDS
+@pytest.mark.parametrize("resolution", [1, 6, 60])
+def test_increments_add_up_and_integrals_obey_chens_relation(
+    taus: tuple[float, ...], resolution: int
+):
+    """Every answer is the one that follows from those over the cells, to 1e-10, for times inside
+    one leaf too.
+    """
+    path, like = BrownianPath([1, 2], resolution), torch.empty(2, 50, dtype=torch.float64)
+    answers = ask(path, like, shuffled(all_queries(taus), 1))
+    cells = torch.stack([part for query in itertools.pairwise(taus) for part in answers[query]])
+    for query, (increment, integral) in answers.items():
+        expected = torch.einsum("ak,kbe->abe", by_chen(taus, query), cells)
+        for value, wanted in zip((increment, integral), expected, strict=True):
+            torch.testing.assert_close(
+                value, wanted, rtol=1e-10, atol=1e-10 * float(wanted.abs().max())
+            )
+
+
+def test_several_intervals_in_one_query():
+    """Increments over each and the integral over the whole, the same numbers as in single
+    queries.
+    """
+    path, like, taus = BrownianPath([4]), torch.empty(1, 9, dtype=torch.float64), clock(*CROSSING)
+    increments, integral = path.stream(like).increments(taus, space_time=True)
+    single = ask(path, like, [*itertools.pairwise(CROSSING), (CROSSING[0], CROSSING[-1])])
+    assert torch.equal(
+        increments, torch.stack([single[query][0] for query in itertools.pairwise(CROSSING)])
+    )
+    torch.testing.assert_close(
+        integral, single[CROSSING[0], CROSSING[-1]][1], rtol=1e-10, atol=1e-10
+    )
+    assert torch.equal(increments, path.stream(like).increments(taus))
+
+
+EVENTS = pytest.mark.parametrize("event", [(), (3,), (1, 8, 8), (3, 31, 17)], ids=str)
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+
+
+@EVENTS
+@DTYPES
+def test_the_order_of_queries_does_not_matter(event: tuple[int, ...], dtype: torch.dtype):
+    """Bitwise: sorted, reversed and random orders, repetitions, and a stream of its own for every
+    query.
+    """
+    path, like, queries = (
+        BrownianPath([3, 14], 3),
+        torch.empty(2, *event, dtype=dtype),
+        all_queries(CROSSING),
+    )
+    first = ask(path, like, queries)
+    for order in (
+        queries[::-1],
+        shuffled(queries, 5),
+        [*shuffled(queries, 6), *shuffled(queries, 7)],
+    ):
+        for query, answer in ask(path, like, order).items():
+            assert all(map(torch.equal, answer, first[query]))
+    for query in queries:
+        assert all(map(torch.equal, ask(path, like, [query])[query], first[query]))
+
+
+@EVENTS
+@DTYPES
+def test_a_sample_does_not_depend_on_its_batch(event: tuple[int, ...], dtype: torch.dtype):
+    """Bitwise: a batch of 64, 64 batches of one, and a permuted part of the batch."""
+    seeds = [7 * i + 2**31 for i in range(63)] + [2**40]
+    taus = clock(-2.0, 0.3, 0.35, 0.7, 90.0)
+
+    def run(chosen: Sequence[int]) -> list[Tensor]:
+        stream = BrownianPath(chosen, 2).stream(torch.empty(len(chosen), *event, dtype=dtype))
+        increments, integral = stream.increments(taus, space_time=True)
+        return [*increments.clone(), integral.clone()]
+
+    together = torch.stack(run(seeds), 1)
+    assert together.isfinite().all() and len(torch.unique(together.flatten(1), dim=0)) == 64
+    for i, seed in enumerate(seeds):
+        assert torch.equal(torch.stack(run([seed]), 1)[0], together[i])
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))[:37].tolist()
+    assert torch.equal(torch.stack(run([seeds[i] for i in order]), 1), together[order])
+
+
+DIGEST = """
+import hashlib, torch
+from expint.noise import BrownianPath
+torch.set_num_threads(2)
+stream = BrownianPath([1, 2**33]).stream(torch.empty(2, 3, 40, 40))
+parts = [*stream.increments(torch.tensor([-1.0, 0.2, 0.21, 5.0], dtype=torch.float64), space_time=True)]
+print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest())
+"""
+
+
+def test_another_process_with_other_threads_sees_the_same_path():
+    stream = BrownianPath([1, 2**33]).stream(torch.empty(2, 3, 40, 40))
+    parts = stream.increments(clock(-1.0, 0.2, 0.21, 5.0), space_time=True)
+    mine = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+    run = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == mine
+
+
+@pytest.mark.parametrize("seeds", [[0], [1], [2**31], [2**40 + 3]])
+def test_independent_of_the_initial_state_and_of_fresh_noise(seeds: list[int]):
+    """n = 131072 numbers of one sample: the initial state, increments on both sides of 0 and U,
+    fresh noise of the same seed.
+    """
+    n = 131072
+    like = torch.empty(1, n, dtype=torch.float64)
+    answers = ask(BrownianPath(seeds, resolution=1), like, [(-1.0, 0.0), (0.0, 1.0)])
+    path = [part[0] for answer in answers.values() for part in answer]
+    fresh, integral = Gaussian(seeds).stream(like).increments(clock(0.0, 1.0), space_time=True)
+    samples = torch.stack(
+        [initial_state(seeds, (n,), torch.float64)[0], *path, fresh[0, 0], integral[0]]
+    )
+    pair = exact_covariance((0.0, 1.0), [(0.0, 1.0)])
+    covariance = torch.block_diag(
+        torch.eye(1, dtype=torch.float64), exact_covariance((-1.0, 0.0, 1.0), list(answers)), pair
+    )
+    assert worst_p_value(samples, covariance) > LEVEL
+
+
+def test_seeds_and_leaves_are_independent():
+    """Normals of neighbouring seeds, leaves and kinds: 12 values on each of 8 paths, n = 16384."""
+    taus = [math.exp(i / 6) for i in range(-3, 4)]
+    answers = ask(
+        BrownianPath([0, 1, 2, 3, 2**32, 2**32 + 1, 2**33, 2**63]),
+        torch.empty(8, 16384),
+        list(itertools.pairwise(taus)),
+    )
+    samples = torch.stack(
+        [part[i] for i in range(8) for answer in answers.values() for part in answer]
+    )
+    one = exact_covariance(taus, list(answers))
+    assert worst_p_value(samples, torch.block_diag(*[one] * 8)) > LEVEL
+
+
+@pytest.mark.parametrize("form", ["data", "noise", "precond"])
+@pytest.mark.parametrize("schedule", [EDM(), VP()], ids=["edm", "vp"])
+def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
+    form: str, schedule
+):
+    """F = 0: x_t = (a_t/a_s) x_s + a_t [W(τ_t) − W(τ_s)], to 1e-10 (the noise form has τ < 0)."""
+    sigma_data = 0.5 if form == "precond" else None
+    sde = reverse_sde(schedule, form, sigma_data=sigma_data)
+    lam = torch.linspace(-math.log(60.0), -math.log(0.01), 641, dtype=torch.float64)
+    fine = schedule.t_of_lam(lam)
+    x = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 60
+    path = BrownianPath([8, 9])
+    s, t = fine[0], fine[-1]
+    w = path.stream(x).increments(torch.stack([sde.noise_clock(s), sde.noise_clock(t)]))[0]
+    expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * w
+    model = constant(schedule, sde.prediction, 0.0, sigma_data)
+    for solver, stride in itertools.product(["seeds-1", "seeds-2", "seeds-3"], [64, 1]):
+        result = execute(compile_plan(sde, solver, fine[::stride]), model, x, path)
+        torch.testing.assert_close(
+            result, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max())
+        )
+    other = execute(compile_plan(sde, "seeds-1", fine[::64]), model, x, BrownianPath([8, 10]))
+    assert torch.equal(
+        other[0], execute(compile_plan(sde, "seeds-1", fine[::64]), model, x, path)[0]
+    )
+    assert not torch.allclose(other[1], expected[1], rtol=1e-3)
+
+
+def test_stated_error_of_law_inside_one_leaf():
+    """n = 131072: two times inside one leaf have the variance that the documentation states,
+    smaller than the exact one.
+    """
+    resolution, n = 4, 131072
+    length = math.expm1(1 / resolution)
+    for first, second in [(0.45, 0.55), (0.1, 0.2), (0.3, 0.9), (0.0, 0.6), (0.7, 1.0)]:
+        taus = [1 + length * first, 1 + length * second]
+        w = (
+            BrownianPath([2], resolution)
+            .stream(torch.empty(1, n, dtype=torch.float64))
+            .increments(clock(*taus))[0]
+        )
+        q1, q2 = (p * (1 - p) for p in (first, second))
+        rest = math.sqrt(q2 * (1 - 3 * q2)) - math.sqrt(q1 * (1 - 3 * q1))
+        ratio = (second - first) + (3 * (q2 - q1) ** 2 + rest**2) / (second - first)
+        assert ratio <= 1 + 1e-12 and (ratio > 1 - 1e-12) == (first == 0.0 or second == 1.0)
+        variance = torch.tensor([[ratio * (taus[1] - taus[0])]], dtype=torch.float64)
+        assert worst_p_value(w, variance) > LEVEL
+
+
+def test_errors_of_law_inside_a_leaf_do_not_reach_its_ends():
+    """What is asked for inside a leaf sums to the exact increment across it."""
+    path, like, inner = (
+        BrownianPath([2]),
+        torch.empty(1, 40, dtype=torch.float64),
+        [1 + 0.001 * i for i in range(150)],
+    )
+    total = path.stream(like).increments(clock(0.8, *inner, 2.0)).sum(0)
+    torch.testing.assert_close(
+        total, path.stream(like).increments(clock(0.8, 2.0))[0], rtol=1e-11, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("theta", [1e-9, 0.1, 0.5, 0.77, 1 - 1e-9])
+def test_coefficients_inside_a_leaf_have_the_moments_of_a_bridge(theta: float):
+    """Var β_θ, Cov(β_θ, J_θ) and Var J_θ from the coefficients of R, Z₁ and Z₂, against integrals
+    of min(s, t) − s t.
+    """
+    start, length = math.exp(0.5), math.exp(1.0) - math.exp(0.5)
+    leaf, theta = leaf_of(start + theta * length, 2)
+    assert leaf == 1
+    value, integral = (
+        value_terms(start + theta * length, 2),
+        integral_terms(start, start + theta * length, 2),
+    )
+    b, j = ([terms.get((1, kind), 0.0) for kind in (1, 2, 3)] for terms in (value, integral))
+    moments = [sum(p * q for p, q in zip(u, v, strict=True)) for u, v in ((b, b), (b, j), (j, j))]
+    expected = (
+        length * theta * (1 - theta),
+        length**2 * (1 - theta) * theta**2 / 2,
+        length**3 * (theta**3 / 3 - theta**4 / 4),
+    )
+    assert moments == pytest.approx(expected, rel=1e-6 if theta < 1e-8 else 1e-12)
+
+
+@DTYPES
+def test_tiny_intervals(dtype: torch.dtype):
+    """Neighbouring floats and empty intervals: finite, of the size √Δτ, and exactly zero if
+    empty.
+    """
+    stream = BrownianPath([6]).stream(torch.empty(1, 100, dtype=dtype))
+    for tau in (1e-300, 3e-5, math.exp(0.5), 1.0, 7.7, 1e9, -1.0, -1e-12):
+        near = math.nextafter(tau, math.inf)
+        for taus in ([tau, tau], [tau, near], [math.nextafter(tau, -math.inf), tau, near]):
+            increments, integral = stream.increments(clock(*taus), space_time=True)
+            length, rounding = (
+                taus[-1] - taus[0],
+                100 * torch.finfo(dtype).eps * math.sqrt(abs(tau)),
+            )
+            assert increments.abs().max() <= 6 * math.sqrt(length) + rounding
+            # Coefficients inside a leaf are rounded relative to the leaf.
+            assert (
+                integral.abs().max()
+                <= (6 * math.sqrt(length) + rounding) * length + 1e-15 * abs(tau) ** 1.5
+            )
+    increments, integral = stream.increments(clock(2.0, 2.0), space_time=True)
+    assert not increments.any() and not integral.any()
+
+
+def test_the_whole_range_of_float64():
+    stream = BrownianPath([6]).stream(torch.empty(1, 100, dtype=torch.float64))
+    taus = (-1e200, -1.0, -5e-324, 0.0, 5e-324, 1e-310, 1e-160, 1e-20, 1.0, 1e100, 1e200)
+    assert stream.increments(clock(*taus)).isfinite().all()
+    assert stream.increments(clock(*taus), space_time=True)[1].isfinite().all()
+    assert stream.increments(clock(0.0, 1.7e308)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "taus", "space_time", "message"),
+    [
+        (torch.float64, (-math.inf, -1.0), False, "no value at τ = -inf.*data form"),
+        (torch.float64, (0.0, math.nan), False, "no value at τ = nan"),
+        (torch.float64, (1.0, 0.5), False, "must not decrease"),
+        (torch.float32, (1.0, 1e80), False, "out of range.*float32"),
+        (torch.float32, (1.0, 1e30), True, "out of range.*integral"),
+        (torch.float64, (1.0, 1e250), True, "out of range.*integral"),
+    ],
+)
+def test_times_that_cannot_be_served(
+    dtype: torch.dtype, taus: tuple[float, ...], space_time: bool, message: str
+):
+    stream = BrownianPath([6]).stream(torch.empty(1, 3, dtype=dtype))
+    with pytest.raises(ValueError, match=message):
+        stream.increments(clock(*taus), space_time=space_time)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match="resolution must be from 1 to 16384, got 0"):
+        BrownianPath([1], resolution=0)
+    with pytest.raises(TypeError, match=r"resolution is an integer.*got 2.5"):
+        BrownianPath([1], resolution=2.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="2 seeds came for a state of shape"):
+        BrownianPath([1, 2]).stream(torch.empty(3, 2))
+    with pytest.raises(ValueError, match="0 <= seed"):
+        BrownianPath([-1])
+
+
+def test_half_precision_states_see_the_float32_path():
+    taus = clock(0.1, 0.5, 3.0)
+    exact = BrownianPath([1, 2]).stream(torch.empty(2, 7)).increments(taus)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = (
+            BrownianPath([1, 2], device="cpu")
+            .stream(torch.empty(2, 7, dtype=dtype))
+            .increments(taus)
+        )
+        assert half.dtype == dtype and torch.equal(half, exact.to(dtype))
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="compares a CPU with a GPU, and there is no GPU here"
+)
+def test_a_path_on_the_cpu_is_the_same_for_states_on_a_gpu():
+    taus, path = clock(-0.1, 0.5, 3.0), BrownianPath([1, 2], device="cpu")
+    there = path.stream(torch.empty(2, 7, device="cuda")).increments(taus, space_time=True)
+    here = path.stream(torch.empty(2, 7)).increments(taus, space_time=True)
+    assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(there, here, strict=True))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (3, 1)])
+def test_diagonal_noise_clock(shape: tuple[int, int]):
+    """Every component is the scalar query on its own clock."""
+    path, like = BrownianPath([1, 2]), torch.empty(2, 3, 4, dtype=torch.float64)
+    scales = torch.arange(1.0, 1 + math.prod(shape)).reshape(shape).double()
+    taus = clock(0.2, 0.9, 1.4)[:, None, None] * scales
+    increments, integral = (
+        part.clone() for part in path.stream(like).increments(taus, space_time=True)
+    )
+    assert torch.equal(path.stream(like).increments(taus), increments)
+    for i, k in itertools.product(range(3), range(4)):
+        column = taus.expand(3, 3, 4)[:, i, k]
+        single = path.stream(like).increments(column, space_time=True)
+        assert torch.equal(increments[..., i, k], single[0][..., i, k]) and torch.equal(
+            integral[..., i, k], single[1][..., i, k]
+        )
+
+
+def test_a_sweep_draws_every_number_once(monkeypatch: pytest.MonkeyPatch):
+    """50 steps in λ draw fewer than 5 Gaussians per step (8 with the integral), in either
+    direction: nothing is drawn twice.
+    """
+    drawn = 0
+    normal = Tensor.normal_
+
+    def count(tensor: Tensor, *args, **kwargs) -> Tensor:
+        nonlocal drawn
+        drawn += tensor.numel()
+        return normal(tensor, *args, **kwargs)
+
+    monkeypatch.setattr(Tensor, "normal_", count)
+    like = torch.empty(1, 1025)
+    taus = torch.exp(-2 * torch.linspace(math.log(80), math.log(0.002), 51, dtype=torch.float64))
+    for clocks, space_time, most in (
+        (taus, False, 5),
+        (-taus.flip(0), False, 5),
+        (taus, True, 8),
+        (-taus.flip(0), True, 8),
+    ):
+        drawn, stream = 0, BrownianPath([1]).stream(like)
+        for pair in clocks.unfold(0, 2, 1):
+            stream.increments(pair, space_time=space_time)
+        assert drawn <= most * 50 * like.numel()
+
+
+# The integral U of the other sources
+
+
+@pytest.mark.parametrize(
+    "taus", [(0.0, 1.0), (0.5, 1.0, 1.2, 3.0)], ids=["one interval", "three intervals"]
+)
+@pytest.mark.parametrize("kind", ["gaussian", "replay", "path"])
+def test_law_of_the_integral_over_several_intervals(kind: str, taus: tuple[float, ...]):
+    """n = 131072: the covariance of all increments of one query and U over the whole, corrected
+    level 1e-6.
+    """
+    n, count = 131072, len(taus) - 1
+    like = torch.empty(1, n, dtype=torch.float64)
+    normals = torch.randn(
+        2 * count, 1, n, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
+    )
+    sources = {"gaussian": Gaussian([3]), "replay": Replay(normals), "path": BrownianPath([3])}
+    increments, integral = (
+        sources[kind].stream(like, count).increments(clock(*taus), space_time=True)
+    )
+    cells = list(itertools.pairwise(taus))
+    covariance = exact_covariance(taus, [*cells, (taus[0], taus[-1])])
+    keep = [*range(0, 2 * count, 2), 2 * count + 1]  # increments of the cells, U of the whole
+    assert worst_p_value(torch.cat([increments[:, 0], integral]), covariance[keep][:, keep]) > LEVEL
+
+
+def test_fresh_integrals_leave_the_increments_alone_and_repeat():
+    taus, like = clock(0.0, 1.0, 3.0), torch.empty(2, 5, dtype=torch.float64)
+    alone = torch.cat(
+        [
+            part.clone()
+            for stream in [Gaussian([1, 2]).stream(like, 4)]
+            for part in map(stream.increments, [taus, taus])
+        ]
+    )
+    stream = Gaussian([1, 2]).stream(like, 4)
+    first, second = (
+        [part.clone() for part in stream.increments(taus, space_time=True)] for _ in range(2)
+    )
+    assert torch.equal(torch.cat([first[0], second[0]]), alone)
+    again = Gaussian([1, 2]).stream(like, 4).increments(taus, space_time=True)[1]
+    assert torch.equal(first[1], again) and not torch.equal(first[1], second[1])
+
+
+def test_fresh_integral_on_a_diagonal_clock():
+    """Column by column the scalar answer from the same normals."""
+    normals = torch.randn(4, 1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    scales = clock(1.0, 2.0, 5.0)
+    taus, like = clock(0.2, 0.9, 1.4), torch.empty(1, 3, dtype=torch.float64)
+    integral = Replay(normals).stream(like).increments(taus[:, None] * scales, space_time=True)[1]
+    for i in range(3):
+        single = Replay(normals).stream(like).increments(taus * scales[i], space_time=True)[1]
+        torch.testing.assert_close(integral[:, i], single[:, i], rtol=1e-13, atol=0)
+
+
+def test_rademacher_refuses_the_integral():
+    stream = Rademacher([1]).stream(torch.empty(1, 2))
+    with pytest.raises(
+        ValueError,
+        match=r"Rademacher noise has no space-time integral.*Gaussian or expint.noise.BrownianPath",
+    ):
+        stream.increments(clock(0.0, 1.0), space_time=True)
+
+
+# torchsde
+
+torchsde = pytest.importorskip("torchsde")
+
+
+def interval(size: tuple[int, ...], levy: str = "space-time", **options):
+    return torchsde.BrownianInterval(
+        0.01,
+        10.0,
+        size=size,
+        dtype=torch.float64,
+        entropy=5,
+        levy_area_approximation=levy,
+        **options,
+    )
+
+
+def test_torchsde_integral_is_ours():
+    """Chen's relation with U = ∫ [W − W(a)] dτ holds across torchsde's answers, and U is the
+    integral of its W.
+    """
+    taus = (0.01, 0.6, 1.1, 4.0)
+    answers = ask(
+        FromTorchsde(interval((2, 6))), torch.empty(2, 6, dtype=torch.float64), all_queries(taus)
+    )
+    cells = torch.stack([part for query in itertools.pairwise(taus) for part in answers[query]])
+    for query, answer in answers.items():
+        expected = torch.einsum("ak,kbe->abe", by_chen(taus, query), cells)
+        torch.testing.assert_close(torch.stack(answer), expected, rtol=1e-9, atol=1e-9)
+    stream = FromTorchsde(interval((1, 2000))).stream(torch.empty(1, 2000, dtype=torch.float64))
+    _, integral = stream.increments(clock(1.0, 1.5), space_time=True)
+    fine = stream.increments(torch.linspace(1.0, 1.5, 65, dtype=torch.float64)).cumsum(0)
+    riemann = (fine.sum(0) - 0.5 * fine[-1]) * 0.5 / 64
+    assert (
+        riemann - integral
+    ).std() < 0.02 * integral.std()  # the trapezoidal rule's error is √(1/4) n^(-1) of it
+
+
+def test_torchsde_interval_drives_a_run():
+    """F = 0 ends at the same state as its own W says, and a clock outside the interval is
+    refused.
+    """
+    sde, x = reverse_sde(EDM()), torch.ones(2, 3, dtype=torch.float64)
+    source = FromTorchsde(interval((2, 3)))
+    result = execute(
+        compile_plan(sde, "seeds-2", [5.0, 2.0, 0.5]), constant(EDM(), "data", 0.0), x, source
+    )
+    expected = (0.5 / 5.0) ** 2 * x + 0.5**2 * source.interval(0.04, 4.0)
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ValueError, match=r"does not cover the noise clock from 4 to 25"):
+        execute(
+            compile_plan(sde, "seeds-1", [5.0, 0.5, 0.2]), constant(EDM(), "data", 0.0), x, source
+        )
+
+
+def test_torchsde_interval_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), dtype torch.float64"):
+        FromTorchsde(interval((2, 3))).stream(torch.empty(2, 4))
+    stream = FromTorchsde(interval((2, 3), levy="none")).stream(
+        torch.empty(2, 3, dtype=torch.float64)
+    )
+    with pytest.raises(ValueError, match="levy_area_approximation='space-time'"):
+        stream.increments(clock(1.0, 2.0), space_time=True)
+
+
+def test_torchsde_interval_on_a_diagonal_clock():
+    stream = FromTorchsde(interval((1, 2))).stream(torch.empty(1, 2, dtype=torch.float64))
+    increments = stream.increments(torch.tensor([[0.1, 0.2], [1.0, 3.0]], dtype=torch.float64))
+    assert torch.equal(increments[0, :, 0], stream.increments(clock(0.1, 1.0))[0, :, 0])
+    assert torch.equal(increments[0, :, 1], stream.increments(clock(0.2, 3.0))[0, :, 1])
+
+
+class Growth:
+    """dX = 0.4 X dt + 0.5 X dW, solved by X_0 exp((0.4 − 1/8) t + 0.5 W)."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def f(self, t: Tensor, y: Tensor) -> Tensor:
+        return 0.4 * y
+
+    def g(self, t: Tensor, y: Tensor) -> Tensor:
+        return 0.5 * y
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 0.5), ("milstein", 1.0), ("srk", 1.5)])
+def test_a_path_drives_torchsde(method: str, order: float):
+    """Strong order against the exact solution on the same path, from 2 levels of steps: srk reaches
+    1.5 only with the right U.
+    """
+    bm = AsTorchsde(BrownianPath(range(64), resolution=2**11), (64, 8), torch.float64)
+    y0 = torch.ones(64, 8, dtype=torch.float64)
+    exact = torch.exp((0.4 - 0.125) * 1.0 + 0.5 * bm(1.0, 2.0))
+    errors = []
+    for dt in (2**-4, 2**-7):
+        end = torchsde.sdeint(Growth(), y0, clock(1.0, 2.0), bm=bm, method=method, dt=dt)[
+            -1
+        ].detach()
+        errors.append(float((end - exact).square().mean().sqrt()))
+    assert math.log2(errors[0] / errors[1]) / 3 == pytest.approx(order, abs=0.15)
+
+
+def test_as_torchsde_answers_like_a_brownian_motion_of_torchsde():
+    path = BrownianPath([1, 2])
+    bm = AsTorchsde(path, (2, 3), torch.float64)
+    increments, integral = path.stream(torch.empty(2, 3, dtype=torch.float64)).increments(
+        clock(0.5, 2.0), space_time=True
+    )
+    w, u = bm(torch.tensor(0.5), torch.tensor(2.0), return_U=True)
+    kept = w.clone()
+    assert torch.equal(w, increments[0]) and torch.equal(u, integral)
+    assert torch.equal(bm(2.0), bm(0.0, 2.0)) and torch.equal(w, kept)
+    assert (
+        bm(0.5, 2.0, return_A=True)[1] is None
+        and bm(0.5, 2.0, return_U=True, return_A=True)[2] is None
+    )
+    assert (
+        bm.shape == bm.size() == (2, 3) and bm.dtype == torch.float64 and "BrownianPath" in repr(bm)
+    )
+    with pytest.raises(
+        ValueError, match="Gaussian noise gives other numbers when it is asked again"
+    ):
+        AsTorchsde(Gaussian([1, 2]), (2, 3))

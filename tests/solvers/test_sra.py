@@ -1,0 +1,329 @@
+"""The solvers of strong order 3/2: conditions, noise, limits, and who needs the integral of the
+path.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction as Q
+from typing import Any
+
+import pytest
+import torch
+from solver_kinds import ONE_STEP
+
+from expint import compile_plan, execute, reverse_sde, schedules, solvers
+from expint.convergence import Problem, fitted_order, gaussian_moments, strong_orders
+from expint.convergence.stage_covariance import noise_covariance
+from expint.equations.forms import EXPONENTIAL
+from expint.noise import Gaussian as GaussianNoise
+from expint.noise import Rademacher, initial_state
+from expint.noise.paths.union import UnionPath, union_of_clocks
+from expint.schedules import EDM, VP
+from expint.solvers import Stage, Tableau, seeds_sra, seeds_sra3
+from expint.targets import Gaussian, GaussianMixture
+
+SIGMA_DATA = 1.2
+SRA = ("seeds-sra", "seeds-sra3")
+every_sra = pytest.mark.parametrize("name", SRA)
+every_form = pytest.mark.parametrize("form", EXPONENTIAL)
+
+
+def weights_at_zero(tableau: Tableau, row: int) -> dict[int, Q]:
+    """b_j(0) = Σ q/k!."""
+    return {
+        j: sum((t.q / math.factorial(t.k) for t in terms), Q(0))
+        for j, terms in tableau.terms[row].items()
+    }
+
+
+def share_of(tableau: Tableau, j: int) -> tuple[Q, Q]:
+    """(p, q): noise p ΔW + q U/Δτ of evaluation j, as h → 0."""
+    stage = tableau.stages[j - 1]
+    assert stage.share is not None
+    return stage.share, 2 * (stage.c - stage.share)
+
+
+def second_moment(p: Q, q: Q) -> Q:
+    """E (p ΔW + q U)² with Var ΔW = 1, Cov = 1/2, Var U = 1/3."""
+    return p**2 + p * q + q**2 / 3
+
+
+def test_declared_orders():
+    found = {
+        name: (t.deterministic_order, t.strong_order, t.weak_order)
+        for name in SRA
+        for t in [solvers.get(name)]
+    }
+    assert found == {"seeds-sra": (2, Q(3, 2), 2), "seeds-sra3": (3, Q(3, 2), 3)}
+    for name in set(solvers.names()) - set(SRA):
+        assert solvers.get(name).strong_order <= 1
+
+
+@every_sra
+def test_conditions_of_strong_order(name: str):
+    """Σ b_j η_j = U/Δτ and Σ b_j E η_j² = 1/2, written out; the covariance of each η_j with ΔW is
+    c_j.
+    """
+    tableau = solvers.get(name)
+    b = weights_at_zero(tableau, -1)
+    shares = {j: share_of(tableau, j) for j in b if j}
+    assert sum(b.values()) == 1
+    assert sum((b[j] * p for j, (p, _) in shares.items()), Q(0)) == 0
+    assert sum((b[j] * q for j, (_, q) in shares.items()), Q(0)) == 1
+    assert sum((b[j] * second_moment(p, q) for j, (p, q) in shares.items()), Q(0)) == Q(1, 2)
+    for j, (p, q) in shares.items():
+        assert p + q / 2 == tableau.evaluation_nodes[j]
+
+
+def test_the_condition_for_third_order_of_the_variance():
+    """Σ_jk b_j a_jk E[η_k ΔW]/Δτ = 1/6, for E[η_k ΔW] = c_k Δτ: what the variance on a linear
+    problem needs for order 3.
+    """
+    tableau = seeds_sra3()
+    b = weights_at_zero(tableau, -1)
+    inner = sum(
+        (
+            b[j] * a * tableau.evaluation_nodes[k]
+            for j in b
+            if j
+            for k, a in weights_at_zero(tableau, j - 1).items()
+        ),
+        Q(0),
+    )
+    assert inner == Q(1, 6)
+
+
+@every_sra
+@pytest.mark.parametrize("wrong", [Q(1, 1000), Q(-1, 10)])
+def test_a_wrong_share_costs_the_strong_order(name: str, wrong: Q):
+    tableau = solvers.get(name)
+    for i, stage in enumerate(tableau.stages[:-1]):
+        assert stage.share is not None
+        stages = [*tableau.stages]
+        stages[i] = replace(stage, share=stage.share + wrong)
+        planted = replace(tableau, stages=tuple(stages))
+        assert (
+            planted.strong_order == 1 and planted.deterministic_order == tableau.deterministic_order
+        )
+        assert planted.weak_order == min(2, tableau.deterministic_order)
+
+
+def test_ordinary_noise_in_its_stages_costs_the_strong_order():
+    stages = tuple(replace(stage, share=None) for stage in seeds_sra().stages)
+    assert replace(seeds_sra(), stages=stages).strong_order == 1
+
+
+def test_a_wrong_share_is_measured_too():
+    """The share of seeds-sra off by 1/4: order 1 along each path."""
+    first, last = seeds_sra().stages
+    wrong = Tableau("wrong-share", (replace(first, share=Q(1, 4)), last))
+    mixture = GaussianMixture([[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0]], 0.6, None, EDM())
+    found = strong_orders(
+        [wrong, "seeds-sra"], Problem(mixture), steps=(32, 64, 128), paths=256, refine=4
+    )
+    assert found.studies[0].order < 1.25 and found.studies[1].order > 1.4
+
+
+@every_sra
+@every_form
+def test_the_noise_of_stage_and_step_is_exact(name: str, form: str):
+    """Covariance of every stage with ΔW is that of W at its node, r_i r Δτ_i, at any step size; the
+    step's variance is r² Δτ.
+    """
+    schedule = VP()
+    sde = reverse_sde(schedule, form, 0.8, sigma_data=SIGMA_DATA)
+    plan = compile_plan(sde, name, [schedule.t_of_sigma(4.0), schedule.t_of_sigma(0.3)])
+    covariance = plan.noise_covariance(0)
+    a = [float(sde.propagator(row.target)) for row in plan.rows]
+    tau = [float(sde.noise_clock(row.target) - sde.noise_clock(plan.grid[0])) for row in plan.rows]
+    for i in range(len(plan.rows)):
+        assert float(covariance[i, -1]) == pytest.approx(a[i] * a[-1] * tau[i], rel=1e-9)
+    assert noise_covariance(plan, ell=0.8).error < 1e-10
+
+
+@every_form
+def test_the_factor_of_seeds_sra_tends_to_three_halves(form: str):
+    """Noise a_i · f · U/Δτ with f = 2 (τ_i − τ_s)/Δτ → 3/2 as h → 0, to first order in h."""
+    schedule = VP()
+    sde = reverse_sde(schedule, form, 1.0, sigma_data=SIGMA_DATA)
+    factors = []
+    for h in (0.2, 0.02, 0.002):
+        s, t = schedule.t_of_lam(0.3), schedule.t_of_lam(0.3 + h)
+        plan = compile_plan(sde, "seeds-sra", [s, t])
+        stage, taus = plan.rows[0], plan.taus[0]
+        assert stage.noise is None and stage.area is not None and taus is not None
+        factors.append(float(stage.area * (taus[-1] - taus[0]) / sde.propagator(stage.target)))
+    errors = [abs(factor - 1.5) for factor in factors]
+    assert errors[-1] < 5e-3 and errors[0] > errors[1] > errors[2]
+    assert errors[0] / errors[1] == pytest.approx(10.0, rel=0.3) and errors[1] / errors[
+        2
+    ] == pytest.approx(10.0, rel=0.1)
+
+
+@every_sra
+def test_two_gaussians_per_step(name: str):
+    plan = compile_plan(reverse_sde(VP()), name, [0.9, 0.5, 0.2])
+    assert plan.needs_integral and plan.gaussians == 4
+    assert compile_plan(reverse_sde(VP(), ell=0.0), name, [0.9, 0.5]).gaussians == 0
+
+
+@dataclass
+class WithoutIntegral:
+    """Fresh Gaussians that refuse to give the integral."""
+
+    source: Any
+    memoryless: bool = True
+
+    def stream(self, like: torch.Tensor, intervals: int | None = None) -> Any:
+        stream = self.source.stream(like, intervals)
+
+        class Stream:
+            def increments(self, taus: torch.Tensor, space_time: bool = False) -> Any:
+                assert not space_time, "the integral was asked for"
+                return stream.increments(taus)
+
+        return Stream()
+
+
+@pytest.mark.parametrize("name", ONE_STEP)
+def test_only_these_need_the_integral(name: str):
+    schedule = VP()
+    target = Gaussian([0.7], [0.3], schedule)
+    plan = compile_plan(reverse_sde(schedule), name, [0.9, 0.5, 0.2])
+    x = initial_state([0, 1], (1,), torch.float64)
+    source = WithoutIntegral(GaussianNoise([0, 1]))
+    assert solvers.get(name).needs_integral == (name in SRA)
+    if name in SRA:
+        with pytest.raises(AssertionError, match="the integral was asked for"):
+            execute(plan, target, x, source)
+        with pytest.raises(
+            ValueError,
+            match=r"Rademacher noise has no space-time integral.*Gaussian or expint\.noise\.Brow",
+        ):
+            execute(plan, target, x, Rademacher([0, 1]))
+    else:
+        torch.testing.assert_close(
+            execute(plan, target, x, source),
+            execute(plan, target, x, GaussianNoise([0, 1])),
+            rtol=0,
+            atol=0,
+        )
+
+
+@every_sra
+@pytest.mark.parametrize(
+    "schedule_name", [name for name in schedules.names() if name != "discrete"]
+)
+def test_both_ends_of_every_schedule(name: str, schedule_name: str):
+    """From the start of the sampling range, σ = ∞ included, to σ = 0."""
+    from expint import sample
+
+    target = Gaussian([0.7, -0.2], [0.3, 0.1], schedules.get(schedule_name))
+    drawn = sample(target, (400, 2), name, steps=20, progress=False, dtype=torch.float64)
+    assert torch.isfinite(drawn).all()
+    assert drawn.mean(0).tolist() == pytest.approx([0.7, -0.2], abs=0.15)
+
+
+def test_a_stage_with_a_share_cannot_end_the_step():
+    with pytest.raises(
+        ValueError, match=r"the last stage must end the step \(c = 1\), with its ordinary noise"
+    ):
+        Tableau("t", (Stage(Q(1), through=(0,), share=Q(0)),))
+
+
+# --- The path that serves the studies
+# ------------------------------------------------------------------------------------------
+
+
+def test_union_path_answers_consistently():
+    """Increments add up, and integrals join by U(a,c) = U(a,b) + U(b,c) + (W(b) − W(a)) (c − b), in
+    any order of queries.
+    """
+    times = torch.tensor([-4.0, -2.5, -1.0, 0.0, 0.5, 3.0], dtype=torch.float64)
+    like = torch.zeros(3, 2, dtype=torch.float64)
+    stream = UnionPath([4, 5, 6], times.flip(0)).stream(like)
+    a, b, c = times[1], times[3], times[5]
+    whole, u = stream.increments(torch.stack([a, c]), space_time=True)
+    (first, second), again = stream.increments(torch.stack([a, b, c]), space_time=True)
+    torch.testing.assert_close(first + second, whole[0])
+    torch.testing.assert_close(again, u)
+    left, u_left = stream.increments(torch.stack([a, b]), space_time=True)
+    _, u_right = stream.increments(torch.stack([b, c]), space_time=True)
+    torch.testing.assert_close(u_left + u_right + left[0] * (c - b), u)
+    one = UnionPath([5], times).stream(like[:1]).increments(times)
+    torch.testing.assert_close(one[:, 0], stream.increments(times)[:, 1])
+
+
+def test_law_of_the_union_path():
+    """n = 20000: Var ΔW = Δ, Cov(ΔW, U) = Δ²/2, Var U = Δ³/3 over a query of several intervals,
+    within 5 standard errors.
+    """
+    n = 20_000
+    stream = UnionPath([3], [1.0, 1.2, 2.0, 3.5]).stream(torch.zeros(1, n, dtype=torch.float64))
+    steps, u = stream.increments(torch.tensor([1.0, 3.5], dtype=torch.float64), space_time=True)
+    covariance = torch.cov(torch.stack([steps[0, 0], u[0]]))
+    exact = torch.tensor([[2.5, 2.5**2 / 2], [2.5**2 / 2, 2.5**3 / 3]], dtype=torch.float64)
+    scale = torch.sqrt(exact.diagonal()[:, None] * exact.diagonal()[None, :])
+    assert float(((covariance - exact) / scale).abs().max()) < 5 * math.sqrt(2 / n)
+
+
+def test_equal_nodes_of_different_grids_are_one_time():
+    taus = [
+        torch.tensor([1.0, 2.0], dtype=torch.float64),
+        None,
+        torch.tensor([1.0 + 1e-15, 1.5, 2.0 - 4e-16], dtype=torch.float64),
+    ]
+    assert UnionPath([0], union_of_clocks(taus)).taus.tolist() == pytest.approx([1.0, 1.5, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: UnionPath([0], [1.0]), "at least 2 finite times"),
+        (lambda: UnionPath([0], [1.0, math.nan]), "at least 2 finite times"),
+        (lambda: UnionPath([0], [1.0, 2.0]).stream(torch.zeros(2, 1)), "one seed per sample"),
+        (
+            lambda: (
+                UnionPath([0], [1.0, 2.0])
+                .stream(torch.zeros(1, 1))
+                .increments(torch.tensor([1.0, 1.5]))
+            ),
+            r"made for 2 times of the noise clock, and 1\.5 is not one of them",
+        ),
+        (lambda: union_of_clocks([None]), "use no noise"),
+        (lambda: union_of_clocks([torch.tensor([-math.inf, 1.0])]), "start at a finite σ"),
+        (lambda: union_of_clocks([torch.zeros(2, 3)]), "not a diagonal one"),
+    ],
+)
+def test_what_the_union_path_refuses(call: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_fixed_factor_in_place_of_the_clocks_own_fraction_loses_an_order():
+    """The stage noise is a [p ΔW + 2(θ − p) U/Δτ] with θ from the noise clock; with θ = c, its
+    limit for h → 0, the covariance of stage and step noise is off by O(h) and seeds-sra3 falls from
+    weak order 3 to 2.
+    """
+    schedule = schedules.EDM()
+    target = Gaussian([1.0, -0.5], [0.25, 1.0], schedule)
+    tableau = solvers.get("seeds-sra3")
+    steps, errors = (64, 128, 256), {"exact": [], "fixed": []}
+    for n in steps:
+        grid = schedule.t_of_lam(torch.linspace(-1.5, 2.5, n + 1, dtype=torch.float64))
+        exact = compile_plan(reverse_sde(schedule), tableau, grid)
+        rows = []
+        for i, row in enumerate(exact.rows):
+            stage = tableau.stages[i % len(tableau.stages)]
+            if stage.share is not None:
+                whole = float(exact.local_taus[row.step][-1])
+                factor = (
+                    2 * float(stage.c - stage.share) / whole * row.local_noise / float(stage.share)
+                )
+                row = row._replace(local_area=factor)
+            rows.append(row)
+        for name, plan in (("exact", exact), ("fixed", replace(exact, rows=tuple(rows)))):
+            _, variance = gaussian_moments(plan, target)
+            errors[name].append(float((variance - target.moments(grid[-1])[1]).abs().max()))
+    assert fitted_order(steps, errors["exact"]) == pytest.approx(3.0, abs=0.1)
+    assert fitted_order(steps, errors["fixed"]) == pytest.approx(2.0, abs=0.1)

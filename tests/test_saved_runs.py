@@ -1,0 +1,171 @@
+"""A run that is left after any evaluation and continued gives the unsplit run, bit by bit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toy_models import wavy
+
+from expint import Plan, begin_sampling, continue_sampling, sample, solvers
+from expint.noise import BrownianPath, Gaussian, Replay
+from expint.schedules import VP, Flow
+from expint.solvers import Churn
+
+MODEL = wavy(VP())
+SOLVERS = [
+    "seeds-1",
+    "seeds-3",
+    "seeds-sra",
+    "seeds-ab3",
+    "unipc-2",
+    "pece-2",
+    "dpm2-ancestral",
+    "pc-sampler",
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_split_anywhere_is_unsplit(solver: str, dtype: torch.dtype, tmp_path: Path):
+    options: dict[str, Any] = {"steps": 5, "seed": 3, "dtype": dtype}
+    whole = sample(MODEL, (2, 2), solver, progress=False, **options)
+    nfe = begin_sampling(MODEL, (2, 2), solver, **options).plan.nfe
+    assert nfe >= 5
+    for split in range(1, nfe + 1):
+        run = begin_sampling(MODEL, (2, 2), solver, **options)
+        run.advance(split)
+        run.save(tmp_path / "run.safetensors")
+        again = continue_sampling(tmp_path / "run.safetensors", MODEL, solver, **options)
+        assert again.nfe == split and again.done == (split == nfe)
+        assert torch.equal(again.advance(), whole), split
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+@pytest.mark.parametrize("solver", ["seeds-3", "seeds-sra", "sa-solver"])
+def test_split_on_a_path(solver: str, tmp_path: Path):
+    options: dict[str, Any] = {"steps": 5, "noise": BrownianPath([1, 2], resolution=8), "ell": 1.0}
+    whole = sample(MODEL, (2, 2), solver, progress=False, **options)
+    for split in (1, 4):
+        run = begin_sampling(MODEL, (2, 2), solver, **options)
+        run.advance(split)
+        run.save(tmp_path / "run.safetensors")
+        assert torch.equal(
+            continue_sampling(tmp_path / "run.safetensors", MODEL, solver, **options).advance(),
+            whole,
+        )
+
+
+def test_twice_and_from_infinite_noise(tmp_path: Path):
+    """Split at every evaluation, each part continued from a file of its own; the start is at σ =
+    ∞.
+    """
+    model = wavy(Flow())
+    options: dict[str, Any] = {"steps": 4, "seed": [5, 9]}
+    whole = sample(model, (2, 2), "seeds-2", progress=False, **options)
+    run = begin_sampling(model, (2, 2), "seeds-2", **options)
+    while not run.done:
+        run.advance(1)
+        run.save(tmp_path / "run.safetensors")
+        run = continue_sampling(tmp_path / "run.safetensors", model, "seeds-2", **options)
+    assert torch.equal(run.advance(), whole)
+
+
+def test_callback_goes_on_counting(tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    run = begin_sampling(MODEL, (1, 2), "seeds-2", steps=4)
+    run.advance(3, lambda step, nfe, *_: seen.append((step, nfe)))
+    run.save(tmp_path / "run")
+    continue_sampling(tmp_path / "run", MODEL, "seeds-2", steps=4).advance(
+        None, lambda step, nfe, *_: seen.append((step, nfe))
+    )
+    assert seen == [(1, 2), (2, 4), (3, 6), (4, 7)]
+
+
+def saved(path: Path, **options: Any) -> Path:
+    merged: dict[str, Any] = {"steps": 4, "seed": 3} | options
+    run = begin_sampling(MODEL, (2, 2), "seeds-2", **merged)
+    run.advance(3)
+    run.save(path / "run.safetensors")
+    return path / "run.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 5, "seed": 3}, "another plan"),
+        ({"steps": 4, "seed": 4}, "another noise"),
+        ({"steps": 4, "seed": 3, "ell": 0.5}, "another plan"),
+        ({"steps": 4, "seed": 3, "dtype": torch.float64}, "holds a run in torch.float32"),
+        ({"steps": 4, "seed": 3, "operations": [Churn(5.0)]}, "another plan"),
+        ({"steps": 4, "noise": Gaussian([3, 5])}, "another noise"),
+        ({"steps": 4, "noise": Replay(torch.zeros(6, 2, 2))}, "another noise"),
+        (
+            {"steps": 4, "seed": 3, "solver": "etd-rk2a", "form": "data", "ell": 1.0},
+            "another solver",
+        ),
+    ],
+)
+def test_another_run_is_refused(options: dict[str, Any], message: str, tmp_path: Path):
+    path = saved(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        continue_sampling(path, MODEL, **({"solver": "seeds-2"} | options))
+
+
+def test_replayed_numbers_are_told_apart(tmp_path: Path):
+    path = saved(tmp_path, noise=Replay(torch.zeros(6, 2, 2)), seed=0)
+    with pytest.raises(ValueError, match="another noise"):
+        continue_sampling(path, MODEL, "seeds-2", steps=4, noise=Replay(torch.ones(6, 2, 2)))
+    continue_sampling(path, MODEL, "seeds-2", steps=4, noise=Replay(torch.zeros(6, 2, 2)))
+
+
+def test_files_that_are_no_runs(tmp_path: Path):
+    path = saved(tmp_path)
+    content = path.read_bytes()
+    (tmp_path / "cut").write_bytes(content[: len(content) // 2])
+    (tmp_path / "other").write_bytes(b"PK")
+    save_file({"weights": torch.zeros(2)}, tmp_path / "weights")
+    save_file(load_file(path), tmp_path / "bare")
+    for name, message in (
+        ("absent", "no saved run"),
+        ("cut", "damaged"),
+        ("other", "damaged"),
+        ("weights", "no saved run"),
+        ("bare", "no saved run"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            continue_sampling(tmp_path / name, MODEL, "seeds-2", steps=4, seed=3)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path):
+    run = begin_sampling(MODEL, (2, 2), "seeds-2", steps=4)
+    with pytest.raises(OSError, match="no folder"):
+        run.save(tmp_path / "missing" / "run")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        run.save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_is_refused():
+    for number in (0, 1.5):
+        with pytest.raises(ValueError, match="evaluations must be a positive integer"):
+            begin_sampling(MODEL, (2, 2), "seeds-2", steps=4).advance(number)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="takes derivatives"):
+        begin_sampling(MODEL, (2, 2), "taylor-2", steps=4)
+
+
+def test_the_plan_digest_sees_every_number(tmp_path: Path):
+    """Plans of the same solver on neighbouring grids have other digests: the file of one is refused
+    for the other.
+    """
+    grid = [1.0, 0.6, 0.3, 1e-3]
+    run = begin_sampling(MODEL, (1, 2), "seeds-1", grid=grid)
+    run.advance(1)
+    run.save(tmp_path / "run")
+    assert isinstance(run.plan, Plan) and json.dumps(run.plan.to_dict())
+    with pytest.raises(ValueError, match="another plan"):
+        continue_sampling(tmp_path / "run", MODEL, "seeds-1", grid=[1.0, 0.6, 0.3 + 1e-12, 1e-3])
+    assert "seeds-1" in solvers.names()
