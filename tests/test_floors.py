@@ -19,6 +19,7 @@ PACKAGES = ("expint", "diffusion_adapters")
 # only from its own and from lower ones. There is no default: what is not entered here is refused.
 FLOORS = (
     "expint.registry",
+    "expint.files",
     "expint.numerics",
     "expint.schedules",
     "expint.grids",
