@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -24,6 +24,22 @@ from expint.schedules.discrete import TabulatedVP
 from expint.solvers import Operation, Tableau, get
 
 __all__ = ["plan_sampling", "sample", "start_state"]
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How far to resolve and what to integrate: the options that `sample`, `plan_sampling`,
+    comparisons, the command line and the drop-ins for other libraries share; see `sample`."""
+
+    steps: int | None
+    nfe: int | None
+    grid: "str | Sequence[float] | Tensor | None"
+    form: str | None
+    ell: float | None
+    noise_scale: Any
+    eta: "float | Sequence[float] | None"
+    operations: "Sequence[Operation]"
+    final: str
+
 
 DEFAULT_GRID = "uniform_lambda"
 DEFAULT_STEPS = 20
