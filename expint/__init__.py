@@ -15,7 +15,7 @@ from expint.sampling import plan_sampling, sample
 
 if TYPE_CHECKING:
     from expint import adaptive, convergence, metrics, quality, targets
-    from expint.adaptive import AdaptiveResult, sample_adaptive
+    from expint.adaptive import Adaptive, AdaptiveReport
     from expint.equations import to_torchsde
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdaptiveResult",
+    "Adaptive",
+    "AdaptiveReport",
     "Plan",
     "Recorder",
     "Sampling",
@@ -48,7 +49,6 @@ __all__ = [
     "quality",
     "reverse_sde",
     "sample",
-    "sample_adaptive",
     "schedules",
     "second_moment",
     "solvers",
@@ -60,7 +60,7 @@ __all__ = [
 # need.
 _LATER = {
     **dict.fromkeys(("adaptive", "convergence", "metrics", "quality", "targets"), ""),
-    **dict.fromkeys(("AdaptiveResult", "sample_adaptive"), "adaptive"),
+    **dict.fromkeys(("Adaptive", "AdaptiveReport"), "adaptive"),
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
     "Recorder": "recorder",

@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint.equations.sde import SemiLinearSDE
+from expint.equations import SemiLinearSDE
 from expint.noise import NoiseSource
-from expint.plans.compilation import compile_plan
-from expint.plans.plan import Plan
-from expint.runs.run import check_state, execute
-from expint.solvers import Tableau
-
-__all__ = ["Solution", "integrate"]
+from expint.plans import Plan, compile_plan
+from expint.runs import execute
+from expint.runs.run import check_state
+from expint.solvers import Method, Tableau
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ def integrate(
     F: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     grid: Sequence[float] | Tensor,
-    solver: str | Tableau = "seeds-2",
+    solver: str | Method | Tableau = "seeds-2",
     noise: NoiseSource | None = None,
     *,
     save: bool = False,
@@ -54,7 +52,7 @@ def integrate(
             tensor.
         x: initial state, shape (batch, *event).
         grid: times, shape (steps + 1,), in the direction of the SDE's span.
-        solver: registered name or a tableau.
+        solver: registered name, a method or a tableau.
         noise: a noise source; needed if the SDE has noise.
         save: keep the states at all grid points.
         progress: show a progress bar.
@@ -91,17 +89,13 @@ def integrate(
 
 def _check_event(plan: Plan, x: Tensor) -> None:
     """Refuse diagonal coefficients that do not broadcast against the event: the state itself would
-    be enlarged.
-    """
+    be enlarged."""
     check_state(x)
-    row = plan.rows[0]
-    for value in (row.scale, row.local_noise, *(weight for _, weight in row.weights)):
+    row, event = plan.rows[0], tuple(x.shape[1:])
+    for value in (row.scale, *row.noise, *(weight for _, weight in row.weights)):
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-        event = tuple(x.shape[1:])
-        fits = len(shape) <= len(event) and all(
-            a in (1, b) for a, b in zip(shape[::-1], event[::-1], strict=False)
-        )
-        if not fits:
+        pairs = zip(shape[::-1], event[::-1], strict=False)
+        if len(shape) > len(event) or not all(a in (1, b) for a, b in pairs):
             raise ValueError(
                 f"The coefficients of {plan.sde} have shape {shape}, which does not broadcast "
                 f"against the event of the state: that has shape {event}, the state (batch, "

@@ -2,28 +2,26 @@
 one kind of machine.
 """
 
-import contextlib
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from expint.files import replacing
 from expint.noise import NoiseSource
 from expint.numerics.float64 import is_whole
-from expint.plans.plan import Plan
-from expint.runs.run import Callback, Run
-from expint.sampling import model_schedule, plan_sampling, start_state
+from expint.plans import Plan
+from expint.runs import Callback, Run, describe, drive
+from expint.runs.start import start_state
+from expint.sampling import SamplingOptions, Solver, plan_sampling
 
-__all__ = ["Sampling", "begin_sampling", "continue_sampling"]
-
-_FORMAT = "expint run 1"
+_FORMAT = "expint run 2"
+_COEFFICIENTS = "plan"
 
 
 class Sampling:
@@ -34,9 +32,9 @@ class Sampling:
         model: called as model(x, t).
     """
 
-    def __init__(self, plan: Plan, model: Any, run: Run, noise: NoiseSource) -> None:
+    def __init__(self, plan: Plan, model: Any, run: Run, noise: NoiseSource, identity: str) -> None:
         self.plan, self.model = plan, model
-        self._run, self._noise = run, noise
+        self._run, self._noise, self._identity = run, noise, identity
 
     @property
     def x(self) -> Tensor:
@@ -71,60 +69,50 @@ class Sampling:
                 "evaluations must be a positive integer, or None for all that are left, got "
                 f"{evaluations!r}."
             )
-        left = self.plan.nfe if evaluations is None else evaluations
         with torch.no_grad():
-            while left > 0 and not self.done:
-                self._run.feed(self.model(self._run.x, self._run.time), callback)
-                left -= 1
+            drive(self._run, self.model, callback, evaluations)
         return self._run.result() if self.done else self.x
 
     def save(self, path: str | Path) -> None:
-        """Write the run to a safetensors file: state, history and position; plan and noise as
-        digests, to be checked.
+        """Write the run to a safetensors file: state, history and position, and what a run that
+        goes on from it must have in common with it.
 
         Raises:
             OSError: if the file cannot be written; then none is left half-written.
+            ValueError: if the noise source has no identity by which it could be known again.
         """
+        if not self._identity:
+            raise ValueError(
+                f"{type(self._noise).__name__} noise cannot be known again when the run goes on: "
+                "give the source an attribute `identity`, or use expint.noise.Gaussian(seeds)."
+            )
         tensors, position = self._run.snapshot()
-        content = {
-            "format": _FORMAT,
-            "position": json.dumps(position),
-            **_identity(self.plan, self._noise),
-        }
-        target = Path(path)
-        if target.is_dir() or not target.parent.is_dir():
-            raise OSError(
-                f"Cannot write the run to {target}: that is a folder, or there is no folder "
-                f"{target.parent}."
-            )
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            save_file(
-                {name: value.detach().contiguous().clone() for name, value in tensors.items()},
-                part,
-                content,
-            )
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        tensors[_COEFFICIENTS] = _coefficients(self.plan)
+        content = {"format": _FORMAT, "position": json.dumps(position), **self._common()}
+        kept = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
+        with replacing(path) as part:
+            save_file(kept, part, content)
+
+    def _common(self) -> dict[str, str]:
+        """What the run must have in common with one that it continues, beside the coefficients."""
+        return {"solver": self.plan.solver, "equation": self.plan.sde.name, "noise": self._identity}
 
 
 def begin_sampling(
     model: Any,
     shape: Sequence[int] | Tensor,
-    solver: Any = "seeds-3",
+    solver: Solver = "seeds-3",
     *,
     seed: int | Sequence[int] = 0,
     noise: NoiseSource | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
-    **options: Any,
+    **options: Unpack[SamplingOptions],
 ) -> Sampling:
     """The run that `expint.sample` would do, before its first evaluation.
 
     Args:
-        model, shape, solver, seed, noise, dtype, device: as for `expint.sample`.
-        options: the other arguments of `expint.plan_sampling`: steps, nfe, grid, form, ell, ….
+        model, shape, solver, seed, noise, dtype, device, options: as for `expint.sample`.
 
     Raises:
         ValueError, TypeError: what `expint.sample` refuses; and for solvers that take derivatives
@@ -140,48 +128,67 @@ def begin_sampling(
         >>> run.advance().equal(whole)
         True
     """
-    schedule = model_schedule(model)
+    about = describe(model)
     plan = plan_sampling(
-        schedule,
-        solver,
-        sigma_data=getattr(model, "sigma_data", None),
-        round_time=getattr(model, "round_time", None),
-        **options,
+        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
     )
-    x, source = start_state(model, shape, plan, seed, noise, dtype, device)
-    return Sampling(plan, model, Run(plan, model, x, source), source)
+    x, source = start_state(about, shape, plan, seed, noise, dtype, device)
+    # Asked for before the run begins to draw: generators move as it does.
+    identity = getattr(source, "identity", "")
+    return Sampling(plan, model, Run(plan, model, x, source), source, identity)
 
 
 def continue_sampling(
-    path: str | Path, model: Any, solver: Any = "seeds-3", **options: Any
+    path: str | Path,
+    model: Any,
+    solver: Solver = "seeds-3",
+    *,
+    seed: int | Sequence[int] = 0,
+    noise: NoiseSource | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    **options: Unpack[SamplingOptions],
 ) -> Sampling:
     """A run where `Sampling.save` left it.
 
     Args:
         path: the file.
-        model, solver, options: those of `begin_sampling`, seeds or noise included; the plan and the
-            noise must be the same.
+        model, solver, seed, noise, dtype, device, options: those of `begin_sampling`; the plan and
+            the noise must be the same. A source of generators must stand where it stood when the
+            run began: the noise up to the saved place is drawn again.
 
     Raises:
-        ValueError: for a file that is no saved run or is damaged, or arguments that give another
-            plan, noise or shape; before the first evaluation, naming what differs.
+        ValueError: for a file that does not hold a saved run or is damaged, or arguments that give
+            another plan, noise or shape; before the first evaluation, naming what differs.
     """
     tensors, content = _read(Path(path))
     state = tensors["anchor"]
-    if options.setdefault("dtype", state.dtype) not in (None, state.dtype):
+    if dtype not in (None, state.dtype):
         raise ValueError(
-            f"{path} holds a run in {state.dtype}, here {options['dtype']}: give the dtype with "
-            "which it was begun."
+            f"{path} holds a run in {state.dtype}, here {dtype}: give the dtype with which it was "
+            "begun."
         )
-    options["dtype"] = state.dtype
-    begun = begin_sampling(model, tuple(state.shape), solver, **options)
-    own = _identity(begun.plan, begun._noise)
-    for what, value in own.items():
+    begun = begin_sampling(
+        model,
+        tuple(state.shape),
+        solver,
+        seed=seed,
+        noise=noise,
+        dtype=state.dtype,
+        device=device,
+        **options,
+    )
+    way_out = "give the arguments with which it was begun"
+    for what, value in begun._common().items():
         if content.get(what) != value:
             raise ValueError(
-                f"{path} holds a run with another {what} ({content.get(what)}, here {value}): give "
-                "the arguments with which it was begun."
+                f"{path} holds a run with another {what} ({content.get(what)}, here {value}): "
+                f"{way_out}."
             )
+    kept, own = tensors.pop(_COEFFICIENTS), _coefficients(begun.plan)
+    # Not exactly: the last digit of a coefficient depends on the version of the libraries.
+    if kept.shape != own.shape or not torch.allclose(kept, own, rtol=1e-9, atol=1e-12):
+        raise ValueError(f"{path} holds a run with another plan (grid or coefficients): {way_out}.")
     moved = {name: value.to(begun.x.device) for name, value in tensors.items()}
     begun._run.restore(moved, json.loads(content["position"]))
     return begun
@@ -196,23 +203,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a saved run, or is damaged: {error}") from error
-    if content.get("format") != _FORMAT or not {"x", "anchor"} <= set(tensors):
+    if content.get("format") != _FORMAT or not {"x", "anchor", _COEFFICIENTS} <= set(tensors):
         raise ValueError(
-            f"{path} is a safetensors file, but no saved run of this version "
+            f"{path} is a safetensors file, but not a saved run of this version "
             f"({content.get('format')!r})."
         )
     return tensors, content
 
 
-def _identity(plan: Plan, noise: NoiseSource) -> dict[str, str]:
-    """What a run must have in common with the one that it continues."""
-    numbers = hashlib.sha256(json.dumps(plan.to_dict()).encode()).hexdigest()[:16]
-    # Sources print their seeds; arrays that are replayed are told apart by their values.
-    described = repr(noise)
-    with contextlib.suppress(AttributeError, TypeError):
-        described += hashlib.sha256(torch.as_tensor(noise.normals).numpy().tobytes()).hexdigest()  # type: ignore[attr-defined]
-    return {
-        "solver": plan.solver,
-        "plan": numbers,
-        "noise": hashlib.sha256(described.encode()).hexdigest()[:16],
-    }
+def _coefficients(plan: Plan) -> Tensor:
+    """All numbers of a plan, float64, in one dimension; infinite times as the largest number."""
+    values = [plan.grid]
+    for row in plan.rows:
+        weights = [value for pair in row.weights for value in pair]
+        values += [row.time, row.target, row.scale, *weights, *row.noise]
+    flat = [torch.as_tensor(value, dtype=torch.float64).reshape(-1) for value in values]
+    return torch.cat(flat).nan_to_num()

@@ -2,14 +2,9 @@
 
 from expint.adaptive.control import StepControl
 from expint.adaptive.pairs import EmbeddedPair, embedded_pairs, get_pair
-from expint.adaptive.sampling import RESOLUTION, AdaptiveResult, sample_adaptive
+from expint.adaptive.walk import RESOLUTION, Adaptive, AdaptiveReport
 
 __all__ = [
-    "RESOLUTION",
-    "AdaptiveResult",
-    "EmbeddedPair",
-    "StepControl",
-    "embedded_pairs",
+    "RESOLUTION", "Adaptive", "AdaptiveReport", "EmbeddedPair", "StepControl", "embedded_pairs",
     "get_pair",
-    "sample_adaptive",
-]
+]  # fmt: skip

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["StepControl"]
-
 _LEAST_MEMORY = 1e-4  # an error that happens to vanish must not hold back the step after next
 
 

@@ -1,16 +1,15 @@
 """Pairs of schemes that share their evaluations, for adaptive steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property
+from typing import Any
 
 from expint.adaptive.control import StepControl
-from expint.registry import unknown
+from expint.registry import Registry
+from expint.solvers import Method, get
 from expint.solvers.runge_kutta import dpm_solver, euler_maruyama, heun
 from expint.solvers.seeds import seeds1, seeds2, seeds3
-from expint.solvers.tableau import Tableau
-
-__all__ = ["EmbeddedPair", "embedded_pairs", "get_pair"]
 
 
 _PLAIN = StepControl()
@@ -41,71 +40,84 @@ class EmbeddedPair:
     """
 
     name: str
-    high: Tableau
-    low: Tableau
+    high: Method
+    low: Method
     source: str = ""
     control: StepControl = _PLAIN
 
     def __post_init__(self) -> None:
-        for scheme in (self.high, self.low):
-            if (
-                scheme.history
-                or scheme.reuse
-                or scheme.start
-                or scheme.operations
-                or scheme.needs_integral
-            ):
+        for name in ("high", "low"):
+            object.__setattr__(self, name, get(getattr(self, name)))
+        high, low = self.high.tableau, self.low.tableau
+        for method in (self.high, self.low):
+            tableau = method.tableau
+            if tableau.history or tableau.reuse or method.operations or tableau.needs_integral:
                 raise ValueError(
-                    f"EmbeddedPair {self.name!r}: {scheme.name!r} uses earlier steps, operations "
+                    f"EmbeddedPair {self.name!r}: {method.name!r} uses earlier steps, operations "
                     "or the integral of the path; an embedded pair consists of one-step schemes "
                     "with the ordinary noise."
                 )
-        inner = self.low.stages[:-1]
-        if (
-            len(inner) >= len(self.high.stages)
-            or inner != self.high.stages[: len(inner)]
-            or self.low.variable != self.high.variable
-        ):
+        inner = low.stages[:-1]
+        shared = len(inner) < len(high.stages) and inner == high.stages[: len(inner)]
+        if not shared or low.variable != high.variable:
             raise ValueError(
-                f"EmbeddedPair {self.name!r}: all stages of {self.low.name!r} but the last must be "
-                f"the first ones of {self.high.name!r}, so that the two share their evaluations."
+                f"EmbeddedPair {self.name!r}: all stages of {low.name!r} but the last must be the "
+                f"first ones of {high.name!r}, so that the two share their evaluations."
             )
 
     @property
     def evaluations(self) -> int:
         """Network evaluations per trial step; the first one is known after a rejected step."""
-        return self.high.evaluations
+        return self.high.tableau.evaluations
 
     @cached_property
-    def tableau(self) -> Tableau:
+    def method(self) -> Method:
         """Both schemes in one: the stages of the high scheme, with the result of the low one as the
-        last stage but one.
-        """
-        *inner, last = self.high.stages
-        stages = (*inner, self.low.stages[-1], last)
-        return Tableau(
-            self.name,
-            stages,
-            self.source,
-            variable=self.high.variable,
-            form=self.high.form,
-            ell=self.high.ell,
-        )
+        last stage but one."""
+        *inner, last = self.high.tableau.stages
+        stages = (*inner, self.low.tableau.stages[-1], last)
+        tableau = replace(self.high.tableau, name=self.name, stages=stages, source=self.source)
+        return replace(self.high, tableau=tableau, name=self.name, source=self.source)
 
     def power(self, stochastic: bool) -> float:
         """k, where the difference is O(h^k): the order of the low scheme plus 1, or with noise its
-        strong order plus 1/2.
-        """
-        return (
-            float(self.low.strong_order + Fraction(1, 2))
-            if stochastic
-            else float(self.low.deterministic_order + 1)
-        )
+        strong order plus 1/2."""
+        if stochastic:
+            return float(self.low.strong_order + Fraction(1, 2))
+        return float(self.low.deterministic_order + 1)
 
 
 _DPM = "DPM-Solver, arXiv 2206.00927, appendix C"
-_SEEDS = "the embedded scheme of DPM-Solver, arXiv 2206.00927, appendix C, with the noise of SEEDS, arXiv 2305.14267"
+_SEEDS = (
+    "the embedded scheme of DPM-Solver, arXiv 2206.00927, appendix C, with the noise of SEEDS, "
+    "arXiv 2305.14267"
+)
 _PI = StepControl(limits=(0.2, 5.0), integral=0.3, proportional=0.4)
+
+
+def _improved_euler() -> Method:
+    """1 ← {0}; 1 ← {0, 1} in t at ℓ = 1."""
+    source = "arXiv 2105.14080, algorithm 1"
+    return Method(heun().tableau, "improved-euler", source, form="time", ell=1.0)
+
+
+_FAST = StepControl(rtol=0.02, first_step=0.01, exponent=0.9)
+_THIRD = seeds2(Fraction(1, 3))
+_PAIRS = Registry[EmbeddedPair]("adaptive solver", "; others go with steps of given length")
+for _pair in (
+    EmbeddedPair("seeds-12", get(seeds2()), get(seeds1()), _SEEDS, _PI),
+    EmbeddedPair("seeds-23", get(seeds3()), get(_THIRD), _SEEDS, _PI),
+    EmbeddedPair("dpm-solver-12", dpm_solver(2), dpm_solver(1), _DPM),
+    EmbeddedPair("dpm-solver-23", dpm_solver(3), Method(_THIRD, form="noise", ell=0.0), _DPM),
+    EmbeddedPair(
+        "ggf",
+        _improved_euler(),
+        euler_maruyama(),
+        "Gotta Go Fast, arXiv 2105.14080, algorithm 1",
+        _FAST,
+    ),
+):
+    _PAIRS.add(_pair.name, _pair)
 
 
 def embedded_pairs() -> dict[str, EmbeddedPair]:
@@ -129,37 +141,15 @@ def embedded_pairs() -> dict[str, EmbeddedPair]:
         >>> sorted(embedded_pairs())
         ['dpm-solver-12', 'dpm-solver-23', 'ggf', 'seeds-12', 'seeds-23']
     """
-    return dict(_pairs())
+    return {name: _PAIRS.get(name) for name in _PAIRS}
 
 
-@cache
-def _pairs() -> dict[str, EmbeddedPair]:
-    third = Fraction(1, 3)
-    low = Tableau(
-        "dpm-solver-2", seeds2(third).stages, "DPM-Solver-2 with r1 = 1/3", form="noise", ell=0.0
-    )
-    fast = StepControl(rtol=0.02, first_step=0.01, exponent=0.9)
-    pairs = (
-        EmbeddedPair("seeds-12", seeds2(), seeds1(), _SEEDS, _PI),
-        EmbeddedPair("seeds-23", seeds3(), seeds2(third), _SEEDS, _PI),
-        EmbeddedPair("dpm-solver-12", dpm_solver(2), dpm_solver(1), _DPM),
-        EmbeddedPair("dpm-solver-23", dpm_solver(3), low, _DPM),
-        EmbeddedPair(
-            "ggf",
-            _improved_euler(),
-            euler_maruyama(),
-            "Gotta Go Fast, arXiv 2105.14080, algorithm 1",
-            fast,
-        ),
-    )
-    return {pair.name: pair for pair in pairs}
-
-
-def get_pair(solver: str | EmbeddedPair) -> EmbeddedPair:
-    """The embedded pair of a name; a pair passes unchanged.
+def get_pair(solver: Any) -> EmbeddedPair:
+    """The embedded pair of a name, or the one that has the solver of that name (such as "seeds-3")
+    as its high scheme; a pair passes unchanged.
 
     Raises:
-        ValueError: if there is no such pair; the message names the nearest ones.
+        ValueError: if there is no such pair; the message gives the nearest names.
         TypeError: if `solver` is neither a name nor an EmbeddedPair.
     """
     if isinstance(solver, EmbeddedPair):
@@ -169,19 +159,5 @@ def get_pair(solver: str | EmbeddedPair) -> EmbeddedPair:
             f"An adaptive solver is a name or an EmbeddedPair, got {type(solver).__name__}: "
             f"{solver!r}."
         )
-    pairs = _pairs()
-    if solver not in pairs:
-        raise unknown(
-            "adaptive solver",
-            solver,
-            sorted(pairs),
-            "; solvers for given steps are for expint.sample",
-        )
-    return pairs[solver]
-
-
-def _improved_euler() -> Tableau:
-    """1 ← {0}; 1 ← {0, 1} in t at ℓ = 1."""
-    return Tableau(
-        "improved-euler", heun().stages, "arXiv 2105.14080, algorithm 1", form="time", ell=1.0
-    )
+    high = (name for name in _PAIRS if _PAIRS.get(name).high.name == solver)
+    return _PAIRS.get(next(high, solver))

@@ -2,81 +2,66 @@
 without Monte Carlo.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from expint.noise.source import integral_of_path, interval_stds
+from expint.noise import SubstepNoise
 from expint.numerics.float64 import as_float64
-from expint.plans.plan import Plan
-from expint.runs.run import Run, execute
+from expint.plans import Plan
+from expint.runs import Run, drive, execute
 from expint.targets import Gaussian
-
-__all__ = ["gaussian_moments", "noise_responses"]
 
 
 class _UnitResponses:
-    """Noise that lights one standard Gaussian at a time: increment k of a run is √Δτ in batch entry
-    k + 1 and 0 elsewhere.
-    """
+    """Noise that lights one standard normal at a time: normal k of a run is 1 in batch entry k + 1
+    and 0 elsewhere."""
 
-    memoryless = True
+    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_Units":
+        """See `NoiseSource.stream`."""
+        return _Units(like)
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_UnitResponses":
-        opened = _UnitResponses()
-        opened.like, opened.used = like, 0
-        return opened
 
-    like: Tensor
-    used: int
+class _Units:
+    def __init__(self, like: Tensor) -> None:
+        self._like, self._used = like, 0
 
-    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`."""
-        units = self._take(len(taus) - 1)
-        steps = units * interval_stds(taus, units[0])
-        return (
-            (steps, integral_of_path(taus, steps, self._take(len(taus) - 1)))
-            if space_time
-            else steps
-        )
-
-    def _take(self, count: int) -> Tensor:
-        if self.used + count > len(self.like) - 2:
-            raise ValueError(
-                f"The run draws more than the {len(self.like) - 2} Gaussians that its plan has."
-            )
-        units = torch.zeros((count, *self.like.shape), dtype=self.like.dtype)
-        for k in range(count):
-            units[k, self.used + k + 1] = 1.0
-        self.used += count
-        return units
+    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+        """See `NoiseStream.normals`."""
+        units = self._like.new_zeros((substep.normals, *self._like.shape))
+        for unit in units:
+            self._used += 1
+            unit[self._used] = 1.0
+        return units.unbind(0)
 
 
 class _LinearResponse:
     """The Gaussian target's affine denoiser, with its constant part acting on batch entry 0
-    only.
-    """
+    only."""
 
     def __init__(self, target: Gaussian) -> None:
         self.target, self.schedule, self.prediction = target, target.schedule, target.prediction
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        output = self.target(x, t)
-        output[1:] -= self.target(torch.zeros_like(x[:1]), t)
-        return output
+        constant = self.target(torch.zeros_like(x[:1]), t)
+        first = torch.cat([torch.zeros_like(constant), constant.expand_as(x[1:])])
+        return self.target(x, t) - first
 
 
 class _Zero:
     """F = 0 in the form of the plan."""
 
     def __init__(self, plan: Plan) -> None:
-        self.schedule, self.prediction, self.sigma_data = (
-            plan.sde.schedule,
-            plan.sde.prediction,
-            plan.sde.sigma_data,
-        )
+        if plan.sde.diffusion:
+            self.schedule = plan.sde.diffusion.schedule
+            self.prediction = plan.sde.diffusion.prediction
+            self.sigma_data = plan.sde.diffusion.sigma_data
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
 
 
 def gaussian_moments(
@@ -110,10 +95,11 @@ def gaussian_moments(
         )
     # By the plan's own schedule, so that the start is finite; the run then refuses a target of
     # another schedule.
-    first = target if plan.sde.schedule is None else replace(target, schedule=plan.sde.schedule)
+    diffusion = plan.sde.diffusion
+    first = replace(target, schedule=diffusion.schedule) if diffusion else target
     mean, variance = initial if initial is not None else first.moments(plan.grid[0])
     d = target.mean.shape[0]
-    x = torch.zeros(plan.gaussians + 2, d, dtype=torch.float64)
+    x = torch.zeros(plan.normals + 2, d, dtype=torch.float64)
     x[0] = as_float64(mean)
     x[-1] = torch.sqrt(as_float64(variance))
     response = execute(plan, _LinearResponse(target), x, _UnitResponses())
@@ -125,16 +111,14 @@ def noise_responses(plan: Plan) -> tuple[Tensor, Tensor]:
 
     Returns:
         For the state that each row produces: its factor of the initial state, shape (rows,), and
-        its coefficients of the Gaussians, shape (rows, plan.gaussians). Both are read off an
+        its coefficients of the Gaussians, shape (rows, plan.normals). Both are read off an
         executed run, so that they hold for the loop as well as for the plan.
     """
-    x = torch.zeros(plan.gaussians + 2, 1, dtype=torch.float64)
+    x = torch.zeros(plan.normals + 2, 1, dtype=torch.float64)
     x[-1] = 1.0
     states: list[Tensor] = []
-    run = Run(
-        plan, _Zero(plan), x, _UnitResponses(), lambda row, state: states.append(state.clone())
-    )
-    while not run.done:
-        run.feed(torch.zeros_like(x))
+    zero = _Zero(plan)
+    run = Run(plan, zero, x, _UnitResponses(), lambda row, state: states.append(state.clone()))
+    drive(run, zero)
     made = torch.stack(states)[..., 0]
     return made[:, -1], made[:, 1:-1]

@@ -10,7 +10,7 @@ and any positive weight with primitive C is e^μ dμ with μ = log C (SEEDS, arX
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import sympy
@@ -18,7 +18,7 @@ import torch
 from sympy.core.function import AppliedUndef
 from torch import Tensor
 
-from expint.equations.sde import SemiLinearSDE
+from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
 from expint.numerics.float64 import as_float64
 from expint.numerics.primitive import Primitive
 from expint.numerics.roots import invert_monotone
@@ -169,13 +169,13 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
     noisy = bool((g != 0).any())
     return SemiLinearSDE(
         log_propagator=lambda t: A * (t - start),
-        clock=clock,
-        time_of_clock=lambda mu: start + sign * mu,
-        log_noise_clock=(lambda t: log_interval(origin, t)) if noisy else None,
-        rho=rho if rho.ndim else rho.item(),
-        kappa=b * sign if b.ndim else (b * sign).item(),
-        event_ndim=event_ndim,
-        log_noise_step=log_interval if noisy else None,
+        clock=Clock(
+            clock,
+            lambda mu: start + sign * mu,
+            rho.reshape(rho.shape or (1,) * event_ndim) if event_ndim else rho.item(),
+            b * sign if b.ndim else (b * sign).item(),
+        ),
+        noise=NoiseClock(lambda t: log_interval(origin, t), 1, log_interval) if noisy else None,
         coefficients=lambda t: (A + 0.0 * t, b + 0.0 * t, g.abs() + 0.0 * t),
         span=(start, end),
         name=f"constant coefficients on [{start:g}, {end:g}]",
@@ -267,29 +267,14 @@ def _variable(
     noise = _noise_clock(diffusion, inverse_a, start, end, forwards)
     return SemiLinearSDE(
         log_propagator=log_propagator,
-        clock=of_f.mu,
-        time_of_clock=of_f.time,
-        log_noise_clock=noise.log if noise is not None else None,
-        noise_sign=noise.sign if noise is not None else 1,
-        rho=of_f.rho,
-        kappa=of_f.kappa,
+        clock=of_f,
+        noise=NoiseClock(noise.log, noise.sign) if noise is not None else None,
         coefficients=lambda t: tuple(
             torch.as_tensor(np.broadcast_to(f(t.numpy()), t.shape).copy()) for f in functions
         ),  # pyright: ignore[reportArgumentType]
         span=(start, end),
         name=f"coefficients on [{start:g}, {end:g}], {'exponential' if of_f.rho else 'linear'} clock",
     )
-
-
-class _Clock(NamedTuple):
-    """In which variable F is interpolated, its inverse, and exponent and factor of the weight
-    there.
-    """
-
-    mu: Callable[[Tensor], Tensor]
-    time: Callable[[Tensor], Tensor]
-    rho: float
-    kappa: float
 
 
 def _clock_of_f(
@@ -299,7 +284,7 @@ def _clock_of_f(
     end: float,
     clock: str,
     clock_start: float | None,
-) -> _Clock:
+) -> Clock:
     low, high = min(start, end), max(start, end)
     forwards = end > start
     probe = np.linspace(low, high, 1001)[1:-1]
@@ -311,7 +296,7 @@ def _clock_of_f(
                 "the clock out."
             )
         direction = 1.0 if forwards else -1.0
-        return _Clock(_time_clock(start, end), lambda mu: start + direction * mu, 0.0, 0.0)
+        return Clock(_time_clock(start, end), lambda mu: start + direction * mu, 0.0, 0.0)
     if not ((values > 0).all() or (values < 0).all()):
         where = (
             probe[np.flatnonzero(values * np.sign(values[0]) <= 0)[0]]
@@ -343,7 +328,7 @@ def _clock_of_f(
             return sign * growing.log(t)
         return primitive(t) if forwards else primitive.to_high(t)
 
-    return _Clock(
+    return Clock(
         mu,
         lambda value: invert_monotone(mu, value, low, high),
         float(sign) if exponential else 0.0,

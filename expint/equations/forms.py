@@ -23,7 +23,6 @@ noise-scale function φ(σ) in the place of σ^(1+ℓ²). Source: SEEDS, arXiv 2
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,13 +30,20 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
-from expint.equations.sde import SemiLinearSDE
-from expint.registry import unknown
+from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, TimeFunction
+from expint.numerics.quadrature import gauss_legendre
+from expint.registry import Registry
 from expint.schedules.base import Schedule
 
-__all__ = ["EXPONENTIAL", "form_names", "reverse_sde"]
+EXPONENTIAL = ("data", "noise", "precond")
+"""The forms in which the paper states its solvers; in the others the weight of F is not an
+exponential (ρ = 0)."""
+
+# Each makes the SDE from (schedule, ell, sigma_data).
+_FORMS = Registry[Callable[[Schedule, float, float | None], SemiLinearSDE]]("form")
 
 
 def reverse_sde(
@@ -69,24 +75,23 @@ def reverse_sde(
         >>> reverse_sde(schedules.VP(), form="noise", ell=0.0).is_stochastic
         False
     """
-    if form not in _FORMS:
-        raise unknown("form", form, form_names())
+    make = _FORMS.get(form)
     if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
         raise ValueError(
-            f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, 1 "
-            "the SDE."
+            f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
+            "1 the SDE."
         )
-    if noise_scale is not None:
-        if form != "data":
-            raise ValueError(
-                f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}."
-            )
-        if ell != 1.0:
-            raise ValueError(
-                f"A noise scale takes the place of ell: leave out ell={ell!r}, or the noise scale."
-            )
-        return _extended(schedule, as_noise_scale(noise_scale))
-    return _FORMS[form](schedule, float(ell), sigma_data)
+    if noise_scale is None:
+        return make(schedule, float(ell), sigma_data)
+    if form != "data":
+        raise ValueError(
+            f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}."
+        )
+    if ell != 1.0:
+        raise ValueError(
+            f"A noise scale takes the place of ell: leave out ell={ell!r}, or the noise scale."
+        )
+    return _extended(schedule, as_noise_scale(noise_scale))
 
 
 def form_names() -> list[str]:
@@ -94,79 +99,83 @@ def form_names() -> list[str]:
     return list(_FORMS)
 
 
-EXPONENTIAL = ("data", "noise", "precond")
-"""The forms in which the paper states its solvers; in the others the weight of F is not an
-exponential (ρ = 0).
-"""
+def _sde(
+    diffusion: Diffusion, log_propagator: TimeFunction, clock: Clock, noise: NoiseClock | None
+) -> SemiLinearSDE:
+    schedule = diffusion.schedule
+    return SemiLinearSDE(
+        log_propagator,
+        clock,
+        noise,
+        diffusion,
+        span=schedule.sampling_range,
+        name=f"{diffusion.setting}, {schedule}",
+    )
 
 
+@_FORMS.register("data")
 def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
     power = 1.0 + ell**2
-    return SemiLinearSDE(
-        log_propagator=lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
-        clock=schedule.lam,
-        time_of_clock=schedule.t_of_lam,
-        log_noise_clock=(lambda t: 2.0 * ell**2 * schedule.lam(t)) if ell > 0 else None,
-        rho=power,
-        kappa=power,
-        prediction="data",
-        schedule=schedule,
-        span=schedule.sampling_range,
-        name=f"data form, ell={ell:g}, {schedule}",
+    return _sde(
+        Diffusion(schedule, "data", "data", ell),
+        lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
+        Clock(schedule.lam, schedule.t_of_lam, power, power),
+        NoiseClock(lambda t: 2.0 * ell**2 * schedule.lam(t)) if ell > 0 else None,
     )
 
 
+def _noise_of_epsilon(schedule: Schedule, ell: float) -> NoiseClock | None:
+    """τ = −ℓ² σ²."""
+    return NoiseClock(lambda t: 2.0 * (math.log(ell) - schedule.lam(t)), -1) if ell > 0 else None
+
+
+@_FORMS.register("noise")
 def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    return SemiLinearSDE(
-        log_propagator=schedule.log_alpha,
-        clock=schedule.lam,
-        time_of_clock=schedule.t_of_lam,
-        log_noise_clock=(lambda t: 2.0 * (math.log(ell) - schedule.lam(t))) if ell > 0 else None,
-        noise_sign=-1,
-        rho=-1.0,
-        kappa=-(1.0 + ell**2),
-        prediction="noise",
-        schedule=schedule,
-        span=schedule.sampling_range,
-        name=f"noise form, ell={ell:g}, {schedule}",
+    return _sde(
+        Diffusion(schedule, "noise", "noise", ell),
+        schedule.log_alpha,
+        Clock(schedule.lam, schedule.t_of_lam, -1.0, -(1.0 + ell**2)),
+        _noise_of_epsilon(schedule, ell),
     )
 
 
+@_FORMS.register("precond")
 def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
     if sigma_data is None or not sigma_data > 0:
         raise ValueError(
-            f"The preconditioned form needs sigma_data > 0, the network's own, got {sigma_data!r}: "
-            "pass sigma_data=..., or use form='data'."
+            "The preconditioned form needs sigma_data > 0, the network's own, got "
+            f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
         )
     sd = float(sigma_data)
 
     def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
-        return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), torch.full_like(t, 2.0 * math.log(sd)))
+        at = torch.full_like(t, 2.0 * math.log(sd))
+        return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), at)
 
     forward, inverse, limit = _cosine_power_clock(ell**2, sd)
-    return SemiLinearSDE(
-        log_propagator=lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
-        clock=lambda t: -forward(-schedule.lam(t)),
-        time_of_clock=lambda mu: schedule.t_of_lam(-inverse(-mu)),
-        log_noise_clock=(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
-        rho=-1.0,
-        kappa=(1.0 + ell**2) * limit,
-        prediction="precond",
-        schedule=schedule,
-        span=schedule.sampling_range,
-        sigma_data=sd,
-        name=f"preconditioned form, ell={ell:g}, sigma_data={sd:g}, {schedule}",
+    return _sde(
+        Diffusion(schedule, "precond", "precond", ell, sigma_data=sd),
+        lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
+        Clock(
+            lambda t: -forward(-schedule.lam(t)),
+            lambda mu: schedule.t_of_lam(-inverse(-mu)),
+            -1.0,
+            (1.0 + ell**2) * limit,
+        ),
+        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
     )
 
 
+@_FORMS.register("sigma")
 def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    return replace(
-        _noise(schedule, ell, sigma_data),
-        clock=lambda t: -torch.exp(-schedule.lam(t)),
-        time_of_clock=lambda mu: schedule.t_of_lam(-torch.log(-mu)),
-        rho=0.0,
-        name=f"noise form in the clock sigma, ell={ell:g}, {schedule}",
+    clock = Clock(
+        lambda t: -torch.exp(-schedule.lam(t)),
+        lambda mu: schedule.t_of_lam(-torch.log(-mu)),
+        0.0,
+        -(1.0 + ell**2),
     )
+    diffusion = Diffusion(schedule, "noise", "sigma", ell)
+    return _sde(diffusion, schedule.log_alpha, clock, _noise_of_epsilon(schedule, ell))
 
 
 # What the drift is taken with respect to: the clock μ, its inverse, and d log σ/dμ as a function of
@@ -186,68 +195,56 @@ _EXPLICIT: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-def _explicit(variable: str) -> Callable[[Schedule, float, float | None], SemiLinearSDE]:
+def _explicit(form: str) -> Callable[[Schedule, float, float | None], SemiLinearSDE]:
     """F = dx/dμ, the whole drift [x d log α + (1+ℓ²) (x − αD) d log σ]/dμ, with the clock μ = −t,
-    −σ² or λ.
-    """
-    clock, inverse, rate_of_sigma = _EXPLICIT[variable]
+    −σ² or λ."""
+    clock, inverse, rate_of_sigma = _EXPLICIT[form]
 
     def build(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
         def rate(t: Tensor) -> tuple[Tensor, Tensor]:
             with torch.inference_mode(False), torch.enable_grad():
                 leaf = t.detach().clone().requires_grad_(True)
                 lam, log_alpha = schedule.lam(leaf), schedule.log_alpha(leaf)
-                speed = -torch.autograd.grad(lam.sum(), leaf, retain_graph=True)[0]
-                drift = (
-                    torch.autograd.grad(log_alpha.sum(), leaf)[0]
-                    if log_alpha.requires_grad
-                    else torch.zeros_like(speed)
-                )
+                (fall,) = torch.autograd.grad(lam.sum(), leaf, retain_graph=True)
+                (drift,) = torch.autograd.grad(log_alpha.sum(), leaf)
+            speed = -fall
             per_clock = rate_of_sigma(lam.detach(), speed)
             on_data = -(1.0 + ell**2) * per_clock
             return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
 
-        def noise_between(
-            low: Tensor, high: Tensor
-        ) -> Tensor:  # ∫ 2 ℓ² α² σ² dλ, in panels; from σ = ∞ as from e^30
+        def noise_between(low: Tensor, high: Tensor) -> Tensor:
+            # ∫ 2 ℓ² α² σ² dλ, in panels; from σ = ∞ as from e^30
             low = low.clamp(min=-30.0)
             lam = low[..., None] + (high - low)[..., None] * _PANEL_POINTS
             alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
             density = 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
             return torch.log((density * _PANEL_WEIGHTS).sum(-1) * (high - low)) - 2.0 * low
 
-        def log_noise_clock(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
+        def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
             lam = schedule.lam(t)
-            return noise_between(
-                lam,
-                torch.minimum(
-                    lam + 20.0, torch.full_like(lam, float(schedule.lam(schedule.domain[0])))
-                ),
-            )
+            last = torch.full_like(lam, float(schedule.lam(schedule.domain[0])))
+            return noise_between(lam, torch.minimum(lam + 20.0, last))
 
-        return SemiLinearSDE(
-            log_propagator=torch.zeros_like,
-            clock=lambda t: clock(schedule, t),
-            time_of_clock=lambda mu: inverse(schedule, mu),
-            log_noise_clock=log_noise_clock if ell > 0 else None,
-            log_noise_step=lambda s, t: noise_between(schedule.lam(s), schedule.lam(t)),
-            noise_sign=-1,
-            rho=0.0,
-            kappa=1.0,
-            prediction="rate",
-            rate=rate,
-            schedule=schedule,
-            span=schedule.sampling_range,
-            name=f"explicit drift in {variable}, ell={ell:g}, {schedule}",
+        def log_step(s: Tensor, t: Tensor) -> Tensor:
+            return noise_between(schedule.lam(s), schedule.lam(t))
+
+        return _sde(
+            Diffusion(schedule, "rate", form, ell, rate=rate),
+            torch.zeros_like,
+            Clock(lambda t: clock(schedule, t), lambda mu: inverse(schedule, mu), 0.0, 1.0),
+            NoiseClock(log_noise, -1, log_step) if ell > 0 else None,
         )
 
     return build
 
 
-_POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(16))
+for _form in _EXPLICIT:
+    _FORMS.add(_form, _explicit(_form))
+
 _PANELS = 24
-_PANEL_POINTS = ((torch.arange(_PANELS)[:, None] + 0.5 * (_POINTS + 1.0)) / _PANELS).flatten()
-_PANEL_WEIGHTS = (0.5 * _WEIGHTS / _PANELS).expand(_PANELS, -1).flatten()
+_POINTS, _WEIGHTS = gauss_legendre(16)
+_PANEL_POINTS = ((torch.arange(_PANELS)[:, None] + _POINTS) / _PANELS).flatten()
+_PANEL_WEIGHTS = (_WEIGHTS / _PANELS).expand(_PANELS, -1).flatten()
 
 
 def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
@@ -257,29 +254,13 @@ def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
     def log_phi(t: Tensor) -> Tensor:
         return scale.log_phi(-schedule.lam(t))
 
-    return SemiLinearSDE(
-        log_propagator=lambda t: schedule.log_alpha(t) + log_phi(t),
-        clock=lambda t: -log_phi(t),
-        time_of_clock=lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu)),
-        log_noise_clock=(lambda t: -2.0 * scale.log_excess(-schedule.lam(t)))
-        if scale.has_noise
-        else None,
-        rho=1.0,
-        kappa=1.0,
-        prediction="data",
-        schedule=schedule,
-        span=schedule.sampling_range,
-        name=f"extended form, noise scale {scale.name}, {schedule}",
+    noise = NoiseClock(lambda t: -2.0 * scale.log_excess(-schedule.lam(t)))
+    return _sde(
+        Diffusion(schedule, "data", "data", noise_scale=scale),
+        lambda t: schedule.log_alpha(t) + log_phi(t),
+        Clock(lambda t: -log_phi(t), lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu))),
+        noise if scale.has_noise else None,
     )
-
-
-_FORMS: dict[str, Callable[[Schedule, float, float | None], SemiLinearSDE]] = {
-    "data": _data,
-    "noise": _noise,
-    "precond": _precond,
-    "sigma": _sigma,
-    **{variable: _explicit(variable) for variable in _EXPLICIT},
-}
 
 
 def _cosine_power_clock(
@@ -300,10 +281,7 @@ def _cosine_power_clock(
 
         def angle(log_sigma: Tensor) -> Tensor:
             ratio = torch.exp(log_sigma - log_sd)
-            near, far = (
-                torch.atan(ratio) / (0.5 * math.pi),
-                torch.atan(1.0 / ratio) / (0.5 * math.pi),
-            )
+            near, far = (torch.atan(r) / (0.5 * math.pi) for r in (ratio, 1.0 / ratio))
             return torch.where(ratio < 1.0, torch.log(near), torch.log1p(-far))
 
         def tangent(log_c: Tensor) -> Tensor:

@@ -7,124 +7,181 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.schedules.base import Schedule
-
-__all__ = ["SemiLinearSDE"]
+from expint import grids
+from expint.equations.diffusion import Diffusion
+from expint.numerics.float64 import as_float64
 
 TimeFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
+class Clock:
+    """Transformed time μ ("clock" for short), increasing along the integration, in which the weight
+    of F is κ e^{ρμ} dμ.
+
+    Args:
+        mu: μ as a function of time.
+        time: the inverse.
+        rho, kappa: exponent and factor of the weight of F, floats or tensors that broadcast against
+            the event.
+    """
+
+    mu: TimeFunction
+    time: TimeFunction
+    rho: float | Tensor = 1.0
+    kappa: float | Tensor = 1.0
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """μ at times `t`."""
+        return self.mu(t)
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseClock:
+    """Noise time τ, increasing along the integration, in which the stochastic integral is W.
+
+    Args:
+        log: log |τ| as a function of time.
+        sign: the sign of τ.
+        log_step: log(τ_t − τ_s) as a function of s and t, where a formula is better than the
+            difference of clocks.
+    """
+
+    log: TimeFunction
+    sign: int = 1
+    log_step: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sign not in (1, -1):
+            raise ValueError(f"sign is the sign of the noise clock, 1 or -1, got {self.sign!r}.")
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """τ at times `t`."""
+        return self.sign * torch.exp(self.log(t))
+
+    def log_interval(self, s: Tensor, t: Tensor) -> Tensor:
+        """log(τ_t − τ_s) for s before t, from the logarithms of |τ| so that close times do not
+        cancel."""
+        if self.log_step is not None:
+            return self.log_step(s, t)
+        early, late = self.log(s), self.log(t)
+        small, large = (early, late) if self.sign > 0 else (late, early)
+        # Rounding may put equal clocks out of order; truly negative variances are refused when a
+        # noise scale is made.
+        return large + torch.log(-torch.expm1((small - large).clamp(max=0.0)))
+
+
+@dataclass(frozen=True, eq=False)
 class SemiLinearSDE:
-    """dx = [A x + b F(x, t)] dt + g dω, held by its propagator a, clock μ and noise clock τ. Its
-    exact solution is
+    """dx = [A x + b F(x, t)] dt + g dω, by its propagator a, clock μ and noise clock τ:
 
-        x_t = (a_t/a_s) x_s + κ a_t ∫_{μ_s}^{μ_t} e^{ρμ} F dμ + a_t [W(τ_t) − W(τ_s)],    W a
-        standard Brownian motion.
+        x_t = (a_t/a_s) x_s + κ a_t ∫_{μ_s}^{μ_t} e^{ρμ} F dμ + a_t [W(τ_t) − W(τ_s)],
 
-    Functions take a float64 tensor of times. For a diagonal linear part they may return tensors
-    with `event_ndim` trailing dimensions that broadcast against the event dimensions of the state
-    (times then come with that many trailing ones).
+    W a standard Brownian motion. Functions take a float64 tensor of times. For a diagonal linear
+    part they may return tensors with `event_ndim` trailing dimensions that broadcast against the
+    event dimensions of the state (times then come with that many trailing ones).
 
     Args:
         log_propagator: log a.
-        clock: μ, increasing along the integration.
-        time_of_clock: the inverse of μ.
-        log_noise_clock: log |τ|, or None for an equation without noise.
-        noise_sign: the sign of τ; τ increases along the integration.
-        rho, kappa: exponent and factor of the weight of F, floats or tensors that broadcast against
-            the event.
-        prediction: what F is: one of `expint.equations.predictions.PREDICTIONS` for a diffusion
-            model, else "F" (used as it is).
-        schedule: the noise schedule behind the SDE, or None.
-        sigma_data: of the preconditioned form.
-        rate: for the prediction "rate": (on_x, on_data) as a function of time, with which F = on_x
-            x + on_data D.
-        event_ndim: number of trailing dimensions of diagonal coefficients, 0 for scalar ones.
-        log_noise_step: log(τ_t − τ_s) as a function of s and t, where a formula is better than the
-            difference of clocks.
-        span: first and last time that the SDE is meant for, where there are such.
+        clock: μ, its inverse, ρ and κ.
+        noise: τ, or None for an equation without noise.
+        diffusion: for the reverse SDE of a diffusion model, its noise schedule and what F is.
         coefficients: (A, b, g) as a function of time, where they are known; otherwise they are
             found by differentiation.
+        span: first and last time that the SDE is meant for, where there are such.
         name: for print-outs.
 
     Source: SEEDS, arXiv 2305.14267, section 3 (variation of constants and remark 3.3).
     """
 
     log_propagator: TimeFunction
-    clock: TimeFunction
-    time_of_clock: TimeFunction
-    log_noise_clock: TimeFunction | None = None
-    noise_sign: int = 1
-    rho: float | Tensor = 1.0
-    kappa: float | Tensor = 1.0
-    prediction: str = "F"
-    schedule: Schedule | None = None
-    sigma_data: float | None = None
-    rate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-    event_ndim: int = 0
-    log_noise_step: Callable[[Tensor, Tensor], Tensor] | None = None
+    clock: Clock
+    noise: NoiseClock | None = None
+    diffusion: Diffusion | None = None
     coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None
     span: tuple[float, float] | None = None
     name: str = "semi-linear SDE"
 
-    def __post_init__(self) -> None:
-        if self.noise_sign not in (1, -1):
-            raise ValueError(
-                f"noise_sign is the sign of the noise clock, 1 or -1, got {self.noise_sign!r}."
-            )
+    @property
+    def rho(self) -> float | Tensor:
+        """Exponent of the weight of F."""
+        return self.clock.rho
+
+    @property
+    def kappa(self) -> float | Tensor:
+        """Factor of the weight of F."""
+        return self.clock.kappa
+
+    @property
+    def event_ndim(self) -> int:
+        """Number of trailing dimensions of diagonal coefficients, 0 for scalar ones."""
+        return max(as_float64(self.rho).ndim, as_float64(self.kappa).ndim)
 
     @property
     def is_stochastic(self) -> bool:
         """Whether there is a noise term."""
-        return self.log_noise_clock is not None
+        return self.noise is not None
 
     def __repr__(self) -> str:
         return f"SemiLinearSDE({self.name})"
 
     def propagator(self, t: Any) -> Tensor:
         """a at times `t`."""
-        return torch.exp(self.log_propagator(torch.as_tensor(t, dtype=torch.float64)))
+        return torch.exp(self.log_propagator(as_float64(t)))
 
     def noise_clock(self, t: Any) -> Tensor:
         """τ at times `t`; zero for an equation without noise."""
-        times = torch.as_tensor(t, dtype=torch.float64)
-        if self.log_noise_clock is None:
-            return torch.zeros_like(times)
-        return self.noise_sign * torch.exp(self.log_noise_clock(times))
+        times = as_float64(t)
+        return torch.zeros_like(times) if self.noise is None else self.noise(times)
 
-    def log_noise_interval(self, s: Tensor, t: Tensor) -> Tensor:
-        """log(τ_t − τ_s) for s before t, formed from the logarithms of |τ| so that close times do
-        not cancel.
+    def place(self, t: float) -> str:
+        """A time, and its noise level if there is one, in words for messages."""
+        sigma = f" (sigma = {self.diffusion.schedule.sigma(t):.6g})" if self.diffusion else ""
+        return f"t = {t:.6g}{sigma}"
+
+    def check_grid(self, grid: Any) -> Tensor:
+        """`grid` as a float64 tensor, after checking that the clock increases along it.
+
+        Raises:
+            ValueError: unless it is 1-D with at least two finite times in the right order.
         """
-        if self.log_noise_clock is None:
-            raise ValueError(f"{self} has no noise clock.")
-        if self.log_noise_step is not None:
-            return self.log_noise_step(s, t)
-        early, late = self.log_noise_clock(s), self.log_noise_clock(t)
-        small, large = (early, late) if self.noise_sign > 0 else (late, early)
-        # Rounding may put equal clocks out of order; truly negative variances are refused when a
-        # noise scale is made.
-        return large + torch.log(-torch.expm1((small - large).clamp(max=0.0)))
+        if self.diffusion:
+            return grids.check(self.diffusion.schedule, grid)
+        times = as_float64(grid)
+        if times.ndim != 1 or len(times) < 2 or not torch.isfinite(times).all():
+            raise ValueError(
+                "A grid is a 1-D sequence of at least 2 finite times, got shape "
+                f"{tuple(times.shape)}: {grid!r}."
+            )
+        mu = self.clock(times)
+        flat = torch.nonzero(~(mu[1:] > mu[:-1]))
+        if len(flat):
+            i = int(flat[0])
+            raise ValueError(
+                f"The clock of {self} must increase along the grid, but between grid[{i}] = "
+                f"{times[i].item():.9g} and grid[{i + 1}] = {times[i + 1].item():.9g} it goes from "
+                f"{mu[i].item():.9g} to {mu[i + 1].item():.9g}."
+            )
+        return times
 
     def coefficients_at(self, t: Any) -> tuple[Tensor, Tensor, Tensor]:
         """(A, b, g) at times `t`, float64: the coefficients of dx = [A x + b F] dt + g dω.
 
-        A = d log a/dt,   b = κ a e^{ρμ} dμ/dt,   g = a √|dτ/dt|   (by automatic differentiation
-        unless they were given).
+        A = d log a/dt,  b = κ a e^{ρμ} dμ/dt,  g = a √|dτ/dt|  (by automatic differentiation unless
+        they were given).
 
         Raises:
             ValueError: if the clocks cannot be differentiated automatically.
         """
-        times = torch.as_tensor(t, dtype=torch.float64).detach()
+        times = as_float64(t).detach()
         if self.coefficients is not None:
             return self.coefficients(times)
         log_a, drift = self._rate(self.log_propagator, times)
         mu, speed = self._rate(self.clock, times)
         b = self.kappa * torch.exp(log_a + self.rho * mu) * speed
-        if self.log_noise_clock is None:
+        if self.noise is None:
             return drift, b, torch.zeros_like(b)
-        log_tau, rate = self._rate(self.log_noise_clock, times)
+        log_tau, rate = self._rate(self.noise.log, times)
         return drift, b, torch.exp(log_a + 0.5 * log_tau) * torch.sqrt(rate.abs())
 
     def _rate(self, function: TimeFunction, times: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,8 +209,7 @@ class SemiLinearSDE:
         A: Any, b: Any = 1.0, g: Any = 0.0, *, span: tuple[float, float], **options: Any
     ) -> "SemiLinearSDE":
         """The SDE dx = [A x + b F] dt + g dω given by its coefficients; see
-        `expint.equations.coefficients.from_coefficients`.
-        """
+        `expint.coefficients.from_coefficients`."""
         from expint.equations.coefficients import from_coefficients
 
         return from_coefficients(A, b, g, span=span, **options)

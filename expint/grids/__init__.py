@@ -11,7 +11,7 @@ simply start there. Those laid out in σ or λ put their first point at σ = ∞
 """
 
 from expint.grids.edm_table import edm_iddpm, edm_ve, edm_vp, karras
-from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check
+from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check, default
 from expint.grids.registry import get, names, register
 from expint.grids.spread import (
     beta,

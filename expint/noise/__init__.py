@@ -2,22 +2,13 @@
 
 from expint.noise.from_generators import FromGenerators
 from expint.noise.gaussian import Gaussian, Rademacher
-from expint.noise.paths.brownian import BrownianPath
-from expint.noise.paths.torchsde_bridge import AsTorchsde, FromTorchsde
-from expint.noise.paths.union import UnionPath
+from expint.noise.paths import AsTorchsde, BrownianPath, FromTorchsde, UnionPath
 from expint.noise.replay import Replay
-from expint.noise.source import NoiseSource, NoiseStream, initial_state
+from expint.noise.seeding import per_sample
+from expint.noise.source import NoiseSource, NoiseStream, SubstepNoise, initial_state
 
 __all__ = [
-    "AsTorchsde",
-    "BrownianPath",
-    "FromGenerators",
-    "FromTorchsde",
-    "Gaussian",
-    "NoiseSource",
-    "NoiseStream",
-    "Rademacher",
-    "Replay",
-    "UnionPath",
-    "initial_state",
-]
+    "AsTorchsde", "BrownianPath", "FromGenerators", "FromTorchsde", "Gaussian", "NoiseSource",
+    "NoiseStream", "Rademacher", "Replay", "SubstepNoise", "UnionPath", "initial_state",
+    "per_sample",
+]  # fmt: skip

@@ -1,24 +1,22 @@
 """Noise from the torch generators of a caller, as other libraries hand them in."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from expint.noise import source
-
-__all__ = ["FromGenerators"]
+from expint.noise.source import SubstepNoise
 
 
 @dataclass(eq=False)
 class FromGenerators:
-    """Independent Gaussian increments from torch generators, which go on from where they stand.
+    """Standard normals from torch generators, which go on from where they stand.
 
     One state of normals is drawn for each interval, in order of use, and then, where the integral U
-    is used, as many again for U. Unlike the sources with seeds, this one leaves the generators
-    moved: a second stream gives other numbers.
+    is used, one for U. Unlike the sources with seeds, this one leaves the generators moved: a second
+    stream gives other numbers.
 
     Args:
         generators: one generator per sample, so that a sample depends on its own alone; or one for
@@ -29,9 +27,10 @@ class FromGenerators:
         TypeError: for anything else.
 
     Example:
+        >>> from expint.noise.source import SubstepNoise
         >>> def draw(generators, batch):
-        ...     stream = FromGenerators(generators).stream(torch.zeros(batch, 3))
-        ...     return stream.increments(torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64))
+        ...     stream = FromGenerators(generators).stream(torch.zeros(batch, 3), [])
+        ...     return torch.stack(list(stream.normals(SubstepNoise(2))))
         >>> both = draw([torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)], 2)
         >>> torch.equal(both[:, 1:], draw(torch.Generator().manual_seed(1), 1))
         True
@@ -40,27 +39,27 @@ class FromGenerators:
     generators: torch.Generator | Sequence[torch.Generator] | None = None
 
     def __post_init__(self) -> None:
-        self._listed()
+        self.listed()
 
     @property
-    def memoryless(self) -> bool:
-        """True: only the lengths of the intervals matter."""
-        return True
+    def identity(self) -> str:
+        """A digest of the states in which the generators are."""
+        states = [(torch.default_generator if g is None else g).get_state() for g in self.listed()]
+        joined = b"".join(state.numpy().tobytes() for state in states)
+        return "FromGenerators " + hashlib.sha256(joined).hexdigest()
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Drawn":
-        """Open a stream for states like `like`; a ValueError tells if there is not one generator
-        per sample.
-        """
+    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_Drawn":
+        """See `NoiseSource.stream`."""
         stream = _Drawn(self, like.detach())
         stream.check()
         return stream
 
-    def _listed(self) -> "Sequence[torch.Generator | None]":
+    def listed(self) -> "Sequence[torch.Generator | None]":
+        """The generators as a list."""
         given = self.generators
-        listed = [given] if given is None or isinstance(given, torch.Generator) else list(given)
-        wrong = [
-            item for item in listed if item is not None and not isinstance(item, torch.Generator)
-        ]
+        single = given is None or isinstance(given, torch.Generator)
+        listed = [given] if single else list(given)
+        wrong = [g for g in listed if g is not None and not isinstance(g, torch.Generator)]
         if wrong or not listed:
             raise TypeError(
                 "generators are torch.Generator objects, one per sample or one for all, got "
@@ -75,7 +74,7 @@ class _Drawn:
 
     def check(self) -> "Sequence[torch.Generator | None]":
         """The generators, after checking that they are one, or one per sample."""
-        listed, batch = self._origin._listed(), self._like.shape[0]
+        listed, batch = self._origin.listed(), self._like.shape[0]
         if len(listed) not in (1, batch):
             raise ValueError(
                 f"Give one generator per sample, or one for all: got {len(listed)} for a batch of "
@@ -83,19 +82,9 @@ class _Drawn:
             )
         return listed
 
-    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`."""
-        count = len(taus) - 1
-        steps = source.scale_intervals(self._normals(count), taus)
-        return (
-            (steps, source.integral_of_path(taus, steps, self._normals(count)))
-            if space_time
-            else steps
-        )
-
-    def _normals(self, count: int) -> Tensor:
-        """Standard normals of shape (count, batch, *event), one state after the other."""
-        return torch.stack([self._state() for _ in range(count)])
+    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+        """See `NoiseStream.normals`."""
+        return [self._state() for _ in range(substep.normals)]
 
     def _state(self) -> Tensor:
         listed, like = self.check(), self._like

@@ -7,8 +7,6 @@ import torch
 
 from expint.noise.source import check_seeds
 
-__all__ = ["per_sample"]
-
 # Odd, so that multiples are distinct modulo 2**64; large, so that they are nowhere near the next
 # seeds that a user would take.
 _STRIDE = 0x9E3779B97F4A7C15

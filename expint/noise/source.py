@@ -1,12 +1,12 @@
 """The seam for noise: what a source is, and how seeds become streams of random numbers.
 
-A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, intervals)`
-opens a *stream* for one run, which answers `increments(taus)`, and with `space_time=True` also the
-integral of the path. Opening a second stream from the same source repeats the same noise.
+A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, run)` opens a
+*stream* for one run, which answers, substep by substep, with its standard normals. Opening a second
+stream from the same source repeats the same noise.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, overload, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,86 +14,65 @@ from torch import Tensor
 
 from expint.numerics.float64 import is_whole
 
-__all__ = [
-    "ChecksRuns",
-    "NoiseSource",
-    "NoiseStream",
-    "check_batch",
-    "check_seeds",
-    "generators",
-    "initial_state",
-    "integral_of_path",
-    "interval_stds",
-    "mix",
-    "scale_intervals",
-    "seed_word",
-]
-
 # Independent streams of one seed: the initial state never shares numbers with the path.
 INITIAL_STREAM, PATH_STREAM, INTEGRAL_STREAM = 0x9E3779B9, 0x85EBCA6B, 0x27D4EB2F
 # The two sides, τ > 0 and τ < 0, of a Brownian path.
 SIDE_STREAMS = {1: 0x165667B1, -1: 0xD3A2646C}
 
 
+class SubstepNoise(NamedTuple):
+    """What a substep asks of the noise.
+
+    Its first `count` normals are the normalised increments of W over the intervals between its noise
+    nodes, W(τ_k) − W(τ_{k−1}) = √(τ_k − τ_{k−1}) z_k. With `integral` there is one more, of the
+    space-time integral U = ∫ [W(τ) − W(τ_0)] dτ over the whole substep given these increments:
+
+        U = Σ_k (τ_m − (τ_{k−1} + τ_k)/2) ΔW_k + √(Σ_k (τ_k − τ_{k−1})³/12) z_U.
+
+    Attributes:
+        count: number of intervals, ≥ 1.
+        integral: whether U is used.
+        times: noise times τ_0 < … < τ_m, float64, shape (count + 1,), or for diagonal noise clocks
+            (count + 1, *broadcastable to the event); None for noise that is not the path's, such as
+            churn.
+    """
+
+    count: int
+    integral: bool = False
+    times: Tensor | None = None
+
+    @property
+    def normals(self) -> int:
+        """How many standard normals it takes per component."""
+        return self.count + self.integral
+
+
 class NoiseStream(Protocol):
-    """Brownian increments of one run."""
+    """The noise of one run."""
 
-    @overload
-    def increments(self, taus: Tensor, space_time: Literal[False] = False) -> Tensor: ...
-    @overload
-    def increments(self, taus: Tensor, space_time: Literal[True]) -> tuple[Tensor, Tensor]: ...
-    def increments(self, taus: Tensor, space_time: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """Increments W(τ_{i+1}) − W(τ_i), shape (len(taus) − 1, batch, *event), in the state's
-        dtype and on its device.
-
-        With `space_time` the pair of them and of U = ∫_{τ_0}^{τ_n} [W(τ) − W(τ_0)] dτ over the
-        whole interval, shape (batch, *event); Cov(W(τ_n) − W(τ_0), U) = (τ_n − τ_0)²/2, Var U =
-        (τ_n − τ_0)³/3.
-
-        Args:
-            taus: increasing values of the noise clock, float64, shape (n + 1,) or, for diagonal
-                noise clocks, (n + 1, *broadcastable to the event).
-            space_time: whether U is wanted.
-
-        The caller may overwrite the result, and must not use it after the next call.
-
-        Raises:
-            ValueError: if this source has no integral, or cannot serve these times.
-        """
+    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+        """The standard normals of the next substep, `substep.normals` tensors of shape
+        (batch, *event), in the state's dtype and on its device, valid until the next call."""
         ...
 
 
 @runtime_checkable
 class NoiseSource(Protocol):
-    """Where randomness comes from."""
+    """Where randomness comes from.
 
-    @property
-    def memoryless(self) -> bool:
-        """Whether only the lengths of the intervals matter, so that each step may use a clock of
-        its own.
-        """
-        ...
+    A run can be saved if its source has an attribute `identity`, a string that is equal for sources
+    of the same numbers.
+    """
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> NoiseStream:
-        """Open a stream for states like `like` (batch, *event); `intervals`: how many increments
-        will be asked for, if known.
+    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> NoiseStream:
+        """Open a stream.
 
-        Raises:
-            ValueError: if this source cannot serve such states or so many increments.
-        """
-        ...
-
-
-@runtime_checkable
-class ChecksRuns(Protocol):
-    """A source that cannot serve every run, and can tell before one starts."""
-
-    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
-        """Refuse a run for states like `like` whose steps ask for these `taus`, each with whether
-        its integral U is wanted.
+        Args:
+            like: a state, (batch, *event).
+            run: what the substeps of the run will ask for, in order.
 
         Raises:
-            ValueError: saying what cannot be served, and the way out.
+            ValueError: if this source cannot serve such a state or run, saying why and the way out.
         """
         ...
 
@@ -171,56 +150,3 @@ def initial_state(
     state = torch.empty((len(listed), *shape), dtype=dtype, device=device)
     fill_normals(generators(listed, INITIAL_STREAM, state.device), state)
     return state
-
-
-def interval_stds(taus: Tensor, like: Tensor) -> Tensor:
-    """√(τ_{i+1} − τ_i) ready to multiply increments of shape (n, batch, *event), in the dtype and
-    on the device of `like`.
-    """
-    return _per_interval(torch.sqrt(taus[1:] - taus[:-1]), like)
-
-
-def scale_intervals(block: Tensor, taus: Tensor) -> Tensor:
-    """Multiply unit-variance numbers of shape (n, batch, *event) by √(τ_{i+1} − τ_i), in place."""
-    stds = torch.sqrt(taus[1:] - taus[:-1])
-    return _accumulate(block, stds, lambda part, std: part.mul_(std))
-
-
-def _per_interval(values: Tensor, like: Tensor) -> Tensor:
-    """One value per interval, or per interval and component, ready to multiply a tensor of shape
-    (n, batch, *event).
-    """
-    middle = like.ndim - (values.ndim - 1)
-    return values.reshape(values.shape[0], *[1] * middle, *values.shape[1:]).to(
-        device=like.device, dtype=like.dtype
-    )
-
-
-def _accumulate(block: Tensor, values: Tensor, apply: Callable[[Tensor, Any], Any]) -> Tensor:
-    """Call apply(part, value) for each interval: plain numbers for a scalar clock, which need no
-    copy to the state's device.
-    """
-    factors = values.tolist() if values.ndim == 1 else _per_interval(values, block[0])
-    for part, factor in zip(block, factors, strict=True):
-        apply(part, factor)
-    return block
-
-
-def integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tensor:
-    """U over the whole of `taus` from the increments and one more standard normal ζ per interval.
-
-    On one interval U_k = Δ_k ΔW_k/2 + √(Δ_k³/12) ζ_k; intervals join by U(a,c) = U(a,b) + U(b,c) +
-    (W(b) − W(a)) (c − b), so that
-
-        U = Σ_k [(τ_n − (τ_k + τ_{k+1})/2) ΔW_k + √(Δ_k³/12) ζ_k].
-
-    Args:
-        taus: as for `NoiseStream.increments`.
-        increments, normals: shape (n, batch, *event).
-    """
-    weights = taus[-1] - 0.5 * (taus[1:] + taus[:-1])
-    spreads = (taus[1:] - taus[:-1]) ** 1.5 / 12**0.5
-    total = torch.zeros_like(increments[0])
-    _accumulate(increments, weights, lambda part, weight: total.add_(part * weight))
-    _accumulate(normals, spreads, lambda part, spread: total.add_(part * spread))
-    return total

@@ -1,45 +1,51 @@
-"""Compile an SDE, a tableau and a grid into a plan; everything is computed here, once, in float64,
-for all steps together.
-"""
+"""Compile an SDE, a method and a grid into a plan; everything is computed here, once, in float64,
+for all steps together."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from expint import grids
-from expint.equations.sde import SemiLinearSDE
-from expint.numerics.float64 import as_float64
+from expint.equations import SemiLinearSDE
+from expint.equations.diffusion import Diffusion
+from expint.noise import SubstepNoise
+from expint.plans.ends import (
+    Substep,
+    added_noise,
+    first_from_infinity,
+    fresh_noise,
+    langevin,
+    last_to_zero,
+)
 from expint.plans.plan import Plan, Row
-from expint.plans.stage_coefficients import StepStages, step_stages
-from expint.solvers import Tableau, get
-from expint.solvers.operations import Operation, levels
-
-__all__ = ["compile_plan"]
+from expint.plans.stage_coefficients import StepNumbers, step_numbers
+from expint.solvers import Method, Operation, Tableau, get
+from expint.solvers.operations import levels
 
 _INF = float("inf")
+RoundTime = Callable[[Tensor], Tensor]
 
 
 def compile_plan(
     sde: SemiLinearSDE,
-    solver: str | Tableau,
+    solver: str | Method | Tableau,
     grid: Sequence[float] | Tensor,
     *,
-    round_time: Callable[[Tensor], Tensor] | None = None,
+    round_time: RoundTime | None = None,
     operations: Sequence[Operation] = (),
 ) -> Plan:
     """The plan of `solver` for `sde` on `grid`.
 
     Args:
         sde: what to integrate, for example `reverse_sde(schedule)`.
-        solver: a registered name or a tableau.
+        solver: a registered name, a method or a tableau.
         grid: times from noise to data, shape (steps + 1,). A grid that ends at σ = 0 ends with the
             exact first-order step x = αD; one that starts at σ = ∞ starts with a first-order step.
         round_time: maps the times of the evaluations to those that the network knows; the rounded
             times are then used everywhere.
-        operations: what is done around each step, after the tableau's own operations.
+        operations: what is done around each step, after the method's own operations.
 
     Raises:
         ValueError: for an unknown solver, a grid that is not monotone or leaves the domain, or a
@@ -48,387 +54,259 @@ def compile_plan(
     Source: design of the engine: variation of constants, SEEDS, arXiv 2305.14267, eq. (10),
     integrated row by row.
     """
-    tableau = get(solver)
-    around = (*tableau.operations, *operations)
-    _check_operations(sde, tableau, around)
-    if tableau.slopes:
-        _check_derivatives(sde, tableau, rounded=round_time is not None)
-    times = _check_grid(sde, grid)
+    method = get(solver)
+    method = replace(method, operations=(*method.operations, *operations))
+    _check_operations(sde, method)
+    if method.tableau.slopes:
+        _check_derivatives(sde, method, rounded=round_time is not None)
+    times = sde.check_grid(grid)
     if round_time is not None:
-        moving = [operation for operation in around if operation.between_steps]
-        if moving:
-            raise ValueError(
-                f"{_names(moving)} moves the noise level off the table that the network is called "
-                "on: use timesteps='interpolate', or leave the operation out."
-            )
-        clean = sde.schedule is not None and sde.schedule.lam(times[-1].item()) == _INF
-        kept = round_time(times[:-1] if clean else times)
-        times = _check_grid(sde, torch.cat([kept, times[-1:]]) if clean else kept)
-    starts, ends = _degenerate_ends(sde, times)
+        times = _rounded(sde, method, times, round_time)
+    if not sde.diffusion:
+        assembly = _Assembly(sde, method, times.detach())
+        assembly.regular(_Inner(times, times, times[1:]), 0, 0, round_time)
+        return assembly.plan()
+    lam = sde.diffusion.schedule.lam(times.detach())
+    starts, ends = lam[0].item() == -_INF, lam[-1].item() == _INF
     inner = times[int(starts) : len(times) - int(ends)]
-    begin, stop = _levels(sde, around, inner, len(times) - 1)
-    assembly = _Assembly(sde, tableau, times.detach())
+    around = _levels(sde.diffusion, method, inner, len(times) - 1)
+    assembly = _Assembly(sde, method, times.detach())
     if starts:
-        assembly.leg(_first_from_infinity(sde, times))
+        assembly.substep(*first_from_infinity(sde, sde.diffusion, times))
     if len(inner) > 1:
-        assembly.regular(inner, begin, stop, around, int(starts), int(ends), round_time)
+        assembly.regular(around, int(starts), int(ends), round_time)
     if ends and not (starts and len(times) == 2):
-        assembly.last_to_zero(begin[-1])
+        assembly.end(sde.diffusion, around.begin[-1])
     return assembly.plan()
 
 
-_Step = tuple[list[Row], Tensor | None, Tensor | None]
-
-
 def _names(operations: Sequence[Operation]) -> str:
-    return " and ".join(type(operation).__name__ for operation in operations)
+    return " and ".join(map(str, operations))
 
 
-def _check_operations(
-    sde: SemiLinearSDE, tableau: Tableau, operations: Sequence[Operation]
-) -> None:
+def _check_operations(sde: SemiLinearSDE, method: Method) -> None:
+    operations = method.operations
     wrong = [operation for operation in operations if not isinstance(operation, Operation)]
     if wrong:
         raise TypeError(
-            "operations are those of expint.solvers (Churn, Ancestral, Langevin, ...), got "
+            "operations are those of expint.solvers (churn, ancestral, langevin, ...), got "
             f"{wrong[0]!r}."
         )
-    if operations and sde.schedule is None:
+    if operations and not sde.diffusion:
         raise ValueError(
             f"{_names(operations)} changes a noise level, but {sde} has no noise schedule."
         )
     between = [operation for operation in operations if operation.between_steps]
-    if between and tableau.reuse:
+    if between and method.tableau.reuse:
         raise ValueError(
-            f"{tableau.name!r} corrects a step with the evaluation at its end, which the next step "
+            f"{method.name!r} corrects a step with the evaluation at its end, which the next step "
             f"uses again; {_names(between)} changes the state in between, so that the evaluation "
             "would not be at the state. Use a solver without a corrector."
         )
     for operation in operations:
-        if operation.changes_variance and (len(tableau.stages) > 1 or not sde.is_stochastic):
+        one_stage = len(method.tableau.stages) == 1 and sde.is_stochastic
+        if operation.own_variance and not one_stage:
             raise ValueError(
-                f"{type(operation).__name__} gives the noise of a step another variance; that is "
-                f"for a solver of one stage with ell > 0, not for {tableau.name!r} on {sde}."
+                f"{operation} gives the noise of a step another variance; that is for a solver of "
+                f"one stage with ell > 0, not for {method.name!r} on {sde}."
             )
-        reason = "" if isinstance(sde.rho, Tensor) else operation.misfit(sde.prediction, sde.rho)
-        if reason:
-            raise ValueError(f"{type(operation).__name__} does not go with {sde}: {reason}.")
+        if operation.ell is not None and not _in_data_form(sde, operation.ell):
+            raise ValueError(
+                f"{operation} does not go with {sde}: it is for the data form with ell = "
+                f"{operation.ell:g}."
+            )
 
 
-def _check_derivatives(sde: SemiLinearSDE, tableau: Tableau, *, rounded: bool) -> None:
+def _in_data_form(sde: SemiLinearSDE, ell: float) -> bool:
+    own = sde.diffusion.ell if sde.diffusion and sde.diffusion.form == "data" else None
+    return own is not None and math.isclose(own, ell)
+
+
+def _check_derivatives(sde: SemiLinearSDE, method: Method, *, rounded: bool) -> None:
     if sde.is_stochastic:
         raise ValueError(
-            f"{tableau.name!r} takes the derivative of F along the ODE, and paths with noise have "
+            f"{method.name!r} takes the derivative of F along the ODE, and paths with noise have "
             f"none: use it with ell=0, not on {sde}."
         )
-    if sde.rate is not None:
+    if sde.diffusion and sde.diffusion.rate is not None:
         raise ValueError(
-            f"{tableau.name!r} needs a derivative of F that {sde} does not have: use form='data', "
+            f"{method.name!r} needs a derivative of F that {sde} does not have: use form='data', "
             "'noise' or 'precond'."
         )
     if rounded:
         raise ValueError(
-            f"{tableau.name!r} takes the network's derivative in time, which one that is called on "
+            f"{method.name!r} takes the network's derivative in time, which one that is called on "
             "a table only does not have: use timesteps='interpolate', or a solver without "
             "derivatives."
         )
 
 
-def _levels(
-    sde: SemiLinearSDE, operations: Sequence[Operation], inner: Tensor, steps: int
-) -> tuple[Tensor, Tensor]:
-    """Times between which the solver steps: the starts of all inner steps and of the one after
-    them, and the ends.
-    """
-    if not operations or sde.schedule is None:
-        return inner, inner[1:]
-    schedule = sde.schedule
+def _rounded(sde: SemiLinearSDE, method: Method, times: Tensor, round_time: RoundTime) -> Tensor:
+    moving = [operation for operation in method.operations if operation.between_steps]
+    if moving:
+        raise ValueError(
+            f"{_names(moving)} moves the noise level off the table that the network is called on: "
+            "use timesteps='interpolate', or leave the operation out."
+        )
+    clean = bool(sde.diffusion) and sde.diffusion.schedule.lam(times[-1].item()) == _INF
+    kept = round_time(times[:-1] if clean else times)
+    return sde.check_grid(torch.cat([kept, times[-1:]]) if clean else kept)
+
+
+class _Inner:
+    """Times of the steps between finite noise levels: those of the grid, and those between which the
+    solver steps, the starts of all steps and of the one after them, and the ends."""
+
+    def __init__(self, grid: Tensor, begin: Tensor, stop: Tensor) -> None:
+        self.grid, self.begin, self.stop = grid, begin, stop
+
+
+def _levels(diffusion: Diffusion, method: Method, inner: Tensor, steps: int) -> _Inner:
+    if not method.operations:
+        return _Inner(inner, inner, inner[1:])
+    schedule = diffusion.schedule
     sigma = schedule.sigma(inner)
     noisiest = max(schedule.domain)
     limit = schedule.sigma(noisiest) if math.isfinite(noisiest) else _INF
-    raised, lowered = levels(operations, sigma, torch.cat([sigma[1:], sigma[-1:]]), steps, limit)
+    target = torch.cat([sigma[1:], sigma[-1:]])
+    raised, lowered = levels(method.operations, sigma, target, steps, limit)
     lowered = lowered[:-1]
     begin = torch.where(raised == sigma, inner, schedule.t_of_sigma(raised))
     stop = torch.where(lowered == sigma[1:], inner[1:], schedule.t_of_sigma(lowered))
-    return begin, stop
+    return _Inner(inner, begin, stop)
 
 
 class _Assembly:
-    """Collects rows in order of execution, and the noise clocks of each leg."""
+    """Collects rows in order of execution, and what each substep asks of the noise."""
 
-    def __init__(self, sde: SemiLinearSDE, tableau: Tableau, grid: Tensor) -> None:
-        self.sde, self.tableau, self.grid = sde, tableau, grid
+    def __init__(self, sde: SemiLinearSDE, method: Method, grid: Tensor) -> None:
+        self.sde, self.method, self.grid = sde, method, grid
         self.rows: list[Row] = []
-        self.taus: list[Tensor | None] = []
-        self.local: list[Tensor | None] = []
+        self.noises: list[SubstepNoise | None] = []
         self.carried: int | None = None
-        self.added = 1.0
+        self.s_noise = math.prod(operation.s_noise for operation in method.operations)
 
     def plan(self) -> Plan:
-        return Plan(
-            self.sde,
-            self.tableau.name,
-            self.grid,
-            tuple(self.rows),
-            tuple(self.taus),
-            tuple(self.local),
-        )
+        return Plan(self.sde, self.method, self.grid, tuple(self.rows), tuple(self.noises))
 
-    def leg(self, part: _Step) -> None:
-        """Rows that share a start and noise; rows are told which leg they are in."""
-        rows, taus, local = part
-        self.rows += [row._replace(leg=len(self.taus)) for row in rows]
-        self.taus.append(taus)
-        self.local.append(local)
+    def substep(self, rows: list[Row], noise: SubstepNoise | None) -> None:
+        """Rows that share a start and normals."""
+        self.rows += [row._replace(substep=len(self.noises)) for row in rows]
+        self.noises.append(noise)
 
-    def regular(
-        self,
-        inner: Tensor,
-        begin: Tensor,
-        stop: Tensor,
-        operations: Sequence[Operation],
-        first: int,
-        after: int,
-        round_time: Callable[[Tensor], Tensor] | None,
-    ) -> None:
-        """All steps with finite clocks; those of one scheme are computed together."""
-        count = len(inner) - 1
-        schemes = [self.tableau.at(k, count + after) for k in range(count)]
-        if self.tableau.history and count > 1 and not self.sde.event_ndim:
-            h = self.sde.clock(stop.detach()) - self.sde.clock(begin[:-1].detach())
-            jumps = (torch.nonzero(h[1:] > self.tableau.max_ratio * h[:-1]).flatten() + 1).tolist()
-            for k in jumps:
-                schemes[k] = schemes[k].without_history()
-        gain = _gain(self.sde, operations, begin[:-1], stop)
-        place: dict[int, tuple[StepStages, int]] = {}
-        for scheme in {id(scheme): scheme for scheme in schemes}.values():
-            chosen = [k for k in range(count) if schemes[k] is scheme]
-            index = torch.tensor(chosen)
-            earlier = [begin[index - j - 1] for j in range(scheme.history)]
-            if scheme.history > chosen[0]:
-                raise ValueError(
-                    f"Tableau {scheme.name!r} looks back {scheme.history} steps in step "
-                    f"{chosen[0] + 1}."
+    def regular(self, around: _Inner, first: int, after: int, round_time: RoundTime | None) -> None:
+        """All steps with finite clocks; `first` and `after` steps of the grid lie before and behind
+        them."""
+        grid, begin, stop = around.grid, around.begin, around.stop
+        count = len(stop)
+        numbers = self._numbers(around, count, after, round_time)
+        before: list[Substep | None] = [None] * count
+        behind: list[Substep | None] = [None] * count
+        if self.sde.diffusion and self.method.operations:
+            before = self._lifts(self.sde.diffusion, grid[:-1], begin[:-1], first)
+            behind = self._lifts(self.sde.diffusion, stop, grid[1:], first)
+        ratios = [ratio for operation in self.method.operations for ratio in operation.langevin]
+        ends = grid.tolist()[1:]
+        starts: list[int] = []  # row of the evaluation 0 of each step
+        for k, (tableau, values, i) in enumerate(numbers):
+            if (raise_ := before[k]) is not None:
+                self.substep(*raise_)
+            self._step(first + k, tableau, values, i, starts)
+            if (lift := behind[k]) is not None:
+                self.substep(*lift)
+            for ratio in ratios:
+                assert self.sde.diffusion
+                self.substep(
+                    *langevin(self.sde.diffusion, first + k, len(self.rows), ends[k], ratio)
                 )
-            numbers = step_stages(
+
+    def _numbers(
+        self, around: _Inner, count: int, after: int, round_time: RoundTime | None
+    ) -> list[tuple[Tableau, StepNumbers, int]]:
+        """For each step its tableau, and the numbers of all steps of that tableau with the place of
+        the step among them: those of one tableau are computed together."""
+        method, begin, stop = self.method, around.begin, around.stop
+        tableaus = [method.at(k, count + after) for k in range(count)]
+        if method.tableau.history and count > 1 and not self.sde.event_ndim:
+            h = self.sde.clock(stop.detach()) - self.sde.clock(begin[:-1].detach())
+            for k in torch.nonzero(h[1:] > method.ratio_limit * h[:-1]).flatten().tolist():
+                tableaus[k + 1] = tableaus[k + 1].limited(0)
+        factor = self._factor(begin[:-1], stop)
+        found: dict[int, tuple[Tableau, StepNumbers, int]] = {}
+        for tableau in {id(tableau): tableau for tableau in tableaus}.values():
+            chosen = [k for k in range(count) if tableaus[k] is tableau]
+            index = torch.tensor(chosen)
+            numbers = step_numbers(
                 self.sde,
-                scheme,
+                tableau,
                 begin[index],
                 stop[index],
-                earlier,
+                [begin[index - j - 1] for j in range(tableau.history)],
                 round_time=round_time,
-                gain=None if gain is None else gain[index],
+                factor=None if factor is None else factor[index],
             )
-            place |= {k: (numbers, i) for i, k in enumerate(chosen)}
-        self.added = math.prod(operation.added for operation in operations)
-        ratios = [ratio for operation in operations for ratio in operation.langevin]
-        starts: list[int] = []  # row of the evaluation 0 of each step
-        grid, begins, stops = (
-            inner.detach().tolist(),
-            begin.detach().tolist(),
-            stop.detach().tolist(),
-        )
-        before = self.added_noise(inner[:-1], begin[:-1]) if operations else []
-        behind = self.added_noise(stop, inner[1:]) if operations else []
-        for k in range(count):
-            if begins[k] != grid[k]:
-                self.leg(_fresh_noise(first + k, grid[k], begins[k], *before[k]))
-            numbers, i = place[k]
-            lifted = stops[k] != grid[k + 1]
-            self.step(
-                first + k, schemes[k], numbers, i, starts, ends_step=not lifted and not ratios
-            )
-            if lifted:
-                self.leg(
-                    _fresh_noise(first + k, stops[k], grid[k + 1], *behind[k], ends_step=not ratios)
-                )
-            for n, ratio in enumerate(ratios):
-                self.leg(
-                    _langevin(
-                        self.sde,
-                        first + k,
-                        len(self.rows),
-                        grid[k + 1],
-                        ratio,
-                        n == len(ratios) - 1,
-                    )
-                )
+            found |= {k: (tableau, numbers, i) for i, k in enumerate(chosen)}
+        return [found[k] for k in range(count)]
 
-    def step(
-        self,
-        step: int,
-        scheme: Tableau,
-        numbers: StepStages,
-        i: int,
-        starts: list[int],
-        *,
-        ends_step: bool,
+    def _factor(self, start: Tensor, end: Tensor) -> Tensor | None:
+        """Product of the noise scale factors that the operations give the steps."""
+        factors = [
+            operation.factor(self.sde.diffusion.schedule, start, end)
+            for operation in self.method.operations
+            if operation.factor and self.sde.diffusion
+        ]
+        return torch.stack(factors).prod(0) if factors else None
+
+    def _lifts(
+        self, diffusion: Diffusion, start: Tensor, end: Tensor, first: int
+    ) -> list[Substep | None]:
+        """Per step the substep that adds noise between the two times, None where they are one."""
+        added = added_noise(diffusion, start, end, self.s_noise)
+        times = zip(start.tolist(), end.tolist(), added, strict=True)
+        return [
+            fresh_noise(first + k, low, high, *numbers) if low != high else None
+            for k, (low, high, numbers) in enumerate(times)
+        ]
+
+    def _step(
+        self, step: int, tableau: Tableau, numbers: StepNumbers, i: int, starts: list[int]
     ) -> None:
         """The rows of one step; `starts` gets the row of its first evaluation."""
-        base, last = len(self.rows), len(scheme.stages) - 1
-        reused = self.carried if scheme.reuse else None
+        base, last = len(self.rows), len(tableau.stages) - 1
+        reused = self.carried if tableau.reuse else None
         starts.append(base if reused is None else reused)
+        prediction = self.sde.diffusion.prediction if self.sde.diffusion else "F"
         rows = []
         for n, stage in enumerate(numbers.stages):
-            weights = tuple(
+            weights = [
                 (starts[j - 1] if j <= 0 else base + j, w[i]) for j, w in stage.weights.items()
-            )
-            weights += tuple((~(base + j), w[i]) for j, w in stage.slopes.items())
+            ]
+            weights += [(~(base + j), w[i]) for j, w in stage.slopes.items()]
             rows.append(
                 Row(
-                    step=step,
-                    time=stage.evaluation[i],
-                    prediction=self.sde.prediction,
-                    target=stage.target[i],
-                    scale=stage.scale[i],
-                    weights=weights,
-                    node=stage.node,
-                    ends_step=n == last and ends_step,
-                    ends_leg=n == last,
+                    step,
+                    stage.time[i],
+                    stage.target[i],
+                    prediction,
+                    stage.scale[i],
+                    tuple(weights),
+                    stage.noise[i],
                     evaluates=n > 0 or reused is None,
-                    share=scheme.stages[n].share,
                     tangent=stage.tangent[i] if stage.tangent is not None else None,
-                    **{name: values[i] for name, values in stage.kick.items()},
                 )
             )
-        taus, local = (
-            (None, None) if numbers.taus is None else (numbers.taus[i], numbers.local_taus[i])
-        )
-        self.leg((rows, taus, local))
-        self.carried = base + last if scheme.reuse and last else None
+        self.substep(rows, numbers.noises[i])
+        self.carried = base + last if tableau.reuse and last else None
 
-    def added_noise(self, start: Tensor, end: Tensor) -> list[tuple[float, float]]:
-        """Factor of the state, and standard deviation of the noise, that bring it from `start` to
-        noisier times `end`.
-        """
-        schedule = self.sde.schedule
-        assert schedule is not None
-        low, high, alpha = schedule.sigma(start), schedule.sigma(end), schedule.alpha(end)
-        std = alpha * torch.sqrt(((high - low) * (high + low)).clamp(min=0.0)) * self.added
-        return list(zip((alpha / schedule.alpha(start)).tolist(), std.tolist(), strict=True))
-
-    def last_to_zero(self, begin: Tensor) -> None:
-        """The last step to σ = 0, where every form has the same first-order limit: x = α D, without
-        noise.
-        """
-        schedule = self.sde.schedule
-        assert schedule is not None
+    def end(self, diffusion: Diffusion, begin: Tensor) -> None:
+        """The last step to σ = 0, from `begin` after the noise that operations add."""
         step, start, end = len(self.grid) - 2, self.grid[-2].item(), self.grid[-1].item()
         if begin.item() != start:
-            ((scale, std),) = self.added_noise(self.grid[-2:-1], begin.reshape(1))
-            self.leg(_fresh_noise(step, start, begin.item(), scale, std))
+            (lift,) = self._lifts(diffusion, self.grid[-2:-1], begin.detach().reshape(1), step)
+            assert lift is not None
+            self.substep(*lift)
             start = begin.item()
         here = len(self.rows)
         source = here if self.carried is None else self.carried
-        row = Row(
-            step,
-            start,
-            "data",
-            end,
-            0.0,
-            ((source, float(schedule.alpha(end))),),
-            None,
-            None,
-            0,
-            True,
-            evaluates=source == here,
-        )
-        self.leg(([row], None, None))
-
-
-def _gain(
-    sde: SemiLinearSDE, operations: Sequence[Operation], start: Tensor, end: Tensor
-) -> Tensor | None:
-    """Product of the factors that the operations give the noise of the steps."""
-    if sde.schedule is None:
-        return None
-    gains = [
-        gain
-        for operation in operations
-        if (gain := operation.gain(sde.schedule, start, end)) is not None
-    ]
-    return torch.stack(gains).prod(0) if gains else None
-
-
-def _fresh_noise(
-    step: int,
-    start: float,
-    end: float,
-    scale: float,
-    std: float,
-    weights: Any = (),
-    *,
-    ends_step: bool = False,
-) -> _Step:
-    """A row whose noise is not the path's, but fresh: it has no place in the noise clock of the
-    SDE.
-    """
-    row = Row(
-        step, start, "data", end, scale, weights, None, std, 1, ends_step, evaluates=bool(weights)
-    )
-    return [row], None, torch.tensor([0.0, 1.0], dtype=torch.float64)
-
-
-def _langevin(
-    sde: SemiLinearSDE, step: int, index: int, time: float, ratio: float, ends_step: bool
-) -> _Step:
-    """x + ε s + √(2ε) z with ε = 2 (r σ̄)² and s = (αD − x)/σ̄²."""
-    schedule = sde.schedule
-    assert schedule is not None
-    weights = ((index, 2.0 * ratio**2 * schedule.alpha(time)),)
-    std = 2.0 * ratio * schedule.std(time)
-    return _fresh_noise(step, time, time, 1.0 - 2.0 * ratio**2, std, weights, ends_step=ends_step)
-
-
-def _check_grid(sde: SemiLinearSDE, grid: Any) -> Tensor:
-    if sde.schedule is not None:
-        return grids.check(sde.schedule, grid)
-    times = as_float64(grid)
-    if times.ndim != 1 or len(times) < 2 or not torch.isfinite(times).all():
-        raise ValueError(
-            f"A grid is a 1-D sequence of at least 2 finite times, got shape {tuple(times.shape)}: "
-            f"{grid!r}."
-        )
-    mu = sde.clock(times)
-    flat = torch.nonzero(~(mu[1:] > mu[:-1]))
-    if len(flat):
-        i = int(flat[0])
-        raise ValueError(
-            f"The clock of {sde} must increase along the grid, but between grid[{i}] = "
-            f"{times[i].item():.9g} and grid[{i + 1}] = {times[i + 1].item():.9g} it goes from "
-            f"{mu[i].item():.9g} to {mu[i + 1].item():.9g}."
-        )
-    return times
-
-
-def _degenerate_ends(sde: SemiLinearSDE, times: Tensor) -> tuple[bool, bool]:
-    if sde.schedule is None:
-        return False, False
-    lam = sde.schedule.lam(times.detach())
-    return lam[0].item() == -_INF, lam[-1].item() == _INF
-
-
-def _first_from_infinity(sde: SemiLinearSDE, times: Tensor) -> _Step:
-    """The first step from σ = ∞, where every form has the same limit, of first order: x_t = P x_s +
-    α_t D + noise.
-
-    ℓ > 0: P = 0 and the noise has standard deviation σ̄_t; ℓ = 0: P = σ̄_t/σ̄_s and no noise. In
-    between are noise scales for which φ/σ stays finite as σ → ∞, such as windows: P = (σ̄_t/σ̄_s)
-    √q and variance σ̄_t² (1 − q) with q = τ_s/τ_t.
-    """
-    schedule = sde.schedule
-    assert schedule is not None
-    start, end = times[0].item(), times[1].item()
-    std = float(schedule.std(end))
-    weights = ((0, float(schedule.alpha(end))),)
-    if not sde.is_stochastic or std == 0.0:
-        scale = std / float(schedule.std(start))
-        return [Row(0, start, "data", end, scale, weights, None, None, 0, True)], None, None
-    # In the global clock the first interval starts at τ(σ=∞): 0 in every form but the noise form,
-    # where it is −∞ and only fresh noise can serve.
-    tau = torch.stack([sde.noise_clock(times[0]), sde.noise_clock(times[1])])
-    kept = min(float(tau[0] / tau[1]), 1.0) if sde.noise_sign > 0 else 0.0
-    scale = math.sqrt(kept) * std / float(schedule.std(start))
-    noise = std / math.sqrt(tau[1] if sde.noise_sign > 0 else tau[1] - tau[0])
-    row = Row(0, start, "data", end, scale, weights, noise, std, 1, True)
-    return [row], tau, torch.tensor([0.0, 1.0 - kept], dtype=torch.float64)
+        row = last_to_zero(diffusion, step, start, end, source)
+        self.substep([row._replace(evaluates=source == here)], None)

@@ -1,55 +1,44 @@
 """Coefficients of many steps of one tableau at a time, float64, with a leading dimension over the
-steps.
-"""
+steps."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
-from scipy import special
 from torch import Tensor
 
-from expint.equations.sde import SemiLinearSDE
+from expint.equations import SemiLinearSDE
+from expint.noise import SubstepNoise
 from expint.numerics.float64 import as_float64
 from expint.numerics.phi_functions import phi
+from expint.numerics.quadrature import gauss_legendre
 from expint.plans.plan import Coefficient
 from expint.schedules import Schedule
 from expint.solvers import Stage, Tableau
 
-__all__ = ["StepStages", "step_stages"]
-
-_LEAST_LOG_FRACTION = -74.0  # correlations below e^(−37) are rounding errors
-_POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(32))
-_POINTS, _WEIGHTS = 0.5 * (_POINTS + 1.0), 0.5 * _WEIGHTS
-
 
 class StageNumbers(NamedTuple):
-    """One stage in all steps of a group: lists with one entry per step."""
+    """One stage in all steps of a group: lists with one entry per step; for the attributes see
+    `Row`. `weights` and `slopes` are by evaluation, `noise` by normal."""
 
-    evaluation: Sequence[float]
+    time: Sequence[float]
     target: Sequence[float]
     scale: Sequence[Coefficient]
     weights: dict[int, Sequence[Coefficient]]
-    kick: dict[str, Sequence[Any]]
-    node: int
     slopes: dict[int, Sequence[Coefficient]]
+    noise: Sequence[tuple[Coefficient, ...]]
     tangent: Sequence[tuple[Coefficient, Coefficient]] | None
 
 
-@dataclass(frozen=True)
-class StepStages:
-    """All stages of a group of steps, and per step the noise clock in the global and in the local
-    clock.
-    """
+class StepNumbers(NamedTuple):
+    """All stages of a group of steps, and what each step asks of the noise."""
 
     stages: tuple[StageNumbers, ...]
-    taus: Tensor | None
-    local_taus: Any
+    noises: Sequence[SubstepNoise | None]
 
 
-def step_stages(
+def step_numbers(
     sde: SemiLinearSDE,
     tableau: Tableau,
     s: Tensor,
@@ -57,8 +46,8 @@ def step_stages(
     earlier: Sequence[Tensor],
     *,
     round_time: Callable[[Tensor], Tensor] | None = None,
-    gain: Tensor | None = None,
-) -> StepStages:
+    factor: Tensor | None = None,
+) -> StepNumbers:
     """Coefficients of the steps from times `s` to `t`.
 
     Args:
@@ -68,69 +57,53 @@ def step_stages(
         earlier: starts of the steps before, the nearest first, each of shape (steps,); as many as
             the scheme looks back.
         round_time: maps interior nodes to times that the network knows.
-        gain: factor of the noise in each step.
+        factor: noise scale factor of each step, shape (steps,).
     """
     shape = (-1, *[1] * sde.event_ndim)
     s, t = s.reshape(shape), t.reshape(shape)
     mu_s = sde.clock(s)
     h = sde.clock(t) - mu_s
-    z = -as_float64(sde.rho) * h
     nodes = _nodes(sde, tableau, s, t, mu_s, h)
-    position: dict[int, Tensor] | None = None
     if round_time is not None:
         nodes = {c: node if c in (0, 1) else round_time(node) for c, node in nodes.items()}
+    # Positions in the clock: the tableau's own, but for rounded times, unequal steps and nodes that
+    # lie in another variable.
     where: dict[Fraction, Tensor] = {}
     if round_time is not None or earlier or tableau.variable != "clock":
         where = {c: (sde.clock(node) - mu_s) / h for c, node in nodes.items()}
         if round_time is not None:
             _check_rounding(tableau, where)
-        position = {j: where[c] for j, c in enumerate(tableau.evaluation_nodes)}
-        position |= {
-            -j - 1: (sde.clock(before.reshape(shape)) - mu_s) / h
-            for j, before in enumerate(earlier)
-        }
+    before = {-j - 1: time.reshape(shape) for j, time in enumerate(earlier)}
+    places = {j: nodes[c] for j, c in enumerate(tableau.evaluation_nodes)} | before
+    step = _Step(sde, tableau, s, t, mu_s, h, places)
     log_a_s = sde.log_propagator(s)
     steps = len(s)
-    noise = _noise_clocks(sde, tableau, nodes) if sde.is_stochastic else None
-    at = {c: i + 1 for i, c in enumerate(tableau.noise_nodes)}
-    clock = {c: node.detach().reshape(-1).tolist() for c, node in nodes.items()}
-
-    rates = _rates(sde, tableau, nodes) if tableau.slopes else {}
+    rates = _rates(sde, tableau, nodes)
     stages = []
-    for i, (stage, evaluated) in enumerate(
-        zip(tableau.stages, tableau.evaluation_nodes, strict=True)
-    ):
+    for i, (stage, at) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
         target = nodes[stage.c]
         log_a = sde.log_propagator(target)
-        factor = (
-            as_float64(sde.kappa) * torch.exp(log_a + as_float64(sde.rho) * sde.clock(target)) * h
-        )
-        if position is None:
-            weights = _exact_weights(tableau, i, z)
-        elif tableau.variable == "clock" or stage.rule is not None or stage.weights:
-            weights = _placed_weights(stage, where[stage.c], z, position)
-        else:
-            weights = _quadrature_weights(
-                sde, tableau.variable, stage, where[stage.c], z, mu_s, h, position
-            )
+        size = as_float64(sde.kappa) * h
+        size = size * torch.exp(log_a + as_float64(sde.rho) * sde.clock(target))
+        weights = step.weights(i, where.get(stage.c), target)
+        slopes = {
+            j: size * h * step.phi.sum(terms) * rates[j][2] for j, terms in stage.slope.items()
+        }
+        tangent = None
+        if i in rates:
+            tangent = list(zip(*(_numbers(v, sde, steps) for v in rates[i][:2]), strict=True))
         stages.append(
             StageNumbers(
-                clock[evaluated],
-                clock[stage.c],
+                nodes[at].detach().reshape(-1).tolist(),
+                target.detach().reshape(-1).tolist(),
                 _numbers(torch.exp(log_a - log_a_s), sde, steps),
-                {j: _numbers(factor * b, sde, steps) for j, b in weights.items()},
-                _stage_noise(sde, stage, nodes, torch.exp(log_a), noise, gain),
-                at[Fraction(1) if stage.share is not None else stage.c] if noise else 0,
-                {
-                    j: _numbers(factor * h * _Phi(z).sum(terms) * rates[j][2], sde, steps)
-                    for j, terms in stage.slope.items()
-                },
-                list(zip(*(_numbers(value, sde, steps) for value in rates[i][:2]), strict=True))
-                if i in rates
-                else None,
+                {j: _numbers(size * b, sde, steps) for j, b in weights.items()},
+                {j: _numbers(b, sde, steps) for j, b in slopes.items()},
+                _stage_noise(sde, tableau, stage, nodes, log_a, factor),
+                tangent,
             )
         )
-    return StepStages(tuple(stages), noise[0] if noise else None, noise[1] if noise else None)
+    return StepNumbers(tuple(stages), _noises(sde, tableau, nodes))
 
 
 def _rates(
@@ -146,11 +119,32 @@ def _rates(
                 "without derivatives."
             )
         A, b, _ = sde.coefficients_at(t)
-        weight = as_float64(sde.kappa) * torch.exp(
-            sde.log_propagator(t) + as_float64(sde.rho) * sde.clock(t)
-        )
-        rates[j] = (A, b, weight / b)
+        weight = torch.exp(sde.log_propagator(t) + as_float64(sde.rho) * sde.clock(t))
+        rates[j] = (A, b, as_float64(sde.kappa) * weight / b)
     return rates
+
+
+Variable = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+def _variable(sde: SemiLinearSDE, name: str | Schedule) -> Variable:
+    """A function of time in which polynomials are taken, and its inverse."""
+    if name == "clock":
+        return sde.clock, sde.clock.time
+    if name == "time":
+        return (lambda t: t), (lambda v: v)
+    if not sde.diffusion:
+        raise ValueError(
+            f"{sde} has no noise schedule, so that nothing can be a polynomial in sigma: use "
+            "variable='clock'."
+        )
+    schedule = sde.diffusion.schedule
+    if isinstance(name, Schedule):
+        return (
+            lambda t: name.t_of_sigma(schedule.sigma(t)),
+            lambda v: schedule.t_of_sigma(name.sigma(v)),
+        )
+    return schedule.sigma, schedule.t_of_sigma
 
 
 def _nodes(
@@ -161,32 +155,11 @@ def _nodes(
     variable, inverse = _variable(sde, tableau.variable)
     for c in {stage.c for stage in tableau.stages} - {Fraction(1)}:
         if tableau.variable == "clock":
-            nodes[c] = sde.time_of_clock(mu_s + float(c) * h)
+            nodes[c] = inverse(mu_s + float(c) * h)
         else:
             start, end = variable(s), variable(t)
             nodes[c] = inverse(start + float(c) * (end - start))
     return nodes
-
-
-def _variable(
-    sde: SemiLinearSDE, name: str | Schedule
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """A function of time in which polynomials are taken, and its inverse."""
-    if name == "clock":
-        return sde.clock, sde.time_of_clock
-    if name == "time":
-        return (lambda t: t), (lambda v: v)
-    schedule = sde.schedule
-    if schedule is None:
-        raise ValueError(
-            f"{sde} has no noise schedule, so that nothing can be a polynomial in sigma: use "
-            "variable='clock'."
-        )
-    if isinstance(name, Schedule):
-        return (lambda t: name.t_of_sigma(schedule.sigma(t))), (
-            lambda v: schedule.t_of_sigma(name.sigma(v))
-        )
-    return schedule.sigma, schedule.t_of_sigma
 
 
 def _check_rounding(tableau: Tableau, position: Mapping[Fraction, Tensor]) -> None:
@@ -205,22 +178,76 @@ def _check_rounding(tableau: Tableau, position: Mapping[Fraction, Tensor]) -> No
         )
 
 
-def _exact_weights(tableau: Tableau, i: int, z: Tensor) -> dict[int, Tensor]:
-    """b_j(z) of stage i at the tableau's own nodes."""
-    values = _Phi(z)
-    return {j: values.sum(terms) for j, terms in tableau.terms[i].items()}
+class _Step:
+    """The weights b_j of F in the stages, in units of κ a e^{ρμ} h, for all steps of a group."""
 
+    def __init__(
+        self,
+        sde: SemiLinearSDE,
+        tableau: Tableau,
+        s: Tensor,
+        t: Tensor,
+        mu_s: Tensor,
+        h: Tensor,
+        places: Mapping[int, Tensor],
+    ) -> None:
+        self.sde, self.tableau, self.s, self.t, self.mu_s, self.h = sde, tableau, s, t, mu_s, h
+        self.z = -as_float64(sde.rho) * h
+        self.places = places
+        self.phi = _Phi(self.z)
 
-def _placed_weights(
-    stage: Stage, c: Tensor, z: Tensor, position: Mapping[int, Tensor]
-) -> dict[int, Tensor]:
-    """b_j(z) where the evaluations really are, and of `weights`, which know where they are."""
-    if stage.weights:
-        rows = [[tuple(term) for term in terms] for terms in stage.weights.values()]
-    else:
-        rows = stage.placed(c, [position[j] for j in stage.through])
-    values = _Phi(z, c)
-    return {j: values.sum(row) for j, row in zip(stage.sources, rows, strict=True)}
+    def weights(self, i: int, c: Tensor | None, target: Tensor) -> dict[int, Tensor]:
+        """b_j(z) of stage i, which lies at position `c` if that is not the tableau's own."""
+        stage = self.tableau.stages[i]
+        if c is None:
+            return {j: self.phi.sum(terms) for j, terms in self.tableau.terms[i].items()}
+        if stage.weights:
+            rows = [[tuple(term) for term in terms] for terms in stage.weights.values()]
+        elif self.tableau.variable == "clock" or stage.rule is not None:
+            nodes = [(self.sde.clock(self.places[j]) - self.mu_s) / self.h for j in stage.through]
+            rows = stage.placed(c, nodes)
+        else:
+            return self._by_quadrature(stage, target)
+        values = self.phi if stage.weights else _Phi(self.z, c)
+        return {j: values.sum(row) for j, row in zip(stage.sources, rows, strict=True)}
+
+    def _by_quadrature(self, stage: Stage, target: Tensor) -> dict[int, Tensor]:
+        """b_j = ∫_s^t L_j(v) e^{ρ(μ − μ_t)} dμ/h for polynomials in another variable v than the
+        clock, by Gauss–Legendre quadrature in λ, where e^{ρμ} and v are smooth (without a noise
+        schedule in μ itself)."""
+        sde, diffusion = self.sde, self.sde.diffusion
+        variable, _ = _variable(sde, self.tableau.variable)
+        along, time = sde.clock.mu, sde.clock.time
+        if diffusion:
+            along, time = diffusion.schedule.lam, diffusion.schedule.t_of_lam
+        low, high = along(self.s), along(target)
+        points, widths = (v.reshape(-1, *[1] * low.ndim) for v in gauss_legendre(32))
+        u = low + (high - low) * points
+        if along == sde.clock.mu:
+            t, speed = time(u), torch.ones_like(u)
+            mu = u
+        else:
+            with torch.enable_grad():
+                leaf = u if u.requires_grad else u.clone().requires_grad_(True)
+                t = time(leaf)
+                mu = sde.clock(t)
+                (speed,) = torch.autograd.grad(mu.sum(), leaf, create_graph=u.requires_grad)
+            if not u.requires_grad:
+                t, mu = t.detach(), mu.detach()
+        start = variable(self.s)
+        width = variable(self.t) - start
+        nodes = [(variable(self.places[j]) - start) / width for j in stage.through]
+        rows = stage.polynomials((variable(target) - start) / width, nodes)
+        v = (variable(t) - start) / width
+        density = widths * speed * torch.exp(as_float64(sde.rho) * (mu - sde.clock(target)))
+        density = density * (high - low) / self.h
+        sums = []
+        for row in rows:
+            value = torch.zeros_like(v)
+            for coefficient in reversed(list(row)):
+                value = value * v + coefficient
+            sums.append((density * value).sum(0))
+        return dict(zip(stage.through, sums, strict=True))
 
 
 class _Phi:
@@ -231,9 +258,7 @@ class _Phi:
         self._known: dict[tuple[int, Any], Tensor] = {}
 
     def sum(self, terms: Sequence[Sequence[Any]]) -> Tensor:
-        """Σ q φ_k(scale · z) over terms (q, k, scale), or (q, k) with the stage's own position
-        c.
-        """
+        """Σ q φ_k(scale · z) over terms (q, k, scale), or (q, k) with the stage's own position."""
         total = torch.zeros_like(self._z)
         for q, k, *scale in terms:
             total = total + _real(q) * self._value(k, scale[0] if scale else None)
@@ -250,118 +275,71 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, Fraction) else value
 
 
-def _quadrature_weights(
-    sde: SemiLinearSDE,
-    name: str | Schedule,
-    stage: Stage,
-    c: Tensor,
-    z: Tensor,
-    mu_s: Tensor,
-    h: Tensor,
-    position: Mapping[int, Tensor],
-) -> dict[int, Tensor]:
-    """b_j = ∫_0^c L_j(v) e^{z(c−θ)} dθ for polynomials in another variable v than the clock, by
-    Gauss–Legendre quadrature.
-    """
-    variable, _ = _variable(sde, name)
-
-    def value(theta: Tensor) -> Tensor:
-        return variable(sde.time_of_clock(mu_s + theta * h))
-
-    start, width = (
-        value(torch.zeros_like(h)),
-        value(torch.ones_like(h)) - value(torch.zeros_like(h)),
-    )
-    rows = stage.polynomials(
-        (value(c) - start) / width, [(value(position[j]) - start) / width for j in stage.through]
-    )
-    sums = [torch.zeros_like(h * z) for _ in rows]
-    for point, weight in zip(_POINTS.tolist(), _WEIGHTS.tolist(), strict=True):
-        theta = c * point
-        v = (value(theta) - start) / width
-        density = weight * c * torch.exp(z * (c - theta))
-        for total, row in zip(sums, rows, strict=True):
-            total += density * sum(coefficient * v**m for m, coefficient in enumerate(row))
-    return dict(zip(stage.through, sums, strict=True))
-
-
-def _noise_clocks(
-    sde: SemiLinearSDE, tableau: Tableau, nodes: dict[Fraction, Tensor]
-) -> tuple[Tensor, Tensor, dict[Fraction, Tensor]]:
-    """τ at the start and the noise nodes of every step, shape (steps, nodes + 1, *event), in the
-    global and in local clocks; and the coefficients of the increments in the local clock.
-
-    The local clock of a step is (τ − τ_s)/(τ_t − τ_s), from 0 to 1, so that nothing overflows where
-    a mode is very stiff. There its fractions are held above a small number: nodes so far apart have
-    independent noise in either case, to the last digit, and the variances, which the coefficients
-    restore, are exact.
-    """
+def _noises(
+    sde: SemiLinearSDE, tableau: Tableau, nodes: Mapping[Fraction, Tensor]
+) -> Sequence[SubstepNoise | None]:
+    """What each step asks of the noise."""
+    if sde.noise is None:
+        return [None] * len(nodes[Fraction(0)])
     ordered = [nodes[Fraction(0)], *(nodes[c] for c in tableau.noise_nodes)]
-    taus = torch.stack([sde.noise_clock(node) for node in ordered], 1)
-    logs = [sde.log_noise_interval(ordered[0], node) for node in ordered[1:]]
-    log_fraction = torch.zeros_like(logs[-1])
-    fractions, coefficients = [], {}
-    for i, c in reversed(list(enumerate(tableau.noise_nodes))):
-        if i + 1 < len(logs):
-            log_fraction = log_fraction + (logs[i] - logs[i + 1]).clamp(
-                min=_LEAST_LOG_FRACTION, max=0.0
-            )
-        noiseless = torch.isneginf(logs[i])
-        fractions.insert(
-            0,
-            torch.exp(log_fraction)
-            if c == 1
-            else torch.where(noiseless, 0.0, torch.exp(log_fraction)),
-        )
-        strength = torch.exp(sde.log_propagator(nodes[c]) + 0.5 * (logs[i] - log_fraction))
-        coefficients[c] = torch.where(noiseless, 0.0, strength)
-    return taus, torch.stack([torch.zeros_like(fractions[0]), *fractions], 1), coefficients
+    times = torch.stack([sde.noise(node).detach() for node in ordered], 1)
+    return [SubstepNoise(len(tableau.noise_nodes), tableau.needs_integral, row) for row in times]
 
 
 def _stage_noise(
     sde: SemiLinearSDE,
+    tableau: Tableau,
     stage: Stage,
-    nodes: dict[Fraction, Tensor],
-    a: Tensor,
-    noise: tuple[Tensor, Tensor, dict[Fraction, Tensor]] | None,
-    gain: Tensor | None,
-) -> dict[str, Sequence[Any]]:
-    """Per step the coefficients of the increment and of U in the noise of a stage, in the global
-    and in the local clock.
+    nodes: Mapping[Fraction, Tensor],
+    log_a: Tensor,
+    factor: Tensor | None,
+) -> Sequence[tuple[Coefficient, ...]]:
+    """Per step the coefficients of the substep's normals in the noise of a stage.
+
+    Ordinary noise a_i [W(τ_i) − W(τ_s)] has a_i √(τ_k − τ_{k−1}) up to its own node. With the
+    weight p of the increment, a_i [p ΔW + 2(θ − p) U/Δτ] has, with δ_k = (τ_k − τ_{k−1})/Δτ and m_k
+    the middle of interval k, a_i √Δτ √δ_k [p + 2(θ − p)(1 − m_k)] and for the normal of U
+    a_i √Δτ 2(θ − p) √(Σ δ_k³/12). All in logarithms: a and τ may overflow, their product does not.
     """
-    steps = len(nodes[Fraction(0)])
-    absent: dict[str, Sequence[Any]] = {"noise": [None] * steps, "local_noise": [None] * steps}
-    if noise is None:
-        return absent
-    if stage.share is None:
-        columns = {"noise": a, "local_noise": noise[2][stage.c]}
+    steps = len(log_a)
+    if sde.noise is None:
+        return [()] * steps
+    log_interval = sde.noise.log_interval
+    ends = [nodes[c] for c in tableau.noise_nodes]
+    starts = [nodes[Fraction(0)], *ends[:-1]]
+    logs = [log_interval(a, b) for a, b in zip(starts, ends, strict=True)]
+    if stage.increment_weight is None:
+        used = logs[: tableau.noise_nodes.index(stage.c) + 1]
+        columns = [_finite(log_a + 0.5 * log) for log in used]
     else:
-        s, t = nodes[Fraction(0)], nodes[Fraction(1)]
-        share = float(stage.share)
-        whole, log_whole = noise[0][:, -1] - noise[0][:, 0], sde.log_noise_interval(s, t)
-        noiseless = torch.isneginf(log_whole)
+        p, whole = float(stage.increment_weight), log_interval(starts[0], ends[-1])
+        noiseless = torch.isneginf(whole)
         theta = torch.where(
-            noiseless, 0.0, torch.exp(sde.log_noise_interval(s, nodes[stage.c]) - log_whole)
+            noiseless, 0.0, torch.exp(log_interval(starts[0], nodes[stage.c]) - whole)
         )
-        local = torch.exp(sde.log_propagator(nodes[stage.c]) + 0.5 * log_whole)
-        columns = {
-            "area": torch.where(noiseless, 0.0, a * 2.0 * (theta - share) / whole),
-            "local_area": local * 2.0 * (theta - share),
-        }
-        if share:
-            columns |= {"noise": a * share, "local_noise": local * share}
-    if gain is not None:
-        columns = {
-            name: values * gain.reshape(-1, *[1] * sde.event_ndim)
-            for name, values in columns.items()
-        }
-    return absent | {name: _numbers(values, sde, steps) for name, values in columns.items()}
+        parts = [torch.where(noiseless, 0.0, torch.exp(log - whole)) for log in logs]
+        size = _finite(log_a + 0.5 * whole)
+        passed, columns = torch.zeros_like(whole), []
+        for part in parts:
+            ahead = 1.0 - passed - 0.5 * part
+            columns.append(size * torch.sqrt(part) * (p + 2.0 * (theta - p) * ahead))
+            passed = passed + part
+        spread = torch.sqrt(sum((part**3 for part in parts), torch.zeros_like(whole)) / 12.0)
+        columns.append(size * 2.0 * (theta - p) * spread)
+    if factor is not None:
+        columns = [values * factor.reshape(-1, *[1] * sde.event_ndim) for values in columns]
+    return list(zip(*(_numbers(values, sde, steps) for values in columns), strict=True))
+
+
+def _finite(log: Tensor) -> Tensor:
+    """e^log, 0 where an interval has no noise."""
+    noiseless = torch.isneginf(log)
+    return torch.where(noiseless, 0.0, torch.exp(torch.where(noiseless, 0.0, log)))
 
 
 def _numbers(values: Tensor, sde: SemiLinearSDE, steps: int) -> Sequence[Coefficient]:
     """One coefficient per step: floats where they can be, tensors for diagonal coefficients and
-    where gradients are wanted.
-    """
+    where gradients are wanted."""
     if sde.event_ndim:
         return values.expand(steps, *values.shape[1:]).unbind(0)
     flat = values.expand(steps)

@@ -1,5 +1,6 @@
 """Running a plan: the loop, the model, and what its output means."""
 
-from expint.runs.run import Callback, Run, execute
+from expint.runs.model import Description, Model, describe
+from expint.runs.run import Callback, Run, drive, execute
 
-__all__ = ["Callback", "Run", "execute"]
+__all__ = ["Callback", "Description", "Model", "Run", "describe", "drive", "execute"]

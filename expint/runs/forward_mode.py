@@ -11,11 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from expint.equations.predictions import conversion
-from expint.plans.plan import Plan
-
-__all__ = ["along", "conversion_rates", "rate_of_change"]
-
 
 def along(
     model: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: Tensor, direction: Tensor
@@ -95,36 +90,3 @@ def _load_rules() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit", category=DeprecationWarning)
         torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
-
-
-def conversion_rates(plan: Plan, model: Any) -> dict[int, tuple[float, float]]:
-    """For the rows with a tangent, the time derivatives of the coefficients with which F = on_x · x
-    + on_output · output.
-
-    Args:
-        plan: any plan.
-        model: of it only the attributes are used.
-    """
-    rows = [i for i, row in enumerate(plan.rows) if row.tangent is not None]
-    schedule = plan.sde.schedule
-    if schedule is None or not rows:
-        return dict.fromkeys(rows, (0.0, 0.0))
-    with torch.inference_mode(False), torch.enable_grad():
-        times = torch.tensor(
-            [plan.rows[i].time for i in rows], dtype=torch.float64, requires_grad=True
-        )
-        rule = conversion(
-            model.prediction,
-            plan.sde.prediction,
-            schedule,
-            times,
-            source_sigma_data=getattr(model, "sigma_data", None),
-            target_sigma_data=plan.sde.sigma_data,
-        )
-        slopes = [
-            torch.autograd.grad(value.sum(), times, retain_graph=True)[0]
-            if value.requires_grad
-            else torch.zeros_like(times)
-            for value in rule
-        ]
-    return dict(zip(rows, zip(*(slope.tolist() for slope in slopes), strict=True), strict=True))

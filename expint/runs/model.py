@@ -10,8 +10,6 @@ from torch import Tensor
 from expint.equations.predictions import check as check_prediction
 from expint.schedules import Schedule
 
-__all__ = ["Description", "Model", "describe"]
-
 
 class Model(Protocol):
     """A diffusion model: what `expint.sample` takes. Adapters and analytic targets are such models.
@@ -43,11 +41,20 @@ class Description(NamedTuple):
 
     schedule: Schedule
     prediction: str
-    sigma_data: float | None
-    round_time: Callable[[Tensor], Tensor] | None
-    device: torch.device | None
-    shape: tuple[int, ...] | None
-    label_dim: int
+    sigma_data: float | None = None
+    round_time: Callable[[Tensor], Tensor] | None = None
+    device: torch.device | None = None
+    shape: tuple[int, ...] | None = None
+    label_dim: int = 0
+
+
+def attributes(model: Any) -> dict[str, Any]:
+    """The fields of `Description` that `model` has, unchecked."""
+    found = {name: getattr(model, name, None) for name in Description._fields}
+    if found["device"] is None and isinstance(model, torch.nn.Module):
+        tensors = chain(model.parameters(), model.buffers())
+        found["device"] = next((value.device for value in tensors), None)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def describe(model: Any) -> Description:
@@ -57,7 +64,8 @@ def describe(model: Any) -> Description:
         TypeError: unless it is callable and has a schedule and a prediction.
         ValueError: for an unknown prediction, or "precond" without sigma_data.
     """
-    schedule, prediction = getattr(model, "schedule", None), getattr(model, "prediction", None)
+    found = attributes(model)
+    schedule, prediction = found.get("schedule"), found.get("prediction")
     if not callable(model) or not isinstance(schedule, Schedule) or prediction is None:
         raise TypeError(
             "A model is a callable model(x, t) with attributes `schedule` (an "
@@ -65,23 +73,26 @@ def describe(model: Any) -> Description:
             f"{type(model).__name__} with schedule {schedule!r} and prediction {prediction!r}. "
             "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net)."
         )
-    sigma_data = getattr(model, "sigma_data", None)
-    check_prediction(prediction, sigma_data)
-    shape = getattr(model, "shape", None)
+    check_prediction(prediction, found.get("sigma_data"))
     return Description(
-        schedule,
-        prediction,
-        sigma_data,
-        getattr(model, "round_time", None),
-        _device(model),
-        None if shape is None else tuple(shape),
-        getattr(model, "label_dim", 0),
+        **found | {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
     )
 
 
-def _device(model: Any) -> torch.device | None:
-    device = getattr(model, "device", None)
-    if device is None and isinstance(model, torch.nn.Module):
-        tensors = chain(model.parameters(), model.buffers())
-        device = next((value.device for value in tensors), None)
-    return None if device is None else torch.device(device)
+_KINDS: dict[str, Callable[[Any], Any]] = {"device": torch.device, "shape": tuple}
+
+
+class Counted:
+    """A model under another callable, for example a compiled one, that moves a progress bar at
+    every evaluation."""
+
+    def __init__(self, about: Description, call: Any, bar: Any) -> None:
+        self.schedule, self.prediction = about.schedule, about.prediction
+        self.sigma_data = about.sigma_data
+        self._call, self._bar = call, bar
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The model's prediction."""
+        output = self._call(x, t)
+        self._bar.update(1)
+        return output

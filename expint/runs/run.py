@@ -1,26 +1,21 @@
 """Run a plan: a short loop that calls the network and takes a few fused tensor operations per
-row.
-"""
+row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from expint.noise import NoiseSource, NoiseStream
-from expint.noise.source import ChecksRuns
-from expint.plans.plan import Coefficient, Plan, Row
-from expint.runs.conversions import conversions
-from expint.runs.forward_mode import conversion_rates, rate_of_change
-
-__all__ = ["Callback", "Run", "check_state", "execute"]
+from expint.plans import Plan, Row
+from expint.plans.plan import Coefficient
+from expint.runs.conversions import conversion_rates, conversions
+from expint.runs.forward_mode import rate_of_change
 
 Callback = Callable[[int, int, float, Tensor, Tensor], Any]
 """callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state
-reached, latest denoised.
-"""
+reached, latest denoised."""
 
 
 def execute(
@@ -51,25 +46,33 @@ def execute(
         FloatingPointError: if the state became NaN or infinite, with the first step and time where
             it did.
     """
-    run = Run(plan, model, x, noise, rates=plan.has_tangents)
-    while not run.done and not plan.has_tangents:
-        run.feed(model(run.x, run.time), callback)
-    while not run.done:
-        output = model(run.x, run.time)
-        run.differentiate(model, output)
-        run.feed(output, callback)
+    run = Run(plan, model, x, noise, rates=True)
+    drive(run, model, callback)
     return run.result()
 
 
+def drive(
+    run: "Run", model: Any, callback: Callback | None = None, evaluations: int | None = None
+) -> None:
+    """Call the model and feed the run, to the end or for some evaluations."""
+    left = run.plan.nfe if evaluations is None else evaluations
+    while left > 0 and not run.done:
+        output = model(run.x, run.time)
+        if run.plan.has_tangents:
+            run.differentiate(model, output)
+        run.feed(output, callback)
+        left -= 1
+
+
 class Run:
-    """A run of a plan that is fed one evaluation at a time.
+    """A run of a plan that is fed one evaluation at a time; `drive` does.
 
     Args: those of `execute`; of the model only its attributes are used here. `on_row(row, state)`
-    sees every state.
+        sees every state.
 
     While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates`
-    (without, such plans are refused) call `differentiate` before it. `checked` says that the state
-    is known to be finite, which costs a synchronisation to see.
+    (without, plans that take derivatives are refused) call `differentiate` before it. `checked` says
+    that the state is known to be finite, which costs a synchronisation to see.
     """
 
     def __init__(
@@ -92,10 +95,8 @@ class Run:
             )
         self.plan, self._on_row = plan, on_row
         self._converts = conversions(plan, model)
-        self._conversion_rates = conversion_rates(plan, model) if rates else {}
+        self._conversion_rates = conversion_rates(plan, model)
         self._stream = _open_noise(plan, noise, x)
-        self._local = noise is None or noise.memoryless
-        self._clocks = plan.local_taus if self._local else plan.taus
         self._rows = _rows_for(plan, x)
         self._times = _model_times(plan, x)
         self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
@@ -107,9 +108,8 @@ class Run:
             if any(plan.rows[j].prediction != row.prediction for j, _ in row.weights)
         }
         self._slots: dict[int, Tensor] = {}
-        self._anchor, self._leg = x, -1
-        self._path: tuple[Tensor, ...] = ()
-        self._integral: Tensor | None = None
+        self._anchor, self._substep = x, -1
+        self._normals: Sequence[Tensor] = ()
         self._sums: list[Tensor] = []
         self._latest: tuple[int, Tensor, Tensor] | None = None
         self.x, self.row, self.nfe = x, 0, 0
@@ -127,8 +127,7 @@ class Run:
 
     def feed(self, output: Tensor, callback: Callback | None = None) -> None:
         """Take the model's output at `x` and `time`, and go on to the next state that needs an
-        evaluation.
-        """
+        evaluation."""
         i, x = self.row, self.x
         _check_output(output, x)
         self._slots[i] = self._converts[i].apply(output, x)
@@ -139,8 +138,7 @@ class Run:
 
     def differentiate(self, model: Any, output: Tensor) -> None:
         """Take the derivative of F along the ODE if the row uses it, before `feed` takes the output
-        of the model there.
-        """
+        of the model there."""
         i = self.row
         tangent = self._rows[i].tangent
         if tangent is not None:
@@ -160,27 +158,21 @@ class Run:
         return self.x
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """The state between two evaluations: tensors by name, and how far the run is.
-
-        The noise is drawn anew.
-        """
-        tensors = {
-            "x": self.x,
-            "anchor": self._anchor,
-            **{f"slot {j}": value for j, value in self._slots.items()},
-        }
-        position = {"row": self.row, "nfe": self.nfe, "leg": self._leg, "latest": -1}
+        """The state between two evaluations: tensors by name, and how far the run is. The noise is
+        drawn anew."""
+        slots = {f"slot {j}": value for j, value in self._slots.items()}
+        tensors = {"x": self.x, "anchor": self._anchor, **slots}
+        position = {"row": self.row, "nfe": self.nfe, "substep": self._substep, "latest": -1}
         if self._latest is not None:
             position["latest"], tensors["latest output"], tensors["latest x"] = self._latest
         return tensors, position
 
     def restore(self, tensors: Mapping[str, Tensor], position: Mapping[str, int]) -> None:
         """Go to where another run of the same plan, model and noise was; the noise up to there is
-        drawn again.
-        """
-        for self._leg in range(position["leg"] + 1):
-            self._draw()
-        self._leg, self.row, self.nfe = position["leg"], position["row"], position["nfe"]
+        drawn again."""
+        for substep in range(position["substep"] + 1):
+            self._draw(substep)
+        self.row, self.nfe = position["row"], position["nfe"]
         self.x, self._anchor = tensors["x"], tensors["anchor"]
         self._slots = {
             int(name.split()[1]): value
@@ -188,7 +180,8 @@ class Run:
             if name.startswith("slot ")
         }
         if position["latest"] >= 0:
-            self._latest = (position["latest"], tensors["latest output"], tensors["latest x"])
+            latest = tensors["latest output"], tensors["latest x"]
+            self._latest = (position["latest"], *latest)
 
     def _updates(self, callback: Callback | None) -> None:
         """Rows that need no evaluation."""
@@ -199,95 +192,76 @@ class Run:
         """Form the state that the current row produces."""
         i, slots = self.row, self._slots
         row = self._rows[i]
-        if row.leg != self._leg:
-            self._leg = row.leg
-            self._draw()
-        vanishes = (
-            not isinstance(row.scale, Tensor) and row.scale == 0.0
-        )  # then the start may be infinitely far
-        state = torch.zeros_like(self.x) if vanishes else torch.mul(self._anchor, row.scale)
-        for j, weight in row.weights:
-            _add(state, self._denoised(j) if i in self._of_data else slots[j], weight)
-        coefficient = row.local_noise if self._local else row.noise
-        if coefficient is not None:
-            _add(state, self._path[row.node - 1], coefficient)
-        area = row.local_area if self._local else row.area
-        if area is not None and self._integral is not None:
-            _add(state, self._integral, area)
+        if row.substep != self._substep:
+            self._draw(row.substep)
+        known = self._denoised if i in self._of_data else slots.__getitem__
+        terms = [(weight, known(j)) for j, weight in row.weights]
+        terms += zip(row.noise, self._normals, strict=False)  # a stage takes the first of them
+        state = _combined(row.scale, self._anchor, terms)
         for j in [j for j in slots if self._last_use.get(j, -1) <= i]:
             del slots[j]
         self.x, self.row = state, i + 1
         if self._on_row is not None:
             self._on_row(i, state)
-        if row.ends_leg:
+        if self.plan.ends_substep[i]:
             self._anchor = state
-        if row.ends_step:
-            self._sums.append(
-                state.sum(dtype=torch.promote_types(state.dtype, torch.float32))
-            )  # half types would overflow
+        if self.plan.ends_step[i]:
+            # Half types would overflow.
+            wide = torch.promote_types(state.dtype, torch.float32)
+            self._sums.append(state.sum(dtype=wide))
             if callback is not None and self._latest is not None:
                 k, output, x = self._latest
-                callback(
-                    row.step + 1, self.nfe, row.target, state, self._converts[k].denoised(output, x)
-                )
+                denoised = self._converts[k].denoised(output, x)
+                callback(row.step + 1, self.nfe, row.target, state, denoised)
 
     def _denoised(self, j: int) -> Tensor:
         """The denoised estimate of evaluation j, which is the latest."""
         assert self._latest is not None and self._latest[0] == j
         return self._converts[j].denoised(self._latest[1], self._latest[2])
 
-    def _draw(self) -> None:
-        """The noise of all nodes of a leg."""
-        taus = self._clocks[self._leg]
-        if taus is None or self._stream is None:
-            return
-        if self._leg in self.plan.integral_legs:
-            increments, self._integral = self._stream.increments(taus, space_time=True)
+    def _draw(self, substep: int) -> None:
+        """The normals of a substep."""
+        self._substep, noise = substep, self.plan.noises[substep]
+        if noise is not None and self._stream is not None:
+            self._normals = self._stream.normals(noise)
+
+
+def _combined(scale: Coefficient, x: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
+    """scale · x + Σ coefficient · term: the one update of a state."""
+    # Where the scale vanishes the start may be infinitely far.
+    vanishes = not isinstance(scale, Tensor) and scale == 0.0
+    state = torch.zeros_like(x) if vanishes else torch.mul(x, scale)
+    for coefficient, term in terms:
+        if isinstance(coefficient, Tensor):
+            state.addcmul_(term, coefficient)
         else:
-            increments = self._stream.increments(taus)
-        self._path = _cumulative(increments)
+            state.add_(term, alpha=coefficient)
+    return state
 
 
 def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:
-    if plan.gaussians == 0:
+    if not plan.run:
         return None
     if noise is None:
         raise ValueError(
-            f"{plan.solver!r} on {plan.sde} uses {plan.gaussians} Gaussians per component: give a "
+            f"{plan.solver!r} on {plan.sde} uses {plan.normals} Gaussians per component: give a "
             f"noise source, for example expint.noise.Gaussian(range({x.shape[0]})), or use ell=0."
         )
-    if plan.adds_fresh_noise and not noise.memoryless:
-        raise ValueError(
-            f"{plan.solver!r} adds noise that is not part of the path of the SDE (churn, an "
-            f"ancestral step or a Langevin corrector), which {type(noise).__name__} cannot give: "
-            "use fresh noise, for example expint.noise.Gaussian(seeds), or leave the operation out."
-        )
-    if isinstance(noise, ChecksRuns):
-        noise.check_run(x, plan.clocks(local=noise.memoryless))
-    return noise.stream(x, plan.gaussians)
+    return noise.stream(x, plan.run)
 
 
 def _model_times(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
     """Times of the evaluations as 0-dimensional float64 tensors, on the state's device where it has
-    float64.
-    """
+    float64."""
     times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
     return (times if x.device.type == "mps" else times.to(x.device)).unbind(0)
 
 
-def _cumulative(increments: Tensor) -> tuple[Tensor, ...]:
-    """W(τ_i) − W(τ_s) at every noise node, from the increments (overwritten)."""
-    parts = increments.unbind(0)
-    for before, after in pairwise(parts):
-        after.add_(before)
-    return parts
-
-
 def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
     """The plan's rows with coefficients that are tensors moved to the state's device and dtype,
-    once.
-    """
-    if not any(isinstance(row.scale, Tensor) for row in plan.rows):
+    once."""
+    numbers = (v for row in plan.rows for v in (row.scale, *dict(row.weights).values(), *row.noise))
+    if not any(isinstance(value, Tensor) for value in numbers):
         return plan.rows
 
     def moved(value: Any) -> Any:
@@ -296,13 +270,6 @@ def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
         return value.to(device=x.device, dtype=x.dtype) if isinstance(value, Tensor) else value
 
     return [Row(*(moved(value) for value in row)) for row in plan.rows]
-
-
-def _add(state: Tensor, term: Tensor, weight: Coefficient) -> None:
-    if isinstance(weight, Tensor):
-        state.addcmul_(term, weight)
-    else:
-        state.add_(term, alpha=weight)
 
 
 def check_state(x: Any) -> None:
@@ -337,18 +304,16 @@ def _check_output(output: Any, x: Tensor) -> None:
 
 def _check_finite(plan: Plan, sums: list[Tensor]) -> None:
     """One host synchronisation at the end of the run tells whether, and where, the state stopped
-    being finite.
-    """
+    being finite."""
     if not sums:  # continued at its end
         return
     bad = torch.nonzero(~torch.isfinite(torch.stack(sums)))
     if len(bad):
         step = int(bad[0])
         row = next(row for row in plan.rows if row.step == step)
-        sigma = f", sigma = {plan.sde.schedule.sigma(row.time):.6g}" if plan.sde.schedule else ""
         raise FloatingPointError(
             f"The state became NaN or infinite in step {step + 1} of {plan.steps}, which starts at "
-            f"t = {row.time:.6g}{sigma}. Likely causes: a network that overflows there (half "
+            f"{plan.sde.place(row.time)}. Likely causes: a network that overflows there (half "
             "precision, or a time outside its training range), or steps that are too long for this "
             "form and ell (take more steps, or form='data')."
         )

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from math import factorial
 from typing import Any
 
-__all__ = ["interpolation_weights", "lagrange_coefficients", "moment_weights"]
-
 
 def lagrange_coefficients(nodes: Sequence[Any]) -> list[list[Any]]:
     """Monomial coefficients of the Lagrange basis: L_j(θ) = Σ_m c_jm θ^m, 1 at node j and 0 at the

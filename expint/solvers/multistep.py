@@ -1,7 +1,5 @@
-"""Multistep schemes: earlier steps give the polynomial that is integrated.
-
-One evaluation per step, steps of any length.
-"""
+"""Multistep schemes: earlier steps give the polynomial that is integrated. One evaluation per step,
+steps of any length."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -9,27 +7,15 @@ from typing import Any
 
 from expint.schedules import Schedule
 from expint.solvers.interpolation import lagrange_coefficients
-from expint.solvers.registry import register
+from expint.solvers.method import Method
 from expint.solvers.seeds import seeds2, seeds3
 from expint.solvers.tableau import Stage, Tableau
-
-__all__ = [
-    "deis",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "dpmpp_3m_sde",
-    "er_sde",
-    "ipndm",
-    "lms",
-    "pndm",
-    "seeds_ab",
-]
 
 _ONE = Fraction(1)
 STARTS = ("growing", "one-step")
 
 
-def seeds_ab(order: int = 2, start: str = "growing", **settings: Any) -> Tableau:
+def seeds_ab(order: int = 2, start: str = "growing", **settings: Any) -> Method:
     """1 ← {0, −1, …}: the exponential Adams–Bashforth scheme of `order` nodes, in every form and at
     any ℓ.
 
@@ -38,17 +24,14 @@ def seeds_ab(order: int = 2, start: str = "growing", **settings: Any) -> Tableau
         start: "growing": the first steps use as many nodes as there are, so that the first has
             order 1 and the scheme order at most 2. "one-step": they are SEEDS-2 or SEEDS-3 steps,
             which keep the order.
-        settings: of the `Tableau`.
+        settings: of the `Method`.
 
     Source: SEEDS, arXiv 2305.14267, section 4 with history nodes; Hochbruck & Ostermann, Acta
     Numerica 2010, section 2.5.
     """
-    name = settings.pop("name", f"seeds-ab{order}")
-    first = _start(name, order, start)
-    source = settings.pop(
-        "source", "exponential Adams-Bashforth, Hochbruck & Ostermann, Acta Numerica 2010"
-    )
-    return Tableau(name, (_adams(order),), source, start=first, **settings)
+    source = "exponential Adams-Bashforth, Hochbruck & Ostermann, Acta Numerica 2010"
+    tableau = Tableau(f"seeds-ab{order}", (_adams(order),), source)
+    return Method(tableau, start_up=_start_up(order, start), **settings)
 
 
 def _adams(order: int, **kind: Any) -> Stage:
@@ -57,44 +40,21 @@ def _adams(order: int, **kind: Any) -> Stage:
     return Stage(_ONE, through=tuple(-j for j in range(order)), **kind)
 
 
-def _start(name: str, order: int, start: str) -> tuple[Tableau, ...]:
+def _start_up(order: int, start: str) -> tuple[Tableau, ...]:
     if start not in STARTS:
-        raise ValueError(f"{name} starts {' or '.join(map(repr, STARTS))}, got {start!r}.")
+        raise ValueError(f"A multistep scheme starts {' or '.join(map(repr, STARTS))}: {start!r}.")
     if start == "growing" or order < 3:
         return ()
-    return (seeds2(), seeds2()) if order == 3 else (seeds3(), seeds3(), seeds3())
-
-
-@register(
-    "seeds-ab2",
-    (
-        "two-step Adams-Bashforth in every form; in data form at ell=1 SDE-DPM-Solver++(2M), heun "
-        "variant"
-    ),
-)
-def _seeds_ab2(start: str = "growing") -> Tableau:
-    return seeds_ab(2, start)
-
-
-@register("seeds-ab3", "three-step Adams-Bashforth in every form")
-def _seeds_ab3(start: str = "growing") -> Tableau:
-    return seeds_ab(3, start)
-
-
-@register("seeds-ab4", "four-step Adams-Bashforth in every form")
-def _seeds_ab4(start: str = "growing") -> Tableau:
-    return seeds_ab(4, start)
+    return (seeds2(),) * 2 if order == 3 else (seeds3(),) * 3
 
 
 def _midpoint(c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
     """The interpolation polynomial's value in the middle of the step, for the whole step."""
-    return [
-        [sum(q * (c / 2) ** m for m, q in enumerate(row))] for row in lagrange_coefficients(nodes)
-    ]
+    rows = lagrange_coefficients(nodes)
+    return [[sum(q * (c / 2) ** m for m, q in enumerate(row))] for row in rows]
 
 
-@register("dpmpp-2m", "DPM-Solver++(2M)")
-def dpmpp_2m(lower_order_final: bool = False) -> Tableau:
+def dpmpp_2m(lower_order_final: bool = False) -> Method:
     """1 ← φ_1 · (value at the middle of the step of the line through 0 and −1), data form, ℓ = 0.
 
     Args:
@@ -104,18 +64,15 @@ def dpmpp_2m(lower_order_final: bool = False) -> Tableau:
     Source: DPM-Solver++, arXiv 2211.01095, algorithm 2.
     """
     source = "DPM-Solver++, arXiv 2211.01095, algorithm 2"
-    return Tableau(
-        "dpmpp-2m", (_adams(2, basis=_midpoint),), source, ell=0.0, shrink=lower_order_final
-    )
+    tableau = Tableau("dpmpp-2m", (_adams(2, basis=_midpoint),), source)
+    return Method(tableau, ell=0.0, lower_order_final=lower_order_final)
 
 
-@register("dpmpp-2m-sde", "SDE-DPM-Solver++(2M), midpoint or heun")
 def dpmpp_2m_sde(variant: str = "midpoint") -> Tableau:
     """The same in the data form at ℓ = 1.
 
     Args:
-        variant: "midpoint" as `dpmpp_2m`; "heun" integrates the line exactly, as `seeds_ab(2)`
-            does.
+        variant: "midpoint" as `dpmpp_2m`; "heun" integrates the line exactly, as `seeds_ab(2)` does.
 
     Source: DPM-Solver++, arXiv 2211.01095, appendix; the variants are those of k-diffusion.
     """
@@ -127,13 +84,11 @@ def dpmpp_2m_sde(variant: str = "midpoint") -> Tableau:
 
 def _half_curvature(c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
     """The interpolation polynomial with half its quadratic term."""
-    return [
-        [q / 2 if m == 2 else q for m, q in enumerate(row)] for row in lagrange_coefficients(nodes)
-    ]
+    rows = lagrange_coefficients(nodes)
+    return [[q / 2 if m == 2 else q for m, q in enumerate(row)] for row in rows]
 
 
-@register("dpmpp-3m-sde", "SDE-DPM-Solver++(3M), with the right second difference")
-def dpmpp_3m_sde(published: bool = False, start: str = "growing") -> Tableau:
+def dpmpp_3m_sde(published: bool = False, start: str = "growing") -> Method:
     """1 ← {0, −1, −2} in the data form at ℓ = 1.
 
     Args:
@@ -144,9 +99,8 @@ def dpmpp_3m_sde(published: bool = False, start: str = "growing") -> Tableau:
     Source: k-diffusion's dpmpp_3m_sde; corrected.
     """
     stage = _adams(3, basis=_half_curvature if published else None)
-    return Tableau(
-        "dpmpp-3m-sde", (stage,), "k-diffusion, corrected", start=_start("dpmpp-3m-sde", 3, start)
-    )
+    tableau = Tableau("dpmpp-3m-sde", (stage,), "k-diffusion, corrected")
+    return Method(tableau, start_up=_start_up(3, start))
 
 
 def deis(
@@ -154,7 +108,7 @@ def deis(
     variable: str | Schedule = "time",
     start: str = "growing",
     lower_order_final: bool = False,
-) -> Tableau:
+) -> Method:
     """DEIS tAB: the noise prediction as a polynomial in time (or σ, or λ), integrated in σ; noise
     form, ℓ = 0.
 
@@ -167,34 +121,14 @@ def deis(
 
     Source: DEIS, arXiv 2204.13902, eq. (14) and (15).
     """
-    name = f"deis-tab{order}"
-    return Tableau(
-        name,
-        (_adams(order),),
-        "DEIS, arXiv 2204.13902, eq. (15)",
+    source = "DEIS, arXiv 2204.13902, eq. (15)"
+    return Method(
+        Tableau(f"deis-tab{order}", (_adams(order),), source, variable=variable),
         form="noise",
         ell=0.0,
-        variable=variable,
-        start=_start(name, order, start),
-        shrink=lower_order_final,
+        start_up=_start_up(order, start),
+        lower_order_final=lower_order_final,
     )
-
-
-@register("deis-tab1", "DEIS tAB with one node: DDIM")
-def _deis_tab1(variable: str | Schedule = "time") -> Tableau:
-    return deis(1, variable)
-
-
-@register("deis-tab2", "DEIS tAB with two nodes")
-def _deis_tab2(variable: str | Schedule = "time", lower_order_final: bool = False) -> Tableau:
-    return deis(2, variable, lower_order_final=lower_order_final)
-
-
-@register("deis-tab3", "DEIS tAB with three nodes")
-def _deis_tab3(
-    variable: str | Schedule = "time", start: str = "growing", lower_order_final: bool = False
-) -> Tableau:
-    return deis(3, variable, start, lower_order_final)
 
 
 def _constants(
@@ -215,72 +149,52 @@ _ADAMS = {
 }
 
 
-@register("ipndm", "iPNDM: Adams-Bashforth constants whatever the lengths of the steps")
-def ipndm(order: int = 4) -> Tableau:
-    """1 ← φ_1 Σ a_j F_{−j} with the constants of Adams–Bashforth for equal steps; noise form, ℓ =
-    0.
+def ipndm(order: int = 4) -> Method:
+    """1 ← φ_1 Σ a_j F_{−j} with the constants of Adams–Bashforth for equal steps; noise form, ℓ = 0.
 
-    The constants are right for steps that are equal in σ; on other grids the order is at most 2,
-    and 1 where the steps vary.
+    The constants are right for steps that are equal in σ; on other grids the order is at most 2, and
+    1 where the steps vary.
 
     Args:
         order: number of nodes, 1 to 4.
 
     Source: iPNDM, in DEIS, arXiv 2204.13902, appendix; PNDM, arXiv 2202.09778.
     """
-    return Tableau(
-        "ipndm",
-        (_adams(order, basis=_constants(_ADAMS)),),
-        "DEIS, arXiv 2204.13902, appendix",
-        form="noise",
-        ell=0.0,
-    )
+    stage = _adams(order, basis=_constants(_ADAMS))
+    tableau = Tableau("ipndm", (stage,), "DEIS, arXiv 2204.13902, appendix")
+    return Method(tableau, form="noise", ell=0.0)
 
 
-@register("pndm", "PNDM (F-PNDM): pseudo Runge-Kutta start, then Adams-Bashforth constants")
-def pndm() -> Tableau:
-    """Three steps of the pseudo Runge–Kutta scheme, 4 evaluations each, then iPNDM of order 4;
-    nodes half-way in time.
+def pndm() -> Method:
+    """Three steps of the pseudo Runge–Kutta scheme, 4 evaluations each, then iPNDM of order 4; nodes
+    half-way in time.
 
     Source: PNDM, arXiv 2202.09778, eq. (12) and (13) and algorithm 2.
     """
     half, sixth = Fraction(1, 2), Fraction(1, 6)
-
-    def alone(c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
-        return [[1]]
-
-    def runge_kutta(c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
-        return [[sixth], [2 * sixth], [2 * sixth], [sixth]]
-
-    source = "PNDM, arXiv 2202.09778, algorithm 2"
     stages = (
-        Stage(half, through=(0,), rule=_by_phi_1(alone)),
-        Stage(half, through=(1,), rule=_by_phi_1(alone)),
-        Stage(_ONE, through=(2,), rule=_by_phi_1(alone)),
-        Stage(_ONE, through=(0, 1, 2, 3), rule=_by_phi_1(runge_kutta)),
+        Stage(half, through=(0,), rule=_by_phi_1(_ONE)),
+        Stage(half, through=(1,), rule=_by_phi_1(_ONE)),
+        Stage(_ONE, through=(2,), rule=_by_phi_1(_ONE)),
+        Stage(_ONE, through=(0, 1, 2, 3), rule=_by_phi_1(sixth, 2 * sixth, 2 * sixth, sixth)),
     )
-    first = Tableau("pndm", stages, source, form="noise", ell=0.0, variable="time")
-    return Tableau(
-        "pndm",
-        (_adams(4, basis=_constants(_ADAMS)),),
-        source,
-        form="noise",
-        ell=0.0,
-        start=(first, first, first),
-    )
+    source = "PNDM, arXiv 2202.09778, algorithm 2"
+    first = Tableau("pndm", stages, source, variable="time")
+    tableau = Tableau("pndm", (_adams(4, basis=_constants(_ADAMS)),), source)
+    return Method(tableau, form="noise", ell=0.0, start_up=(first,) * 3)
 
 
-def _by_phi_1(constants: Callable[[Any, Sequence[Any]], list[list[Any]]]) -> Any:
+def _by_phi_1(*constants: Fraction) -> Any:
     """A rule: the same F over the whole way to the stage."""
-    return lambda c, nodes: [[(_like(row[0], c) * c, 1)] for row in constants(c, nodes)]
+
+    def rule(c: Any, nodes: Sequence[Any]) -> list[list[tuple[Any, int]]]:
+        exact = isinstance(c, Fraction)
+        return [[((q if exact else float(q)) * c, 1)] for q in constants]
+
+    return rule
 
 
-def _like(q: Any, c: Any) -> Any:
-    return q if isinstance(c, Fraction) else float(q)
-
-
-@register("lms", "linear multistep in sigma (k-diffusion's lms)")
-def lms(order: int = 4, start: str = "growing") -> Tableau:
+def lms(order: int = 4, start: str = "growing") -> Method:
     """Adams–Bashforth in σ with the true lengths of the steps, ℓ = 0.
 
     Args:
@@ -289,30 +203,23 @@ def lms(order: int = 4, start: str = "growing") -> Tableau:
 
     Source: k-diffusion's lms; Hairer, Nørsett & Wanner I, section III.5.
     """
-    return seeds_ab(
-        order,
-        start,
-        name="lms",
-        source="k-diffusion; Hairer, Norsett & Wanner I, III.5",
-        form="sigma",
-        ell=0.0,
-    )
+    source = "k-diffusion; Hairer, Norsett & Wanner I, III.5"
+    return seeds_ab(order, start, name="lms", source=source, form="sigma", ell=0.0)
 
 
 def _divided_differences(c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
     """F + θ d_1 + θ² d_2 with the divided differences d_1, d_2 of the last nodes taken for the
-    derivatives at 0.
-    """
-    rows: list[list[Any]] = [[1]] if len(nodes) == 1 else [[1, -1 / nodes[1]], [0, 1 / nodes[1]]]
+    derivatives at 0."""
     if len(nodes) < 3:
-        return rows
-    first = [-1 / nodes[1], 1 / nodes[1], 0]  # of F_0, F_−1, F_−2 in d_1 = (F_0 − F_−1)/(0 − θ_−1)
+        return [[1]] if len(nodes) == 1 else [[1, -1 / nodes[1]], [0, 1 / nodes[1]]]
+    # of F_0, F_−1, F_−2 in d_1 = (F_0 − F_−1)/(0 − θ_−1)
+    first = [-1 / nodes[1], 1 / nodes[1], 0]
     before = [0, 1 / (nodes[1] - nodes[2]), -1 / (nodes[1] - nodes[2])]
     second = [(b - a) / nodes[2] for a, b in zip(first, before, strict=True)]
-    return [[one, slope, curve] for one, slope, curve in zip((1, 0, 0), first, second, strict=True)]
+    return [list(row) for row in zip((1, 0, 0), first, second, strict=True)]
 
 
-def er_sde(order: int = 3, newton: bool = False, noise_scale: Any = "exp-0.3") -> Tableau:
+def er_sde(order: int = 3, newton: bool = False, noise_scale: Any = "exp-0.3") -> Method:
     """ER-SDE-Solver: D as a polynomial in σ with derivatives from divided differences, integrated
     exactly against 1/φ(σ).
 
@@ -326,26 +233,7 @@ def er_sde(order: int = 3, newton: bool = False, noise_scale: Any = "exp-0.3") -
     Source: ER-SDE-Solver, arXiv 2309.06169, algorithms 1 to 3; its integrals by Gauss–Legendre
     quadrature.
     """
-    basis = None if newton else _divided_differences
-    return Tableau(
-        f"er-sde-{order}",
-        (_adams(order, basis=basis),),
-        f"ER-SDE-Solver, arXiv 2309.06169, algorithm {order}",
-        variable="sigma",
-        noise_scale=noise_scale,
-    )
-
-
-@register("er-sde-1", "ER-SDE-Solver-1, noise scale x(exp(x^0.3)+10)")
-def _er_sde_1(noise_scale: Any = "exp-0.3") -> Tableau:
-    return er_sde(1, noise_scale=noise_scale)
-
-
-@register("er-sde-2", "ER-SDE-Solver-2, with exact integrals")
-def _er_sde_2(noise_scale: Any = "exp-0.3") -> Tableau:
-    return er_sde(2, noise_scale=noise_scale)
-
-
-@register("er-sde-3", "ER-SDE-Solver-3, with exact integrals")
-def _er_sde_3(newton: bool = False, noise_scale: Any = "exp-0.3") -> Tableau:
-    return er_sde(3, newton, noise_scale)
+    stage = _adams(order, basis=None if newton else _divided_differences)
+    source = f"ER-SDE-Solver, arXiv 2309.06169, algorithm {order}"
+    tableau = Tableau(f"er-sde-{order}", (stage,), source, variable="sigma")
+    return Method(tableau, noise_scale=noise_scale)

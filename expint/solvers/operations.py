@@ -1,79 +1,61 @@
 """What a sampler does to the noise level around its steps: it composes with any solver.
 
 An operation may move the level from which a step starts (noise is added up to it), the level at
-which it ends (noise is added up to the grid's level afterwards), scale the noise of the step
-itself, or make the state anew at the end of the step.
+which it ends (noise is added up to the grid's level afterwards), scale the noise of the step itself,
+or make the state anew at the end of the step.
 """
 
+import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from expint.registry import unknown
+from expint.registry import Registry, unknown
 from expint.schedules import Schedule
-
-__all__ = ["Ancestral", "Churn", "Langevin", "LargeVariance", "NoiseGain", "Operation", "operation"]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Does nothing; a base for operations.
+    """What is done around each step, as plain numbers and optional functions of float64 tensors
+    with one entry per step.
 
-    All arguments and results are float64 tensors with one entry per step.
+    Args:
+        name: with its arguments, for print-outs; operations of one name are equal.
+        raised: raised(σ, steps) → the noise level σ̂ ≥ σ from which the step starts, after noise has
+            been added; `steps` counts all steps of the grid.
+        lowered: lowered(σ, target) → the noise level ≤ target at which the step from σ ends, before
+            noise is added up to the target.
+        s_noise: factor of the noise that is added.
+        factor: factor(schedule, start, end) → factor of the noise of the step itself.
+        own_variance: whether `factor` gives that noise another variance than the SDE's, which only a
+            one-stage solver with noise can have.
+        ell: the stochasticity of the data form that `factor` is for, or None for any equation.
+        langevin: signal-to-noise ratios of the Langevin steps that follow the step.
+        preserves_law: whether exact steps would still give the exact law of the state; otherwise
+            there is a bias at any number of steps.
     """
 
-    def raised(self, sigma: Tensor, steps: int) -> Tensor:
-        """Noise level σ̂ ≥ σ from which the step starts, after noise has been added.
+    name: str
+    raised: Callable[[Tensor, int], Tensor] | None = field(default=None, compare=False)
+    lowered: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, compare=False)
+    s_noise: float = 1.0
+    factor: Callable[[Schedule, Tensor, Tensor], Tensor] | None = field(default=None, compare=False)
+    own_variance: bool = False
+    ell: float | None = None
+    langevin: tuple[float, ...] = ()
+    preserves_law: bool = True
 
-        `steps` counts all steps of the grid.
-        """
-        return sigma
-
-    def lowered(self, sigma: Tensor, target: Tensor) -> Tensor:
-        """Noise level ≤ `target` at which the step from σ ends, before noise is added up to
-        `target`.
-        """
-        return target
-
-    @property
-    def added(self) -> float:
-        """Factor of the noise that is added (s_noise)."""
-        return 1.0
-
-    def misfit(self, prediction: str, rho: float) -> str:
-        """Why it cannot be used with an SDE of this F and ρ, or nothing if it can."""
-        return ""
-
-    def gain(self, schedule: Schedule, start: Tensor, end: Tensor) -> Tensor | None:
-        """Factor of the noise of the step itself from time `start` to `end`; None for 1."""
-        return None
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def between_steps(self) -> bool:
         """Whether the state changes between two steps."""
-        return True
-
-    @property
-    def preserves_law(self) -> bool:
-        """Whether exact steps would still give the exact law of the state; otherwise there is a
-        bias at any number of steps.
-        """
-        return self.added == 1.0
-
-    @property
-    def changes_variance(self) -> bool:
-        """Whether the noise of the step gets another variance than the SDE's, which only a
-        one-stage solver can have.
-        """
-        return False
-
-    @property
-    def langevin(self) -> tuple[float, ...]:
-        """Signal-to-noise ratios of the Langevin steps that follow the step."""
-        return ()
+        return self.factor is None
 
 
 def _check(name: str, value: float, low: float = 0.0, *, infinite: bool = False) -> None:
@@ -81,10 +63,15 @@ def _check(name: str, value: float, low: float = 0.0, *, infinite: bool = False)
         raise ValueError(f"{name} must be a number >= {low:g}, got {value!r}.")
 
 
-@dataclass(frozen=True)
-class Churn(Operation):
-    """Stochastic EDM: before a step, noise is added from σ to σ̂ = (1 + γ) σ, γ =
-    min(s_churn/steps, √2 − 1).
+_BUILDERS = Registry[Callable[..., Operation]]("operation")
+
+
+@_BUILDERS.register("churn")
+def churn(
+    s_churn: float, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
+) -> Operation:
+    """Stochastic EDM: before a step, noise is added from σ to σ̂ = (1 + γ) σ, γ = min(s_churn/steps,
+    √2 − 1).
 
     Args:
         s_churn: ≥ 0.
@@ -93,31 +80,21 @@ class Churn(Operation):
 
     Source: EDM, arXiv 2206.00364, algorithm 2.
     """
+    for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_noise", s_noise)):
+        _check(f"churn: {name}", value)
+    _check("churn: s_max", s_max, s_min, infinite=True)
 
-    s_churn: float
-    s_min: float = 0.0
-    s_max: float = math.inf
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("s_churn", "s_min", "s_noise"):
-            _check(f"Churn.{name}", getattr(self, name))
-        _check("Churn.s_max", self.s_max, self.s_min, infinite=True)
-
-    def raised(self, sigma: Tensor, steps: int) -> Tensor:
-        """(1 + γ) σ."""
-        gamma = min(self.s_churn / steps, math.sqrt(2.0) - 1.0)
-        inside = (sigma >= self.s_min) & (sigma <= self.s_max)
+    def raised(sigma: Tensor, steps: int) -> Tensor:
+        gamma = min(s_churn / steps, math.sqrt(2.0) - 1.0)
+        inside = (sigma >= s_min) & (sigma <= s_max)
         return torch.where(inside, sigma * (1.0 + gamma), sigma)
 
-    @property
-    def added(self) -> float:
-        """s_noise."""
-        return self.s_noise
+    name = f"churn(s_churn={s_churn:g}, s_min={s_min:g}, s_max={s_max:g}, s_noise={s_noise:g})"
+    return Operation(name, raised=raised, s_noise=s_noise, preserves_law=s_noise == 1.0)
 
 
-@dataclass(frozen=True)
-class Ancestral(Operation):
+@_BUILDERS.register("ancestral")
+def ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Operation:
     """A step further down and noise up after it, as k-diffusion's ancestral samplers do:
 
         σ_up = min(σ_t, η √(σ_t² (σ_s² − σ_t²)/σ_s²)),    σ_down² = σ_t² − σ_up².
@@ -128,92 +105,54 @@ class Ancestral(Operation):
 
     Source: DDIM, arXiv 2010.02502, eq. (16), in the σ of EDM, arXiv 2206.00364.
     """
+    _check("ancestral: eta", eta)
+    _check("ancestral: s_noise", s_noise)
 
-    eta: float = 1.0
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check("Ancestral.eta", self.eta)
-        _check("Ancestral.s_noise", self.s_noise)
-
-    def lowered(self, sigma: Tensor, target: Tensor) -> Tensor:
-        """σ_down.
-
-        Held above a small part of the target, where the solver still has a finite λ to go to.
-        """
-        up = torch.minimum(target, self.eta * target * torch.sqrt(1.0 - (target / sigma) ** 2))
+    def lowered(sigma: Tensor, target: Tensor) -> Tensor:
+        up = torch.minimum(target, eta * target * torch.sqrt(1.0 - (target / sigma) ** 2))
+        # Held above a small part of the target, where the solver still has a finite λ to go to.
         return torch.sqrt(target**2 - up**2).clamp(min=1e-6 * target)
 
-    @property
-    def added(self) -> float:
-        """s_noise."""
-        return self.s_noise
+    name = f"ancestral(eta={eta:g}, s_noise={s_noise:g})"
+    return Operation(name, lowered=lowered, s_noise=s_noise, preserves_law=s_noise == 1.0)
 
 
-@dataclass(frozen=True)
-class NoiseGain(Operation):
-    """Scales all noise of the solver: the `s_noise` of k-diffusion's SDE samplers.
+@_BUILDERS.register("noise-factor")
+def noise_factor(s_noise: float) -> Operation:
+    """Noise scale factor of all noise of the solver: the `s_noise` of k-diffusion's SDE samplers.
 
     Args:
         s_noise: the factor.
     """
-
-    s_noise: float
-
-    def __post_init__(self) -> None:
-        _check("NoiseGain.s_noise", self.s_noise)
-
-    @property
-    def between_steps(self) -> bool:
-        """It does not."""
-        return False
-
-    @property
-    def preserves_law(self) -> bool:
-        """Only where it changes nothing."""
-        return self.s_noise == 1.0
-
-    def gain(self, schedule: Schedule, start: Tensor, end: Tensor) -> Tensor | None:
-        """s_noise in every step."""
-        return torch.full_like(start, self.s_noise)
+    _check("noise-factor: s_noise", s_noise)
+    return Operation(
+        f"noise-factor(s_noise={s_noise:g})",
+        factor=lambda schedule, start, end: torch.full_like(start, s_noise),
+        preserves_law=s_noise == 1.0,
+    )
 
 
-@dataclass(frozen=True)
-class Variance(Operation):
-    """A base for operations that give the noise of a step another variance."""
-
-    @property
-    def between_steps(self) -> bool:
-        """It does not."""
-        return False
-
-    @property
-    def changes_variance(self) -> bool:
-        """It does."""
-        return True
-
-
-@dataclass(frozen=True)
-class LargeVariance(Variance):
-    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²),
-    (σ̄_s/σ̄_t)² times the posterior's.
+@_BUILDERS.register("large-variance")
+def large_variance() -> Operation:
+    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²), (σ̄_s/σ̄_t)²
+    times the posterior's.
 
     Source: DDPM, arXiv 2006.11239, section 3.2.
     """
+    return Operation(
+        "large-variance",
+        factor=lambda schedule, start, end: schedule.std(start) / schedule.std(end),
+        own_variance=True,
+    )
 
-    def gain(self, schedule: Schedule, start: Tensor, end: Tensor) -> Tensor | None:
-        """σ̄_s/σ̄_t."""
-        return schedule.std(start) / schedule.std(end)
 
-
-@dataclass(frozen=True)
-class Langevin(Operation):
-    """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the
-    score.
+@_BUILDERS.register("langevin")
+def langevin(snr: float = 0.16, count: int = 1) -> Operation:
+    """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the score.
 
     Song et al. take ε = 2 (snr ‖z‖/‖s‖)² with norms averaged over the batch; here the ratio of the
     norms is replaced by its value σ̄ for a perfect score, so that a sample does not depend on its
-    batch.
+    batch. A Langevin step of finite length does not preserve the law exactly.
 
     Args:
         snr: signal-to-noise ratio, > 0.
@@ -221,37 +160,14 @@ class Langevin(Operation):
 
     Source: Song et al., arXiv 2011.13456, algorithms 4 and 5.
     """
-
-    snr: float = 0.16
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.snr < 2**-0.5:
-            raise ValueError(
-                f"Langevin.snr must lie in (0, 0.707), got {self.snr!r}: beyond, the corrector is "
-                "unstable."
-            )
-        if not (isinstance(self.count, int) and self.count > 0):
-            raise ValueError(f"Langevin.count must be a positive integer, got {self.count!r}.")
-
-    @property
-    def preserves_law(self) -> bool:
-        """A Langevin step of finite length does not."""
-        return False
-
-    @property
-    def langevin(self) -> tuple[float, ...]:
-        """snr, once per corrector step."""
-        return (self.snr,) * self.count
-
-
-_NAMED: dict[str, type[Operation]] = {
-    "ancestral": Ancestral,
-    "churn": Churn,
-    "langevin": Langevin,
-    "large-variance": LargeVariance,
-    "noise-gain": NoiseGain,
-}
+    if not 0 < snr < 2**-0.5:
+        raise ValueError(
+            f"langevin: snr must lie in (0, 0.707), got {snr!r}: beyond, the corrector is unstable."
+        )
+    if not (isinstance(count, int) and count > 0):
+        raise ValueError(f"langevin: count must be a positive integer, got {count!r}.")
+    name = f"langevin(snr={snr:g}, count={count})"
+    return Operation(name, langevin=(snr,) * count, preserves_law=False)
 
 
 def operation(text: str) -> Operation:
@@ -262,10 +178,9 @@ def operation(text: str) -> Operation:
         ValueError: for an unknown name or argument, saying which there are.
     """
     name, _, inside = text.strip().removesuffix(")").partition("(")
-    if name not in _NAMED:
-        raise unknown("operation", name, sorted(_NAMED))
-    known = [item.name for item in fields(_NAMED[name])]
-    values: dict[str, int | float] = {}
+    build = _BUILDERS.get(name)
+    known = inspect.signature(build).parameters
+    values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in inside.split(","))):
         key, _, value = (piece.strip() for piece in part.partition("="))
         try:
@@ -276,15 +191,11 @@ def operation(text: str) -> Operation:
                 "numbers."
             ) from error
         if key not in known:
-            raise unknown(f"argument of {name}", key, known)
-    missing = [
-        item.name
-        for item in fields(_NAMED[name])
-        if item.default is MISSING and item.name not in values
-    ]
-    if missing:
-        raise ValueError(f"{text!r}: {name} needs a value for {missing[0]}.")
-    return _NAMED[name](**values)
+            raise unknown(f"argument of {name}", key, list(known))
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in values:
+            raise ValueError(f"{text!r}: {name} needs a value for {key}.")
+    return build(**values)
 
 
 def levels(
@@ -293,8 +204,8 @@ def levels(
     """Noise levels between which the solver steps, given those of the grid; none above `limit`."""
     raised, lowered = sigma, target
     for operation in operations:
-        raised = operation.raised(raised, steps)
+        raised = operation.raised(raised, steps) if operation.raised else raised
     raised = torch.maximum(torch.minimum(raised, torch.full_like(raised, limit)), sigma)
     for operation in operations:
-        lowered = operation.lowered(raised, lowered)
+        lowered = operation.lowered(raised, lowered) if operation.lowered else lowered
     return raised, lowered

@@ -21,23 +21,18 @@ factor on the standard deviation of the noise is
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from expint.schedules import Schedule
-from expint.solvers.operations import Variance
-from expint.solvers.registry import register
+from expint.solvers.method import Method
+from expint.solvers.operations import Operation
 from expint.solvers.seeds import seeds1
-from expint.solvers.tableau import Tableau
-
-__all__ = ["OptimalVariance", "Statistic", "analytic_dpm"]
 
 Statistic = Callable[[Tensor], Tensor]
 """Γ = E|ε(x_t, t)|²/d as a function of λ_t, float64 tensors of one shape: an `expint.SecondMoment`,
-or a formula.
-"""
+or a formula."""
 
 _WAY = (
     "measure it with expint.second_moment(model, data, times) or `expint second-moment`, or read "
@@ -45,14 +40,15 @@ _WAY = (
 )
 
 
-@dataclass(frozen=True)
-class OptimalVariance(Variance):
+def optimal_variance(
+    statistic: Statistic, ell: float = 1.0, data_range: tuple[float, float] | None = None
+) -> Operation:
     """Gives the noise of each step the variance that is optimal for the data, between those of the
     bounds below.
 
     Whatever the statistic, σ*² stays within λ² ≤ σ*² ≤ λ² + (α_t σ̄_s/α_s − √(σ̄_t² − λ²))² (arXiv
-    2201.06503, theorem 2), and for data with all components in [a, b] below λ² + (α_t − α_s √(σ̄_t²
-    − λ²)/σ̄_s)² ((b − a)/2)² (the same).
+    2201.06503, theorem 2), and for data with all components in [a, b] below
+    λ² + (α_t − α_s √(σ̄_t² − λ²)/σ̄_s)² ((b − a)/2)² (the same).
 
     Args:
         statistic: Γ as a function of λ: an `expint.SecondMoment`, or any function of a float64
@@ -61,9 +57,9 @@ class OptimalVariance(Variance):
             another.
         data_range: (a, b) with all data between them, or None if there are no such bounds.
 
-    It goes with solvers of one stage in the data form with the same ell > 0 (at 1 DDPM). DDIM (ell
-    = 0) has no noise that could be scaled: take a small ell, such as 1e-3, for which the variance
-    is the optimal one of the paper's Analytic-DDIM.
+    It goes with solvers of one stage in the data form with the same ell > 0 (at 1 DDPM). DDIM (ell =
+    0) has no noise that could be scaled: take a small ell, such as 1e-3, for which the variance is
+    the optimal one of the paper's Analytic-DDIM.
 
     Raises:
         TypeError, ValueError: for a statistic that is not callable (with the way to get one), ell
@@ -72,55 +68,41 @@ class OptimalVariance(Variance):
 
     Source: Bao et al., Analytic-DPM, arXiv 2201.06503, theorem 1.
     """
+    if not callable(statistic):
+        raise TypeError(
+            "optimal_variance needs the second moment of the predicted noise, got "
+            f"{statistic!r}: {_WAY}."
+        )
+    if isinstance(ell, (bool, str)) or not 0 < ell < math.inf:
+        raise ValueError(
+            f"optimal_variance: ell must be a positive number, got {ell!r}: without noise there is "
+            "no variance to choose (for DDIM's mean take a small ell, such as 1e-3)."
+        )
+    if data_range is not None and not -math.inf < data_range[0] < data_range[1] < math.inf:
+        raise ValueError(
+            f"optimal_variance: data_range is (a, b) with finite a < b, got {data_range!r}."
+        )
 
-    statistic: Statistic
-    ell: float = 1.0
-    data_range: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if not callable(self.statistic):
-            raise TypeError(
-                "OptimalVariance needs the second moment of the predicted noise, got "
-                f"{self.statistic!r}: {_WAY}."
-            )
-        if isinstance(self.ell, (bool, str)) or not 0 < self.ell < math.inf:
-            raise ValueError(
-                f"OptimalVariance.ell must be a positive number, got {self.ell!r}: without noise "
-                "there is no variance to choose (for DDIM's mean take a small ell, such as 1e-3)."
-            )
-        if (
-            self.data_range is not None
-            and not -math.inf < self.data_range[0] < self.data_range[1] < math.inf
-        ):
-            raise ValueError(
-                f"OptimalVariance.data_range is (a, b) with finite a < b, got {self.data_range!r}."
-            )
-
-    def misfit(self, prediction: str, rho: float) -> str:
-        """It is the factor for the data form at its own ℓ."""
-        if prediction == "data" and math.isclose(rho, 1.0 + self.ell**2):
-            return ""
-        return f"it is for the data form with ell = {self.ell:g}"
-
-    def gain(self, schedule: Schedule, start: Tensor, end: Tensor) -> Tensor | None:
-        """σ*/λ for steps from times `start` to `end`, float64, one per step."""
-        lam, squared = schedule.lam(start), self.ell**2
+    def factor(schedule: Schedule, start: Tensor, end: Tensor) -> Tensor:  # σ*/λ
+        lam, squared = schedule.lam(start), ell**2
         h = schedule.lam(end) - lam
-        unexplained = 1.0 - self.statistic(lam).clamp(0.0, 1.0)  # E|x_0 − D|²/(d σ²)
-        if self.data_range is not None:
-            low, high = self.data_range
+        unexplained = 1.0 - statistic(lam).clamp(0.0, 1.0)  # E|x_0 − D|²/(d σ²)
+        if data_range is not None:
+            low, high = data_range
             unexplained = torch.minimum(unexplained, (0.5 * (high - low) * torch.exp(lam)) ** 2)
         reach = torch.exp(-squared * h) * torch.expm1((1.0 + squared) * h)
         return torch.sqrt(1.0 + reach**2 * unexplained / -torch.expm1(-2.0 * squared * h))
 
+    name = f"optimal-variance(ell={ell:g}, data_range={data_range})"
+    return Operation(name, factor=factor, own_variance=True, ell=ell)
 
-@register("analytic-dpm", "Analytic-DPM: the optimal reverse variance", needs="statistic")
+
 def analytic_dpm(
     statistic: Statistic | None = None,
     *,
     ell: float = 1.0,
     data_range: tuple[float, float] | None = None,
-) -> Tableau:
+) -> Method:
     """Analytic-DPM: SEEDS-1 in the data form with the optimal variance in every step.
 
     Args:
@@ -151,10 +133,6 @@ def analytic_dpm(
             "analytic-dpm needs statistic=..., the second moment of the predicted noise on the "
             f"data: {_WAY}."
         )
-    return replace(
-        seeds1(),
-        name="analytic-dpm",
-        source="Analytic-DPM, arXiv 2201.06503, theorem 1",
-        ell=float(ell),
-        operations=(OptimalVariance(statistic, ell, data_range),),
-    )
+    around = (optimal_variance(statistic, ell, data_range),)
+    source = "Analytic-DPM, arXiv 2201.06503, theorem 1"
+    return Method(seeds1(), "analytic-dpm", source, ell=float(ell), operations=around)

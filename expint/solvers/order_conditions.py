@@ -31,8 +31,6 @@ from fractions import Fraction
 from math import factorial
 from typing import Any
 
-__all__ = ["deterministic_order", "strong_order"]
-
 _LENGTH = (
     8  # terms of the truncated power series in z; order conditions up to 4 look at the first 4
 )
@@ -130,7 +128,7 @@ def strong_order(
     order: int,
     targets: Sequence[Fraction],
     terms: Sequence[Mapping[int, Sequence[Any]]],
-    shares: Sequence[Fraction | None],
+    increment_weights: Sequence[Fraction | None],
 ) -> Fraction:
     """Strong order with additive noise: 3/2 or 1 (0 for a scheme that is not even of deterministic
     order 1).
@@ -138,7 +136,7 @@ def strong_order(
     Args:
         order: deterministic order.
         targets, terms: as for `deterministic_order`.
-        shares: for each stage the share p of its noise p ΔW + 2(c − p) U/Δτ, or None for the
+        increment_weights: for each stage the weight p of the increment in its noise p ΔW + 2(c − p) U/Δτ, or None for the
             ordinary W(c) − W(0).
     """
     if order < 1:
@@ -151,7 +149,7 @@ def strong_order(
         if j == 0:
             continue
         b = sum((q / factorial(k) for q, k, _ in weight), Fraction(0))
-        c, p = targets[j - 1], shares[j - 1]
+        c, p = targets[j - 1], increment_weights[j - 1]
         noise = (
             {"increment": p, "integral": 2 * (c - p)}
             if p is not None

@@ -1,22 +1,18 @@
-"""Predictor–corrector schemes.
-
-With `reuse` the corrector takes the evaluation that the next step needs in any case.
-"""
+"""Predictor–corrector schemes. With `reuse` (PEC) the corrector takes the evaluation that the next
+step needs in any case."""
 
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from expint.solvers.interpolation import interpolation_weights
-from expint.solvers.registry import register
+from expint.solvers.method import Method
 from expint.solvers.tableau import Rule, Stage, Tableau
-
-__all__ = ["pece", "sa_solver", "unipc"]
 
 _ONE = Fraction(1)
 
 
-def _history(count: int) -> tuple[int, ...]:
+def _latest(count: int) -> tuple[int, ...]:
     return tuple(-j for j in range(count))
 
 
@@ -44,7 +40,7 @@ def unipc(
     variant: str = "bh2",
     lower_order_final: bool = False,
     correct_last: bool = False,
-) -> Tableau:
+) -> Method:
     """UniPC-p: predictor through p evaluations, corrector through one more; data form, ℓ = 0; no
     evaluation for the corrector.
 
@@ -63,43 +59,19 @@ def unipc(
         raise ValueError(f"UniPC has orders 1, 2 and 3, got {order!r}.")
     if variant not in ("bh1", "bh2"):
         raise ValueError(f"UniPC's B(h) is 'bh1' or 'bh2', got {variant!r}.")
+    through = _latest(order)
     stages = (
-        Stage(_ONE, through=_history(order), rule=_unipc_rule(variant, corrector=False)),
-        Stage(_ONE, through=(1, *_history(order)), rule=_unipc_rule(variant, corrector=True)),
+        Stage(_ONE, through=through, rule=_unipc_rule(variant, corrector=False)),
+        Stage(_ONE, through=(1, *through), rule=_unipc_rule(variant, corrector=True)),
     )
-    return Tableau(
-        f"unipc-{order}",
-        stages,
-        "UniPC, arXiv 2302.04867",
-        reuse=True,
+    return Method(
+        Tableau(f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True),
         ell=0.0,
-        shrink=lower_order_final,
+        lower_order_final=lower_order_final,
         correct_last=correct_last,
     )
 
 
-@register("unipc-1", "UniPC of order 1 (B(h): bh1 or bh2)")
-def _unipc_1(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
-    return unipc(1, variant, lower_order_final)
-
-
-@register("unipc-2", "UniPC of order 2")
-def _unipc_2(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
-    return unipc(2, variant, lower_order_final)
-
-
-@register("unipc-3", "UniPC of order 3")
-def _unipc_3(variant: str = "bh2", lower_order_final: bool = False) -> Tableau:
-    return unipc(3, variant, lower_order_final)
-
-
-@register(
-    "sa-solver",
-    (
-        "SA-Solver: stochastic Adams predictor and corrector; its tau is ell, or a noise scale for "
-        "tau(t)"
-    ),
-)
 def sa_solver(
     predictor: int = 3,
     corrector: int = 4,
@@ -107,7 +79,7 @@ def sa_solver(
     lower_order_final: bool = False,
     correct_last: bool = False,
     few_steps: bool = False,
-) -> Tableau:
+) -> Method:
     """Adams–Bashforth through `predictor` evaluations, Adams–Moulton through `corrector`, in the
     data form at ℓ = τ (PEC).
 
@@ -132,19 +104,13 @@ def sa_solver(
             f"{corrector!r}."
         )
     rules = [_unipc_rule("bh1", corrector=late) if few_steps else None for late in (False, True)]
-    first = Stage(_ONE, through=_history(predictor), rule=rules[0])
-    stages = (
-        (first, Stage(_ONE, through=(1, *_history(corrector - 1)), rule=rules[1]))
-        if corrector
-        else (first,)
-    )
-    return Tableau(
-        "sa-solver",
-        stages,
-        "SA-Solver, arXiv 2309.05019",
-        reuse=bool(corrector),
+    stages = [Stage(_ONE, through=_latest(predictor), rule=rules[0])]
+    if corrector:
+        stages.append(Stage(_ONE, through=(1, *_latest(corrector - 1)), rule=rules[1]))
+    return Method(
+        Tableau("sa-solver", tuple(stages), "SA-Solver, arXiv 2309.05019", reuse=bool(corrector)),
         ell=tau,
-        shrink=lower_order_final,
+        lower_order_final=lower_order_final,
         correct_last=correct_last or not corrector,
     )
 
@@ -160,18 +126,6 @@ def pece(order: int = 2) -> Tableau:
     """
     if order not in (1, 2, 3):
         raise ValueError(f"PECE has orders 1, 2 and 3, got {order!r}.")
-    stages = (Stage(_ONE, through=_history(order)), Stage(_ONE, through=(1, *_history(order))))
-    return Tableau(f"pece-{order}", stages, "exponential PECE; Hairer, Norsett & Wanner I, III.1")
-
-
-@register(
-    "pece-2",
-    "Adams predictor and corrector, evaluated anew after the correction; any form, any ell",
-)
-def _pece_2() -> Tableau:
-    return pece(2)
-
-
-@register("pece-3", "the same with one node more")
-def _pece_3() -> Tableau:
-    return pece(3)
+    stages = (Stage(_ONE, through=_latest(order)), Stage(_ONE, through=(1, *_latest(order))))
+    source = "exponential PECE; Hairer, Norsett & Wanner I, III.1"
+    return Tableau(f"pece-{order}", stages, source)

@@ -1,179 +1,105 @@
-"""Solvers by name. A name stands for coefficients that the convergence laboratory has certified:
-others are not registered.
-"""
+"""Solvers by name."""
 
-import hashlib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.resources import files
+from inspect import signature
 from typing import Any
 
-from expint.registry import unknown
-from expint.solvers.tableau import Stage, Tableau
+from expint.registry import Registry
+from expint.solvers.method import Method
+from expint.solvers.tableau import Tableau
 
-__all__ = ["Entry", "add", "entries", "fingerprint", "get", "names", "pending", "register"]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """A registered solver: its builder, one line about it, and what the laboratory measured.
+    """A registered solver.
 
     Attributes:
         name: registry name.
-        build: makes the tableau; all its arguments have defaults.
-        summary: one line.
-        measured: orders by kind ("deterministic", "weak", "strong"), where they were measured.
+        build: makes the tableau or method.
+        summary: one line about it.
+        arguments: of `build`, where they are not its defaults.
+        settings: of the `Method` where they differ from what `build` makes.
+        needs: the argument without which nothing can be built; such a solver is not listed.
     """
 
     name: str
-    build: Callable[..., Tableau]
+    build: Callable[..., Tableau | Method]
     summary: str
-    measured: dict[str, float] = field(default_factory=dict, hash=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    needs: str = ""
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of the arguments that `get` takes for this solver."""
+        return [name for name in signature(self.build).parameters if name not in self.arguments]
+
+    def method(self, **parameters: Any) -> Method:
+        """The method, built with `parameters`."""
+        made = _method(self.build(**{**self.arguments, **parameters}))
+        return replace(made, name=self.name, **self.settings)
 
 
-_REGISTRY: dict[str, Entry] = {}
-_PENDING: dict[str, Entry] = {}
-_WITH_ARGUMENTS: dict[str, Callable[..., Tableau]] = {}
-_DECLARED: list[tuple[str, Callable[..., Tableau], str]] = []
-_STEPS = 12  # of a run that shows the schemes of all steps
+_SOLVERS = Registry[Entry]("solver")
 
 
-def fingerprint(tableau: Tableau) -> str:
-    """A digest of all that decides the coefficients: the stages of every step in exact rationals,
-    and the equation.
-    """
-    steps = [tableau.at(k, _STEPS) for k in range(_STEPS)]
-    schemes = [
-        [
-            (
-                str(stage.c),
-                str(stage.share),
-                str(sorted(terms.items())),
-                str(sorted(stage.slope.items())),
-            )
-            for stage, terms in zip(scheme.stages, scheme.terms, strict=True)
-        ]
-        for scheme in steps
-    ]
-    unequal = [[_on_unequal_steps(scheme, stage) for stage in scheme.stages] for scheme in steps]
-    kinds = [(scheme.reuse, str(scheme.variable)) for scheme in steps]
-    scale = str(getattr(tableau.noise_scale, "name", tableau.noise_scale))
-    content = [schemes, unequal, kinds, (tableau.form, tableau.ell, scale, str(tableau.operations))]
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+def _method(made: Tableau | Method) -> Method:
+    return made if isinstance(made, Method) else Method(made)
 
 
-def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:
-    """The terms of a stage that looks back, where the earlier steps had other lengths."""
-    if not stage.history:
-        return ""
-    nodes = dict(enumerate(scheme.evaluation_nodes)) | {
-        -j: Fraction(-j * (j + 3), 5) for j in range(1, stage.history + 1)
-    }
-    return str(stage.placed(stage.c, [nodes[j] for j in stage.through]))
+def register(name: str, build: Callable[..., Tableau | Method], summary: str, **more: Any) -> None:
+    """Make what `build` returns available as `get(name, **parameters)`.
 
+    `expint.convergence.register_solver` measures its orders first.
 
-@cache
-def _certificates() -> dict[str, Any]:
-    return json.loads(
-        files("expint.solvers").joinpath("certificates.json").read_text(encoding="utf-8")
-    )
-
-
-def register(
-    name: str, summary: str, *, needs: str = ""
-) -> Callable[[Callable[..., Tableau]], Callable[..., Tableau]]:
-    """Decorator: make the tableau that a function builds (with default arguments) available as
-    `get(name)`.
-
-    It is registered only if `certificates.json` holds a certificate for exactly these coefficients.
-    For a solver of your own use `expint.convergence.certification.register_solver`, which runs the
-    laboratory. A builder that `needs` an argument has no coefficients of its own to certify: it is
-    found by `get(name, argument=...)`, and is not listed.
-    """
-
-    def decorate(build: Callable[..., Tableau]) -> Callable[..., Tableau]:
-        if needs:
-            _WITH_ARGUMENTS[name] = build
-        else:
-            _DECLARED.append((name, build, summary))
-        return build
-
-    return decorate
-
-
-def _settle() -> None:
-    """Hold what was declared since to its certificates."""
-    while _DECLARED:
-        name, build, summary = _DECLARED.pop(0)
-        certificate = _certificates().get(name, {})
-        certified = certificate.get("fingerprint") == fingerprint(build())
-        place, other = (_REGISTRY, _PENDING) if certified else (_PENDING, _REGISTRY)
-        place[name] = Entry(name, build, summary, certificate.get("measured", {}))
-        other.pop(name, None)  # the latest declaration counts
-
-
-def add(entry: Entry) -> None:
-    """Register an entry that has just been certified.
+    Args:
+        name: registry name.
+        build: makes the tableau or method; its arguments are those of `get`.
+        summary: one line about it.
+        more: see `Entry`.
 
     Raises:
         ValueError: if the name is taken.
     """
-    if entry.name in names():
-        raise ValueError(f"There is a solver {entry.name!r} already: choose another name.")
-    _REGISTRY[entry.name] = entry
-    _PENDING.pop(entry.name, None)
+    _SOLVERS.add(name, Entry(name, build, summary, **more))
+
+
+def entry(name: str) -> Entry:
+    """The entry of a name; a ValueError gives the nearest names."""
+    return _SOLVERS.get(name)
 
 
 def entries() -> list[Entry]:
-    """All registered solvers, sorted by name."""
-    return [_REGISTRY[name] for name in names()]
+    """All registered solvers that need no argument, sorted by name."""
+    return [found for name in _SOLVERS.names() if not (found := _SOLVERS.get(name)).needs]
 
 
 def names() -> list[str]:
-    """Names of all registered solvers, sorted."""
-    _settle()
-    return sorted(_REGISTRY)
+    """Names of all registered solvers that need no argument, sorted."""
+    return [found.name for found in entries()]
 
 
-def pending() -> list[Entry]:
-    """Solvers that are not registered, because their coefficients have no certificate."""
-    _settle()
-    return [_PENDING[name] for name in sorted(_PENDING)]
-
-
-def get(solver: str | Tableau, **parameters: Any) -> Tableau:
-    """The tableau registered under a name, built with `parameters`; a tableau passes unchanged.
+def get(solver: str | Method | Tableau, **parameters: Any) -> Method:
+    """The method registered under a name, built with `parameters`; a method passes unchanged, and a
+    tableau is taken in the data form at ℓ = 1.
 
     Raises:
-        ValueError: if there is no such solver (the message names the nearest ones), or it is not
-            certified.
-        TypeError: if `solver` is neither a name nor a Tableau.
+        ValueError: if there is no such solver (the message gives the nearest names).
+        TypeError: if `solver` is none of these.
     """
-    if isinstance(solver, Tableau):
-        return solver
+    if isinstance(solver, (Method, Tableau)):
+        return _method(solver)
     if not isinstance(solver, str):
         raise TypeError(
-            f"A solver is a name or a Tableau, got {type(solver).__name__}: {solver!r}."
+            f"A solver is a name, a Method or a Tableau, got {type(solver).__name__}: {solver!r}."
         )
-    _settle()
-    if solver in _PENDING:
-        raise ValueError(
-            f"The solver {solver!r} is not registered: its coefficients are not those of its "
-            "certificate. Certify it with benchmarks/certify.py, or pass the tableau itself."
-        )
-    if solver in _WITH_ARGUMENTS:
-        return _WITH_ARGUMENTS[solver](**parameters)
-    if solver not in _REGISTRY:
-        raise unknown("solver", solver, names())
-    return _built(_REGISTRY[solver]) if not parameters else _REGISTRY[solver].build(**parameters)
+    found = entry(solver)
+    return found.method(**parameters) if parameters or found.needs else _default(found)
 
 
 @cache
-def _built(entry: Entry) -> Tableau:
-    """The tableau with default arguments, made once: its orders and the schemes of its first and
-    last steps are then known.
-    """
-    return entry.build()
+def _default(found: Entry) -> Method:
+    """Made once: its orders and the schemes of its first and last steps are then known."""
+    return found.method()

@@ -2,15 +2,11 @@
 
 from fractions import Fraction
 
-from expint.solvers.registry import register
 from expint.solvers.tableau import Number, Stage, Tableau, Term, rational
-
-__all__ = ["seeds1", "seeds2", "seeds3", "seeds3b"]
 
 _ONE = Fraction(1)
 
 
-@register("seeds-1", "one stage; at ell=0 DPM-Solver-1 = DDIM")
 def seeds1() -> Tableau:
     """1 ← {0}. Source: SEEDS, arXiv 2305.14267, eq. (13); at ℓ = 0 DDIM, arXiv 2010.02502."""
     return Tableau(
@@ -18,7 +14,6 @@ def seeds1() -> Tableau:
     )
 
 
-@register("seeds-2", "two stages, node c=1/2; at ell=0 DPM-Solver-2")
 def seeds2(c: Number = Fraction(1, 2)) -> Tableau:
     """c ← {0}; 1 ← (1 − 1/(2c)) φ_1 F_0 + 1/(2c) φ_1 F_c, which for c = 1/2 is the interpolatory
     row 1 ← {c}.
@@ -53,7 +48,6 @@ def _three_stage_nodes(name: str, r1: Number, r2: Number) -> tuple[Fraction, Fra
     return first, second
 
 
-@register("seeds-3", "three stages, nodes 1/3 and 2/3; at ell=0 DPM-Solver-3")
 def seeds3(
     r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3), *, published_row: bool = False
 ) -> Tableau:
@@ -99,7 +93,6 @@ def seeds3(
     )
 
 
-@register("seeds-3b", "three stages; the last row interpolates through all of them")
 def seeds3b(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3)) -> Tableau:
     """r1 ← {0}; r2 ← {0, r1}; 1 ← {0, r1, r2}: of order 3 for r2 = 2/3; for other r2 of order 2, as
     the stage at r1 gets weight.

@@ -4,15 +4,11 @@ Gaussians per step.
 
 from fractions import Fraction
 
-from expint.solvers.registry import register
 from expint.solvers.tableau import Stage, Tableau, Term
-
-__all__ = ["seeds_sra", "seeds_sra3"]
 
 _ONE = Fraction(1)
 
 
-@register("seeds-sra", "two stages, strong order 1.5: the exponential form of SRA1")
 def seeds_sra() -> Tableau:
     """3/4 ← {0} with noise a (3/2) U/Δτ; 1 ← {0, 3/4}.
 
@@ -20,16 +16,18 @@ def seeds_sra() -> Tableau:
     factor 3/2 is the limit for h → 0 of 2 (τ_i − τ_s)/Δτ, which makes the covariance of stage and
     step noise exact for every clock.
     """
-    stages = (Stage(Fraction(3, 4), through=(0,), share=Fraction(0)), Stage(_ONE, through=(0, 1)))
+    stages = (
+        Stage(Fraction(3, 4), through=(0,), increment_weight=Fraction(0)),
+        Stage(_ONE, through=(0, 1)),
+    )
     return Tableau("seeds-sra", stages, "exponential form of SRA1, Roessler, SINUM 48 (2010)")
 
 
-@register("seeds-sra3", "three stages, strong order 1.5 and weak order 3 on linear problems")
 def seeds_sra3() -> Tableau:
-    """1/3 ← {0}, share 2/9; 5/6 ← F_0 and (5/2) φ_2 F_1, share −5/18; 1 ← {0, 1/3, 5/6}.
+    """1/3 ← {0}, increment weight 2/9; 5/6 ← F_0 and (5/2) φ_2 F_1, increment weight −5/18; 1 ← {0, 1/3, 5/6}.
 
     With the last row interpolating through nodes c_2, c_3, deterministic order 3 fixes a_32 =
-    φ_2(c_3 z)/(3 b_3 c_2). The conditions of strong order 3/2 leave the shares p_i = ±s/b_i with s²
+    φ_2(c_3 z)/(3 b_3 c_2). The conditions of strong order 3/2 leave the weights of the increment p_i = ±s/b_i with s²
     (1/b_2 + 1/b_3) − 2 s (c_2 − c_3) = 1/6; these nodes are the simplest with positive weights,
     (1/10, 1/2, 2/5), for which s is rational (s = 1/9).
 
@@ -39,8 +37,8 @@ def seeds_sra3() -> Tableau:
     slope = (Term(Fraction(5, 2), 2, c3),)
     start = (Term(c3, 1, c3), Term(Fraction(-5, 2), 2, c3))
     stages = (
-        Stage(c2, through=(0,), share=Fraction(2, 9)),
-        Stage(c3, weights={0: start, 1: slope}, share=Fraction(-5, 18)),
+        Stage(c2, through=(0,), increment_weight=Fraction(2, 9)),
+        Stage(c3, weights={0: start, 1: slope}, increment_weight=Fraction(-5, 18)),
         Stage(_ONE, through=(0, 1, 2)),
     )
     return Tableau(

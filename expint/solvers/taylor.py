@@ -4,16 +4,13 @@ solution.
 
 from fractions import Fraction
 
-from expint.solvers.registry import register
+from expint.solvers.method import Method
 from expint.solvers.tableau import Stage, Tableau, Term
-
-__all__ = ["taylor2"]
 
 _ONE = Fraction(1)
 
 
-@register("taylor-2", "second-order Taylor method by a Jacobian-vector product (the core of GENIE)")
-def taylor2() -> Tableau:
+def taylor2() -> Method:
     """Second-order Taylor method for the probability-flow ODE (ℓ = 0), by a Jacobian-vector product
     through the network:
 
@@ -38,4 +35,4 @@ def taylor2() -> Tableau:
         torch.Size([3, 2])
     """
     stage = Stage(_ONE, through=(0,), slope={0: (Term(_ONE, 2, _ONE),)})
-    return Tableau("taylor-2", (stage,), "GENIE, arXiv 2210.05475, section 3", ell=0.0)
+    return Method(Tableau("taylor-2", (stage,), "GENIE, arXiv 2210.05475, section 3"), ell=0.0)

@@ -12,8 +12,8 @@ from torch import Tensor
 from expint.noise import source
 from expint.noise.paths.brownian_leaf import integral_terms, value_terms
 from expint.noise.paths.brownian_tree import Side
-
-__all__ = ["BrownianPath", "by_column"]
+from expint.noise.paths.path import PathSource, by_column
+from expint.noise.source import SubstepNoise
 
 _MAX_RESOLUTION = 2**14
 # Runs with integrals over less than this share of a leaf are refused: at half a leaf Var U is
@@ -22,7 +22,7 @@ _SMALLEST_SHARE = 0.45
 
 
 @dataclass(frozen=True)
-class BrownianPath:
+class BrownianPath(PathSource):
     """A standard Brownian motion W in the noise clock τ, with its integral: a fixed function of
     (seed, τ).
 
@@ -62,7 +62,7 @@ class BrownianPath:
 
     Example:
         >>> import torch
-        >>> path = BrownianPath(seeds=[0, 1]).stream(torch.zeros(2, 3, dtype=torch.float64))
+        >>> path = BrownianPath(seeds=[0, 1]).open(torch.zeros(2, 3, dtype=torch.float64))
         >>> fine = path.increments(torch.tensor([1.0, 1.5, 4.0], dtype=torch.float64)).clone()
         >>> coarse = path.increments(torch.tensor([1.0, 4.0], dtype=torch.float64))
         >>> torch.allclose(fine.sum(0), coarse[0], rtol=1e-12)
@@ -88,25 +88,21 @@ class BrownianPath:
             object.__setattr__(self, "device", torch.device(self.device))
 
     @property
-    def memoryless(self) -> bool:
-        """False: where the intervals lie in the noise clock matters."""
-        return False
+    def identity(self) -> str:
+        """Seeds, resolution and device."""
+        return repr(self)
 
-    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
-        """Refuse a run that leaves the range of the path, or whose steps are too short for its
-        integrals (see the class).
-        """
-        for taus, space_time in clocks:
-            times = taus.detach().to(device="cpu", dtype=torch.float64)
-            for column in times.reshape(len(times), -1).unbind(1):
-                _check_times(column.tolist(), space_time, like.dtype)
-                if space_time:
-                    _check_resolution(column[0].item(), column[-1].item(), self.resolution)
+    def check(self, like: Tensor, substep: SubstepNoise) -> None:
+        """Refuse times out of the path's range, or too close for its integrals (see the class)."""
+        assert substep.times is not None
+        times = substep.times.detach().to(device="cpu", dtype=torch.float64)
+        for column in times.reshape(len(times), -1).unbind(1):
+            _check_times(column.tolist(), substep.integral, like.dtype)
+            if substep.integral:
+                _check_resolution(column[0].item(), column[-1].item(), self.resolution)
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Queries":
-        """Open a stream for states like `like`; a ValueError tells if there is not one seed per
-        sample.
-        """
+    def open(self, like: Tensor) -> "_Queries":
+        """See `PathSource.open`."""
         source.check_batch(self.seeds, like)
         return _Queries(self, like)
 
@@ -131,7 +127,7 @@ class _Queries:
         self._increments = self._integral = torch.empty(0)
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`. The increments are the same with and without the integral,
+        """See `OpenedPath.increments`. The increments are the same with and without the integral,
         and carry no gradient.
 
         A diagonal noise clock costs one query of the whole event per distinct column of `taus`.
@@ -191,27 +187,6 @@ class _Queries:
             words = [source.seed_word(seed, source.SIDE_STREAMS[sign]) for seed in self._path.seeds]
             self._sides[sign] = Side(words, self._like, self._path.resolution)
         return self._sides[sign]
-
-
-def by_column(
-    query: Callable[[Tensor, bool], Any], taus: Tensor, event: Tensor, space_time: bool
-) -> Any:
-    """Answer for a diagonal noise clock: every component follows its own column of `taus`, (n + 1,
-    *broadcastable to the event).
-
-    One query for all components per distinct column, of which those that follow it are kept.
-    """
-    columns, index = torch.unique(taus.reshape(len(taus), -1), dim=1, return_inverse=True)
-    index = torch.broadcast_to(index.reshape(taus.shape[1:]), event.shape).to(event.device)
-    total = None
-    for c, column in enumerate(columns.unbind(1)):
-        result = query(column.contiguous(), space_time)
-        parts = result if space_time else (result,)
-        total = total or tuple(torch.empty_like(part) for part in parts)
-        for whole, part in zip(total, parts, strict=True):
-            whole[..., index == c] = part[..., index == c]
-    assert total is not None
-    return total if space_time else total[0]
 
 
 def _check_times(times: Sequence[float], space_time: bool, dtype: torch.dtype) -> None:

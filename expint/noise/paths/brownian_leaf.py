@@ -23,8 +23,6 @@ here.
 import math
 from typing import NamedTuple
 
-__all__ = ["END", "PARTIAL", "VALUE", "WHOLE", "Terms", "integral_terms", "leaf_of", "value_terms"]
-
 # Random variables by kind: X_j = B(x_j)/√x_j at the left end of leaf j, and the normals R, Z₁, Z₂
 # of leaf j.
 END, WHOLE, VALUE, PARTIAL = range(4)

@@ -26,8 +26,6 @@ from torch import Tensor
 from expint.noise import source
 from expint.noise.paths.brownian_leaf import END, Terms
 
-__all__ = ["Side"]
-
 _ROOT_SPACING = 128  # at least; rounded up to a power of two of leaves
 
 # Seeding a generator costs as much as a few hundred Gaussians, so that normals of small events are

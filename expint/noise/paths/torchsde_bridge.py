@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.noise.paths.brownian import by_column
-from expint.noise.source import NoiseSource
-
-__all__ = ["AsTorchsde", "FromTorchsde"]
+from expint.noise.paths.path import PathSource, by_column
+from expint.noise.source import SubstepNoise
 
 _SPACE_TIME = "space-time"
 
 
 @dataclass(frozen=True, eq=False)
-class FromTorchsde:
+class FromTorchsde(PathSource):
     """A Brownian motion of torchsde as a noise source: its time is the noise clock τ.
 
     Args:
@@ -32,26 +30,16 @@ class FromTorchsde:
 
     interval: Any
 
-    @property
-    def memoryless(self) -> bool:
-        """False: where the intervals lie in the noise clock matters."""
-        return False
-
-    def check_run(self, like: Tensor, clocks: Sequence[tuple[Tensor, bool]]) -> None:
+    def check(self, like: Tensor, substep: SubstepNoise) -> None:
         """Refuse a run that needs the integral, if the torchsde motion was built without it."""
-        if (
-            any(space_time for _, space_time in clocks)
-            and self.interval.levy_area_approximation == "none"
-        ):
+        if substep.integral and self.interval.levy_area_approximation == "none":
             raise ValueError(
                 "The torchsde Brownian motion has no integral U, which this solver uses: build it "
                 f"with levy_area_approximation={_SPACE_TIME!r}."
             )
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Interval":
-        """Open a stream for states like `like`; a ValueError tells if the interval's shape, dtype
-        or device is another.
-        """
+    def open(self, like: Tensor) -> "_Interval":
+        """See `PathSource.open`."""
         motion = self.interval
         found, wanted = (tuple(motion.shape), motion.dtype), (tuple(like.shape), like.dtype)
         if found != wanted or torch.device(motion.device).type != like.device.type:
@@ -67,12 +55,7 @@ class _Interval:
         self._motion = motion
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`."""
-        if space_time and self._motion.levy_area_approximation == "none":
-            raise ValueError(
-                "The torchsde Brownian motion has no integral U, which this solver uses: build it "
-                f"with levy_area_approximation={_SPACE_TIME!r}."
-            )
+        """See `OpenedPath.increments`."""
         times = taus.detach().to(device="cpu", dtype=torch.float64)
         if times.ndim == 1:
             return self._query(times, space_time)
@@ -106,32 +89,31 @@ class AsTorchsde:
     resolution=2**12)`.
 
     Args:
-        path: a source that is not memoryless, such as `BrownianPath`, with one seed per row of the
-            state.
+        path: a path, such as `BrownianPath`, with one seed per row of the state.
         shape: (batch, channels).
         dtype, device: of the state.
 
     Raises:
-        ValueError: for a memoryless source, or one that does not fit the shape.
+        ValueError: for a source that is not a path, or does not fit the shape.
     """
 
     levy_area_approximation = _SPACE_TIME
 
     def __init__(
         self,
-        path: NoiseSource,
+        path: PathSource,
         shape: Sequence[int],
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if path.memoryless:
+        if not isinstance(path, PathSource):
             raise ValueError(
                 f"{type(path).__name__} noise gives other numbers when it is asked again: torchsde "
                 "needs a path, such as expint.noise.BrownianPath."
             )
         self.shape, self.dtype, self.device = tuple(shape), dtype, torch.device(device)
         self._path = path
-        self._stream = path.stream(torch.empty(self.shape, dtype=dtype, device=self.device))
+        self._stream = path.open(torch.empty(self.shape, dtype=dtype, device=self.device))
 
     def __call__(
         self, ta: Any, tb: Any = None, return_U: bool = False, return_A: bool = False
@@ -155,4 +137,5 @@ class AsTorchsde:
         return self.shape
 
     def __repr__(self) -> str:
-        return f"AsTorchsde({self._path!r}, shape={self.shape}, dtype={self.dtype}, device={str(self.device)!r})"
+        where = f"dtype={self.dtype}, device={str(self.device)!r}"
+        return f"AsTorchsde({self._path!r}, shape={self.shape}, {where})"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from expint.noise import source
-
-__all__ = ["UnionPath", "union_of_clocks"]
+from expint.noise.paths.path import PathSource
+from expint.noise.source import SubstepNoise
 
 # Times nearer than this, relative to their size, are one time: equal nodes of different grids come
 # within rounding only.
@@ -21,7 +21,7 @@ _SAME = 1e-11
 
 
 @dataclass(frozen=True, eq=False)
-class UnionPath:
+class UnionPath(PathSource):
     """A Brownian motion W in the noise clock, and its integral, at all times that a family of runs
     will ask for.
 
@@ -38,7 +38,7 @@ class UnionPath:
 
     Example:
         >>> import torch
-        >>> path = UnionPath([0, 1], [1.0, 2.0, 4.0]).stream(torch.zeros(2, 3, dtype=torch.float64))
+        >>> path = UnionPath([0, 1], [1.0, 2.0, 4.0]).open(torch.zeros(2, 3, dtype=torch.float64))
         >>> fine = path.increments(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64))
         >>> coarse = path.increments(torch.tensor([1.0, 4.0], dtype=torch.float64))
         >>> torch.allclose(fine.sum(0), coarse[0], rtol=1e-12)
@@ -62,14 +62,17 @@ class UnionPath:
         object.__setattr__(self, "taus", times[kept])
 
     @property
-    def memoryless(self) -> bool:
-        """False: where the intervals lie in the noise clock matters."""
-        return False
+    def identity(self) -> str:
+        """Seeds and times."""
+        return f"UnionPath{self.seeds} {self.taus.tolist()}"
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Composed":
-        """Open a stream for states like `like`; a ValueError tells if there is not one seed per
-        sample.
-        """
+    def check(self, like: Tensor, substep: SubstepNoise) -> None:
+        """Refuse a time that is not among those that the path was made for."""
+        assert substep.times is not None
+        _places(self.taus, substep.times)
+
+    def open(self, like: Tensor) -> "_Composed":
+        """See `PathSource.open`."""
         source.check_batch(self.seeds, like)
         count = len(self.taus) - 1
         normals = []
@@ -81,7 +84,7 @@ class UnionPath:
             normals.append(block.movedim(1, 0).contiguous())
         increments, integral = normals
         return _Composed(
-            self.taus, increments.mul_(source.interval_stds(self.taus, increments[0])), integral
+            self.taus, increments.mul_(_column(self.taus.diff().sqrt(), increments)), integral
         )
 
 
@@ -90,37 +93,58 @@ class _Composed:
         self._taus, self._increments, self._normals = taus, increments, normals
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`.
+        """See `OpenedPath.increments`.
 
         A ValueError names a time that is not among those the path was made for.
         """
-        places = self._places(taus)
+        places = _places(self._taus, taus)
         steps = torch.stack([self._increments[a:b].sum(0) for a, b in pairwise(places)])
         if not space_time:
             return steps
         whole = slice(places[0], places[-1])
         times = self._taus[places[0] : places[-1] + 1]
-        return steps, source.integral_of_path(times, self._increments[whole], self._normals[whole])
+        return steps, _integral_of_path(times, self._increments[whole], self._normals[whole])
 
-    def _places(self, taus: Tensor) -> list[int]:
-        if taus.ndim != 1:
-            raise ValueError(
-                f"A UnionPath serves a scalar noise clock, got times of shape {tuple(taus.shape)}: "
-                "use BrownianPath."
-            )
-        wanted = taus.detach().to(device="cpu", dtype=torch.float64)
-        right = torch.searchsorted(self._taus, wanted).clamp(1, len(self._taus) - 1)
-        left = right - 1
-        nearest = torch.where(
-            (wanted - self._taus[left]).abs() <= (self._taus[right] - wanted).abs(), left, right
+
+def _places(known: Tensor, taus: Tensor) -> list[int]:
+    """Where the times lie among the known ones.
+
+    Raises:
+        ValueError: naming a time that is not among them.
+    """
+    if taus.ndim != 1:
+        raise ValueError(
+            f"A UnionPath serves a scalar noise clock, got times of shape {tuple(taus.shape)}: use "
+            "BrownianPath."
         )
-        far = (self._taus[nearest] - wanted).abs() > 100 * _SAME * wanted.abs()
-        if far.any():
-            raise ValueError(
-                f"The path was made for {len(self._taus)} times of the noise clock, and "
-                f"{wanted[far][0].item():.12g} is not one of them."
-            )
-        return nearest.tolist()
+    wanted = taus.detach().to(device="cpu", dtype=torch.float64)
+    right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
+    left = right - 1
+    nearer = (wanted - known[left]).abs() <= (known[right] - wanted).abs()
+    nearest = torch.where(nearer, left, right)
+    far = (known[nearest] - wanted).abs() > 100 * _SAME * wanted.abs()
+    if far.any():
+        raise ValueError(
+            f"The path was made for {len(known)} times of the noise clock, and "
+            f"{wanted[far][0].item():.12g} is not one of them."
+        )
+    return nearest.tolist()
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """One value per interval, ready to multiply increments of shape (n, batch, *event)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1)).to(like)
+
+
+def _integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tensor:
+    """U over the whole of `taus` from the increments and one more standard normal ζ per interval.
+
+    On one interval U_k = Δ_k ΔW_k/2 + √(Δ_k³/12) ζ_k; intervals join by U(a,c) = U(a,b) + U(b,c) +
+    (W(b) − W(a)) (c − b), so that U = Σ_k [(τ_n − (τ_k + τ_{k+1})/2) ΔW_k + √(Δ_k³/12) ζ_k].
+    """
+    ahead, lengths = taus[-1] - 0.5 * (taus[1:] + taus[:-1]), taus.diff()
+    own = _column(lengths**1.5 / 12**0.5, normals) * normals
+    return (_column(ahead, increments) * increments + own).sum(0)
 
 
 def union_of_clocks(clocks: Iterable[Tensor | None]) -> Tensor:

@@ -1,14 +1,14 @@
 """One-step plans of an embedded pair, and where a step of given length in the clock ends."""
 
+import math
 from dataclasses import replace
 
 from expint.adaptive.pairs import EmbeddedPair
-from expint.equations.sde import SemiLinearSDE
+from expint.equations import SemiLinearSDE
+from expint.equations.diffusion import Diffusion
+from expint.grids.layout import FIRST_SIGMA, count_points, finish
 from expint.numerics.float64 import as_float64
-from expint.plans.compilation import compile_plan
-from expint.plans.plan import Plan
-
-__all__ = ["clock_at", "next_time", "pair_plan", "place"]
+from expint.plans import Plan, compile_plan
 
 _ROUNDING = 1e-9  # a step that comes as near to the end as this, relative to its length, ends there
 
@@ -25,15 +25,13 @@ def pair_plan(sde: SemiLinearSDE, pair: EmbeddedPair, s: float, t: float) -> Pla
     Raises:
         ValueError: if the step cannot be compiled.
     """
-    plan = compile_plan(sde, pair.tableau, [s, t])
+    plan = compile_plan(sde, pair.method, [s, t])
     *inner, low, high = plan.rows
     weights = dict(high.weights)
     for j, weight in low.weights:
         weights[j] = weights.get(j, 0.0) - weight
     # x_s and the noise are the same in both results. Without them the difference loses no digits.
-    error = low._replace(
-        scale=0.0, weights=tuple(sorted(weights.items())), noise=None, local_noise=None
-    )
+    error = low._replace(scale=0.0, weights=tuple(sorted(weights.items())), noise=())
     return replace(plan, rows=(*inner, error, high._replace(evaluates=False)))
 
 
@@ -51,16 +49,39 @@ def next_time(sde: SemiLinearSDE, s: float, end: float, h: float) -> float:
     mu = clock_at(sde, s)
     if h * (1.0 + _ROUNDING) >= clock_at(sde, end) - mu:
         return end
-    t = float(sde.time_of_clock(as_float64(mu + h)))
+    t = float(sde.clock.time(as_float64(mu + h)))
     if not 0.5 * h < clock_at(sde, t) - mu < 2.0 * h:
         raise RuntimeError(
-            f"At {place(sde, s)} the tolerance asks for a step of {h:.3g} in the clock {mu:.9g}, "
+            f"At {sde.place(s)} the tolerance asks for a step of {h:.3g} in the clock {mu:.9g}, "
             "which is below rounding: loosen rtol and atol, or look for a discontinuity of the "
             "model there."
         )
     return t
 
 
-def place(sde: SemiLinearSDE, t: float) -> str:
-    """Time and noise level in words, for messages."""
-    return f"t = {t:.6g}" + (f" (sigma = {sde.schedule.sigma(t):.6g})" if sde.schedule else "")
+def end_plans(
+    sde: SemiLinearSDE, diffusion: Diffusion, pair: EmbeddedPair, final: str, rtol: float
+) -> tuple[Plan | None, float, float, Plan | None]:
+    """The plan of the step from σ = ∞, the times between which steps are controlled, and the plan
+    of the step to σ = 0.
+
+    The step from σ = ∞ leaves a relative error of var(data)/σ² (see `FIRST_SIGMA`): σ is such that
+    it is below rtol for data of unit variance.
+    """
+    schedule = diffusion.schedule
+    count_points(2, final)
+    ends = as_float64(schedule.sampling_range)
+    times = finish(schedule, ends, final)
+    start, end = ends.tolist()
+    least = float(schedule.sigma(end))
+    if least == 0.0:
+        raise ValueError(
+            f"The sampling range of {schedule} ends at sigma = 0, which no controlled step "
+            "reaches: let it end before."
+        )
+    tail = compile_plan(sde, pair.high, times[1:]) if final == "denoise" else None
+    if schedule.lam(start) > -math.inf:
+        return None, start, end, tail
+    lowest = max(FIRST_SIGMA, max(rtol, 1e-12) ** -0.5, 2.0 * least)
+    after = float(schedule.t_of_sigma(lowest))
+    return compile_plan(sde, pair.high, [start, after]), after, end, tail

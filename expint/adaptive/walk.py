@@ -1,0 +1,305 @@
+"""Steps that an error estimate chooses: embedded pairs, one Brownian path, one step size for the
+whole batch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from expint.adaptive.control import StepControl
+from expint.adaptive.pairs import EmbeddedPair, get_pair
+from expint.adaptive.steps import clock_at, end_plans, next_time, pair_plan
+from expint.equations import SemiLinearSDE
+from expint.noise import BrownianPath, Gaussian, NoiseSource, SubstepNoise, UnionPath
+from expint.noise.paths.path import PathSource, Shared
+from expint.numerics.float64 import as_float64, is_whole
+from expint.plans import Plan
+from expint.runs import Callback, Description, Run, drive
+from expint.runs.model import Counted
+from expint.runs.start import start_state
+
+RESOLUTION = 2**10
+"""Leaves per e-fold of the noise clock of the path that is made from seeds: for some thousand steps
+in the data or noise form."""
+
+_SETTINGS = ("rtol", "atol", "first_step", "safety", "limits", "norm")
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveReport:
+    """How samples came about.
+
+    Attributes:
+        times: the accepted times from noise to data, float64, shape (n,): a grid on which
+            `expint.sample` with the pair's high scheme, the same path and the same initial state
+            gives the same samples.
+        errors: E of the accepted steps, in units of the tolerance. Of no such step are the step
+            from σ = ∞ and the final denoising one, which are in `times`.
+        rejected: number of rejected steps.
+        nfe: number of network evaluations, those of rejected steps included.
+    """
+
+    times: Tensor
+    errors: tuple[float, ...]
+    rejected: int
+    nfe: int
+
+    @property
+    def accepted(self) -> int:
+        """Number of accepted steps."""
+        return len(self.errors)
+
+
+@dataclass(eq=False)
+class Adaptive:
+    """Steps whose size follows from an estimate of their error: `sample(..., steps=Adaptive())`.
+
+    A step makes two results from the same evaluations and noise and is accepted if their difference
+    is within the tolerance for every sample of the batch (see `StepControl`); otherwise it is made
+    again, shorter, on the same Brownian path. Its noise is not drawn again: the noise of the steps
+    that pass would then have another law. The first evaluation of a rejected step is kept. Through
+    the steps a sample depends on the batch that it is in.
+
+    The solver is the name of an embedded pair (`expint.adaptive.embedded_pairs()`) or of the high
+    scheme of one ("seeds-3" is "seeds-23"), or an `EmbeddedPair`. A `noise` source must be a path
+    that can be asked at any time, such as `BrownianPath`; without one, a path with 1024 leaves per
+    e-fold of the noise clock is made from the seeds. Steps much shorter than a leaf need a finer
+    one.
+
+    Args:
+        rtol, atol, first_step, safety, limits, norm: see `StepControl`; default: those of the pair.
+            From σ = ∞ a first-order step goes to a finite σ before the first trial.
+        max_nfe: most network evaluations.
+
+    Attributes:
+        report: of the latest run, else None.
+
+    Raises:
+        ValueError: when a run begins, for a value outside its range, or options that fix the grid.
+        RuntimeError: if `max_nfe` is used up, or the tolerance asks for steps below the rounding of
+            the clock.
+
+    Source: error and control: Jolicoeur-Martineau et al., arXiv 2105.14080, algorithm 1;
+    DPM-Solver, arXiv 2206.00927, appendix C; the bridged path: Gaines & Lyons, SIAM J. Appl. Math.
+    57 (1997).
+
+    Example:
+        >>> import expint
+        >>> target = expint.targets.Gaussian([1.0, -2.0], [0.25, 1.0], expint.schedules.VP())
+        >>> steps = expint.Adaptive(rtol=0.01, atol=0.01)
+        >>> expint.sample(target, (3, 2), "seeds-23", steps=steps, progress=False).shape
+        torch.Size([3, 2])
+        >>> steps.report.accepted == len(steps.report.times) - 2
+        True
+    """
+
+    rtol: float | None = None
+    atol: float | None = None
+    first_step: float | None = None
+    safety: float | None = None
+    limits: tuple[float, float] | None = None
+    norm: float | None = None
+    max_nfe: int = 10_000
+    report: AdaptiveReport | None = None
+
+    def sample(
+        self,
+        about: Description,
+        call: Any,
+        shape: Sequence[int] | Tensor,
+        solver: Any,
+        options: Mapping[str, Any],
+        *,
+        seed: int | Sequence[int],
+        noise: NoiseSource | None,
+        callback: Callback | None,
+        progress: bool,
+        dtype: torch.dtype | None,
+        device: torch.device | str | None,
+    ) -> Tensor:
+        """What `expint.sample` does with these steps; its arguments, with what the model says of
+        itself."""
+        strange = [name for name in options if name not in ("steps", "form", "ell", "final")]
+        if strange:
+            raise ValueError(
+                f"Adaptive steps choose the grid and have no operations: leave out {strange[0]}, "
+                "or give a number of steps."
+            )
+        pair = get_pair(solver)
+        given = {name: getattr(self, name) for name in _SETTINGS}
+        settings = {name: value for name, value in given.items() if value is not None}
+        control = replace(pair.control, **settings)
+        if not is_whole(self.max_nfe) or self.max_nfe < 1:
+            raise ValueError(
+                f"max_nfe is the most network evaluations, an integer >= 1, got {self.max_nfe!r}."
+            )
+        if about.round_time is not None:
+            raise ValueError(
+                "The model is called at the times of its training table only, but adaptive steps "
+                "go to any time: build the adapter with timesteps='interpolate', or give a number "
+                "of steps."
+            )
+        sde = pair.high.equation(
+            about.schedule, options.get("form"), options.get("ell"), None, about.sigma_data
+        )
+        assert sde.diffusion
+        final = options.get("final", "denoise")
+        lead, start, end, tail = end_plans(sde, sde.diffusion, pair, final, control.rtol)
+        first = lead or pair_plan(sde, pair, start, next_time(sde, start, end, control.first_step))
+        x, source = start_state(about, shape, first, seed, noise, dtype, device)
+        path = _opened(sde, first.grid[0], end, x, source, given=noise is not None)
+        with torch.no_grad(), tqdm(disable=not progress, unit="NFE", desc=pair.name) as bar:
+            model = Counted(about, call, bar)
+            for plan in (lead, first, tail):  # what does not fit is refused now
+                if plan is not None:
+                    Run(plan, model, x, path)
+            walk = _Walk(sde, pair, control, model, path, self.max_nfe, callback)
+            if lead is not None:
+                x = walk.single(lead, x)
+            x = walk.through(x, start, end)
+            if tail is not None:
+                x = walk.single(tail, x)
+        times = as_float64([*first.grid[:1].tolist(), *walk.times])
+        self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe)
+        return x
+
+
+class _Attempt(NamedTuple):
+    """A trial step: its result, x_high − x_low, the model's output at its start, and the arguments
+    of the callback."""
+
+    high: Tensor
+    difference: Tensor
+    output: Tensor
+    news: tuple[Any, ...]
+
+
+class _Walk:
+    """The run: counts, accepted times and errors."""
+
+    def __init__(
+        self,
+        sde: SemiLinearSDE,
+        pair: EmbeddedPair,
+        control: StepControl,
+        model: Any,
+        path: NoiseSource | None,
+        max_nfe: int,
+        callback: Callback | None,
+    ) -> None:
+        self._sde, self._pair, self._control, self._model, self._path = (
+            sde,
+            pair,
+            control,
+            model,
+            path,
+        )
+        self._max_nfe, self._callback = max_nfe, callback
+        self.times: list[float] = []
+        self.errors: list[float] = []
+        self.rejected = self.nfe = 0
+
+    def through(self, x: Tensor, start: float, end: float) -> Tensor:
+        """From state `x` at time `start` to `end`."""
+        sde, control = self._sde, self._control
+        power = self._pair.power(sde.is_stochastic)
+        h, s, memory, low_before = control.first_step, start, 1.0, x
+        output: Tensor | None = None
+        while s != end:
+            t = next_time(sde, s, end, h)
+            trial = self._attempt(x, s, t, output)
+            low = trial.high - trial.difference
+            error = control.error(trial.difference, low, low_before)
+            finite = torch.isfinite(trial.high).all().to(error.dtype)
+            # The one host synchronisation of the step.
+            worst, fine = torch.stack([error, finite]).tolist()
+            if not fine or not math.isfinite(worst):
+                raise FloatingPointError(
+                    f"The state became NaN or infinite in a step from {sde.place(s)} to "
+                    f"{sde.place(t)}. Likely causes: a network that overflows there (half "
+                    "precision, or a time outside its training range), or a long first_step."
+                )
+            h = clock_at(sde, t) - clock_at(sde, s)
+            h *= control.factor(worst, memory, power)
+            if worst > 1.0:
+                self.rejected += 1
+                output = trial.output
+                continue
+            self.errors.append(worst)
+            x, s, memory, low_before, output = trial.high, t, worst, low, None
+            self._arrive(t, trial.news)
+        return x
+
+    def single(self, plan: Plan, x: Tensor) -> Tensor:
+        """A step of one evaluation, whose error is not estimated: from σ = ∞, or to σ = 0."""
+        self._spend(1, plan.grid[0].item())
+        run, news = Run(plan, self._model, x, self._path, checked=True), []
+        drive(run, self._evaluate, self._listener(news))
+        self._arrive(plan.grid[-1].item(), news[0] if news else ())
+        return run.result()
+
+    def _attempt(self, x: Tensor, s: float, t: float, output: Tensor | None) -> _Attempt:
+        """One trial step; `output` is what the model gave at its start, if that is known."""
+        self._spend(self._pair.evaluations - (output is not None), s)
+        plan, made, news = pair_plan(self._sde, self._pair, s, t), {}, []
+        run = Run(plan, self._model, x, self._path, made.__setitem__, checked=True)
+        outputs: list[Tensor] = []
+
+        def evaluate(state: Tensor, time: Tensor) -> Tensor:
+            known = output if not outputs else None
+            outputs.append(self._evaluate(state, time) if known is None else known)
+            return outputs[-1]
+
+        drive(run, evaluate, self._listener(news))
+        difference = made[len(plan.rows) - 2]
+        return _Attempt(run.x, difference, outputs[0], news[0] if news else ())
+
+    def _evaluate(self, x: Tensor, t: Tensor) -> Tensor:
+        self.nfe += 1
+        return self._model(x, t)
+
+    def _spend(self, count: int, s: float) -> None:
+        if self.nfe + count > self._max_nfe:
+            raise RuntimeError(
+                f"max_nfe={self._max_nfe} network evaluations do not suffice: {len(self.errors)} "
+                f"steps were accepted and {self.rejected} rejected up to {self._sde.place(s)}. "
+                "Loosen rtol and atol, or raise max_nfe."
+            )
+
+    def _listener(self, news: list[Any]) -> Callback | None:
+        return None if self._callback is None else lambda *arguments: news.append(arguments)
+
+    def _arrive(self, t: float, news: tuple[Any, ...]) -> None:
+        self.times.append(t)
+        if self._callback is not None:
+            _, _, _, x, denoised = news
+            self._callback(len(self.times), self.nfe, t, x, denoised)
+
+
+def _opened(
+    sde: SemiLinearSDE, start: Tensor, end: float, x: Tensor, source: NoiseSource, *, given: bool
+) -> Shared | None:
+    """The path for the times between `start` and `end`; None for the ODE."""
+    if sde.noise is None:
+        return None
+    if not given and isinstance(source, Gaussian):
+        source = BrownianPath(source.seeds, RESOLUTION)
+    if not isinstance(source, PathSource) or isinstance(source, UnionPath):
+        raise ValueError(
+            f"{type(source).__name__} noise cannot serve adaptive steps with ell > 0. A rejected "
+            "step is made again on part of its interval and must meet the noise that it had: drawn "
+            "anew, it would bias the law of the samples, and a path for given times does not know "
+            "the new ones. Use expint.noise.BrownianPath(seeds), or leave out noise."
+        )
+    taus = sde.noise(torch.stack([start, as_float64(end)]))
+    if not torch.isfinite(taus).all():
+        raise ValueError(
+            f"A path has no value where the noise clock of {sde} is {taus[0].item()}, at sigma = "
+            "infinity: use form='data', or a schedule whose sampling range starts at a finite "
+            "sigma."
+        )
+    return Shared(source.stream(x, [SubstepNoise(1, False, taus)]))
