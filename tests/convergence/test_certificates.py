@@ -20,7 +20,7 @@ import expint
 from expint import phi, solvers
 from expint.convergence.certification import certify_registration, declared_orders, register_solver
 from expint.plans import stage_coefficients
-from expint.solvers import Churn, Stage, Tableau, registry, seeds2, seeds_ab
+from expint.solvers import churn, Stage, Tableau, registry, seeds2, seeds_ab
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def test_a_fingerprint_is_of_all_that_decides_the_coefficients():
         replace(plain, variable="sigma"),
         replace(plain, shrink=True),
         replace(plain, start=(seeds2(),)),
-        replace(plain, operations=(Churn(1.0),)),
+        replace(plain, operations=(churn(1.0),)),
         replace(plain, noise_scale="exp-0.3"),
         seeds_ab(2),
         seeds_ab(3, "one-step"),

@@ -173,7 +173,7 @@ def test_integrals_by_quadrature(
     )
     assert float(plan.noise_std(plan.rows[0])) == pytest.approx(math.sqrt(abs(variance)), rel=1e-12)
     mu = torch.linspace(*(float(sde.clock(v)) for v in ends), 7, dtype=torch.float64)
-    torch.testing.assert_close(sde.clock(sde.time_of_clock(mu)), mu, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sde.clock(sde.clock.time(mu)), mu, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 1e-3])
@@ -281,7 +281,7 @@ def test_coefficients_of_the_forms(form: str, ell: float, schedule: VP | EDM):
     comes from scipy.
     """
     sde = reverse_sde(schedule, form, ell, sigma_data=0.7)
-    exact = ReverseSDE(schedule, sde.prediction, ell, 0.7)
+    exact = ReverseSDE(schedule, sde.diffusion.prediction, ell, 0.7)
     t = torch.tensor(
         [schedule.t_of_sigma(sigma) for sigma in (9.0, 1.0, 0.05)], dtype=torch.float64
     )

@@ -337,7 +337,7 @@ def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
     s, t = fine[0], fine[-1]
     w = path.stream(x).increments(torch.stack([sde.noise_clock(s), sde.noise_clock(t)]))[0]
     expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * w
-    model = constant(schedule, sde.prediction, 0.0, sigma_data)
+    model = constant(schedule, sde.diffusion.prediction, 0.0, sigma_data)
     for solver, stride in itertools.product(["seeds-1", "seeds-2", "seeds-3"], [64, 1]):
         result = execute(compile_plan(sde, solver, fine[::stride]), model, x, path)
         torch.testing.assert_close(

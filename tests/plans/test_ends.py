@@ -54,7 +54,7 @@ def test_last_step_to_zero_noise_is_the_denoiser(form: str, solver: str, ell: fl
         plan = compile_plan(
             reverse_sde(schedule, form, ell, sigma_data=SIGMA_DATA), solver, [s, end]
         )
-        assert (plan.nfe, plan.gaussians) == (1, 0) and plan.rows[0].scale == 0.0
+        assert (plan.nfe, plan.normals) == (1, 0) and plan.rows[0].scale == 0.0
         expected = schedule.alpha(clean) * mixture(schedule)(X, s)
         torch.testing.assert_close(execute(plan, model, X), expected, rtol=1e-12, atol=1e-12)
 
@@ -74,8 +74,8 @@ def test_final_none_stops_at_the_data_end_with_all_its_noise(form: str, solver: 
         model = constant(schedule, "data", 0.0)
         variance = sum(
             execute(plan, model, torch.zeros(1, 1, dtype=torch.float64), Replay(unit)) ** 2
-            for unit in torch.eye(plan.gaussians, dtype=torch.float64).reshape(
-                -1, plan.gaussians, 1, 1
+            for unit in torch.eye(plan.normals, dtype=torch.float64).reshape(
+                -1, plan.normals, 1, 1
             )
         )
         kept = plan.rows[-1].scale ** 2 * schedule.std(start) ** 2

@@ -43,7 +43,7 @@ def reverse(schedule: Schedule, form: str, ell: float) -> SemiLinearSDE:
 
 
 def silent(plan: Plan) -> Replay:
-    return Replay(torch.zeros(max(plan.gaussians, 1), *X.shape, dtype=torch.float64))
+    return Replay(torch.zeros(max(plan.normals, 1), *X.shape, dtype=torch.float64))
 
 
 @every_form
@@ -53,7 +53,7 @@ def test_every_row_is_exact_for_constant_F(form: str, solver: str, ell: float, n
     """Each row's scale is Φ and its weights sum to ∫ Φ b, both by quadrature of the reverse SDE."""
     schedule = schedules.get(name)
     sde = reverse(schedule, form, ell)
-    reference = ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA)
+    reference = ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA)
     s, t = interval(schedule)
     plan = compile_plan(sde, solver, [s, t])
     for row in plan.rows:
@@ -80,7 +80,7 @@ def test_constant_F_is_exact_for_every_step_size(form: str, solver: str, name: s
     for grid in ([start, data], fine):
         plan = compile_plan(reverse(schedule, form, ell), solver, grid)
         results.append(
-            execute(plan, constant(schedule, plan.sde.prediction, 0.8, SIGMA_DATA), X, silent(plan))
+            execute(plan, constant(schedule, plan.sde.diffusion.prediction, 0.8, SIGMA_DATA), X, silent(plan))
         )
     torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
 
@@ -93,7 +93,7 @@ def test_interpolatory_rows_are_exact_for_polynomials_in_the_clock(
 ):
     schedule, tableau = VP(), solvers.get(solver)
     sde = reverse(schedule, form, ell)
-    reference = ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA)
+    reference = ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA)
     s, t = interval(schedule)
     plan = compile_plan(sde, tableau, [s, t])
     mu_s = sde.clock(as_float64(s))
@@ -204,7 +204,7 @@ def test_any_grid_gives_finite_coefficients(
             and all(math.isfinite(w) for _, w in row.weights)
         )
     intervals = len(solvers.get(solver).noise_nodes) * (1 + plan.needs_integral)
-    assert plan.gaussians == (0 if ell == 0 else plan.steps * intervals)
+    assert plan.normals == (0 if ell == 0 else plan.steps * intervals)
 
 
 @every_solver

@@ -45,8 +45,8 @@ def test_covariance_of_the_stages(form: str, solver: str, name: str):
     sde = reverse_sde(schedule, form, 0.8, sigma_data=SIGMA_DATA)
     s, t = interval(schedule)
     plan = compile_plan(sde, solver, [s, t])
-    assert_covariance(plan, ReverseSDE(schedule, sde.prediction, 0.8, SIGMA_DATA), 0, s)
-    assert plan.gaussians == len(solvers.get(solver).noise_nodes) * (1 + plan.needs_integral)
+    assert_covariance(plan, ReverseSDE(schedule, sde.diffusion.prediction, 0.8, SIGMA_DATA), 0, s)
+    assert plan.normals == len(solvers.get(solver).noise_nodes) * (1 + plan.needs_integral)
 
 
 @pytest.mark.parametrize("form", EXPONENTIAL)
@@ -66,7 +66,7 @@ def test_covariance_for_any_nodes(
     sde = reverse_sde(schedule, form, ell, sigma_data=SIGMA_DATA)
     s, t = schedule.t_of_sigma(sigma), schedule.t_of_sigma(sigma * math.exp(-h))
     plan = compile_plan(sde, solvers.get("seeds-3", r1=r1, r2=r2, published_row=True), [s, t])
-    assert_covariance(plan, ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA), 0, s)
+    assert_covariance(plan, ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA), 0, s)
 
 
 def loadings(plan: Plan) -> list[list[float]]:
@@ -166,7 +166,7 @@ def test_pure_noise_is_the_same_path_at_every_resolution(form: str, solver: str,
     grid[0], grid[-1] = s, t
     result = execute(
         compile_plan(sde, solver, grid),
-        constant(schedule, sde.prediction, 0.0, SIGMA_DATA),
+        constant(schedule, sde.diffusion.prediction, 0.0, SIGMA_DATA),
         X,
         path,
     )
@@ -179,7 +179,7 @@ def test_pure_noise_is_the_same_path_at_every_resolution(form: str, solver: str,
 @pytest.mark.parametrize("form", EXPONENTIAL)
 def test_no_noise_at_ell_zero(form: str):
     plan = compile_plan(reverse_sde(VP(), form, 0.0, sigma_data=SIGMA_DATA), "seeds-3", [0.9, 0.1])
-    assert plan.gaussians == 0 and plan.taus == (None,) and not plan.noise_covariance(0).any()
+    assert plan.normals == 0 and plan.taus == (None,) and not plan.noise_covariance(0).any()
     assert all(row.noise is None and plan.noise_std(row) == 0.0 for row in plan.rows)
 
 
@@ -204,13 +204,13 @@ def test_diagonal_coefficients():
     for solver in ONE_STEP:
         for grid in ([0.0, 1.0], [0.0, 0.1, 0.35, 1.0]):
             plan = compile_plan(sde, solver, grid)
-            quiet = Replay(torch.zeros(plan.gaussians, *x.shape, dtype=torch.float64))
+            quiet = Replay(torch.zeros(plan.normals, *x.shape, dtype=torch.float64))
             torch.testing.assert_close(
                 execute(plan, lambda x, t: F.expand_as(x), x, quiet), mean, rtol=1e-12, atol=1e-12
             )
             variance = torch.zeros_like(x)
-            for k in range(plan.gaussians):
-                unit = torch.zeros(plan.gaussians, *x.shape, dtype=torch.float64)
+            for k in range(plan.normals):
+                unit = torch.zeros(plan.normals, *x.shape, dtype=torch.float64)
                 unit[k] = 1.0
                 variance += (
                     execute(

@@ -120,7 +120,7 @@ def test_a_model_that_returns_its_input_is_safe(form: str, solver: str):
 def test_single_precision_follows_double(form: str, solver: str):
     plan, model = plan_for(solver, form), mixture(VP())
     normals = torch.randn(
-        plan.gaussians, *X.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        plan.normals, *X.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
     )
     double = execute(plan, model, X, Replay(normals))
     single = execute(plan, model, X.float(), Replay(normals))

@@ -422,7 +422,7 @@ def test_a_solver_is_described_by_its_tableau():
         plan = expint.compile_plan(
             expint.reverse_sde(expint.schedules.VP(), ell=1.0), name, [0.9, 0.5]
         )
-        assert int(gaussians) == plan.gaussians, name
+        assert int(gaussians) == plan.normals, name
     assert "2305.14267" in row
 
 

@@ -120,7 +120,7 @@ def test_sampler_and_scheduler_nodes(comfy: Any, flow: bool):
         "seeds-2",
         grid=sigmas,
         ell=0.5**0.5,
-        operations=[solvers.NoiseGain(1.1)],
+        operations=[solvers.noise_factor(1.1)],
         noise=Gaussian(per_sample(11, 3)),
         progress=False,
     )
