@@ -299,8 +299,7 @@ def test_coefficients_of_a_diagonal_sde_from_its_clocks():
     sde = SemiLinearSDE(
         log_propagator=lambda t: -k * t**2,
         clock=lambda t: t,
-        time_of_clock=lambda mu: mu,
-        log_noise_clock=lambda t: torch.log(t) + k * 0.0,
+        noise=NoiseClock(lambda t: torch.log(t) + k * 0.0),
         rho=k,
         kappa=2.0,
         event_ndim=1,

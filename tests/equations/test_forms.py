@@ -9,6 +9,7 @@ from quadrature import ReverseSDE, interval
 from scipy import integrate
 
 from expint import SemiLinearSDE, reverse_sde, schedules
+from expint.equations.sde import NoiseClock
 from expint.equations.forms import EXPONENTIAL
 
 ELLS = (0.0, 0.3, 1.0, 1.7)
@@ -157,4 +158,4 @@ def test_preconditioned_form_needs_sigma_data(sigma_data: float | None):
 
 def test_sign_of_the_noise_clock():
     with pytest.raises(ValueError, match="1 or -1, got 0"):
-        SemiLinearSDE(torch.zeros_like, torch.neg, torch.neg, noise_sign=0)
+        NoiseClock(torch.neg, 0)

@@ -21,7 +21,7 @@ from expint.schedules import EDM, IDDPM, VP, Flow, Schedule
 from expint.solvers import (
     ancestral,
     churn,
-    Langevin,
+    langevin,
     large_variance,
     noise_factor,
     Operation,
