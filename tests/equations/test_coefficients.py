@@ -468,7 +468,8 @@ def test_functions_that_give_no_numbers(A: Any, message: str):
 def test_a_grid_against_the_direction_of_the_span(A: Any):
     with pytest.raises(
         ValueError,
-        match=r"must increase along the grid, but between grid\[0\] = 1 and grid\[1\] = 0.5 it goes",
+        match=r"must increase along the grid, "
+        r"but between grid\[0\] = 1 and grid\[1\] = 0.5 it goes",
     ):
         compile_plan(from_coefficients(A, span=(0.0, 1.0)), "seeds-1", [1.0, 0.5, 0.0])
 

@@ -78,7 +78,7 @@ def added(plan: Plan) -> list[tuple[float, float, float]]:
     ]
 
 
-# --- Churn -----------------------------------------------------------------------------------------------------------------
+# --- Churn
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP()], ids=["edm", "vp"])
@@ -151,7 +151,6 @@ def test_other_factors_leave_a_bias():
 
 
 # --- Ancestral steps
-# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP(), Flow()], ids=["edm", "vp", "flow"])
