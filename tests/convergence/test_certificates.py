@@ -42,7 +42,6 @@ def certificates() -> dict[str, Any]:
 
 
 # --- The certificates
-# ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_solver_has_a_certificate_and_every_certificate_a_solver():
@@ -76,7 +75,6 @@ def test_the_measurement_again(name: str):
 
 
 # --- Fingerprints
-# --------------------------------------------------------------------------------------------------------------
 
 
 def moved(by: Q) -> Tableau:
@@ -159,7 +157,6 @@ def test_without_a_certificate_nothing_is_registered():
 
 
 # --- Registering a solver of one's own
-# -----------------------------------------------------------------------------------------
 
 
 def two_thirds() -> Tableau:
@@ -195,7 +192,8 @@ def test_a_solver_that_does_not_keep_its_orders(monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(
         ValueError,
-        match=r"(?s)'two-thirds' is not registered\..*deterministic order: measured 1\.\d\d, declared 2",
+        match=r"(?s)'two-thirds' is not registered\..*deterministic order: "
+        r"measured 1\.\d\d, declared 2",
     ):
         register_solver(two_thirds, "two stages")
     assert "two-thirds" not in solvers.names()
@@ -220,7 +218,6 @@ def test_a_solver_with_wrong_noise(monkeypatch: pytest.MonkeyPatch):
 
 
 # --- Programs
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -204,7 +204,6 @@ def test_covariance_of_a_step_by_hand():
 
 
 # --- Planted faults
-# ------------------------------------------------------------------------------------------------------------
 
 
 def planner(change: Callable[[Plan], Plan]) -> Callable[..., Plan]:
@@ -382,7 +381,7 @@ def test_declared_orders_may_be_given():
     )
 
 
-# --- Fits ----------------------------------------------------------------------------------------------------------------------
+# --- Fits
 
 
 def test_asymptotic_range():
@@ -415,7 +414,6 @@ def test_bootstrap_interval_has_the_width_of_the_statistics():
 
 
 # --- Output, and what is refused
-# -----------------------------------------------------------------------------------------------
 
 
 def test_tables_pictures_and_json(deterministic: Comparison, tmp_path: Path):

@@ -17,6 +17,7 @@ from scipy.integrate import solve_ivp
 from toy_models import wavy
 
 from expint import SemiLinearSDE, compile_plan, execute, grids, integrate, noise, reverse_sde
+from expint.equations.sde import Clock, NoiseClock
 from expint.equations.coefficients import from_coefficients
 from expint.numerics.primitive import Primitive
 from expint.schedules import EDM, VP
@@ -298,11 +299,8 @@ def test_coefficients_of_a_diagonal_sde_from_its_clocks():
     k = torch.arange(4.0, dtype=torch.float64)
     sde = SemiLinearSDE(
         log_propagator=lambda t: -k * t**2,
-        clock=lambda t: t,
+        clock=Clock(lambda t: t, lambda mu: mu, rho=k, kappa=2.0),
         noise=NoiseClock(lambda t: torch.log(t) + k * 0.0),
-        rho=k,
-        kappa=2.0,
-        event_ndim=1,
     )
     for t in (
         torch.tensor(0.5, dtype=torch.float64),
@@ -467,7 +465,8 @@ def test_functions_that_give_no_numbers(A: Any, message: str):
 def test_a_grid_against_the_direction_of_the_span(A: Any):
     with pytest.raises(
         ValueError,
-        match=r"must increase along the grid, but between grid\[0\] = 1 and grid\[1\] = 0.5 it goes",
+        match=r"must increase along the grid, "
+        r"but between grid\[0\] = 1 and grid\[1\] = 0.5 it goes",
     ):
         compile_plan(from_coefficients(A, span=(0.0, 1.0)), "seeds-1", [1.0, 0.5, 0.0])
 

@@ -255,7 +255,7 @@ def test_heun_in_sigma_is_algorithm_2_of_edm(schedule: Schedule, s_churn: float)
     assert len(recorder.times) == plan.nfe == calls and plan.normals == used
 
 
-# --- Ends --------------------------------------------------------------------------------------------------------------------
+# --- Ends
 
 
 @every_form

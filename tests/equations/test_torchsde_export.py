@@ -22,6 +22,7 @@ from expint import (
     targets,
     to_torchsde,
 )
+from expint.equations.sde import Clock
 from expint.equations.torchsde_export import TorchSDE
 from expint.schedules import VP, Schedule
 

@@ -274,7 +274,8 @@ import hashlib, torch
 from expint.noise import BrownianPath
 torch.set_num_threads(2)
 stream = BrownianPath([1, 2**33]).stream(torch.empty(2, 3, 40, 40))
-parts = [*stream.increments(torch.tensor([-1.0, 0.2, 0.21, 5.0], dtype=torch.float64), space_time=True)]
+times = torch.tensor([-1.0, 0.2, 0.21, 5.0], dtype=torch.float64)
+parts = [*stream.increments(times, space_time=True)]
 print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest())
 """
 

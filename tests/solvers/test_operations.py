@@ -78,7 +78,7 @@ def added(plan: Plan) -> list[tuple[float, float, float]]:
     ]
 
 
-# --- churn -----------------------------------------------------------------------------------------------------------------
+# --- Churn
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP()], ids=["edm", "vp"])
@@ -150,8 +150,7 @@ def test_other_factors_leave_a_bias():
     assert noise_factor(1.0).preserves_law and large_variance().preserves_law
 
 
-# --- ancestral steps
-# ---------------------------------------------------------------------------------------------------------
+# --- Ancestral steps
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP(), Flow()], ids=["edm", "vp", "flow"])
