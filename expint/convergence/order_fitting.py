@@ -11,15 +11,6 @@ from torch import Tensor
 
 from expint.noise.source import fill_normals, generators
 
-__all__ = [
-    "asymptotic_range",
-    "bootstrap",
-    "bootstrap_indices",
-    "fitted_order",
-    "local_orders",
-    "root_mean",
-]
-
 _BOOTSTRAP_STREAM = 0x5F356495
 _LEAST = 3  # points of a fit
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from expint.registry import unknown
@@ -77,9 +77,8 @@ def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:
 
 @cache
 def _certificates() -> dict[str, Any]:
-    return json.loads(
-        files("expint.solvers").joinpath("certificates.json").read_text(encoding="utf-8")
-    )
+    file = Path(__file__).parents[1] / "convergence" / "certificates.json"
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def register(
@@ -111,7 +110,8 @@ def _settle() -> None:
         certificate = _certificates().get(name, {})
         certified = certificate.get("fingerprint") == fingerprint(build())
         place, other = (_REGISTRY, _PENDING) if certified else (_PENDING, _REGISTRY)
-        place[name] = Entry(name, build, summary, certificate.get("measured", {}))
+        measured = {kind: found["order"] for kind, found in certificate.get("measured", {}).items()}
+        place[name] = Entry(name, build, summary, measured)
         other.pop(name, None)  # the latest declaration counts
 
 
