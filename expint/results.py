@@ -107,8 +107,8 @@ def jsonable(value: Any) -> Any:
             return jsonable(value.tolist())
         case Mapping():
             return {name: jsonable(item) for name, item in value.items()}
-        case tuple() if hasattr(value, "_asdict"):
-            return jsonable(value._asdict())
+        case object(_asdict=as_dict):  # a NamedTuple
+            return jsonable(as_dict())
         case tuple() | list():
             return [jsonable(item) for item in value]
         case float():

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 from torch import Tensor
 
-from expint.convergence.ode_orders import deterministic_order
+from expint.convergence.ode_orders import StartOptions, deterministic_order
 from expint.convergence.order_fitting import local_orders
 from expint.convergence.orders import strong_order, weak_order
 from expint.convergence.problem import Problem, check_problem
@@ -166,20 +166,12 @@ def certify(
     return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
 
 
-class RegistrationOptions(TypedDict, total=False):
-    """How far `certify_registration` measures.
-
-    steps, starts: of the study without noise.
-    weak_steps: step counts of the other.
-    """
-
-    steps: Sequence[int]
-    starts: int
-    weak_steps: Sequence[int]
-
-
 def certify_registration(
-    tableau: Tableau, *, strong: OrderStudy | None = None, **options: Unpack[RegistrationOptions]
+    tableau: Tableau,
+    *,
+    strong: OrderStudy | None = None,
+    weak_steps: Sequence[int] | None = None,
+    **options: Unpack[StartOptions],
 ) -> Certificate:
     """Hold a tableau to its own orders, in its own form and at its own ℓ, on the mixture and the
     Gaussian kept for this.
@@ -189,14 +181,14 @@ def certify_registration(
     Args:
         tableau: the solver.
         strong: a study of its strong order, if there is one: that takes minutes.
-        options: see `RegistrationOptions`.
+        weak_steps: step counts of the law on Gaussian data.
+        options: of the order without noise, see `StartOptions`.
     """
     means, weights = [[1.0, -0.5], [-0.8, 0.6]], [1.0, 2.0]
     problem = Problem(
         GaussianMixture(means, 0.4, weights, VP()), tableau.form, tableau.ell, sigma_data=0.5
     )
     wanted = declared_orders(tableau)
-    weak_steps = options.pop("weak_steps", None)
     studies = [deterministic_order(replace(tableau, operations=()), problem, **options)]
     if wanted.weak > 0:
         gaussian = replace(_gaussian(problem), planner=_own_planner)

@@ -125,7 +125,8 @@ def run_on_common_paths(
                 found[name].append(Runs(*(torch.stack(part) for part in zip(*parts, strict=True))))
     joined = {name: Runs(*map(_joined, zip(*parts, strict=True))) for name, parts in found.items()}
     words = f"{get(reference).name} with {fine} steps on the same {paths} paths"
-    return PathRuns(joined, *(torch.cat(part) for part in zip(*ends, strict=True)), words)
+    full, rough = (torch.cat(part) for part in zip(*ends, strict=True))
+    return PathRuns(joined, full, rough, words)
 
 
 def _checked(steps: Sequence[int]) -> list[int]:
