@@ -27,9 +27,9 @@ import click
 import torch
 
 import expint
-from expint.convergence.studies import table_text
 from expint.metrics import sliced_wasserstein
 from expint.quality import QualityStudy, analytic_target, compare_quality
+from expint.results import table_text
 from expint.schedules import EDM
 
 NFES = (10, 20, 30, 50, 100)

@@ -141,18 +141,15 @@ class SecondMoment:
         Raises:
             ValueError: if the file cannot be read or is not such a file, with what is wrong.
         """
-        try:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"Cannot read a second moment from {str(file)!r}: {error}") from error
         names = {field.name for field in fields(cls)}
         try:
-            if not isinstance(content, dict) or set(content) != names:
-                found = sorted(content) if isinstance(content, dict) else type(content).__name__
-                raise ValueError(f"It should have the fields {sorted(names)}, got {found}.")
+            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            found = sorted(content) if isinstance(content, dict) else [type(content).__name__]
+            if set(found) != names:
+                raise ValueError(f"it should have the fields {sorted(names)}, got {found}")
             return cls(**content)
-        except ValueError as error:
-            raise ValueError(f"{str(file)!r} is not a second moment: {error}") from error
+        except (OSError, ValueError) as error:
+            raise ValueError(f"Cannot read a second moment from {str(file)!r}: {error}") from error
 
 
 def second_moment(
