@@ -45,7 +45,8 @@ class Certificate(Result):
         solver: its name.
         declared: the orders that were asked for.
         studies: one per kind.
-        noise: the stage covariances; None at ℓ = 0.
+        noise: the stage covariances; None at ℓ = 0, in explicit forms, and with operations around
+            the steps.
         findings: what is off, in words; empty if nothing is.
     """
 
@@ -161,7 +162,8 @@ def certify(
         except (ValueError, FloatingPointError) as error:
             findings.append(f"{kind} order: cannot be measured ({' '.join(str(error).split())})")
             continue
-        promised = wanted.deterministic if problem.ell == 0 else getattr(wanted, kind)
+        quiet = problem.ell == 0 and not tableau.operations
+        promised = wanted.deterministic if quiet else getattr(wanted, kind)
         findings += shortfall(made[-1], promised)
     return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
 
@@ -188,20 +190,14 @@ def certify_registration(
     problem = Problem(
         GaussianMixture(means, 0.4, weights, VP()), tableau.form, tableau.ell, sigma_data=0.5
     )
-    wanted = declared_orders(tableau)
-    studies = [deterministic_order(replace(tableau, operations=()), problem, **options)]
-    if wanted.weak > 0:
+    bare = replace(tableau, operations=())
+    studies = {"deterministic": deterministic_order(bare, problem, **options)}
+    if declared_orders(tableau).weak > 0:
         gaussian = replace(_gaussian(problem), planner=_own_planner)
-        studies.append(weak_order(tableau, gaussian, steps=weak_steps))
+        studies["weak"] = weak_order(tableau, gaussian, steps=weak_steps)
     if strong is not None:
-        studies.append(strong)
-    noise, findings = None, []
-    if has_path_noise(tableau) and tableau.form in EXPONENTIAL:
-        noise, findings = _stage_covariances(tableau, problem)
-    for study in studies:
-        quiet = study.kind == "weak" and tableau.ell == 0 and not tableau.operations
-        findings += shortfall(study, wanted.deterministic if quiet else getattr(wanted, study.kind))
-    return Certificate(tableau.name, wanted, tuple(studies), noise, tuple(findings))
+        studies["strong"] = strong
+    return certify(tableau, problem, kinds=tuple(studies), studies=studies)
 
 
 def has_path_noise(tableau: Tableau) -> bool:
@@ -283,8 +279,8 @@ def shortfall(study: OrderStudy, promised: float) -> list[str]:
 
 
 def _stage_covariances(tableau: Tableau, problem: Problem) -> tuple[NoiseStudy | None, list[str]]:
-    """The study, and what is off."""
-    if problem.ell == 0:
+    """The study, if there is noise, and the SDE's alone, in a form that it knows; what is off."""
+    if problem.ell == 0 or tableau.operations or problem.form not in EXPONENTIAL:
         return None, []
     plan = problem.plan(tableau, max(_COVARIANCE_STEPS, tableau.history + 2))
     try:

@@ -133,10 +133,15 @@ def compare_quality(
             points = [
                 _point(count, plan, distance, bar) for count, plan in zip(counts, row, strict=True)
             ]
-            setting = next((_setting(plan) for plan in row if isinstance(plan, Plan)), "")
+            equation = next((plan.sde.name for plan in row if isinstance(plan, Plan)), "")
+            setting = equation.removesuffix(f", {described.schedule}")
+            near = (
+                point.nfe
+                for point in points
+                if limit is not None and point.distance is not None and point.distance <= limit
+            )
             solver = get(entries[label]["solver"]).name
-            reached = _reached(points, limit)
-            curves.append(QualityCurve(label, solver, setting, tuple(points), reached))
+            curves.append(QualityCurve(label, solver, setting, tuple(points), next(near, None)))
     times = grid if grid is None or isinstance(grid, str) else [float(t) for t in grid]
     settings = {"schedule": str(described.schedule), **common, "grid": times}
     return QualityStudy(
@@ -248,17 +253,3 @@ def _point(nfe: int, plan: Plan | ValueError, distance: Distance, bar: Any) -> Q
     if not math.isfinite(found):
         return QualityPoint(nfe, plan.nfe, plan.steps, reason=f"The distance is {found}.")
     return QualityPoint(nfe, plan.nfe, plan.steps, found)
-
-
-def _reached(points: Iterable[QualityPoint], limit: float | None) -> int | None:
-    if limit is None:
-        return None
-    return next(
-        (point.nfe for point in points if point.distance is not None and point.distance <= limit),
-        None,
-    )
-
-
-def _setting(plan: Plan) -> str:
-    """Form and stochasticity: the name of the equation without its schedule."""
-    return plan.sde.name.removesuffix(f", {plan.sde.schedule}")

@@ -126,10 +126,6 @@ class Samples:
                 count(plan.nfe)
         return torch.cat(drawn)
 
-    def exact(self, first: int) -> Tensor:
-        """Features of n exact samples of the data."""
-        return self.features_of(self.model.sample(self.n, seed=first))
-
     def features_of(self, samples: Tensor) -> Tensor:
         """Features of samples, shape (n, d)."""
         return samples.flatten(1) if self.features is None else self.features(samples)
@@ -176,7 +172,8 @@ def distance_from_data(samples: Samples, metric: str | Metric) -> Distance:
     floor = None
     if samples.reference is None:
         first = range(samples.seed, samples.seed + REFERENCES * samples.n, samples.n)
-        references = [samples.exact(seed) for seed in first]
+        exact = (samples.model.sample(samples.n, seed=seed) for seed in first)
+        references = [samples.features_of(drawn) for drawn in exact]
         floor = _mean(metric(x, y) for x, y in combinations(references, 2))
     else:
         references = [samples.features_of(samples.reference)]
