@@ -1,5 +1,5 @@
-"""What the documents say of all solvers: the table in docs/solvers.md, from the registry, the
-certificates and a comparison on the mixture of 25 modes; and the table and the picture of strong
+"""Tables of all solvers in the documents: the one in docs/solvers.md, from the registry, the
+certificates and a comparison on the mixture of 25 modes; and the table and picture of strong
 orders in docs/orders.md, from the certificates.
 
     python benchmarks/solver_table.py [--comparison COMPARE_JSON] [--check]

@@ -125,8 +125,8 @@ class Recorder:
             columns: at most how many steps, spread over the run.
 
         Raises:
-            ValueError: if nothing was recorded, or the event is no image of shape (1 or 3, height,
-                width).
+            ValueError: if nothing was recorded, or the event is not an image of shape (1 or 3,
+                height, width).
             ImportError: if matplotlib is not installed.
         """
         self.trajectories()

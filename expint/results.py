@@ -92,7 +92,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: str | Path | IO[bytes], kind: str | None = None) -> None:
-    """Write a figure, as what `kind` says or the suffix of a path, else as PNG."""
+    """Write a figure, in the format `kind` or that of the suffix of a path, else as PNG."""
     if kind is None:
         kind = Path(path).suffix.lstrip(".").lower() if isinstance(path, (str, Path)) else ""
     figure.savefig(path, format=kind or "png", dpi=120)

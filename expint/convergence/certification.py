@@ -224,8 +224,8 @@ def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
         The certificate.
 
     Raises:
-        ValueError: if the name is taken, or the solver does not keep its orders: the findings say
-            what is off.
+        ValueError: if the name is taken, or the solver does not keep its orders: the message
+            lists the findings.
 
     Example:
         >>> from fractions import Fraction
@@ -252,7 +252,7 @@ def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
 
 
 def shortfall(study: OrderStudy, promised: float) -> list[str]:
-    """What to say of an order that, or the lower end of whose interval, lies too far below the
+    """The finding on an order that, or the lower end of whose interval, lies too far below the
     promised one: a miss, too coarse steps, or too few paths.
     """
     least = promised - SLACK[study.kind]

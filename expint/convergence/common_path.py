@@ -95,7 +95,7 @@ def run_on_common_paths(
     fine += fine % 2
     repeated = sorted({t.name for t in tableaus if [u.name for u in tableaus].count(t.name) > 1})
     if repeated:
-        raise ValueError(f"Solvers are told apart by name, but {repeated} came more than once.")
+        raise ValueError(f"Solvers are distinguished by name, but {repeated} came more than once.")
     plans = {t.name: {n: problem.plan(t, n) for n in counts} for t in tableaus}
     exact, half = (
         compile_plan(problem.sde(), reference, problem.grid(n)) for n in (fine, fine // 2)

@@ -53,7 +53,8 @@ def asymptotic_range(
     Args:
         steps: increasing.
         errors: positive, one per step count.
-        floors: what each error cannot be told from: of the reference, of rounding or of statistics;
+        floors: what each error cannot be distinguished from: errors of the reference, rounding,
+            statistics;
             default 0.
         spread: allowed difference of local orders.
 

@@ -34,7 +34,7 @@ class Problem:
 
     Raises:
         ValueError, TypeError: for noise levels outside the schedule's domain or in the wrong order,
-            or a model that does not say its schedule or shape.
+            or a model without a schedule or shape.
     """
 
     model: Any
@@ -105,5 +105,5 @@ def check_problem(problem: Any) -> None:
     if not isinstance(problem, Problem):
         raise TypeError(
             f"What is integrated is an expint.convergence.Problem, got {type(problem).__name__}: "
-            "for a model, give Problem(model), which also says form, ell and noise levels."
+            "for a model, give Problem(model), which also states form, ell and noise levels."
         )

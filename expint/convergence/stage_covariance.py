@@ -10,8 +10,8 @@ so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integ
 step with
 
     k_i(λ) = Φ(λ_i, λ) g(λ) · 1[λ < λ_i]                      for the ordinary noise of its node,
-    k_i(λ) = Φ(λ_i, λ) g(λ) · [p + 2 (θ_i − p) R(λ)]          for a stage with share p of the
-    increment and the rest of U,
+    k_i(λ) = Φ(λ_i, λ) g(λ) · [p + 2 (θ_i − p) R(λ)]          for a stage with weight p of the
+    increment and the rest from U,
 
 Φ(b, a) = exp ∫_a^b A, R(λ) the part of ∫ (g/Φ)² dλ that lies after λ, and θ_i = 1 − R(λ_i).
 Covariances are ∫ k_i k_j dλ.

@@ -143,8 +143,8 @@ class QualityStudy(Result):
         found = [[p.distance for p in curve.points if p.distance] for curve in self.curves]
         first = [distances[0] for distances in found if distances]
         if first and max(first) > (top := _MOST * median(first)):
-            # A solver that diverges at first leaves the picture, so that the others can be told
-            # apart.
+            # A solver that diverges at first leaves the picture, so that the others can be
+            # distinguished.
             axes.set_ylim(top=top)
         level, dashes, label = (
             (self.floor, "--", "floor (samples of the data)")

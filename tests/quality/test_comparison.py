@@ -1,5 +1,5 @@
-"""Comparisons of samplers: the distances are right, gaps are told, and tables, pictures and JSON
-hold them.
+"""Comparisons of samplers: the distances are right, gaps are reported, and tables, pictures and
+JSON hold them.
 """
 
 import json
