@@ -245,7 +245,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         ({"errors": [0.1, math.nan, 0.1]}, "errors must be finite"),
         ({"count": 0}, "count must be a positive integer"),
         ({"count": 1.5}, "count must be a positive integer"),
-        ({"schedule": 3}, "schedule is a string"),
+        ({"schedule": 3}, "schedule must be a string"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, text: Any, message: str):
@@ -334,7 +334,7 @@ def test_solvers_of_several_stages_are_refused(name: str):
         ({"seed": -1}, "seed"),
         ({"estimator": "median"}, "estimator"),
         ({"model": forbidden(Flow())}, "starts at infinite sigma"),
-        ({"model": lambda x, t: x}, "attribute `schedule`"),
+        ({"model": lambda x, t: x}, "attributes `schedule`"),
         ({"model": forbidden(VP(), "nonsense")}, "prediction"),
     ],
 )
