@@ -258,7 +258,7 @@ def test_steps_too_coarse_to_tell_are_named():
         (("--ell", "0"), "need noise, ell > 0"),
         (("--sigmas", "5"), "--sigmas takes 2 numbers, got '5'"),
         (("--sigmas", "5,x"), "--sigmas takes numbers with commas"),
-        (("--steps", "8,x"), "--steps takes numbers with commas"),
+        (("--steps", "8,x"), "--steps takes whole numbers with commas"),
         (("--declare", "1,2"), "--declare takes 3 numbers"),
         (("--out", "fig.gif"), "--out is a picture (.png, .svg, .pdf) or a folder"),
     ],
