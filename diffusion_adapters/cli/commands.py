@@ -41,11 +41,7 @@ class OneLineErrors(click.Group):
 
 @click.group(
     cls=OneLineErrors,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 110,
-        "show_default": True,
-    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(expint.__version__, prog_name="expint", message="%(prog)s %(version)s")
 def main() -> None:

@@ -27,7 +27,9 @@ FILES = ("table.md", "compare.png", "compare.json")
 # leaves of a common path per e-fold of the noise clock: enough for steps of a sixtieth of an e-fold
 _RESOLUTION = 64
 _METRICS = (EXACT, *METRICS)
-_MODEL = f"A shipped network (see `expint models`) or a target: {', '.join(target_names())}."
+_MODEL = (
+    f"A shipped network (see `expint models`) or an analytic target: {', '.join(target_names())}."
+)
 _USUAL_METRIC = (
     f"{EXACT}, which is exact, on Gaussian data; sliced-wasserstein on other targets; frechet, in "
     "a classifier's features, for networks"
@@ -39,13 +41,15 @@ _USUAL_METRIC = (
 @option("--nfe LIST", "Network evaluations, with commas.", default="10,20,50,100")
 @option("--solvers LIST", f"With commas: {', '.join(names())}.", default="all")
 @option("--grid NAME", options.one_of(grids.names()), usual="that of `expint sample`")
-@options.sampling_options("final", "form", "ell")
+@options.FINAL
+@options.FORM
+@options.ELL
 @option("--n N", "Samples per run; none are drawn for exact distances.", least=2)
 @options.SEED
 @option("--repeats N", "Runs to take the mean of.", default=1, least=1)
-@option("--metric NAME", options.one_of(_METRICS), usual=_USUAL_METRIC)
+@option("--metric NAME", options.one_of([EXACT, *METRICS]), usual=_USUAL_METRIC)
 @option("--tolerance X", "Distance that counts as the floor.", usual="1.2 times the floor")
-@option("--common-path", "One Brownian path per sample for all runs, not fresh normals.")
+@option("--common-path", "One Brownian path per sample for all runs, instead of fresh normals.")
 @option("--data FILE", "Images of MNIST, for its networks: an .npz file.")
 @options.OUT
 @options.NO_PROGRESS
@@ -53,14 +57,11 @@ def compare(
     model: str,
     nfe: str,
     solvers: str,
-    final: str | None,
-    n: int | None,
-    metric: str | None,
     common_path: bool,
     data: Path | None,
     out: Path,
     no_progress: bool,
-    **common: Any,
+    **others: Any,
 ) -> None:
     """Compare solvers by distance from the data against network evaluations.
 
@@ -69,19 +70,13 @@ def compare(
     solvers = solvers.strip()
     entries = chosen_solvers(solvers if solvers == "all" else options.listed("--solvers", solvers))
     counts = options.listed("--nfe", nfe, int)
-    if common["grid"] is not None:
-        grids.get(common["grid"])
-    if metric not in (None, *_METRICS):
-        raise unknown("metric", metric, _METRICS)
-    sampled, judging = _model(model, n, data)
+    sampled, judging = _model(model, others["n"], data)
     output.check_folder(out, FILES)
     study = compare_quality(
         sampled,
         entries,
         counts,
-        **judging | ({} if metric is None else {"metric": metric}),
-        **common,
-        final=final or "denoise",
+        **judging | {name: value for name, value in others.items() if value is not None},
         path=(lambda seeds: BrownianPath(seeds, resolution=_RESOLUTION)) if common_path else None,
         name=model,
         progress=not no_progress,
@@ -99,7 +94,7 @@ def compare(
 def _model(name: str, n: int | None, data: Path | None) -> tuple[Any, dict[str, Any]]:
     """The model, and what its samples are compared with."""
     if name in target_names():
-        return analytic_target(name), {} if n is None else {"n": n}
+        return analytic_target(name), {}
     if name not in shipped.names():
         raise unknown("network or target", name, [*target_names(), *shipped.names()])
     return EveryClass(name), frechet_judging(name, data, n)

@@ -9,13 +9,17 @@ from diffusion_adapters.checkpoints.pickles import read_checkpoint
 from diffusion_adapters.checkpoints.state_dicts import contents
 from diffusion_adapters.cli.options import option
 
+_KEY = "What to take, such as ema or model.state_dict; may be repeated."
+
 
 @click.command()
 @click.argument("source", metavar="IN", type=click.Path(path_type=Path))
 @click.argument(
     "target", metavar="[OUT.safetensors]", required=False, type=click.Path(path_type=Path)
 )
-@option("--key NAME", "Takes this part, such as ema; may be repeated.", multiple=True)
+@option(
+    "--key NAME", "What to take, such as ema or model.state_dict; may be repeated.", multiple=True
+)
 @option("--trust", "Allow IN to execute code. Only for files whose origin you trust.")
 def convert(source: Path, target: Path | None, key: tuple[str, ...], trust: bool) -> None:
     """Write the tensors of a checkpoint as safetensors; without OUT, list what is in it.

@@ -12,8 +12,8 @@ from expint.equations.noise_scales import noise_scale_names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_TYPES: dict[str, Any] = {"": bool, "N": int, "X": float}
-_PATHS = ("DIR", "FILE")
+_PATH = click.Path(path_type=Path)
+_TYPES: dict[str, Any] = {"": bool, "N": int, "X": float, "DIR": _PATH, "FILE": _PATH}
 
 
 def option(declared: str, help: str, *, usual: str | None = None, **settings: Any) -> Any:
@@ -29,9 +29,7 @@ def option(declared: str, help: str, *, usual: str | None = None, **settings: An
     """
     name, _, metavar = declared.partition(" ")
     kind = _TYPES.get(metavar, str)
-    if metavar in _PATHS:
-        kind = click.Path(path_type=Path)
-    elif metavar.startswith("["):
+    if metavar.startswith("["):
         kind = click.Choice(metavar.strip("[]").split("|"))
     elif "least" in settings:
         kind = click.IntRange(min=settings.pop("least"))
@@ -53,52 +51,47 @@ def one_of(names: Iterable[str]) -> str:
 
 FORMS = one_of(form_names())
 _OWN = "the solver's own"
+_ELL = "Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE."
 _OPERATIONS = (
     "Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), "
     "noise-gain(s_noise=1), large-variance. May be repeated."
 )
+_SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
 _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
 _USUAL_GRID = "uniform_lambda; uniform_time where sigma starts at infinity"
 _FINAL = (
     "denoise: end with an evaluation that takes sigma to 0; none: keep the noise of the last sigma."
 )
-_SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
 
-# The solver, and what `expint.sampling.SamplingOptions` holds.
-_SAMPLING = {
-    "solver": option("--solver NAME", one_of(solvers.names()), default="seeds-3"),
-    "steps": option("--steps N", "Steps, the final denoising step included.", usual="20"),
-    "nfe": option("--nfe N", "As many steps as need at most N network evaluations."),
-    "form": option("--form NAME", FORMS, usual=_OWN),
-    "ell": option("--ell X", "0: the probability-flow ODE; 1: the reverse SDE.", usual=_OWN),
-    "noise_scale": option("--noise-scale NAME", _SCALES),
-    "eta": option("--eta X", "DDIM's eta in place of --ell."),
-    "operation": option("--operation TEXT", _OPERATIONS, multiple=True),
-    "grid": option("--grid NAME", _GRIDS, usual=_USUAL_GRID),
-    "final": option("--final KIND", _FINAL, usual="denoise"),
-}
+SOLVER = option("--solver NAME", one_of(solvers.names()), default="seeds-3")
+STEPS = option("--steps N", "Steps of the grid, the final denoising step included.", usual="20")
+NFE = option("--nfe N", "As many steps as need at most N network evaluations.")
+FORM = option("--form NAME", FORMS, usual=_OWN)
+ELL = option("--ell X", _ELL, usual=_OWN)
+NOISE_SCALE = option("--noise-scale NAME", _SCALES)
+ETA = option("--eta X", "DDIM's eta in place of --ell.")
+OPERATION = option("--operation TEXT", _OPERATIONS, multiple=True)
+GRID = option("--grid NAME", _GRIDS, usual=_USUAL_GRID)
+FINAL = option("--final KIND", _FINAL, usual="denoise")
 MODEL = option("--model NAME", "A shipped network (see `expint models`).", default="digits-edm")
-SIGMA_DATA = option("--sigma-data X", "The network's; needed by the form precond.")
+SIGMA_DATA = option("--sigma-data X", "The network's sigma_data; the form precond needs it.")
 SEED = option("--seed N", "Sample i has seed N + i.", default=0, least=0)
 OUT = option("--out DIR", "Folder for the files.", required=True)
 NO_PROGRESS = option("--no-progress", "No progress bar.")
 
 
-def sampling_options(*names: str) -> Callable[[F], F]:
-    """Decorator: the options of sampling of these names, or all of them."""
-
-    def decorate(function: F) -> F:
-        for name in reversed(names or tuple(_SAMPLING)):
-            function = _SAMPLING[name](function)
-        return function
-
-    return decorate
+def sampling_options(function: F) -> F:
+    """Decorator: the solver, and the options that `expint.sampling.SamplingOptions` holds."""
+    noise = (FORM, ELL, NOISE_SCALE, ETA, OPERATION)
+    for declared in reversed((SOLVER, STEPS, NFE, *noise, GRID, FINAL)):
+        function = declared(function)
+    return function
 
 
 def sampling_arguments(
     *, grid: str | None, final: str | None, operation: tuple[str, ...], **others: Any
 ) -> dict[str, Any]:
-    """The values of all `sampling_options` as arguments of `expint.sample` and `plan_sampling`.
+    """The values of `sampling_options` as arguments of `expint.sample` and `plan_sampling`.
 
     Raises:
         ValueError: for times that are not numbers, or `final` beside a grid of times, which says

@@ -12,9 +12,9 @@ from expint import plan_sampling, schedules
 
 @click.command()
 @option("--schedule NAME", options.one_of(schedules.names()), required=True)
-@options.sampling_options()
+@options.sampling_options
 @options.SIGMA_DATA
-@option("--json", "All numbers as JSON instead of a table.")
+@option("--json", "Print all numbers as JSON instead of a table.")
 def plan(schedule: str, sigma_data: float | None, json: bool, **given: Any) -> None:
     """Print the plan of a solver: one row of coefficients per network evaluation.
 

@@ -29,7 +29,7 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 
 @click.command()
 @options.MODEL
-@options.sampling_options()
+@options.sampling_options
 @option("--num N", "How many samples.", default=64, least=1)
 @options.SEED
 @option("--labels LIST", _LABELS, usual=_ALL_LABELS)

@@ -55,8 +55,7 @@ def second_moment_command(
 
     Writes a .json file that expint.SecondMoment.load reads.
     """
-    network = load(model)
-    classes = None
+    network, classes = load(model), None
     if data is not None:
         images, classes = read_data(data, tuple(network.shape), array, labels)
     elif array is None and labels is None:
@@ -66,8 +65,7 @@ def second_moment_command(
     if classes is not None:
         if not describe(network).label_dim:
             raise ValueError(f"The network {model!r} has no classes: leave out --labels.")
-        known = classes
-        settings["conditioned"] = lambda items: network.with_labels(known[items])
+        settings["conditioned"] = lambda items, of=classes: network.with_labels(of[items])
     output.check_folder(out.parent, [out.name])
     moment = second_moment(network, images, **settings, progress=not no_progress)
     output.write_files(out.parent, {out.name: output.json_bytes(moment.to_dict())})
@@ -75,8 +73,8 @@ def second_moment_command(
         f"{len(moment.times)} times, {moment.count} draws each, of {model} on {len(images)} "
         f"samples: {out}"
     )
-    rows = zip(moment.times, moment.lams, moment.values, moment.errors, strict=True)
-    for t, lam, value, error in rows:
+    columns = (moment.times, moment.lams, moment.values, moment.errors)
+    for t, lam, value, error in zip(*columns, strict=True):
         click.echo(f"t = {t:<12.6g} lambda = {lam:<10.6g} moment = {value:.6g} +- {error:.2g}")
 
 
@@ -98,54 +96,44 @@ def read_data(
         ValueError: for a file that cannot be read, that lacks such an array, or whose numbers are
             not floating.
     """
-    arrays = _arrays(file)
-    for name in (array, labels):
-        if name is not None and name not in arrays:
-            known = ", ".join(arrays) or "none"
-            raise ValueError(f"{str(file)!r} has no array {name!r}; it has: {known}.")
-    expected = f"(n, {', '.join(map(str, shape))})"
-    fitting = [
-        name
-        for name, value in arrays.items()
-        if value.ndim == len(shape) + 1 and value.shape[1:] == shape
-    ]
+    arrays, wanted = _arrays(file), f"(n, {', '.join(map(str, shape))})"
+    fitting = [name for name in arrays if arrays[name].ndim > 1 and arrays[name].shape[1:] == shape]
     if array is None and len(fitting) != 1:
         found = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
-            f"{str(file)!r} holds {len(fitting)} arrays of shape {expected}, where one is needed: "
+            f"{str(file)!r} holds {len(fitting)} arrays of shape {wanted}, where one is needed: "
             f"{found}. Name it with --array."
         )
     array = array or fitting[0]
-    samples, classes = arrays[array], None if labels is None else arrays[labels]
+    for name in (array, labels or array):
+        if name not in arrays:
+            known = ", ".join(arrays) or "none"
+            raise ValueError(f"{str(file)!r} has no array {name!r}; it has: {known}.")
+    samples, named = arrays[array], f"The array {array!r} of {str(file)!r}"
     if array not in fitting:
-        raise ValueError(
-            f"The array {array!r} of {str(file)!r} has shape {samples.shape}, the network needs "
-            f"{expected}."
-        )
+        raise ValueError(f"{named} has shape {samples.shape}, the network needs {wanted}.")
     if samples.dtype.kind != "f":
         raise ValueError(
-            f"The array {array!r} of {str(file)!r} is {samples.dtype}, not floating: give samples "
-            "as the network knows them (pixels p in 0 … 255 as p/127.5 − 1)."
+            f"{named} is {samples.dtype}, not floating: give samples as the network knows them "
+            "(pixels p in 0 … 255 as p/127.5 − 1)."
         )
-    if samples.dtype != np.float64:
-        samples = samples.astype(np.float32)
-    if classes is None:
-        return torch.from_numpy(np.ascontiguousarray(samples)), None
+    kept = samples if samples.dtype == np.float64 else samples.astype(np.float32)
+    images = torch.from_numpy(np.ascontiguousarray(kept))
+    if labels is None:
+        return images, None
+    classes = arrays[labels]
     if classes.shape != samples.shape[:1] or classes.dtype.kind not in "iu":
         raise ValueError(
             f"The array {labels!r} of {str(file)!r} should have one class per sample, integers of "
             f"shape ({len(samples)},); got {classes.dtype} of shape {classes.shape}."
         )
-    return torch.from_numpy(np.ascontiguousarray(samples)), torch.from_numpy(
-        classes.astype(np.int64)
-    )
+    return images, torch.from_numpy(classes.astype(np.int64))
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     if file.suffix not in _KINDS:
-        raise ValueError(
-            f"--data takes a file of a kind in {', '.join(_KINDS)}, got {str(file)!r}."
-        )
+        kinds = ", ".join(_KINDS)
+        raise ValueError(f"--data takes a file of a kind in {kinds}, got {str(file)!r}.")
     try:
         if file.suffix == ".safetensors":
             return dict(safetensors.numpy.load(file.read_bytes()))
