@@ -60,7 +60,6 @@ def compare(
     common_path: bool,
     data: Path | None,
     out: Path,
-    no_progress: bool,
     **others: Any,
 ) -> None:
     """Compare solvers by distance from the data against network evaluations.
@@ -79,7 +78,6 @@ def compare(
         **judging | {name: value for name, value in others.items() if value is not None},
         path=(lambda seeds: BrownianPath(seeds, resolution=_RESOLUTION)) if common_path else None,
         name=model,
-        progress=not no_progress,
     )
     record = {"command": "expint compare", "options": options.asked("out", "data")}
     content = (

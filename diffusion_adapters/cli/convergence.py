@@ -57,7 +57,7 @@ def convergence(
     certify: bool,
     declare: str | None,
     out: Path | None,
-    no_progress: bool,
+    progress: bool,
     **sizes: Any,
 ) -> None:
     """Measure the order of convergence of solvers on data whose denoiser is known.
@@ -87,7 +87,7 @@ def convergence(
         study
         for name, problem in problems.items()
         for study in compare(
-            chosen, problem, [name], steps=counts, progress=not no_progress, **sizes
+            chosen, problem, [name], steps=counts, progress=progress, **sizes
         ).studies
     ]
     found = Comparison(tuple(studies))

@@ -77,7 +77,13 @@ MODEL = option("--model NAME", "A shipped network (see `expint models`).", defau
 SIGMA_DATA = option("--sigma-data X", "The network's sigma_data; the form precond needs it.")
 SEED = option("--seed N", "Sample i has seed N + i.", default=0, least=0)
 OUT = option("--out DIR", "Folder for the files.", required=True)
-NO_PROGRESS = option("--no-progress", "No progress bar.")
+NO_PROGRESS = click.option(
+    "--no-progress",
+    "progress",
+    is_flag=True,
+    callback=lambda ctx, param, given: not given,
+    help="No progress bar.",
+)
 
 
 def sampling_options(function: F) -> F:
@@ -138,4 +144,4 @@ def listed(option: str, text: str, kind: Any = str, *, count: int = 0, what: str
 def asked(*left_out: str) -> dict[str, Any]:
     """The options of the running command by name, for its JSON file."""
     given = click.get_current_context().params
-    return {name: given[name] for name in given if name not in (*left_out, "no_progress")}
+    return {name: given[name] for name in given if name not in (*left_out, "progress")}

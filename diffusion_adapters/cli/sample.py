@@ -44,7 +44,7 @@ def sample(
     seed: int,
     labels: str | None,
     out: Path,
-    no_progress: bool,
+    progress: bool,
     dtype: str,
     batch: int,
     compile: bool,
@@ -73,7 +73,7 @@ def sample(
 
     seeds, parts = range(seed, seed + num), []
     began = time.perf_counter()
-    with tqdm(total=plan.nfe * -(-num // batch), disable=no_progress, unit="NFE") as bar:
+    with tqdm(total=plan.nfe * -(-num // batch), disable=not progress, unit="NFE") as bar:
         bar.set_description(plan.solver)
         for first in range(0, num, batch):
             part = slice(first, first + batch)

@@ -43,13 +43,7 @@ _ESTIMATOR = (
 @option("--out FILE", "The .json file.", required=True)
 @options.NO_PROGRESS
 def second_moment_command(
-    model: str,
-    data: Path | None,
-    array: str | None,
-    labels: str | None,
-    out: Path,
-    no_progress: bool,
-    **settings: Any,
+    model: str, data: Path | None, array: str | None, labels: str | None, out: Path, **settings: Any
 ) -> None:
     """Measure how large the noise is that a network predicts, for the solver analytic-dpm.
 
@@ -67,7 +61,7 @@ def second_moment_command(
             raise ValueError(f"The network {model!r} has no classes: leave out --labels.")
         settings["conditioned"] = lambda items, of=classes: network.with_labels(of[items])
     output.check_folder(out.parent, [out.name])
-    moment = second_moment(network, images, **settings, progress=not no_progress)
+    moment = second_moment(network, images, **settings)
     output.write_files(out.parent, {out.name: output.json_bytes(moment.to_dict())})
     click.echo(
         f"{len(moment.times)} times, {moment.count} draws each, of {model} on {len(images)} "

@@ -66,10 +66,8 @@ def test_sample_writes_three_files_and_says_so(drawn: tuple[Result, Path]):
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert (
-        lines[0]
-        == f"5 samples of digits-edm, seeds 3 to 7: samples.png, samples.npz, manifest.json in {folder}"
-    )
+    written = f"samples.png, samples.npz, manifest.json in {folder}"
+    assert lines[0] == f"5 samples of digits-edm, seeds 3 to 7: {written}"
     assert lines[1] == "seeds-3, data form, ell=1, float32 on cpu"
     assert lines[2] == "7 network evaluations per sample in 3 steps"
     assert len(lines) == 4
@@ -137,10 +135,8 @@ def strings(value: Any) -> list[str]:
 def test_picture_is_legible(drawn: tuple[Result, Path]):
     with Image.open(drawn[1] / "samples.png") as picture:
         assert picture.mode == "L"
-        assert picture.size == (
-            3 * 68 + 4,
-            2 * 68 + 4,
-        )  # 5 digits in 2 rows of 3; 8 pixels enlarged to 64, 4 between
+        # 5 digits in 2 rows of 3; 8 pixels enlarged to 64, 4 between
+        assert picture.size == (3 * 68 + 4, 2 * 68 + 4)
 
 
 def test_picture_holds_the_pixels_in_order():
@@ -178,7 +174,10 @@ def test_sample_i_has_seed_plus_i(drawn: tuple[Result, Path], tmp_path: Path):
 
 
 def test_all_options_reach_the_sampler(tmp_path: Path):
-    options = "--solver seeds-2 --steps 2 --form precond --ell 0.5 --grid karras --final none --labels 7,1 --dtype float64 --num 3"
+    options = (
+        "--solver seeds-2 --steps 2 --form precond --ell 0.5 --grid karras --final none "
+        "--labels 7,1 --dtype float64 --num 3"
+    )
     result = run(*SMALL[:3], *options.split(), "--no-progress", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     model = load("digits-edm", labels=[7, 1, 7])
@@ -202,26 +201,13 @@ def test_all_options_reach_the_sampler(tmp_path: Path):
 
 
 def test_labels_none_and_a_grid_of_times(tmp_path: Path):
-    result = run(
-        *SMALL[:3],
-        "--num",
-        "2",
-        "--labels",
-        "none",
-        "--grid",
-        "80,1,0",
-        "--no-progress",
-        "--out",
-        tmp_path,
-    )
+    options = "--num 2 --labels none --grid 80,1,0 --no-progress"
+    result = run(*SMALL[:3], *options.split(), "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert arrays(tmp_path)["labels"].tolist() == [-1, -1]
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
-    assert (
-        manifest["labels"] is None
-        and manifest["times"] == [80.0, 1.0, 0.0]
-        and manifest["nfe"] == 4
-    )
+    assert manifest["labels"] is None and manifest["nfe"] == 4
+    assert manifest["times"] == [80.0, 1.0, 0.0]
 
 
 def test_progress_is_on_stderr_and_adds_up_over_batches(tmp_path: Path):
@@ -362,7 +348,10 @@ def test_plan_prints_the_table_of_the_library():
 
 
 def test_plan_as_json_and_with_all_options():
-    options = "--schedule edm --solver seeds-2 --nfe 4 --form precond --sigma-data 0.5 --ell 0 --grid karras --final none --json"
+    options = (
+        "--schedule edm --solver seeds-2 --nfe 4 --form precond --sigma-data 0.5 --ell 0 "
+        "--grid karras --final none --json"
+    )
     result = run("plan", *options.split())
     assert result.exit_code == 0, result.output
     expected = expint.plan_sampling(
@@ -425,6 +414,19 @@ def test_a_solver_is_described_by_its_tableau():
         )
         assert int(gaussians) == plan.gaussians, name
     assert "2305.14267" in row
+
+
+@pytest.mark.parametrize("command", ["sample", "plan"])
+def test_all_options_of_sampling_are_options_of_the_command(command: str):
+    flags = {flag for option in main.commands[command].params for flag in option.opts}
+    names = {"solver", *expint.sampling.SamplingOptions.__annotations__} - {"operations"}
+    assert {f"--{name.replace('_', '-')}" for name in names} | {"--operation"} <= flags
+
+
+def test_a_module_runs_the_command():
+    arguments = [sys.executable, "-m", "diffusion_adapters.cli", "--version"]
+    version = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert version.stdout.strip() == f"expint {expint.__version__}"
 
 
 def test_every_command_has_help():
