@@ -142,6 +142,7 @@ def listed(option: str, text: str, kind: Any = str, *, count: int = 0, what: str
 
 
 def asked(*left_out: str) -> dict[str, Any]:
-    """The options of the running command by name, for its JSON file."""
-    given = click.get_current_context().params
-    return {name: given[name] for name in given if name not in (*left_out, "progress")}
+    """The options of the running command by name, in the order of its help, for a JSON file."""
+    context = click.get_current_context()
+    names = [option.name for option in context.command.params if option.name in context.params]
+    return {name: context.params[name] for name in names if name not in (*left_out, "progress")}
