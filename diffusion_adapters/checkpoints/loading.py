@@ -30,6 +30,7 @@ from diffusion_adapters.checkpoints.state_dicts import (
     read_weights,
     select,
 )
+from diffusion_adapters.families.adapter import Timesteps
 from diffusion_adapters.families.adapters import EDMAdapter, VEAdapter, VPAdapter
 from expint.numerics.float64 import is_whole
 from expint.registry import unknown
@@ -256,11 +257,8 @@ def _vp(
     if continuous:
         return VPAdapter(net, VP(beta_d=beta_max - beta_min, beta_min=beta_min, t_min=t_min))
     steps = int(num_scales)
-    return VPAdapter(
-        net,
-        Discrete.from_betas(linear_betas(steps, beta_min / steps, beta_max / steps)),
-        timesteps="round",
-    )
+    betas = linear_betas(steps, beta_min / steps, beta_max / steps)
+    return VPAdapter(net, Discrete.from_betas(betas))
 
 
 def _sub_vp(
@@ -378,8 +376,8 @@ def load_guided_diffusion(
             "10,15,20". The network is called with the original timesteps.
         rescale_timesteps: the network was trained on timesteps times 1000/steps.
         predict_xstart: the network returns the image, not the noise.
-        timesteps: "round", or "interpolate" to call the network between integers as well (with all
-            timesteps only).
+        timesteps: "round", at the integers that it was trained at, or "interpolate", in between as
+            well (with all timesteps only).
         condition: further keyword arguments of the network, for example y=labels, int64 of shape
             (batch,).
         key: where in the file the state dict is; None for the whole.
@@ -410,17 +408,18 @@ def load_guided_diffusion(
     }
     if noise_schedule not in tables:
         raise unknown("noise_schedule", noise_schedule, tuple(tables))
-    module = built(network)
+    module, table = built(network), Discrete.from_betas(tables[noise_schedule]())
+    kept = respaced_timesteps(steps, timestep_respacing)
     model: Any = GuidedDiffusionAdapter(
         module,
-        torch.tensor(
-            Discrete.from_betas(tables[noise_schedule]()).alphas_cumprod, dtype=torch.float64
+        Timesteps(
+            Discrete([table.alphas_cumprod[original] for original in kept]),
+            timesteps,
+            1000.0 / steps if rescale_timesteps else None,
+            torch.tensor(kept) if len(kept) < steps else None,
         ),
-        respaced_timesteps(steps, timestep_respacing) if timestep_respacing else None,
         learn_sigma=learn_sigma,
-        rescale_timesteps=rescale_timesteps,
         prediction="data" if predict_xstart else "noise",
-        timesteps=timesteps,
         condition=condition,
     )
     load_weights(module, read_weights(path, key, trust), path)

@@ -15,10 +15,8 @@ from diffusion_adapters.diffusers.configs import (
     read_config,
     schedule_of,
 )
-from diffusion_adapters.families.adapter import TIMESTEPS, NetworkAdapter
+from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
 from expint.schedules.discrete import TabulatedVP
-
-__all__ = ["DiffusersAdapter", "from_diffusers"]
 
 
 def from_diffusers(
@@ -82,6 +80,8 @@ def from_diffusers(
 class DiffusersAdapter(NetworkAdapter):
     """What `from_diffusers` makes."""
 
+    repeats_rows = True
+
     def __init__(
         self,
         network: Callable[..., Any],
@@ -90,65 +90,36 @@ class DiffusersAdapter(NetworkAdapter):
         timestep_scale: float | None,
         conditioning: Mapping[str, Any],
     ) -> None:
-        super().__init__(
-            network, schedule_of(config), prediction_of(config), condition=conditioning
-        )
-        self._table = self.schedule if isinstance(self.schedule, TabulatedVP) else None
-        if timesteps is not None and (self._table is None or timesteps not in TIMESTEPS):
-            allowed = (
-                f"choose one of {TIMESTEPS}"
-                if self._table is not None
-                else "flow matching has no table, leave it out"
+        schedule = schedule_of(config)
+        self._table = None
+        if isinstance(schedule, TabulatedVP):
+            self._table = Timesteps(schedule, "round" if timesteps is None else timesteps)
+        elif timesteps is not None:
+            raise ValueError(
+                f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
             )
-            raise ValueError(f"Cannot use timesteps={timesteps!r}: {allowed}.")
-        if timestep_scale is not None and self._table is not None:
+        if timestep_scale is not None and self._table:
             raise ValueError(
                 f"timestep_scale={timestep_scale!r} belongs to flow matching, and this network has "
                 "a table."
             )
-        self._rounds = self._table is not None and timesteps != "interpolate"
+        super().__init__(
+            network,
+            schedule,
+            prediction_of(config),
+            condition=conditioning,
+            round_time=self._table.round_time if self._table else None,
+        )
         scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
-        self._scale = 1.0 if self._table is not None else float(scale)
+        self._scale = float(scale)
         names = inspect.signature(getattr(network, "forward", network)).parameters
         self._options = {"return_dict": False} if "return_dict" in names else {}
 
-    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
-        return self._table.round if self._table is not None and self._rounds else None
-
-    def __call__(self, x: Tensor, t: Any) -> Tensor:
-        """The network's prediction for states x of shape (batch, *event) at time t (a number or
-        0-dimensional tensor).
-        """
-        fitted = self.with_condition(
-            **{name: _fitted(value, x.shape[0]) for name, value in self.condition.items()}
-        )
-        return super(DiffusersAdapter, fitted).__call__(x, t)
-
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        label = t.clamp(0, self._table.steps - 1) if self._table is not None else t * self._scale
-        # In half precision timesteps above 2048 (or 256) would be rounded.
-        label = label.round().long() if self._rounds else label.to(torch.float32)
-        output = self.network(
-            x, timestep=label.to(x.device).expand(x.shape[0]), **self.condition, **self._options
-        )
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        if self._table:
+            label = self._table.labels(t, x)
+        else:
+            label = (t * self._scale).to(x.device, torch.float32).expand(len(x))
+        output = self.network(x, timestep=label, **condition, **self._options)
         output = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
-        learned_variance = (
-            output.ndim == x.ndim and output.ndim > 1 and output.shape[1] == 2 * x.shape[1]
-        )
-        return output[:, : x.shape[1]] if learned_variance else output
-
-
-def _fitted(value: Any, batch: int) -> Any:
-    """Conditioning with one row per sample, each row repeated for as many neighbouring samples as
-    there are.
-    """
-    if isinstance(value, Mapping):
-        return {name: _fitted(item, batch) for name, item in value.items()}
-    if (
-        isinstance(value, Tensor)
-        and value.ndim
-        and 0 < value.shape[0] < batch
-        and batch % value.shape[0] == 0
-    ):
-        return value.repeat_interleave(batch // value.shape[0], dim=0)
-    return value
+        return without_variance(output, x)
