@@ -149,10 +149,13 @@ def load_weights(
     return network.eval()
 
 
-def misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+def misfits(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, finite: bool = False
+) -> str:
     """How weights differ from a network's in names, shapes and kinds of numbers, and which of them
-    are NaN; nothing if they fit.
+    are NaN (with `finite`, or infinite); nothing if they fit.
     """
+    bad = (lambda value: ~value.isfinite()) if finite else torch.isnan
     both = {name: (weights[name], expected[name]) for name in expected if name in weights}
     faults = {
         "missing": [name for name in expected if name not in weights],
@@ -167,10 +170,10 @@ def misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> st
             for name, (given, wanted) in both.items()
             if _kind(given) != _kind(wanted)
         ],
-        "NaN": [
+        "not finite" if finite else "NaN": [
             name
             for name, value in weights.items()
-            if value.is_floating_point() and bool(value.isnan().any())
+            if value.is_floating_point() and bool(bad(value).any())
         ],
     }
     return "; ".join(

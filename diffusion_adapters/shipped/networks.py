@@ -1,4 +1,4 @@
-"""The embedded networks: one U-Net under the calling conventions of four families.
+"""The shipped networks: one U-Net under the calling conventions of four families.
 
 Every class is called as networks of its family are called by the code that published them, so an
 adapter that serves one of these serves those. Inside, each mixes its input into its output in the

@@ -1,4 +1,4 @@
-"""A small U-Net, the one backbone of every embedded network."""
+"""A small U-Net, the one backbone of every shipped network."""
 
 from __future__ import annotations
 

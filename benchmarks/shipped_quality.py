@@ -1,18 +1,19 @@
-"""How good the embedded networks are: sample with each, judge the samples with the classifier of
+"""How good the shipped networks are: sample with each, measure the samples with the classifier of
 its data set.
 
-    python benchmarks/embedded_quality.py
-    python benchmarks/embedded_quality.py mnist-edm --mnist mnist.npz --count 2000 --grids grids
+    python benchmarks/shipped_quality.py
+    python benchmarks/shipped_quality.py mnist-edm --mnist mnist.npz --count 2000 --grids grids
 
 Prints a table and, with --write, puts the figures into the cards. The columns:
 
     FD         Fréchet distance, in the classifier's last hidden layer, of the samples from the
-    held-out images floor      the same distance of as many training images from the held-out images
+               held-out images
+    floor      the same distance of as many training images from the held-out images
     accuracy   share of the class-conditional samples that the classifier takes for the class they
-    were asked for nearest    median distance of a sample to the nearest training image; divided by
-    that of a held-out image, so
-               that a network which repeats its training images is near 0 and one which does not is
-               near 1
+               were asked for
+    nearest    median distance of a sample to the nearest training image; divided by that of a
+               held-out image, so that a network which repeats its training images is near 0 and
+               one which does not is near 1
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def save_grid(images: Tensor, path: Path, magnification: int) -> None:
 
 
 @torch.inference_mode()
-def judge(
+def measure(
     name: str, data: Images, count: int, seed: int, how: dict[str, Any], grids: Path | None
 ) -> dict[str, Any]:
     """The figures of one network, by name, for the table and its card."""
@@ -130,7 +131,7 @@ def judge(
 
 
 @torch.inference_mode()
-def judge_classifier(name: str, data: Images) -> dict[str, Any]:
+def measure_classifier(name: str, data: Images) -> dict[str, Any]:
     """Share of the held-out images that a classifier names rightly."""
     classifier, _ = shipped.load_classifier(name)
     guessed = torch.cat([classifier(part).argmax(1) for part in data.test.split(BATCH)])
@@ -168,7 +169,7 @@ def table_rows(name: str, figures: dict[str, Any]) -> list[str]:
     "--mnist",
     "mnist_path",
     type=click.Path(exists=True, dir_okay=False),
-    help="MNIST, as examples/train_embedded.py reads it.",
+    help="MNIST, as examples/train_shipped.py reads it.",
 )
 @click.option(
     "--count",
@@ -210,7 +211,7 @@ def main(
     writing: bool,
     **how: Any,
 ) -> None:
-    """Judge the embedded networks NAMES (all of them by default) and the classifiers of their data
+    """Measure the shipped networks NAMES (all of them by default) and the classifiers of their data
     sets.
     """
     torch.set_num_threads(threads)
@@ -220,7 +221,7 @@ def main(
         raise click.UsageError(f"Unknown networks {unknown}; there are {shipped.names()}.")
     if mnist_path is None and any(name.startswith("mnist") for name in chosen):
         click.echo(
-            "Left out the networks of MNIST: give --mnist the path of the data set to judge them.",
+            "Left out the networks of MNIST: give --mnist the path of the data set.",
             err=True,
         )
         chosen = [name for name in chosen if not name.startswith("mnist")]
@@ -233,18 +234,20 @@ def main(
         if not group:
             continue
         data = mnist(mnist_path) if mnist_path is not None and prefix == "mnist" else digits()
-        judged = {f"{prefix}-classifier": judge_classifier(f"{prefix}-classifier", data)}
+        measured = {f"{prefix}-classifier": measure_classifier(f"{prefix}-classifier", data)}
         for name in group:
-            judged[name] = judge(name, data, count or min(2000, len(data.train)), seed, how, grids)
-            for row in table_rows(name, judged[name]):
+            measured[name] = measure(
+                name, data, count or min(2000, len(data.train)), seed, how, grids
+            )
+            for row in table_rows(name, measured[name]):
                 click.echo(row)
-        share = judged[f"{prefix}-classifier"]["accuracy"]
+        share = measured[f"{prefix}-classifier"]["accuracy"]
         click.echo(
             f"{prefix}-classifier names {100 * share:.2f} % of {len(data.test)} held-out images "
             "rightly."
         )
         if writing:
-            for name, figures in judged.items():
+            for name, figures in measured.items():
                 write(name, figures)
 
 
