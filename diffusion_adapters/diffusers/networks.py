@@ -16,6 +16,7 @@ from diffusion_adapters.diffusers.configs import (
     schedule_of,
 )
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
+from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 
 
@@ -64,17 +65,27 @@ def from_diffusers(
         >>> expint.sample(model, (2, 3), steps=4, progress=False).shape
         torch.Size([2, 3])
     """
-    config = getattr(scheduler, "config", scheduler)
-    if not isinstance(config, Mapping):
+    given = getattr(scheduler, "config", scheduler)
+    if not isinstance(given, Mapping):
         raise TypeError(
             "scheduler is a diffusers scheduler or its configuration, got "
             f"{type(scheduler).__name__}."
         )
-    if not callable(network):
-        raise TypeError(f"The network must be callable, got {type(network).__name__}.")
-    return DiffusersAdapter(
-        network, default_config(read_config(config)), timesteps, timestep_scale, conditioning
-    )
+    config = default_config(read_config(given))
+    schedule, table = schedule_of(config), None
+    if isinstance(schedule, TabulatedVP):
+        table = Timesteps(schedule, "round" if timesteps is None else timesteps)
+        if timestep_scale is not None:
+            raise ValueError(
+                f"timestep_scale={timestep_scale!r} belongs to flow matching, and this network has "
+                "a table."
+            )
+    elif timesteps is not None:
+        raise ValueError(
+            f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
+        )
+    scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
+    return DiffusersAdapter(network, schedule, prediction_of(config), conditioning, table, scale)
 
 
 class DiffusersAdapter(NetworkAdapter):
@@ -85,33 +96,15 @@ class DiffusersAdapter(NetworkAdapter):
     def __init__(
         self,
         network: Callable[..., Any],
-        config: Mapping[str, Any],
-        timesteps: str | None,
-        timestep_scale: float | None,
-        conditioning: Mapping[str, Any],
+        schedule: Schedule,
+        prediction: str,
+        condition: Mapping[str, Any],
+        table: Timesteps | None,
+        scale: float,
     ) -> None:
-        schedule = schedule_of(config)
-        self._table = None
-        if isinstance(schedule, TabulatedVP):
-            self._table = Timesteps(schedule, "round" if timesteps is None else timesteps)
-        elif timesteps is not None:
-            raise ValueError(
-                f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
-            )
-        if timestep_scale is not None and self._table:
-            raise ValueError(
-                f"timestep_scale={timestep_scale!r} belongs to flow matching, and this network has "
-                "a table."
-            )
-        super().__init__(
-            network,
-            schedule,
-            prediction_of(config),
-            condition=conditioning,
-            round_time=self._table.round_time if self._table else None,
-        )
-        scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
-        self._scale = float(scale)
+        rounding = table.round_time if table else None
+        super().__init__(network, schedule, prediction, condition=condition, round_time=rounding)
+        self._table, self._scale = table, float(scale)
         names = inspect.signature(getattr(network, "forward", network)).parameters
         self._options = {"return_dict": False} if "return_dict" in names else {}
 

@@ -84,7 +84,9 @@ class threshold(ModelWrapper):  # noqa: N801
         low, high = self.limits
         if self.method == "dynamic":
             middle, half = 0.5 * (low + high), 0.5 * (high - low)
-            bound = _quantile((denoised - middle).abs() / half, self.percentile).clamp(min=1.0)
+            bound = sample_quantile((denoised - middle).abs() / half, self.percentile).clamp(
+                min=1.0
+            )
             denoised = middle + (denoised - middle) / bound
         return self._presented(denoised.clamp(low, high), x, t)
 
@@ -291,7 +293,7 @@ def _check_mask(name: str, mask: Any) -> Tensor:
     return mask.to(torch.bool)
 
 
-def _quantile(value: Tensor, share: float) -> Tensor:
+def sample_quantile(value: Tensor, share: float) -> Tensor:
     """The quantile over each sample, interpolated linearly, ready to divide it.
 
     torch.quantile refuses more than 2²⁴ numbers.
