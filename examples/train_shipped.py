@@ -44,7 +44,7 @@ def classifier_loss(
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that tells one training from another.
+    """Everything that distinguishes one training from another.
 
     Attributes:
         network: class of the network.

@@ -103,7 +103,7 @@ def _only_state_dict(state: Any, origin: Path) -> Any:
     ):
         return state
     raise CheckpointError(
-        f"{str(origin)!r} is no state dict itself: say with --key what to take. It holds: "
+        f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
         f"{'; '.join(contents(state))}."
     )
 

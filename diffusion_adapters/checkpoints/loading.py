@@ -94,7 +94,7 @@ def from_edm(
         module = Preconditioned(module, sigma_data, label_dim)
     elif not any(hasattr(module, name) for name in _EDM_ATTRIBUTES):
         raise ValueError(
-            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}, so it is no "
+            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}, so it is not a "
             "preconditioned EDM network. If it is the network inside, pass raw=True and its "
             "sigma_data."
         )
@@ -166,7 +166,7 @@ def load_edm_pickle(
     network = select(read_checkpoint(path, trust), key, path)
     if not isinstance(network, nn.Module):
         raise CheckpointError(
-            f"{key!r} in {str(path)!r} is no network but {type(network).__name__}: read its "
+            f"{key!r} in {str(path)!r} is not a network but {type(network).__name__}: read its "
             "weights into yours with load_edm."
         )
     return from_edm(network.float().eval(), **options)
@@ -340,8 +340,8 @@ def load_guided_diffusion(
     Raises:
         CheckpointError: if the file cannot be read or does not fit the network, which is then
             unchanged.
-        ValueError: for a number of steps, noise schedule or respacing that is none, before the file
-            is read.
+        ValueError: for a number of steps, noise schedule or respacing that is not allowed, before
+            the file is read.
 
     Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
     guided-diffusion, `script_util.py`.

@@ -90,7 +90,7 @@ def imported_globals(path: str | Path) -> tuple[str, ...]:
         Dotted names in order of appearance, each once; empty for safetensors.
 
     Raises:
-        CheckpointError: if there is no such file, or it is no checkpoint.
+        CheckpointError: if there is no such file, or it is not a checkpoint.
 
     Example:
         >>> import pickle, tempfile
@@ -118,7 +118,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     Raises:
         UntrustedPickleError: if reading would execute code and `trust` is False; the message lists
             what.
-        CheckpointError: if the file is missing, a folder, cut short, or no checkpoint.
+        CheckpointError: if the file is missing, a folder, cut short, or not a checkpoint.
     """
     file = Path(path)
     kind = _kind(file)
@@ -179,7 +179,7 @@ def _kind(file: Path) -> str:
         if _scan(stream, {}):
             return _PICKLE
     raise CheckpointError(
-        f"{str(file)!r} is no checkpoint: neither safetensors, nor a file of torch.save, nor a "
+        f"{str(file)!r} is not a checkpoint: neither safetensors, nor a file of torch.save, nor a "
         "pickle."
     )
 
@@ -224,7 +224,7 @@ def _scan_file(stream: BinaryIO, kind: str, found: dict[str, None], depth: int =
             for entry in archive.namelist():
                 if entry.endswith(".pkl"):
                     _scan(io.BytesIO(archive.read(entry)), found, depth)
-    except Exception:  # whatever damage leads to: reading the file will tell
+    except Exception:  # whatever damage leads to: reading the file reports it
         return
 
 

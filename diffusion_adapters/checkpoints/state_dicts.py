@@ -45,7 +45,7 @@ def read_weights(
         Tensors by name.
 
     Raises:
-        CheckpointError: if the file cannot be read, or what lies at `key` is no state dict; the
+        CheckpointError: if the file cannot be read, or what lies at `key` is not a state dict; the
             message lists what there is.
     """
     state = read_checkpoint(path, trust)
@@ -60,7 +60,8 @@ def read_weights(
         return {str(name): value for name, value in found.items()}
     where = f"{str(path)!r}" if key is None else f"{key!r} in {str(path)!r}"
     raise CheckpointError(
-        f"{where} is no state dict (tensors by name): it holds {_listed(found)}. Choose with key=."
+        f"{where} is not a state dict (tensors by name): it holds {_listed(found)}. Choose with "
+        "key=."
     )
 
 
@@ -140,7 +141,7 @@ def load_weights(
             "real one."
         )
     weights = with_prefix_of(expected, weights)
-    found = misfits(expected, weights)
+    found = differences(expected, weights)
     if found:
         raise CheckpointError(
             f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
@@ -149,7 +150,7 @@ def load_weights(
     return network.eval()
 
 
-def misfits(
+def differences(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, finite: bool = False
 ) -> str:
     """How weights differ from a network's in names, shapes and kinds of numbers, and which of them

@@ -54,7 +54,7 @@ _DEFAULTS: dict[str, Any] = {
     "shift": 1.0,
 }
 # Keys of schedulers whose noise levels or states are others, which their remaining entries do not
-# tell.
+# hold.
 _FOREIGN = {"sampling_eps", "scaler", "mask_token_id", "num_vec_classes"}
 # Keys of the same kind, with the value at which they change nothing.
 _HARMLESS = {"snr_shift_scale": 1.0, "invert_sigmas": False}
@@ -136,7 +136,7 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
     timesteps.
 
     Raises:
-        ValueError: for an unknown beta_schedule or a table that is none.
+        ValueError: for an unknown beta_schedule or a table that is not one.
     """
     prediction_of(config)
     count = config["num_train_timesteps"]

@@ -51,8 +51,8 @@ def from_diffusers(
         conditioning, and `cfg` guides it.
 
     Raises:
-        TypeError, ValueError: for what is no network or configuration, an unknown policy, a network
-            of EDM's convention.
+        TypeError, ValueError: for something other than a network or configuration, an unknown
+            policy, a network of EDM's convention.
 
     Example:
         >>> import expint

@@ -44,8 +44,8 @@ class threshold(ModelWrapper):  # noqa: N801
         A model with the schedule, sigma_data, device and round_time of `model`.
 
     Raises:
-        TypeError, ValueError: for what is no model, an unknown method or prediction, an empty
-            range, a percentile outside (0, 1].
+        TypeError, ValueError: for something other than a model, an unknown method or prediction, an
+            empty range, a percentile outside (0, 1].
 
     Source: Saharia et al. (Imagen), arXiv 2205.11487, section 2.3 and appendix A.
 
@@ -116,8 +116,9 @@ class inpaint(ModelWrapper):  # noqa: N801
         A model with the schedule, sigma_data, device and round_time of `model`.
 
     Raises:
-        TypeError, ValueError: for what is no model, shapes that do not fit, a mask other than 0 and
-            1, known values that are not finite; at a call, if they do not broadcast to the state.
+        TypeError, ValueError: for something other than a model, shapes that do not fit, a mask
+            other than 0 and 1, known values that are not finite; at a call, if they do not
+            broadcast to the state.
 
     Source: Song et al., arXiv 2011.13456, appendix I.2 (imputation), for the estimate instead of
         the state. RePaint's jumps back in time (arXiv 2201.09865) belong to the sampler, not to a
@@ -199,8 +200,9 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
         needs no autograd mode of its caller.
 
     Raises:
-        TypeError, ValueError: for what is no model, a mask other than 0 and 1, a measurement that
-            is not finite or numbers out of range; at a call, if the measurement does not fit H(D).
+        TypeError, ValueError: for something other than a model, a mask other than 0 and 1, a
+            measurement that is not finite or numbers out of range; at a call, if the measurement
+            does not fit H(D).
 
     Source: Ho et al., arXiv 2204.03458, eq. (7), which is noise_std = 0; Chung et al. (DPS), arXiv
         2209.14687, which has this gradient with a step size that is tied to one sampler's grid.
@@ -293,13 +295,13 @@ def _check_mask(name: str, mask: Any) -> Tensor:
     return mask.to(torch.bool)
 
 
-def sample_quantile(value: Tensor, share: float) -> Tensor:
+def sample_quantile(value: Tensor, fraction: float) -> Tensor:
     """The quantile over each sample, interpolated linearly, ready to divide it.
 
     torch.quantile refuses more than 2²⁴ numbers.
     """
     flat = value.flatten(1) if value.ndim > 1 else value[:, None]
-    position = share * (flat.shape[1] - 1)
+    position = fraction * (flat.shape[1] - 1)
     below = math.floor(position)
     tail = flat.topk(flat.shape[1] - below, dim=1).values
     lower, upper = tail[:, -1], tail[:, -2 if tail.shape[1] > 1 else -1]

@@ -35,10 +35,10 @@ class cfg(ModelWrapper):  # noqa: N801
             conditioning arguments of the unconditional case, as a mapping, for any other adapter
             (for example {"y": null_labels}); or a second model of the same schedule, with any
             prediction.
-        rescale: share in [0, 1] of the result whose standard deviation over each sample is set to
-            that of the conditional output. As published, the output is what the network predicts;
-            wrap the models in `expint.equations.predictions.Reparametrized` to have another
-            prediction rescaled.
+        rescale: fraction in [0, 1] of the result whose standard deviation over each sample is set
+            to that of the conditional output. As published, the output is what the network
+            predicts; wrap the models in `expint.equations.predictions.Reparametrized` to have
+            another prediction rescaled.
         interval: (sigma_lo, sigma_hi): guide where sigma_lo < σ <= sigma_hi only; elsewhere the
             conditional model alone is called. On a GPU this reads the time back at every
             evaluation.
@@ -51,9 +51,9 @@ class cfg(ModelWrapper):  # noqa: N801
         count `network_evaluations`.
 
     Raises:
-        TypeError, ValueError: for what is no model or no finite scale, for a model without labels
-            and no `unconditional`, for schedules that differ, a rescale outside [0, 1] or an empty
-            interval.
+        TypeError, ValueError: for something other than a model, a scale that is not finite, a model
+            without labels and no `unconditional`, for schedules that differ, a rescale outside [0,
+            1] or an empty interval.
 
     Source: Ho & Salimans, arXiv 2207.12598, eq. (6), with w one larger; rescale: Lin et al., arXiv
     2305.08891, eq. (14)-(16);
@@ -155,9 +155,9 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         it returns the output of `model`.
 
     Raises:
-        TypeError, ValueError: for what is no model, a classifier that is not callable, labels that
-            are no indices; at a call, for logits of another shape than (batch, K) or labels that it
-            does not have.
+        TypeError, ValueError: for something other than a model, a classifier that is not callable,
+            labels that are not indices; at a call, for logits of another shape than (batch, K) or
+            labels that it does not have.
 
     Source: Dhariwal & Nichol, arXiv 2105.05233, section 4 (state); Bansal et al., arXiv 2302.07121
     (denoised).

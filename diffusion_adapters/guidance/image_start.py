@@ -43,7 +43,7 @@ def start(
     Args:
         model: a model, or a schedule.
         image: shape (batch, *event), floating, in the range of the network's data.
-        strength: share of the noise in the mixture of image and noise, in (0, 1]: the run begins at
+        strength: fraction of noise in the mixture of image and noise, in (0, 1]: the run begins at
             σ = strength/(1 − strength), or at the noise end of the sampling range if that is lower.
             1/2 is as much noise as image, 1 forgets the image. It means the same for every
             schedule, grid and number of steps.
@@ -62,7 +62,7 @@ def start(
     Raises:
         TypeError, ValueError: unless exactly one of strength and sigma is given; for a level
             outside the sampling range (at strength 0 there is nothing to sample: the image is the
-            result), an image that is no finite batch, or a grid that is not known.
+            result), an image that is not a finite batch, or a grid that is not known.
 
     Source: Meng et al. (SDEdit), arXiv 2108.01073, algorithm 1.
 
@@ -102,8 +102,8 @@ def _first_time(schedule: Schedule, strength: float | None, sigma: float | None)
             f"Give either strength or sigma, got strength={strength!r} and sigma={sigma!r}."
         )
     if strength is not None:
-        share = check_number("strength", strength, 0.0, 1.0)
-        level = min(share / (1.0 - share), highest) if share < 1.0 else highest
+        part = check_number("strength", strength, 0.0, 1.0)
+        level = min(part / (1.0 - part), highest) if part < 1.0 else highest
         given = f"strength={strength!r} is sigma = {level:.6g}"
     else:
         level, given = check_number("sigma", sigma, 0.0), f"sigma={sigma!r} came"

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from diffusion_adapters.checkpoints.state_dicts import misfits
+from diffusion_adapters.checkpoints.state_dicts import differences
 from diffusion_adapters.shipped.networks import (
     Classifier,
     EDMNetwork,
@@ -128,7 +128,7 @@ def _read(
         raise ValueError(
             f"The architecture in {card_file} builds no {card['family']!r} network: {error}"
         ) from error
-    found = misfits(network.state_dict(), weights, finite=True)
+    found = differences(network.state_dict(), weights, finite=True)
     if found:
         raise ValueError(
             f"The weights in {weights_file} do not fit their card ({found}); nothing was loaded."

@@ -215,7 +215,7 @@ def test_entries_of_the_rest_of_the_table(spacing: str):
     rest = Discrete(table.alphas_cumprod[100:601])
     times = grids.discrete(table, 7, spacing, start=600.2, stop=99.7, final="none")
     assert torch.equal(times, grids.discrete(rest, 7, spacing, final="none") + 100.0)
-    with pytest.raises(ValueError, match="needs 6 entries, but .* has 4 from 9 to 6"):
+    with pytest.raises(ValueError, match=r"needs 6 entries, but .* has 4 from 9 to 6"):
         grids.discrete(table, 6, spacing, start=9.0, stop=6.0)
 
 
