@@ -18,7 +18,6 @@ from diffusion_adapters.checkpoints.conversion import RECORDED
 from diffusion_adapters.checkpoints.pickles import CheckpointError, first_of, read_checkpoint
 from diffusion_adapters.checkpoints.published import (
     DataRange,
-    GuidedDiffusionAdapter,
     NumberedVEAdapter,
     Preconditioned,
     respaced_timesteps,
@@ -31,8 +30,7 @@ from diffusion_adapters.checkpoints.state_dicts import (
     select,
     with_prefix_of,
 )
-from diffusion_adapters.families.adapter import Timesteps
-from diffusion_adapters.families.adapters import EDMAdapter, VEAdapter, VPAdapter
+from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
 from expint.numerics.float64 import is_whole
 from expint.registry import unknown
 from expint.schedules import VE, VP, Discrete, Schedule, SubVP, cosine_betas, linear_betas
@@ -358,18 +356,15 @@ def load_guided_diffusion(
     }
     if noise_schedule not in tables:
         raise unknown("noise_schedule", noise_schedule, tuple(tables))
-    module, table = built(network), Discrete.from_betas(tables[noise_schedule]())
-    kept = respaced_timesteps(steps, timestep_respacing)
-    model: Any = GuidedDiffusionAdapter(
+    module = built(network)
+    model: Any = IDDPMAdapter(
         module,
-        Timesteps(
-            Discrete([table.alphas_cumprod[original] for original in kept]),
-            timesteps,
-            1000.0 / steps if rescale_timesteps else None,
-            torch.tensor(kept) if len(kept) < steps else None,
-        ),
-        learn_sigma=learn_sigma,
+        Discrete.from_betas(tables[noise_schedule]()),
         prediction="data" if predict_xstart else "noise",
+        rescale_timesteps=rescale_timesteps,
+        timesteps=timesteps,
+        kept=respaced_timesteps(steps, timestep_respacing),
+        learn_sigma=learn_sigma,
         condition=condition,
     )
     load_weights(module, read_weights(path, key, trust), path)

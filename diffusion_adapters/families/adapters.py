@@ -24,7 +24,7 @@ from diffusion_adapters.families.adapter import (
     without_variance,
 )
 from expint.registry import unknown
-from expint.schedules import EDM, IDDPM, VE, VP, Schedule
+from expint.schedules import EDM, IDDPM, VE, VP, Discrete, Schedule
 from expint.schedules.discrete import TabulatedVP
 
 
@@ -105,20 +105,30 @@ class VEAdapter(NetworkAdapter):
 
 class IDDPMAdapter(NetworkAdapter):
     """A network of improved-diffusion or guided-diffusion: model(x, ts, y=...), possibly with a
-    learned variance.
+    learned variance, on all or on some of the timesteps that it was trained on.
 
     Args:
-        network: net(x, ts, **condition), ts of shape (batch,); output with C channels, or 2C of
-            which the first C are taken.
-        schedule: the table it was trained on: `IDDPM(M)` (cosine) or `Discrete(...)`.
+        network: net(x, ts, **condition), ts of shape (batch,): int64, or floats where they are
+            rescaled or in between; output with C channels, or 2C of which the first C are taken.
+        schedule: the table it was trained on, with M entries: `IDDPM(M)` (cosine) or
+            `Discrete(...)`.
         prediction: "noise", or "data" for networks trained with predict_xstart, or "v".
         rescale_timesteps: multiply the index by 1000/M, as networks trained with
             rescale_timesteps=True expect.
         timesteps: "round", at the integers that it was trained at, or "interpolate", in between as
             well.
+        kept: the timesteps, increasing, that are left by a respacing; None for all. Time is then
+            the number k of the process that is sampled, and the network is called with kept[k].
+        learn_sigma: whether the output has 2C channels; None for either.
         condition: further keyword arguments of the network, for example y=labels.
 
-    Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233.
+    Raises:
+        TypeError, ValueError: for a schedule without a table, an unknown `timesteps`, or
+            "interpolate" on some of the timesteps; when called, for another number of channels than
+            `learn_sigma` says.
+
+    Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
+    guided-diffusion, `respace.py` and `gaussian_diffusion.py`.
     """
 
     def __init__(
@@ -129,6 +139,8 @@ class IDDPMAdapter(NetworkAdapter):
         prediction: str = "noise",
         rescale_timesteps: bool = False,
         timesteps: str = "round",
+        kept: Sequence[int] | None = None,
+        learn_sigma: bool | None = None,
         condition: Mapping[str, Any] | None = None,
     ) -> None:
         table = schedule or IDDPM()
@@ -136,15 +148,25 @@ class IDDPMAdapter(NetworkAdapter):
             raise TypeError(
                 f"IDDPMAdapter needs a tabulated schedule (IDDPM or Discrete), got {table}."
             )
-        self._table = Timesteps(
-            table, timesteps, 1000.0 / table.steps if rescale_timesteps else None
-        )
-        super().__init__(
-            network, table, prediction, condition=condition, round_time=self._table.round_time
-        )
+        scale = 1000.0 / table.steps if rescale_timesteps else None
+        originals = None
+        if kept is not None and len(kept) < table.steps:
+            originals = torch.tensor(kept)
+            table = Discrete(table.alpha(originals.to(torch.float64)) ** 2)
+        self._table = Timesteps(table, timesteps, scale, originals)
+        rounding, self.learn_sigma = self._table.round_time, learn_sigma
+        super().__init__(network, table, prediction, condition=condition, round_time=rounding)
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
-        return without_variance(self.network(x, self._table.labels(t, x), **condition), x)
+        output = self.network(x, self._table.labels(t, x), **condition)
+        expected = (2 if self.learn_sigma else 1) * x.shape[1]
+        if self.learn_sigma is not None and output.shape[1] != expected:
+            raise ValueError(
+                f"With learn_sigma={self.learn_sigma} the network must return {expected} channels "
+                f"for {x.shape[1]}, got shape {tuple(output.shape)}: pass "
+                f"learn_sigma={not self.learn_sigma}?"
+            )
+        return without_variance(output, x)
 
 
 class EDMAdapter(NetworkAdapter):

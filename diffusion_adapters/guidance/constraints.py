@@ -151,12 +151,7 @@ class inpaint(ModelWrapper):  # noqa: N801
                 "which do not broadcast: give both in the shape (batch, *event), or (*event) for "
                 "all samples alike."
             ) from error
-        bad = int((places & ~torch.isfinite(values)).sum())
-        if bad:
-            raise ValueError(
-                f"known must be finite where mask is true, but {bad} of its values there are NaN "
-                "or infinite."
-            )
+        _check_finite("known", values, places)
         self.noise = None if noise is None else _check_real("noise", noise)
         if self.noise is not None and not torch.isfinite(self.noise).all():
             raise ValueError(
@@ -226,12 +221,7 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
         self.mask = _check_mask("The mask", operator) if isinstance(operator, Tensor) else None
         self.operator: Any = operator
         self.measurement = _check_real("measurement", measurement)
-        used = torch.isfinite(self.measurement) | (False if self.mask is None else ~self.mask)
-        if not used.all():
-            raise ValueError(
-                "measurement must be finite where it is used, but it contains NaN or infinite "
-                "values."
-            )
+        _check_finite("measurement", self.measurement, self.mask)
         self.scale = check_number("The guidance scale", scale, 0.0)
         self.noise_std = check_number("noise_std", noise_std, 0.0)
 
@@ -278,6 +268,15 @@ def _check_real(name: str, value: Any) -> Tensor:
         )
         raise TypeError(f"{name} must be a tensor of real numbers, got {kind}.")
     return value.detach()
+
+
+def _check_finite(name: str, value: Tensor, where: Tensor | None) -> None:
+    bad = ~torch.isfinite(value) if where is None else ~torch.isfinite(value) & where
+    if bad.any():
+        raise ValueError(
+            f"{name} must be finite where it is used, but {int(bad.sum())} of its values there are "
+            "NaN or infinite."
+        )
 
 
 def _check_mask(name: str, mask: Any) -> Tensor:

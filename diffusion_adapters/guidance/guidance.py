@@ -83,7 +83,14 @@ class cfg(ModelWrapper):  # noqa: N801
         self.scale = check_number("The guidance scale", scale)
         self.rescale = check_number("rescale", rescale, 0.0, 1.0)
         self.interval = None if interval is None else _check_interval(interval)
-        self.unconditional = _unconditional(model, unconditional)
+        if unconditional is None or isinstance(unconditional, Mapping):
+            unconditional = _with_condition(model, unconditional)
+        elif not callable(unconditional):
+            raise TypeError(
+                "unconditional is a second model, or the conditioning arguments of the "
+                f"unconditional case as a mapping, got {unconditional!r}."
+            )
+        self.unconditional = unconditional
         other = self._other = describe(self.unconditional)
         if other.schedule is not self.schedule and other.schedule != self.schedule:
             raise ValueError(
@@ -238,20 +245,6 @@ def _check_interval(interval: Any) -> tuple[float, float]:
             f"{interval!r}."
         )
     return low, high
-
-
-def _unconditional(model: Any, given: Any) -> Any:
-    """The unconditional model: as given, or `model` with the given condition, or without its
-    labels.
-    """
-    if given is None or isinstance(given, Mapping):
-        return _with_condition(model, given)
-    if not callable(given):
-        raise TypeError(
-            "unconditional is a second model, or the conditioning arguments of the unconditional "
-            f"case as a mapping, got {given!r}."
-        )
-    return given
 
 
 def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:

@@ -5,8 +5,6 @@ Each is two files in the folder `data`: NAME.safetensors, the weights, and NAME.
 which says how the network is called, on what it was trained, and how well it does.
 """
 
-from __future__ import annotations
-
 import importlib.resources
 import json
 from importlib.resources.abc import Traversable
@@ -142,20 +140,17 @@ def _read_card(file: Traversable) -> dict[str, Any]:
         card = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"The card {file} cannot be read as JSON: {error}") from error
-    if not isinstance(card, dict):
-        raise ValueError(f"The card {file} must be a JSON object, got {type(card).__name__}.")
-    missing = [key for key in _CARD_KEYS if key not in card]
+    missing = [key for key in _CARD_KEYS if not isinstance(card, dict) or key not in card]
     if missing:
         raise ValueError(
-            f"The card {file} lacks {missing}; a card has at least {list(_CARD_KEYS)}."
+            f"The card {file} lacks {missing}; a card is a JSON object with at least "
+            f"{list(_CARD_KEYS)}."
         )
-    if card["family"] not in FAMILIES:
+    if card["family"] not in FAMILIES or not isinstance(card["architecture"], dict):
         raise ValueError(
-            f"The card {file} has family {card['family']!r}; known families: {list(FAMILIES)}."
-        )
-    if not isinstance(card["architecture"], dict):
-        raise ValueError(
-            f"'architecture' in {file} must be an object, got {card['architecture']!r}."
+            f"The card {file} has family {card['family']!r} and architecture "
+            f"{card['architecture']!r}; known families: {list(FAMILIES)}, and an architecture is "
+            "an object."
         )
     return card
 

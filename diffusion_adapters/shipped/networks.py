@@ -6,8 +6,6 @@ way that keeps the U-Net's own task of unit size at every noise level; that is i
 outside.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
