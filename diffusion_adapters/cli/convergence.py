@@ -10,11 +10,11 @@ from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import named_or_own
 from expint import schedules, solvers, targets
-from expint.convergence.certification import Orders, declared_orders
-from expint.convergence.certification import certify as certified
-from expint.convergence.orders import PATHS, Comparison, Problem, compare
+from expint.convergence import Comparison, Orders, Problem, compare, declared_orders
+from expint.convergence import certify as certified
+from expint.convergence.orders import PATHS
 from expint.schedules import Schedule
-from expint.solvers import Tableau
+from expint.solvers import Method, Tableau
 
 KINDS = ("deterministic", "weak", "strong")
 PICTURES = (".png", ".svg", ".pdf")
@@ -67,11 +67,11 @@ def convergence(
     solution of the ODE (ell=0).
     """
     given = {
-        name: named_or_own(name, Tableau, "solver", solvers.get)
+        name: solvers.get(named_or_own(name, (Method, Tableau), "solver", solvers.get))
         for name in options.listed("--solver", solver)
     }
     # Variants of one solver are told apart by name.
-    chosen = [replace(tableau, name=name) for name, tableau in given.items()]
+    chosen = [replace(method, name=name) for name, method in given.items()]
     noise_schedule = named_or_own(schedule, Schedule, "schedule", schedules.get)
     kind = kind or ("all" if certify else "strong")
     kinds = (kind,) if kind != "all" else KINDS if ell > 0 else KINDS[:2]
@@ -94,19 +94,19 @@ def convergence(
     click.echo(found.table())
     certificates = [
         certified(
-            tableau,
+            method,
             problems[kinds[0]],
-            declared=wanted or declared_orders(given[tableau.name]),
+            declared=wanted or declared_orders(given[method.name]),
             kinds=kinds,
             # A weak order is certified on Gaussian data only.
             studies={
                 study.kind: study
                 for study in studies
-                if study.solver == tableau.name and (study.kind, target) != ("weak", "mixture")
+                if study.solver == method.name and (study.kind, target) != ("weak", "mixture")
             },
             **sizes,
         )
-        for tableau in chosen
+        for method in chosen
         if certify
     ]
     for certificate in certificates:

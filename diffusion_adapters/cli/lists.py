@@ -9,9 +9,9 @@ from diffusion_adapters import load
 from diffusion_adapters.shipped import files as shipped
 from expint import grids as time_grids
 from expint import schedules as noise_schedules
-from expint.convergence.studies import table_text
+from expint.results import table_text
 from expint.runs.model import describe
-from expint.solvers import entries
+from expint.solvers import entries, get
 
 _SOLVERS = "name NFE/step form ell ODE strong weak Gaussians/step what source"
 
@@ -27,11 +27,11 @@ def solvers() -> None:
     """
     rows = []
     for entry in entries():
-        tableau = entry.build()
-        noise = f"{tableau.ell:g}" if tableau.noise_scale is None else tableau.noise_scale
-        orders = (tableau.deterministic_order, tableau.strong_order, tableau.weak_order)
-        row = (entry.name, tableau.evaluations, tableau.form, noise, *orders, tableau.gaussians)
-        rows.append((*row, entry.summary, tableau.source))
+        method, tableau = get(entry.name), get(entry.name).tableau
+        noise = f"{method.ell:g}" if method.noise_scale is None else method.noise_scale
+        orders = (method.deterministic_order, method.strong_order, method.weak_order)
+        row = (entry.name, tableau.evaluations, method.form, noise, *orders, tableau.normals)
+        rows.append((*row, entry.summary, method.source))
     _print(_SOLVERS.split(), *rows)
 
 

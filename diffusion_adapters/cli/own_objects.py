@@ -44,9 +44,11 @@ def named_or_own(name: str, kind: type[T], what: str, registered: Callable[[str]
         raise ValueError(f"{failing}: {type(error).__name__}: {reason}. {way_out}") from error
     finally:
         sys.path.remove(here)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    wanted = " or ".join(each.__name__ for each in kinds)
     if not isinstance(value, kind):
         raise ValueError(
-            f"The {what} {name!r} must be a {kind.__name__}, or give one when it is called, got "
+            f"The {what} {name!r} must be a {wanted}, or give one when it is called, got "
             f"{type(value).__name__}."
         )
     return value

@@ -1,6 +1,5 @@
 """`expint sample`: draw samples from a shipped network into a folder."""
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,9 @@ import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
-from expint.plans.plan import Plan
+from expint.noise import per_sample
+from expint.plans import Plan
 from expint.runs.model import describe
-from expint.solvers import get
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
 _LABELS = (
@@ -65,13 +64,9 @@ def sample(
         sigma_data=described.sigma_data,
         round_time=described.round_time,
     )
-    if seed + num > 2**64:
-        raise ValueError(
-            f"The last seed, --seed + --num - 1 = {seed + num - 1}, must be below 2**64."
-        )
     output.check_folder(out, FILES)
 
-    seeds, parts = range(seed, seed + num), []
+    seeds, parts = per_sample(seed, num), []
     began = time.perf_counter()
     with tqdm(total=plan.nfe * -(-num // batch), disable=not progress, unit="NFE") as bar:
         bar.set_description(plan.solver)
@@ -97,7 +92,7 @@ def sample(
         "command": "expint sample",
         "settings": settings,
         **_description(plan, network),
-        "operations": [str(o) for o in (*get(plan.solver).operations, *arguments["operations"])],
+        "operations": [str(operation) for operation in plan.method.operations],
         "seeds": list(seeds),
         "labels": classes,
         "seconds": round(seconds, 3),
@@ -111,9 +106,9 @@ def sample(
     content = (output.picture_bytes(images), npz, output.json_bytes(manifest))
     written = output.write_files(out, dict(zip(FILES, content, strict=True)))
     asked = "" if given["nfe"] in (None, plan.nfe) else f" (of at most {given['nfe']})"
-    equation = plan.sde.name.removesuffix(f", {plan.sde.schedule}")
-    click.echo(f"{num} samples of {model}, seeds {seeds[0]} to {seeds[-1]}: {written}")
-    click.echo(f"{plan.solver}, {equation}, {dtype} on {described.device}")
+    assert plan.sde.diffusion
+    click.echo(f"{num} samples of {model}, seed {seed}: {written}")
+    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {described.device}")
     click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
 
@@ -133,7 +128,7 @@ def _description(plan: Plan, network: Any) -> dict[str, Any]:
         "sde": plan.sde.name,
         "steps": plan.steps,
         "nfe": plan.nfe,
-        "gaussians": plan.gaussians,
+        "gaussians": plan.normals,
         "times": plan.to_dict()["grid"],
     }
 
@@ -141,18 +136,17 @@ def _description(plan: Plan, network: Any) -> dict[str, Any]:
 def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with which `plan_sampling` makes the plan again, whatever the defaults become.
 
-    They are those that were asked for, with what the solver brings: its form, and its ell or noise
-    scale where no amount of noise was asked for.
+    They are those that were asked for, with the form and the amount of noise of the plan's
+    equation.
     """
-    own, settings = get(asked["solver"]), dict(asked)
-    if all(asked[name] is None for name in ("ell", "noise_scale", "eta")):
-        scale = own.noise_scale
-        settings["ell"] = own.ell if scale is None else None
-        settings["noise_scale"] = getattr(scale, "name", scale)
-    # Noise scales, and eta, which makes one, are for the data form.
-    settings["form"] = asked["form"] or ("data" if settings["ell"] is None else own.form)
+    equation, settings = plan.sde.diffusion, dict(asked)
+    assert equation
+    settings["form"] = equation.form
+    if asked["eta"] is None:
+        scale = equation.noise_scale
+        settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
     if not isinstance(asked["grid"], str | None):  # times say themselves where they end
-        last = plan.sde.schedule.sigma(plan.grid[-1]) if plan.sde.schedule else math.inf
+        last = equation.schedule.sigma(plan.grid[-1])
         settings["final"] = "none" if last > 0 else "denoise"
     return settings
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import check_number
 from expint import grids
-from expint.noise import initial_state
-from expint.noise.source import check_seeds
+from expint.noise import initial_state, per_sample
 from expint.runs.model import describe
 from expint.runs.run import check_state
 from expint.sampling import DEFAULT_STEPS
@@ -82,14 +81,7 @@ def start(
         )
     name = grid or grids.default(schedule, table=rounded is not None, start=first)
     times = grids.check(schedule, grids.get(name)(schedule, steps, start=first, final=final))
-    seeds = check_seeds(seed)
-    if isinstance(seed, int):
-        seeds = range(seed, seed + len(image))
-    if len(seeds) != len(image):
-        raise ValueError(
-            f"There is one seed per sample, but {len(seeds)} seeds came for {len(image)} images."
-        )
-    noise = initial_state(seeds, image.shape[1:], image.dtype, image.device)
+    noise = initial_state(per_sample(seed, len(image)), image.shape[1:], image.dtype, image.device)
     alpha, std = schedule.alpha(times[0]), schedule.std(times[0])
     return Start(image * alpha.to(image) + noise * std.to(image), times)
 
