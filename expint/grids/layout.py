@@ -192,19 +192,3 @@ def check(schedule: Schedule, grid: Sequence[float] | Tensor | Any) -> Tensor:
             "without repeats."
         )
     return times
-
-
-def default(schedule: Schedule, *, table: bool, start: float | None = None) -> str:
-    """Name of the grid that is laid where none is asked for.
-
-    Args:
-        schedule: the noise schedule.
-        table: whether the network is called at the entries of its table only.
-        start: first time; default: the noise end of the sampling range.
-    """
-    from expint.schedules.discrete import TabulatedVP
-
-    if table and isinstance(schedule, TabulatedVP):
-        return "discrete"
-    first = schedule.sampling_range[0] if start is None else start
-    return "uniform_time" if schedule.lam(first) == -math.inf else "uniform_lambda"
