@@ -18,7 +18,7 @@ from torch import Tensor
 
 import expint
 from expint.convergence import fitted_order, gaussian_moments
-from expint.numerics.inversion import TimeLine, bracketed_root
+from expint.numerics.roots import TimeLine, bracketed_root
 from expint.schedules import (
     VE,
     VP,
