@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from expint import solvers
+from expint.registry import Registry
 from expint.solvers import registry
 
 
@@ -21,7 +22,8 @@ def registry_as_before() -> Iterator[None]:
             registry._WITH_ARGUMENTS,
         )
     ]
-    yield
+    with Registry.unchanged():
+        yield
     for held, before in kept:
         held.clear()
         held.extend(before) if isinstance(held, list) else held.update(before)  # type: ignore[attr-defined]

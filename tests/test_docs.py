@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
-from expint import grids, schedules, solvers
+from expint import grids, solvers
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -93,7 +93,6 @@ def test_python_runs_and_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     # What a page registers must not reach other tests.
     for registry, table in (
-        (schedules.registry, "_REGISTRY"),
         (solvers.registry, "_REGISTRY"),
         (grids.registry, "_BUILDERS"),
     ):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.equations.coefficients import triple
 from expint.schedules.base import Schedule
 
 __all__ = ["SemiLinearSDE"]
@@ -152,8 +153,21 @@ class SemiLinearSDE:
         A: Any, b: Any = 1.0, g: Any = 0.0, *, span: tuple[float, float], **options: Any
     ) -> "SemiLinearSDE":
         """The SDE dx = [A x + b F] dt + g dω given by its coefficients; see
-        `expint.equations.coefficients.from_coefficients`.
+        `expint.equations.coefficients.triple`, which takes the same arguments.
         """
-        from expint.equations.coefficients import from_coefficients
-
-        return from_coefficients(A, b, g, span=span, **options)
+        found = triple(A, b, g, span=span, **options)
+        start, end = span
+        return SemiLinearSDE(
+            log_propagator=found.log_propagator,
+            clock=found.mu,
+            time_of_clock=found.time_of_mu,
+            log_noise_clock=found.log_noise,
+            noise_sign=found.noise_sign,
+            rho=found.rho,
+            kappa=found.kappa,
+            event_ndim=found.event_ndim,
+            log_noise_step=found.log_noise_step,
+            coefficients=found.coefficients,
+            span=(float(start), float(end)),
+            name=found.name,
+        )

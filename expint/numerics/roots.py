@@ -95,10 +95,8 @@ def invert_monotone(function: RealFunction, value: Tensor, low: float, high: flo
             torch.full_like(target, low),
             torch.full_like(target, high),
         )
-    beyond = torch.where(below, low, high)
-    return torch.where(
-        below | above, beyond, attached(root, function, torch.where(below | above, inside, value))
-    )
+    root = attached(root, function, torch.where(below | above, inside, value))
+    return torch.where(below, low, torch.where(above, high, root))
 
 
 class TimeLine:

@@ -5,7 +5,7 @@ sympy's general algorithms may run for ever, and what they find beyond these rul
 Lambert functions) is not more accurate than a numerical root or a quadrature.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import sympy
 from sympy.core.function import AppliedUndef
@@ -122,14 +122,14 @@ def _of_term(term: Expr, t: sympy.Symbol) -> Expr | None:
         return None if ratio.has(t) else factor * ratio * sp.exp(u)
     if function == 1:
         return factor * t
-    inner, power = cast(tuple[Any, Any], function.as_base_exp())
-    wave = power == 1 and isinstance(inner, (sympy.sin, sympy.cos))
-    slope = sp.diff(inner.args[0] if wave else inner, t)
+    inner, power = function.as_base_exp()
+    slope = sp.diff(inner.args[0] if isinstance(inner, (sympy.sin, sympy.cos)) else inner, t)
     if slope.has(t) or power.has(t):
         return None
-    if wave:
+    if isinstance(inner, (sympy.sin, sympy.cos)):
         (u,) = inner.args
-        return factor * (-sp.cos(u) if isinstance(inner, sympy.sin) else sp.sin(u)) / slope
+        wave = -sp.cos(u) if isinstance(inner, sympy.sin) else sp.sin(u)
+        return factor * wave / slope if power == 1 else None
     if power == -1:
         return factor * sp.log(inner) / slope
     return factor * inner ** (power + 1) / ((power + 1) * slope)

@@ -37,9 +37,21 @@ class one_minus_exp(sympy.Function):  # noqa: N801
     """
 
 
-def parse(name: str, given: Any, t: sympy.Symbol) -> Expr:
+def time_symbol(name: Any, low: float = -math.inf) -> sympy.Symbol:
+    """The symbol of a time that is at least `low`, from its name or another symbol.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    text = name.name if isinstance(name, sympy.Symbol) else name
+    if not isinstance(text, str) or not text.isidentifier():
+        raise ValueError(f"t must be a sympy symbol or a name, got {name!r}.")
+    return sympy.Symbol(text, positive=True) if low >= 0 else sympy.Symbol(text, real=True)
+
+
+def parse(name: str, given: Any, t: sympy.Symbol, way_out: str = "") -> Expr:
     """`given` (string, sympy expression, number) as an expression in `t`, decimal numbers taken at
-    their printed value.
+    their printed value; `way_out` is added to the message about other free symbols.
 
     Strings are read by sympy's parser, which evaluates them as Python: do not pass strings from
     strangers.
@@ -63,11 +75,10 @@ def parse(name: str, given: Any, t: sympy.Symbol) -> Expr:
     expression = expression.subs({s: t for s in expression.free_symbols if str(s) == t.name})
     strange = sorted(str(s) for s in expression.free_symbols - {t})
     if strange:
-        plural = "s" if len(strange) > 1 else ""
+        plural, them = ("s", "them") if len(strange) > 1 else ("", "it")
         raise ValueError(
-            f"{name} = {expression} has the free symbol{plural} {', '.join(strange)}; only "
-            f"{t.name} may be free. Put numbers in first, for example {name}.subs({strange[0]!r}, "
-            f"1), or, for a schedule, name the time with t={strange[0]!r}."
+            f"{name} = {expression} has the free symbol{plural} {', '.join(strange)}: give {them} "
+            f"a value; only {t.name} may stay free{way_out}."
         )
     unknown = sorted(str(f) for f in expression.atoms(AppliedUndef))
     if unknown:
@@ -120,12 +131,6 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return [torch.as_tensor(v, dtype=torch.float64) for v in values]
 
 
-def _power(base: Any, exponent: Any) -> Any:
-    if exponent == 0.5:
-        return torch.sqrt(base)
-    return 1.0 / base if exponent == -1.0 else base**exponent
-
-
 def _piecewise(*pairs: tuple[Any, Any]) -> Tensor:
     """The value of the first condition that holds; where none does there is no number."""
     result = torch.tensor(math.nan, dtype=torch.float64)
@@ -141,7 +146,7 @@ _OPERATIONS: dict[Any, Callable[..., Any]] = {
     **{getattr(sympy, name): getattr(torch, name) for name in _SAME_NAME.split()},
     sympy.Add: lambda *terms: reduce(operator.add, terms),
     sympy.Mul: lambda *factors: reduce(operator.mul, factors),
-    sympy.Pow: _power,
+    sympy.Pow: operator.pow,
     sympy.Abs: torch.abs,
     sympy.ceiling: torch.ceil,
     sympy.loggamma: torch.lgamma,

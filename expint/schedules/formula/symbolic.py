@@ -12,7 +12,7 @@ from expint.numerics.quadrature import RealFunction
 from expint.numerics.roots import TimeLine
 from expint.schedules.formula import kernel as kernels
 from expint.schedules.formula.bracketed import BracketedSchedule, check_interval
-from expint.schedules.formula.expressions import compiled, parse
+from expint.schedules.formula.expressions import compiled, parse, time_symbol
 from expint.schedules.formula.kernel import Kernel
 
 
@@ -179,10 +179,7 @@ def _derived(
     of time with the sign that the domain gives it, the domain in floats, the sampling range.
     """
     interval = check_interval("domain", domain)
-    name = t.name if isinstance(t, sympy.Symbol) else t
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"t must be a sympy symbol or a name, got {t!r}.")
-    sign = {"positive": True} if interval[0] >= 0 else {"real": True}
-    symbol = sympy.Symbol(name, **sign)
-    parsed = [parse(what, value, symbol) for what, value in given.items()]
+    symbol = time_symbol(t, interval[0])
+    way_out = ", or be the time if its name is given as t"
+    parsed = [parse(what, value, symbol, way_out) for what, value in given.items()]
     return build(*parsed, symbol, interval), symbol, interval, sampling_range
