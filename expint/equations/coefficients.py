@@ -192,38 +192,37 @@ def _log_phi1(z: Tensor) -> Tensor:
 
 
 class _Growing:
-    """A positive primitive of a positive weight, summed from the end where the weight is small so
-    that no digits cancel.
+    """A positive primitive of a positive weight, C = base + |∫ from `small` to t|, summed from the
+    end of the span where the weight is small so that no digits cancel.
 
-    With sign +1 it is C = base + ∫_start^t, increasing along the integration; with sign −1, C =
-    base + ∫_t^end, decreasing.
+    It increases along the integration (sign +1) if that is the start, and decreases otherwise.
     """
 
     def __init__(self, weight: RealFunction, start: float, end: float, name: str) -> None:
-        low, high = min(start, end), max(start, end)
-        self.primitive = Primitive(weight, low, high, name=name)
+        self.primitive = Primitive(weight, min(start, end), max(start, end), name=name)
         first, last = weight(as_float64([start, end])).tolist()
-        self.sign, self.base = (1 if last >= first else -1), 0.0
-        self.forwards, self.small = end > start, start if last >= first else end
+        self.start, self.small, self.base = start, start if last >= first else end, 0.0
 
-    def along(self, t: Tensor) -> Tensor:
-        """∫ from the start of the integration to t."""
-        return self.primitive(t) if self.forwards else self.primitive.to_high(t)
+    @property
+    def sign(self) -> int:
+        return 1 if self.small == self.start else -1
+
+    def between(self, end: float, t: Tensor) -> Tensor:
+        """∫ of the weight between an end of the span and t, ≥ 0."""
+        return self.primitive(t) if end == self.primitive.low else self.primitive.to_high(t)
 
     def log(self, t: Tensor) -> Tensor:
         """log C; rounding may put an empty integral below 0."""
-        from_low = self.forwards == (self.sign > 0)
-        integral = self.primitive(t) if from_low else self.primitive.to_high(t)
-        return torch.log(self.base + integral.clamp(min=0.0))
+        return torch.log(self.base + self.between(self.small, t).clamp(min=0.0))
 
     def continued(self) -> float | None:
         """The integral of the weight beyond its small end if it went on exponentially there; None
         where it hardly grows, so that this would be huge and log C would lose its digits.
         """
-        weight, low, high = self.primitive.function, self.primitive.low, self.primitive.high
+        low, high = self.primitive.low, self.primitive.high
         step = 1e-6 * (high - low)
         inside = self.small + (step if self.small == low else -step)
-        at, beside = weight(as_float64([self.small, inside])).tolist()
+        at, beside = self.primitive.function(as_float64([self.small, inside])).tolist()
         if not (at > 0 and beside > 0):
             return None
         rate = (math.log(beside) - math.log(at)) / step
@@ -293,12 +292,12 @@ def _clock(
     beyond = growing.continued()
     exponential = clock == "exponential" or (clock == "auto" and beyond is not None)
     if clock_start is not None:
-        growing.sign, growing.base, exponential = 1, clock_start, True
+        growing.small, growing.base, exponential = start, clock_start, True
     else:
-        growing.base = growing.along(as_float64(end)).item() if beyond is None else beyond
+        growing.base = growing.between(start, as_float64(end)).item() if beyond is None else beyond
 
     def mu(t: Tensor) -> Tensor:
-        return growing.sign * growing.log(t) if exponential else growing.along(t)
+        return growing.sign * growing.log(t) if exponential else growing.between(start, t)
 
     return (
         mu,
