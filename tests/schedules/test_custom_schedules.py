@@ -215,10 +215,13 @@ def test_functions_and_coefficients_need_no_sympy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_a_formula_without_a_value_at_the_end_takes_its_limit():
-    schedule = Symbolic("sin(t)/t", "t**2*(1 + 1/t)", domain=(0, 3))
-    assert schedule.alpha(0.0) == pytest.approx(1.0, rel=1e-13) and schedule.sigma(0.0) == 0.0
-    assert schedule.t_of_lam(INF) == 0.0
+def test_a_function_without_a_value_at_the_end_takes_its_limit():
+    for schedule in (
+        Symbolic("sin(t)/t", "t**2*(1 + 1/t)", domain=(0, 3)),
+        FromCallables(lambda t: torch.sin(t) / t, lambda t: t**2 / t, (0, 3)),
+    ):
+        assert schedule.alpha(0.0) == pytest.approx(1.0, rel=1e-13) and schedule.sigma(0.0) == 0.0
+        assert schedule.t_of_lam(INF) == 0.0
     with pytest.raises(ValueError, match=r"at the end t = 0 .* give no noise level"):
         Symbolic("1 + sin(1/t)/2", "t*exp(2*t)*(2 + sin(1/t))/10", domain=(0, 1))
 
