@@ -221,8 +221,7 @@ def main(
         raise click.UsageError(f"Unknown networks {unknown}; there are {shipped.names()}.")
     if mnist_path is None and any(name.startswith("mnist") for name in chosen):
         click.echo(
-            "Left out the networks of MNIST: give --mnist the path of the data set.",
-            err=True,
+            "Left out the networks of MNIST: give --mnist the path of the data set.", err=True
         )
         chosen = [name for name in chosen if not name.startswith("mnist")]
     click.echo(
