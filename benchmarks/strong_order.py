@@ -40,7 +40,7 @@ def strong_studies(
     for tableau in tableaus:
         if has_path_noise(tableau) and tableau.strong_order > 0:
             groups.setdefault((tableau.form, tableau.ell), []).append(tableau)
-    options = {"steps": steps, "paths": paths, "refine": 4, "progress": True}
+    options = {"steps": steps, "paths": paths, "refine": 4, "batch": 512, "progress": True}
     studies = [
         strong_orders(group, Problem(target, form, ell), **options).studies
         for (form, ell), group in groups.items()
