@@ -1,70 +1,48 @@
-"""Certify every registered solver in the convergence laboratory and record what was measured in
-certificates.json.
+"""Certify registered solvers and record what was measured in
+expint/convergence/certificates.json.
 
-    python benchmarks/certify.py [--write] [NAME ...]
+    python benchmarks/certify.py [--write] [--paths 4096] [--steps 512,1024,2048,4096] [NAME ...]
 
-A solver is registered only while its coefficients are those of its certificate. After a change run
-this with --write: a solver that does not keep its declared orders gets no certificate, and the
-findings are printed.
+The strong orders of all solvers of one equation are measured together, on the same Brownian paths,
+see benchmarks/strong_order.py. A solver that does not keep its declared orders gets no certificate,
+and neither does one whose interval of the strong order lies below the declared one; the findings
+are printed. All solvers with 4096 paths take a quarter of an hour on one thread. Then run
+benchmarks/solver_table.py, which fills the documents.
 """
 
-import argparse
-import json
-from pathlib import Path
-
+import click
+import torch
+from strong_order import PATHS, STEPS, TARGETS, holds, strong_studies
 from tqdm import tqdm
 
-from expint.convergence.certification import certify_registration
-from expint.solvers import registry
-
-FILE = Path(registry.__file__).with_name("certificates.json")
+from expint.convergence import certificates, certify_registration
+from expint.solvers import get, names
 
 
-def main() -> None:
+@click.command(help=__doc__)
+@click.argument("chosen", nargs=-1, metavar="[NAME]...")
+@click.option("--write", is_flag=True, help="Record the certificates.")
+@click.option("--paths", default=PATHS)
+@click.option("--steps", default=",".join(map(str, STEPS)))
+def main(chosen, write, paths, steps):
     """Measure and, if asked to, record."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", help="default: all")
-    parser.add_argument("--write", action="store_true", help="record the certificates")
-    options = parser.parse_args()
-    known = [*registry.entries(), *registry.pending()]
-    unknown = set(options.names) - {entry.name for entry in known}
-    if unknown:
-        parser.error(f"unknown solvers {sorted(unknown)}")
-    reference = next((entry for entry in registry.pending() if entry.name == "seeds-sra3"), None)
-    if (
-        reference is not None
-    ):  # strong orders are measured against it; it has to earn its place first, without them
-        if not certify_registration(reference.build()).passed:
-            parser.error(
-                "the reference of the strong orders, seeds-sra3, does not keep its own orders"
-            )
-        registry.add(reference)
-    certificates = json.loads(FILE.read_text(encoding="utf-8"))
-    for entry in tqdm(
-        [entry for entry in known if not options.names or entry.name in options.names],
-        unit="solver",
-    ):
-        certificate = certify_registration(entry.build(), strong=True)
-        measured = {study.kind: round(study.order, 3) for study in certificate.studies}
-        tqdm.write(
-            f"{entry.name:22} {'certified' if certificate.passed else 'NOT certified'} {measured} "
-            f"declared {certificate.declared}"
-        )
-        for finding in certificate.findings:
-            tqdm.write(f"    {finding}")
-        if certificate.passed:
-            certificates[entry.name] = {
-                "fingerprint": registry.fingerprint(entry.build()),
-                "measured": measured,
-            }
-        else:
-            certificates.pop(entry.name, None)
-    if options.write:
-        FILE.write_text(
-            json.dumps(dict(sorted(certificates.items())), indent=1) + "\n", encoding="utf-8"
-        )
+    torch.set_num_threads(1)
+    tableaus = [get(name) for name in chosen or names()]
+    counts = tuple(int(n) for n in steps.split(","))
+    strong = strong_studies(tableaus, TARGETS["mixture"], counts, paths)
+    records = certificates.read()
+    for tableau in tqdm(tableaus, unit="solver"):
+        study = strong.get(tableau.name)
+        certificate = certify_registration(tableau, strong=study)
+        held = study is None or holds(study)
+        tqdm.write(certificate.table())
+        if not held:
+            tqdm.write("  off: the interval of the strong order lies below the declared one")
+        records.pop(tableau.name, None)
+        if certificate.passed and held:
+            records[tableau.name] = certificates.record(certificate, tableau)
+    if write:
+        certificates.write(records)
 
 
 if __name__ == "__main__":

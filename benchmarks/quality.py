@@ -27,9 +27,9 @@ import click
 import torch
 
 import expint
-from expint.convergence.studies import table_text
 from expint.metrics import sliced_wasserstein
 from expint.quality import QualityStudy, analytic_target, compare_quality
+from expint.results import table_text
 from expint.schedules import EDM
 
 NFES = (10, 20, 30, 50, 100)
@@ -46,7 +46,7 @@ GRIDS = {
 FINALS = ("denoise", "none")
 
 # Settings that a search over forms, stochasticities and sigma_data found to be good on this very
-# target, and so are told apart.
+# target, and so are reported separately.
 TUNED: dict[str, dict[str, Any]] = {
     "seeds-ab3, sigma, ell=0.5": {"solver": "seeds-ab3", "form": "sigma", "ell": 0.5},
     "seeds-ab3, sigma, ell=1": {"solver": "seeds-ab3", "form": "sigma", "ell": 1.0},
@@ -180,7 +180,7 @@ def best_table(rows: list[dict[str, Any]]) -> str:
 
 def mixture_study(quick: bool) -> QualityStudy:
     """SEEDS-3 and DDPM ancestral sampling on the mixture, in equal steps of lambda; the ends differ
-    too little to tell apart.
+    too little to distinguish.
     """
     target = analytic_target("grid-25", NARROW)
     n, repeats, nfes = (20_000, 1, (10, 16, 25, 50)) if quick else (50_000, 2, MIXTURE_NFES)

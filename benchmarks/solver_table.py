@@ -1,5 +1,6 @@
-"""The table of all solvers in docs/solvers.md, from the registry, the certificates and a comparison
-on the mixture of 25 modes.
+"""Tables of all solvers in the documents: the one in docs/solvers.md, from the registry, the
+certificates and a comparison on the mixture of 25 modes; and the table and picture of strong
+orders in docs/orders.md, from the certificates.
 
     python benchmarks/solver_table.py [--comparison COMPARE_JSON] [--check]
 
@@ -7,20 +8,24 @@ on the mixture of 25 modes.
 
     expint compare --model grid-25 --solvers all --nfe 10,15,20,25,30,50,100 --n 10000 --out DIR
 
-and keeps what the table needs in nfe_to_floor.json beside it; --check only tells whether the page
-is up to date.
+and keeps what the table needs in nfe_to_floor.json beside it; --check only reports whether the
+pages are up to date.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
-from expint.convergence.studies import table_text
-from expint.solvers import Entry, entries
+import click
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "solvers.md"
-FLOORS = PAGE.with_name("nfe_to_floor.json")
+from expint.convergence import Comparison, OrderStudy, certificates
+from expint.convergence.certificates import Measured, Record
+from expint.results import Rows, table_text
+from expint.solvers import Entry, entries, get
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+FLOORS = DOCS / "nfe_to_floor.json"
+PICTURE = DOCS / "img" / "orders-strong.png"
 START, END = "<!-- table -->\n", "<!-- end of table -->"
 HEAD = (
     "name",
@@ -33,10 +38,11 @@ HEAD = (
     "NFE to the floor",
     "source",
 )
+STRONG = ("seeds-1", "seeds-2", "seeds-3", "seeds-sra", "seeds-sra3")
 
 
-def row(entry: Entry, floors: dict[str, int | None]) -> tuple[str, ...]:
-    """One line of the table."""
+def row(entry: Entry, found: Record, floors: dict[str, int | None]) -> tuple[str, ...]:
+    """One line of the table of solvers."""
     tableau = entry.build()
     scale = getattr(tableau.noise_scale, "name", tableau.noise_scale)
     equation = f"{tableau.form}, {tableau.ell:g}" if scale is None else f"noise scale {scale}"
@@ -48,8 +54,8 @@ def row(entry: Entry, floors: dict[str, int | None]) -> tuple[str, ...]:
         "strong": tableau.strong_order if tableau.ell > 0 and not tableau.operations else "–",
     }
     orders = [
-        f"{declared[k]} ({entry.measured[k]:.2f})" if k in entry.measured else str(declared[k])
-        for k in declared
+        f"{order} ({found.measured[kind].order:.2f})" if kind in found.measured else str(order)
+        for kind, order in declared.items()
     ]
     reached = floors.get(entry.name, 0)
     return (
@@ -63,45 +69,79 @@ def row(entry: Entry, floors: dict[str, int | None]) -> tuple[str, ...]:
     )
 
 
+def solver_rows(records: dict[str, Record]) -> Rows:
+    """The table in docs/solvers.md."""
+    floors = json.loads(FLOORS.read_text(encoding="utf-8")) if FLOORS.exists() else {}
+    return [HEAD, *(row(entry, records[entry.name], floors) for entry in entries())]
+
+
+def strong_rows(records: dict[str, Record]) -> Rows:
+    """The table in docs/orders.md."""
+    found = {name: records[name].measured["strong"] for name in STRONG}
+    steps = found[STRONG[0]].steps
+    rows = [("solver", "declared", "measured (95 %)", *(f"error at {n} steps" for n in steps))]
+    for name, measured in found.items():
+        low, high = measured.interval or (measured.order, measured.order)
+        errors = dict(zip(measured.steps, measured.errors, strict=True))
+        cells = [f"{errors[n]:.2e}" if n in errors else "" for n in steps]
+        order = f"{measured.order:.2f} ({low:.2f} to {high:.2f})"
+        rows.append((f"`{name}`", f"{float(get(name).strong_order):g}", order, *cells))
+    return rows
+
+
+def as_study(name: str, measured: Measured) -> OrderStudy:
+    """A recorded strong order, to draw it."""
+    tableau, steps = get(name), tuple(measured.steps)
+    return OrderStudy(
+        kind="strong",
+        solver=name,
+        declared=float(tableau.strong_order),
+        setting="",
+        measure="RMS error",
+        reference="",
+        steps=steps,
+        evaluations=tuple(tableau.evaluations_in(n) for n in steps),
+        errors=tuple(measured.errors),
+        fitted=(0, len(steps) - 1),
+        order=measured.order,
+    )
+
+
 def reached(points: list[dict[str, float]], threshold: float) -> int | None:
     """The least number of evaluations at which the distance is that of the floor."""
-    return min(
-        (
-            int(p["used"])
-            for p in points
-            if p["distance"] is not None and p["distance"] <= threshold
-        ),
-        default=None,
-    )
+    near = (p for p in points if p["distance"] is not None and p["distance"] <= threshold)
+    return min((int(p["used"]) for p in near), default=None)
 
 
-def page() -> str:
-    """The page with its table made anew."""
-    floors = json.loads(FLOORS.read_text(encoding="utf-8")) if FLOORS.exists() else {}
-    text = PAGE.read_text(encoding="utf-8")
-    table = table_text([HEAD, *(row(entry, floors) for entry in entries())], markdown=True)
+def page(name: str, rows: Rows) -> str:
+    """A page with its table made anew."""
+    text = (DOCS / name).read_text(encoding="utf-8")
     before, after = text.split(START)[0], text.split(END)[1]
-    return f"{before}{START}\n{table}\n\n{END}{after}"
+    return f"{before}{START}\n{table_text(rows, markdown=True)}\n\n{END}{after}"
 
 
-def main() -> None:
-    """Write the page, or check it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--comparison", type=Path)
-    parser.add_argument("--check", action="store_true")
-    options = parser.parse_args()
-    if options.comparison:
-        study = json.loads(options.comparison.read_text(encoding="utf-8"))
+@click.command(help=__doc__)
+@click.option("--comparison", type=click.Path(path_type=Path, exists=True))
+@click.option("--check", is_flag=True)
+def main(comparison: Path | None, check: bool) -> None:
+    """Write the pages, or check them."""
+    if comparison is not None:
+        study = json.loads(comparison.read_text(encoding="utf-8"))
         floors = {
             curve["name"]: reached(curve["points"], study["threshold"]) for curve in study["curves"]
         }
         FLOORS.write_text(json.dumps(floors, indent=1) + "\n", encoding="utf-8")
-    if options.check:
-        same = page() == PAGE.read_text(encoding="utf-8")
-        sys.exit(0 if same else "docs/solvers.md is out of date: run benchmarks/solver_table.py")
-    PAGE.write_text(page(), encoding="utf-8")
+    records = certificates.read()
+    pages = {"solvers.md": solver_rows(records), "orders.md": strong_rows(records)}
+    for name, rows in pages.items():
+        text, file = page(name, rows), DOCS / name
+        if check and text != file.read_text(encoding="utf-8"):
+            sys.exit(f"docs/{name} is out of date: run benchmarks/solver_table.py")
+        if not check:
+            file.write_text(text, encoding="utf-8")
+    if not check:
+        studies = [as_study(name, records[name].measured["strong"]) for name in STRONG]
+        Comparison(tuple(studies)).plot(PICTURE)
 
 
 if __name__ == "__main__":

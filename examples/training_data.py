@@ -61,9 +61,10 @@ def digits() -> Images:
         labels[train],
         images[test],
         labels[test],
-        source="Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI), as sklearn.datasets.load_digits; CC BY 4.0",
-        split=f"{len(train)} for training, {len(test)} held out; stratified, test_size={DIGITS_TEST_FRACTION}, "
-        f"random_state={SPLIT_SEED}",
+        source="Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI), "
+        "as sklearn.datasets.load_digits; CC BY 4.0",
+        split=f"{len(train)} for training, {len(test)} held out; stratified, "
+        f"test_size={DIGITS_TEST_FRACTION}, random_state={SPLIT_SEED}",
     )
 
 
@@ -105,7 +106,8 @@ def mnist(path: str | Path) -> Images:
         scaled["test_x"],
         labels["test_y"],
         source="MNIST (LeCun, Cortes, Burges); CC BY-SA 3.0",
-        split=f"the data set's own: {len(labels['train_y'])} for training, {len(labels['test_y'])} held out",
+        split=f"the data set's own: {len(labels['train_y'])} for training, "
+        f"{len(labels['test_y'])} held out",
     )
 
 

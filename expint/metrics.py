@@ -8,8 +8,6 @@ from torch import Tensor
 from expint.noise.source import fill_normals, generators
 from expint.numerics.float64 import as_float64
 
-__all__ = ["energy_distance", "frechet_distance", "gaussian_wasserstein", "sliced_wasserstein"]
-
 _DIRECTION_STREAM = 0x2545F491
 _ROWS = 2048  # pairwise distances are formed for this many samples at a time
 

@@ -8,10 +8,8 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from expint.convergence.studies import save_figure
+from expint.results import new_figure, save_figure
 from expint.schedules import Schedule
-
-__all__ = ["Recorder"]
 
 
 class Recorder:
@@ -49,11 +47,9 @@ class Recorder:
 
     def __call__(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
         """The callback of `expint.sample`."""
-        kept = [self.steps, self.nfe, self.times, self.states, self.denoised]
-        if (
-            self.steps and self.steps[-1] % self.every
-        ):  # the last one so far was kept only in case it was the end
-            for values in kept:
+        kept: tuple[list[Any], ...] = (self.steps, self.nfe, self.times, self.states, self.denoised)
+        if self.steps and self.steps[-1] % self.every:
+            for values in kept:  # the last one so far was kept only in case it was the end
                 values.pop()
         news = (step, nfe, t, x.detach().float().cpu(), denoised.detach().float().cpu())
         for values, value in zip(kept, news, strict=True):
@@ -83,43 +79,29 @@ class Recorder:
             sample: which sample of the batch.
 
         Raises:
-            ValueError: if nothing was recorded, or for a pixel or sample that there is not.
+            ValueError: if nothing was recorded, or for a pixel or sample that does not exist.
+            ImportError: if matplotlib is not installed.
         """
-        from matplotlib.figure import Figure
-
-        states = self.trajectories().flatten(2)
-        estimates = torch.stack(self.denoised).flatten(2)
-        _, batch, size = states.shape
-        chosen = (
-            list(pixels)
-            if pixels is not None
-            else [round(i * (size - 1) / 11) for i in range(12)][: max(1, size)]
-        )
-        chosen = list(dict.fromkeys(chosen))
+        panels = {"state x": self.trajectories(), "denoised estimate": torch.stack(self.denoised)}
+        batch, size = self.states[0].flatten(1).shape
+        spread = [round(i * (size - 1) / 11) for i in range(12)]
+        chosen = list(dict.fromkeys(spread if pixels is None else pixels))
         if not chosen or not all(0 <= i < size for i in chosen) or not 0 <= sample < batch:
             raise ValueError(
                 f"There are pixels 0 to {size - 1} and samples 0 to {batch - 1}, got {chosen} and "
                 f"{sample!r}."
             )
-        axis, label = self._axis()
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        panels = figure.subplots(1, 2, sharex=True)
-        for panel, values, title in zip(
-            panels, (states, estimates), ("state x", "denoised estimate"), strict=True
-        ):
+        at, label = self._axis()
+        figure = new_figure(9, 3.6)
+        axes = figure.subplots(1, 2, sharex=True)
+        style = {"marker": ".", "markersize": 3, "linewidth": 1.0}
+        for panel, (title, values) in zip(axes, panels.items(), strict=True):
             for k, i in enumerate(chosen):
-                panel.plot(
-                    axis,
-                    values[:, sample, i].numpy(),
-                    marker=".",
-                    markersize=3,
-                    linewidth=1.0,
-                    color=f"C{k % 10}",
-                )
+                panel.plot(at, values.flatten(2)[:, sample, i].numpy(), color=f"C{k % 10}", **style)
             panel.set_title(title)
             panel.set_xlabel(label)
-        panels[0].set_yscale("symlog")  # the state starts at the scale of the noise
-        panels[0].set_ylabel("value of the pixel")
+        axes[0].set_yscale("symlog")  # the state starts at the scale of the noise
+        axes[0].set_ylabel("value of the pixel")
         save_figure(figure, path)
 
     def _axis(self) -> tuple[list[float], str]:
@@ -129,9 +111,8 @@ class Recorder:
         finite = [value for value in lam if math.isfinite(value)]
         spacing = (finite[-1] - finite[0]) / max(1, len(finite) - 1) if finite else 1.0
         last = (finite[-1] if finite else 0.0) + spacing  # where the end at σ = 0 is drawn
-        return [
-            value if math.isfinite(value) else last for value in lam
-        ], "λ = −log σ (the end at σ = 0 one step further)"
+        at = [value if math.isfinite(value) else last for value in lam]
+        return at, "λ = −log σ (the end at σ = 0 one step further)"
 
     def plot_previews(
         self, path: str | Path | IO[bytes], samples: int = 4, columns: int = 10
@@ -144,11 +125,10 @@ class Recorder:
             columns: at most how many steps, spread over the run.
 
         Raises:
-            ValueError: if nothing was recorded, or the event is no image of shape (1 or 3, height,
-                width).
+            ValueError: if nothing was recorded, or the event is not an image of shape (1 or 3,
+                height, width).
+            ImportError: if matplotlib is not installed.
         """
-        from matplotlib.figure import Figure
-
         self.trajectories()
         images = torch.stack(self.denoised)
         if images.ndim != 5 or images.shape[2] not in (1, 3):
@@ -159,15 +139,12 @@ class Recorder:
         last = len(images) - 1
         shown = sorted({round(i * last / max(1, columns - 1)) for i in range(columns)})
         rows = min(samples, images.shape[1])
-        figure = Figure(figsize=(1.1 * len(shown), 1.15 * rows + 0.3), layout="constrained")
-        grid: Any = figure.subplots(rows, len(shown), squeeze=False)
-        for row in range(rows):
-            for column, k in enumerate(shown):
-                panel = grid[row][column]
-                image = (images[k, row].clamp(-1, 1) + 1) / 2
-                pixels = image[0] if image.shape[0] == 1 else image.movedim(0, -1)
-                panel.imshow(pixels.numpy(), cmap="gray", vmin=0, vmax=1)
-                panel.set_axis_off()
-                if row == 0:
-                    panel.set_title(f"step {self.steps[k]}", fontsize=8)
+        pixels = ((images.clamp(-1, 1) + 1) / 2).movedim(2, -1).numpy()
+        figure = new_figure(1.1 * len(shown), 1.15 * rows + 0.3)
+        grid = figure.subplots(rows, len(shown), squeeze=False)
+        for column, k in enumerate(shown):
+            grid[0][column].set_title(f"step {self.steps[k]}", fontsize=8)
+            for row in range(rows):
+                grid[row][column].imshow(pixels[k, row], cmap="gray", vmin=0, vmax=1)
+                grid[row][column].set_axis_off()
         save_figure(figure, path)

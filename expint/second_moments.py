@@ -6,7 +6,7 @@ mean variance that the data still have given x_t is σ² (1 − Γ). Estimated b
 """
 
 import json
-import os
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -22,16 +22,14 @@ from expint.noise import initial_state
 from expint.noise.source import check_seeds
 from expint.numerics.float64 import as_float64, is_whole
 from expint.registry import unknown
-from expint.schedules import Schedule
-
-__all__ = ["ESTIMATORS", "SecondMoment", "second_moment"]
+from expint.results import write_json
+from expint.runs.model import Description, describe
 
 ESTIMATORS = ("moment", "residual")
 
 _LEAST = 1e-12  # how near estimates may come to 0 and 1 where their odds are interpolated
-_SLACK = (
-    1e-6  # a step whose start is rounded out of the range by no more than this, in λ, is inside
-)
+# A step whose start is rounded out of the range by no more than this, in λ, is inside.
+_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,37 +67,30 @@ class SecondMoment:
     estimator: str = "moment"
 
     def __post_init__(self) -> None:
-        columns = ("times", "lams", "values", "errors")
-        for name in columns:
-            column = getattr(self, name)
-            if not isinstance(column, (tuple, list)) or not all(
-                type(x) in (int, float) for x in column
-            ):
-                raise ValueError(f"SecondMoment.{name} is a sequence of numbers, got {column!r}.")
-            object.__setattr__(self, name, tuple(float(x) for x in column))
-        lengths = {name: len(getattr(self, name)) for name in columns}
+        columns = {name: getattr(self, name) for name in ("times", "lams", "values", "errors")}
+        for name, column in columns.items():
+            listed = isinstance(column, (tuple, list))
+            numbers = listed and all(type(x) in (int, float) for x in column)
+            self._need(numbers, name, "a sequence of numbers")
+            object.__setattr__(self, name, tuple(map(float, column)))
+        lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1 or not self.times:
             raise ValueError(
                 "The columns of a SecondMoment have one entry per time, and there is at least "
                 f"one; got {lengths}."
             )
-        if not all(a < b for a, b in pairwise(self.lams)) or not all(
-            abs(x) < float("inf") for x in self.lams
-        ):
-            raise ValueError(
-                "SecondMoment.lams must be finite and increase (times go from noise to data), got "
-                f"{self.lams}."
-            )
+        increasing = all(a < b for a, b in pairwise(self.lams))
+        finite = all(map(math.isfinite, self.lams))
+        self._need(increasing and finite, "lams", "finite and increase from noise to data")
         for name in ("values", "errors"):
-            if not all(0 <= x < float("inf") for x in getattr(self, name)):
-                raise ValueError(
-                    f"SecondMoment.{name} must be finite and >= 0, got {getattr(self, name)}."
-                )
-        if not is_whole(self.count) or self.count < 1:
-            raise ValueError(f"SecondMoment.count must be a positive integer, got {self.count!r}.")
+            self._need(all(0 <= x < math.inf for x in getattr(self, name)), name, "finite and >= 0")
+        self._need(is_whole(self.count) and self.count > 0, "count", "a positive integer")
         for name in ("schedule", "estimator"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"SecondMoment.{name} is a string, got {getattr(self, name)!r}.")
+            self._need(isinstance(getattr(self, name), str), name, "a string")
+
+    def _need(self, fits: bool, name: str, what: str) -> None:
+        if not fits:
+            raise ValueError(f"SecondMoment.{name} must be {what}, got {getattr(self, name)!r}.")
 
     def __call__(self, lam: Any) -> Tensor:
         """Γ at λ, float64, of the shape of `lam`, between 0 and 1.
@@ -136,20 +127,12 @@ class SecondMoment:
         return asdict(self)
 
     def save(self, file: str | Path) -> None:
-        """Write it as JSON: in full under another name first, then moved into place.
+        """Write it as JSON, whole or not at all.
 
         Raises:
             OSError: if that is not possible; an older file is then still there.
         """
-        target = Path(file)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_text(
-                json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8"
-            )
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_json(file, self.to_dict())
 
     @classmethod
     def load(cls, file: str | Path) -> "SecondMoment":
@@ -158,21 +141,15 @@ class SecondMoment:
         Raises:
             ValueError: if the file cannot be read or is not such a file, with what is wrong.
         """
+        names = {field.name for field in fields(cls)}
         try:
             content = json.loads(Path(file).read_text(encoding="utf-8"))
+            found = sorted(content) if isinstance(content, dict) else [type(content).__name__]
+            if set(found) != names:
+                raise ValueError(f"it should have the fields {sorted(names)}, got {found}")
+            return cls(**content)
         except (OSError, ValueError) as error:
             raise ValueError(f"Cannot read a second moment from {str(file)!r}: {error}") from error
-        names = {field.name for field in fields(cls)}
-        if not isinstance(content, dict) or set(content) != names:
-            found = sorted(content) if isinstance(content, dict) else type(content).__name__
-            raise ValueError(
-                f"{str(file)!r} is no second moment: it should have the fields {sorted(names)}, "
-                f"got {found}."
-            )
-        try:
-            return cls(**content)
-        except ValueError as error:
-            raise ValueError(f"{str(file)!r} is no second moment: {error}") from error
 
 
 def second_moment(
@@ -228,13 +205,8 @@ def second_moment(
         ... )
         True
     """
-    schedule = getattr(model, "schedule", None)
-    if not isinstance(schedule, Schedule):
-        raise TypeError(
-            "A model has an attribute `schedule`, an expint.schedules.Schedule; got "
-            f"{type(model).__name__}."
-        )
-    clean = _check_data(data)
+    described = describe(model)
+    schedule, clean = described.schedule, _check_data(data)
     count = len(clean) if draws is None else draws
     for name, value, least in (("draws", count, 2), ("batch", batch, 1)):
         if not is_whole(value) or value < least:
@@ -243,14 +215,12 @@ def second_moment(
         raise unknown("estimator", estimator, ESTIMATORS)
     first = check_seeds(seed)[0]
     check_seeds(first + count - 1)
-    at = _check_times(schedule, times, getattr(model, "round_time", None))
+    at = _check_times(described, times)
     alphas, stds = schedule.alpha(at).tolist(), schedule.std(at).tolist()
     predicted = Reparametrized(model, "noise")
-    sums, squares = torch.zeros(2, len(at), dtype=torch.float64)
-    with (
-        torch.inference_mode(),
-        tqdm(total=len(at) * -(-count // batch), disable=not progress, unit="evaluation") as bar,
-    ):
+    sums = torch.zeros(2, len(at), dtype=torch.float64)
+    total = len(at) * -(-count // batch)
+    with torch.inference_mode(), tqdm(total=total, disable=not progress, unit="evaluation") as bar:
         for begin in range(0, count, batch):
             part = range(begin, min(begin + batch, count))
             items = [
@@ -258,31 +228,21 @@ def second_moment(
             ]
             if conditioned is not None:
                 predicted = Reparametrized(conditioned(items), "noise")
-            x, z = (
-                clean[items],
-                initial_state(
-                    [first + i for i in part], clean.shape[1:], clean.dtype, clean.device
-                ),
-            )
+            x, seeds = clean[items], [first + i for i in part]
+            z = initial_state(seeds, x.shape[1:], x.dtype, x.device)
             for k, t in enumerate(at):
                 found = predicted(alphas[k] * x + stds[k] * z, t).to(x.dtype)
-                per_draw = (
-                    (found if estimator == "moment" else z - found)
-                    .flatten(1)
-                    .to(torch.float64)
-                    .square()
-                    .mean(1)
-                )
-                sums[k] += per_draw.sum().cpu()
-                squares[k] += per_draw.square().sum().cpu()
+                measured = found if estimator == "moment" else z - found
+                squared = measured.flatten(1).to(torch.float64).square().mean(1)
+                sums[:, k] += torch.stack([squared.sum(), squared.square().sum()]).cpu()
                 bar.update(1)
     if not torch.isfinite(sums).all():
-        where = at[~torch.isfinite(sums)][0].item()
+        where = at[~torch.isfinite(sums[0])][0].item()
         raise FloatingPointError(
             f"The model's prediction became NaN or infinite at t = {where:.6g}."
         )
-    means = sums / count
-    errors = torch.sqrt(((squares / count - means**2).clamp(min=0.0)) / (count - 1))
+    means, squares = sums / count
+    errors = torch.sqrt((squares - means**2).clamp(min=0.0) / (count - 1))
     values = means if estimator == "moment" else (1.0 - means).clamp(min=0.0)
     times, lams, found, spreads = (
         tuple(column.tolist()) for column in (at, schedule.lam(at), values, errors)
@@ -304,21 +264,19 @@ def _check_data(data: Any) -> Tensor:
     return clean
 
 
-def _check_times(
-    schedule: Schedule, times: Any, round_time: Callable[[Tensor], Tensor] | None
-) -> Tensor:
+def _check_times(model: Description, times: Any) -> Tensor:
+    schedule = model.schedule
     if is_whole(times):
         if times < 1:
             raise ValueError(f"times must be at least 1 time, got {times!r}.")
         noise, clean = schedule.sampling_range
-        if schedule.lam(noise) == -float("inf"):
+        ends = schedule.lam(noise), schedule.lam(clean)
+        if ends[0] == -math.inf:
             raise ValueError(
                 f"{schedule} starts at infinite sigma: give a list of times, the first with finite "
                 "sigma."
             )
-        at = schedule.t_of_lam(
-            torch.linspace(schedule.lam(noise), schedule.lam(clean), times, dtype=torch.float64)
-        )
+        at = schedule.t_of_lam(torch.linspace(*ends, times, dtype=torch.float64))
         at[-1], at[0] = clean, noise  # free of rounding; of one time the noise end is kept
     else:
         at = as_float64(times)
@@ -330,8 +288,8 @@ def _check_times(
             f"times must lie in the domain of {schedule}, {low:.6g} to {high:.6g}, got "
             f"{at.tolist()}."
         )
-    if round_time is not None:
-        at = torch.unique_consecutive(round_time(at))
+    if model.round_time is not None:
+        at = torch.unique_consecutive(model.round_time(at))
     lam = schedule.lam(at)
     if not (torch.isfinite(lam).all() and (lam[1:] > lam[:-1]).all()):
         raise ValueError(

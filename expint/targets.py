@@ -6,6 +6,7 @@ Each has its samples and densities too, at every time: `sample(n, t)` draws from
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,6 @@ from torch import Tensor
 from expint.noise.source import fill_normals, generators
 from expint.numerics.float64 import as_float64
 from expint.schedules import Schedule
-
-__all__ = ["Empirical", "Gaussian", "GaussianMixture"]
 
 # Data share no numbers with the initial state or the path of the same seed.
 _DATA_STREAM = 0x6C8E9CF5
@@ -40,13 +39,10 @@ class Gaussian:
     prediction: str = "data"
 
     def __post_init__(self) -> None:
-        mean = as_float64(self.mean)
-        variances = as_float64(self.variances).expand(
-            torch.broadcast_shapes(mean.shape, as_float64(self.variances).shape)
-        )
+        mean, variances = torch.broadcast_tensors(as_float64(self.mean), as_float64(self.variances))
         if not (torch.isfinite(variances).all() and (variances >= 0).all()):
             raise ValueError(f"variances must be finite and >= 0, got {self.variances!r}.")
-        object.__setattr__(self, "mean", mean.expand_as(variances))
+        object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "variances", variances)
         _check_prediction(self.prediction)
 
@@ -60,8 +56,8 @@ class Gaussian:
         alpha, std = _kernel(self.schedule, t)
         return alpha * self.variances / (alpha**2 * self.variances + std**2)
 
-    def moments(self, t: Any) -> tuple[Tensor, Tensor]:
-        """Mean and variance of x_t, float64, each of shape (d,)."""
+    def moments(self, t: Any = None) -> tuple[Tensor, Tensor]:
+        """Mean and variance of x_t (default: of the data), float64, each of shape (d,)."""
         alpha, std = _kernel(self.schedule, t)
         return alpha * self.mean, alpha**2 * self.variances + std**2
 
@@ -75,21 +71,87 @@ class Gaussian:
         """`n` exact samples of x_t (default: of the data), float64, shape (n, d); the seeds are
         seed, seed + 1, …
         """
-        mean, variance = (self.mean, self.variances) if t is None else self.moments(t)
+        mean, variance = self.moments(t)
         return mean + torch.sqrt(variance) * _normals(n, self.shape[0], seed)
 
     def log_density(self, x: Tensor, t: Any = None) -> Tensor:
         """Logarithm of the density of x_t (default: of the data) at x of shape (batch, d), shape
         (batch,).
         """
-        mean, variance = (self.mean, self.variances) if t is None else self.moments(t)
-        return -0.5 * (
-            (x - mean.to(x)) ** 2 / variance.to(x) + torch.log(2.0 * math.pi * variance).to(x)
-        ).sum(-1)
+        mean, variance = self.moments(t)
+        scaled = (x - mean.to(x)) ** 2 / variance.to(x)
+        return -0.5 * (scaled + torch.log(2.0 * math.pi * variance).to(x)).sum(-1)
+
+
+class _Mixture(ABC):
+    """Isotropic Gaussians of one standard deviation about several means."""
+
+    std: float
+    schedule: Schedule
+
+    @property
+    @abstractmethod
+    def components(self) -> tuple[Tensor, Tensor]:
+        """Means, shape (K, *event), and their probabilities, float64, shape (K,)."""
+
+    @abstractmethod
+    def logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the weighted densities exp(−|x − α m_k|²/2V) the logarithms but for a term in x alone,
+        shape (batch, K), and that term, shape (batch,); x has shape (batch, d).
+        """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the event."""
+        return tuple(self.components[0].shape[1:])
+
+    def __call__(self, x: Tensor, t: Any) -> Tensor:
+        """The exact denoiser E[x_0 | x_t = x] at x of shape (batch, *event).
+
+        Component k of x_t is N(α m_k, α² s² + σ̄²); given it, E[x_0] = m_k + α s²/(α² s² + σ̄²) (x
+        − α m_k).
+        """
+        alpha, std = (value.to(x) for value in _kernel(self.schedule, t))
+        variance, flat = alpha**2 * self.std**2 + std**2, x.flatten(1)
+        posterior = torch.softmax(self.logits(flat, alpha, variance)[0], -1)
+        gain = alpha * self.std**2 / variance
+        mean = posterior @ self.components[0].flatten(1).to(x)
+        return (gain * flat + (1.0 - gain * alpha) * mean).reshape(x.shape)
+
+    def sample(self, n: int, t: Any = None, *, seed: int = 0) -> Tensor:
+        """`n` exact samples of x_t (default: of the data), float64, shape (n, *event); the seeds
+        are seed, seed + 1, …
+        """
+        alpha, std = _kernel(self.schedule, t)
+        means, probabilities = self.components
+        normals = _normals(n, means[0].numel() + 1, seed)
+        levels = torch.special.ndtr(normals[:, 0])
+        chosen = torch.searchsorted(torch.cumsum(probabilities, 0), levels)
+        means = means.flatten(1)[chosen.clamp(max=len(means) - 1)].to(torch.float64)
+        noise = torch.sqrt(alpha**2 * self.std**2 + std**2) * normals[:, 1:]
+        return (alpha * means + noise).reshape(n, *self.shape)
+
+    def log_density(self, x: Tensor, t: Any = None) -> Tensor:
+        """Logarithm of the density of x_t (default: of the data) at x of shape (batch, *event),
+        shape (batch,).
+
+        Raises:
+            ValueError: where it has none, at std = 0 and σ = 0.
+        """
+        alpha, std = (value.to(x) for value in _kernel(self.schedule, t))
+        variance, flat = alpha**2 * self.std**2 + std**2, x.flatten(1)
+        if not variance > 0:
+            raise ValueError(
+                "The data have no density where std = 0 and sigma = 0: give a time with sigma > 0, "
+                "or std > 0."
+            )
+        logits, rest = self.logits(flat, alpha, variance)
+        constant = 0.5 * flat.shape[1] * torch.log(2.0 * math.pi * variance)
+        return torch.logsumexp(logits, -1) + rest - constant
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianMixture:
+class GaussianMixture(_Mixture):
     """Data from a mixture of isotropic Gaussians with one common standard deviation.
 
     Args:
@@ -107,11 +169,7 @@ class GaussianMixture:
 
     def __post_init__(self) -> None:
         means = as_float64(self.means)
-        weights = (
-            torch.ones(len(means), dtype=torch.float64)
-            if self.weights is None
-            else as_float64(self.weights)
-        )
+        weights = as_float64([1.0] * len(means) if self.weights is None else self.weights)
         if means.ndim != 2 or weights.shape != means.shape[:1]:
             raise ValueError(
                 f"means must be (K, d) and weights (K,), got {tuple(means.shape)} and "
@@ -126,51 +184,19 @@ class GaussianMixture:
         _check_prediction(self.prediction)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the event, (d,)."""
-        return tuple(self.means.shape[1:])
+    def components(self) -> tuple[Tensor, Tensor]:
+        """The means and weights."""
+        return self.means, self.weights
 
-    def __call__(self, x: Tensor, t: Any) -> Tensor:
-        """The exact denoiser E[x_0 | x_t = x] at x of shape (batch, d).
-
-        Component k of x_t is N(α m_k, α² s² + σ̄²); given it, E[x_0] = m_k + α s²/(α² s² + σ̄²) (x
-        − α m_k).
-        """
-        alpha, std = (value.to(x) for value in _kernel(self.schedule, t))
-        variance = alpha**2 * self.std**2 + std**2
-        posterior = torch.softmax(self._logits(x, alpha, variance), -1)
-        gain = alpha * self.std**2 / variance
-        return gain * x + (1.0 - gain * alpha) * (posterior @ self.means.to(x))
-
-    def _logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> Tensor:
-        """Logarithms of the components' weighted densities, but for a common factor, shape (batch,
-        K).
-        """
+    def logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """See `_Mixture.logits`; nothing is left out."""
         offsets = x[:, None, :] - alpha * self.means.to(x)
-        return self.weights.log().to(x) - 0.5 * (offsets**2).sum(-1) / variance
-
-    def sample(self, n: int, t: Any = None, *, seed: int = 0) -> Tensor:
-        """`n` exact samples of x_t (default: of the data), float64, shape (n, d); the seeds are
-        seed, seed + 1, …
-        """
-        alpha, std = _clean(self.schedule, t)
-        normals = _normals(n, self.shape[0] + 1, seed)
-        means = self.means[_choices(normals[:, 0], self.weights)]
-        return alpha * means + torch.sqrt(alpha**2 * self.std**2 + std**2) * normals[:, 1:]
-
-    def log_density(self, x: Tensor, t: Any = None) -> Tensor:
-        """Logarithm of the density of x_t (default: of the data) at x of shape (batch, d), shape
-        (batch,).
-        """
-        alpha, std = (value.to(x) for value in _clean(self.schedule, t))
-        variance = alpha**2 * self.std**2 + std**2
-        return torch.logsumexp(self._logits(x, alpha, variance), -1) - 0.5 * x.shape[1] * torch.log(
-            2.0 * math.pi * variance
-        )
+        squared = (offsets**2).sum(-1)
+        return self.weights.log().to(x) - 0.5 * squared / variance, x.new_zeros(())
 
 
 @dataclass(frozen=True, eq=False)
-class Empirical:
+class Empirical(_Mixture):
     """Data as they are: each of N items with probability 1/N, smeared by a Gaussian of standard
     deviation `std`.
 
@@ -210,58 +236,20 @@ class Empirical:
         _check_prediction(self.prediction)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the event."""
-        return tuple(self.data.shape[1:])
+    def components(self) -> tuple[Tensor, Tensor]:
+        """The data, with equal probabilities."""
+        count = len(self.data)
+        return self.data, torch.full((count,), 1.0 / count, dtype=torch.float64)
 
-    def __call__(self, x: Tensor, t: Any) -> Tensor:
-        """The exact denoiser E[x_0 | x_t = x] at x of shape (batch, *event)."""
-        alpha, std = (value.to(x) for value in _kernel(self.schedule, t))
-        variance = alpha**2 * self.std**2 + std**2
+    def logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """See `_Mixture.logits`: from a matrix product, about the mean of the data to lose fewer
+        digits.
+        """
         data = self.data.flatten(1).to(x)
-        flat = x.flatten(1)
-        posterior = torch.softmax(self._logits(flat, data, alpha, variance), -1)
-        gain = alpha * self.std**2 / variance
-        return (gain * flat + (1.0 - gain * alpha) * (posterior @ data)).reshape(x.shape)
-
-    @staticmethod
-    def _logits(x: Tensor, data: Tensor, alpha: Tensor, variance: Tensor) -> Tensor:
-        """−|x − α x_i|²/2V but for a term in x alone, from a matrix product; about the mean of the
-        data, to lose fewer digits.
-        """
         center = data.mean(0)
-        data = data - center
-        return (
-            (x - alpha * center) @ data.T * alpha - 0.5 * alpha**2 * (data**2).sum(-1)
-        ) / variance
-
-    def sample(self, n: int, t: Any = None, *, seed: int = 0) -> Tensor:
-        """`n` exact samples of x_t (default: of the data), float64, shape (n, *event); the seeds
-        are seed, seed + 1, …
-        """
-        alpha, std = _clean(self.schedule, t)
-        normals = _normals(n, self.data[0].numel() + 1, seed)
-        weights = torch.full((len(self.data),), 1.0 / len(self.data), dtype=torch.float64)
-        chosen = self.data.flatten(1)[_choices(normals[:, 0], weights)].to(torch.float64)
-        return (
-            alpha * chosen + torch.sqrt(alpha**2 * self.std**2 + std**2) * normals[:, 1:]
-        ).reshape(n, *self.shape)
-
-    def log_density(self, x: Tensor, t: Any = None) -> Tensor:
-        """Logarithm of the density of x_t (default: of the data; needs std > 0) at x of shape
-        (batch, *event), shape (batch,).
-        """
-        alpha, std = (value.to(x) for value in _clean(self.schedule, t))
-        variance = alpha**2 * self.std**2 + std**2
-        if not variance > 0:
-            raise ValueError(
-                "The data have no density where std = 0 and sigma = 0: give a time with sigma > 0, "
-                "or std > 0."
-            )
-        flat, data = x.flatten(1), self.data.flatten(1).to(x)
-        own = -0.5 * ((flat - alpha * data.mean(0)) ** 2).sum(-1) / variance
-        constant = math.log(len(data)) + 0.5 * flat.shape[1] * torch.log(2.0 * math.pi * variance)
-        return torch.logsumexp(self._logits(flat, data, alpha, variance), -1) + own - constant
+        data, x = data - center, x - alpha * center
+        products = x @ data.T * alpha - 0.5 * alpha**2 * (data**2).sum(-1)
+        return products / variance, -0.5 * (x**2).sum(-1) / variance - math.log(len(data))
 
 
 def _check_prediction(prediction: str) -> None:
@@ -273,14 +261,11 @@ def _check_prediction(prediction: str) -> None:
 
 
 def _kernel(schedule: Schedule, t: Any) -> tuple[Tensor, Tensor]:
-    """α and σ̄."""
+    """α and σ̄; 1 and 0 for the data themselves, t = None."""
+    if t is None:
+        return as_float64(1.0), as_float64(0.0)
     time = as_float64(t)
     return schedule.alpha(time), schedule.std(time)
-
-
-def _clean(schedule: Schedule, t: Any) -> tuple[Tensor, Tensor]:
-    """α and σ̄, 1 and 0 for the data themselves."""
-    return (as_float64(1.0), as_float64(0.0)) if t is None else _kernel(schedule, t)
 
 
 def _normals(n: int, count: int, seed: int) -> Tensor:
@@ -288,10 +273,3 @@ def _normals(n: int, count: int, seed: int) -> Tensor:
     block = torch.empty(n, count, dtype=torch.float64)
     fill_normals(generators(range(seed, seed + n), _DATA_STREAM, block.device), block)
     return block
-
-
-def _choices(normals: Tensor, weights: Tensor) -> Tensor:
-    """Index k with probability weights[k]."""
-    return torch.searchsorted(torch.cumsum(weights, 0), torch.special.ndtr(normals)).clamp(
-        max=len(weights) - 1
-    )

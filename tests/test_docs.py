@@ -2,12 +2,16 @@
 they link to is missing.
 """
 
+import ast
 import contextlib
+import importlib
 import io
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
 }
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -161,3 +165,62 @@ def test_navigation_and_pages_agree():
     configuration = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"^ +- [^:\n]+: (\S+\.md)$", configuration, re.MULTILINE))
     assert listed == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+
+# What is public: all that `__all__` of these names. A module that is named there is public itself.
+PUBLIC = (
+    "expint",
+    "diffusion_adapters",
+    "diffusion_adapters.checkpoints",
+    "diffusion_adapters.diffusers",
+    "diffusion_adapters.families",
+    "diffusion_adapters.guidance",
+    "diffusion_adapters.k_diffusion",
+    "diffusion_adapters.shipped",
+)
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """Its `__all__`; for a module that is no package, and has none, what it defines."""
+    if hasattr(module, "__all__"):
+        return module.__all__
+    assert not hasattr(module, "__path__"), f"the package {module.__name__} has no __all__"
+    found: list[str] = []
+    for node in ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in found if not name.startswith("_")]
+
+
+def paths(path: str, module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Every path below a public module, with the object that it leads to."""
+    for name in names_of(module):
+        value = getattr(module, name)
+        if isinstance(value, ModuleType):
+            yield from paths(f"{path}.{name}", value)
+        else:
+            yield f"{path}.{name}", value
+
+
+def public_paths() -> set[str]:
+    """The shortest path to every public object; its name tells apart numbers that are equal."""
+    shortest: dict[tuple[int, str], str] = {}
+    for package in PUBLIC:
+        for path, value in paths(package, importlib.import_module(package)):
+            key = (id(value), path.rsplit(".", 1)[1])
+            known = shortest.setdefault(key, path)
+            shortest[key] = min(known, path, key=lambda path: (path.count("."), path))
+    return set(shortest.values())
+
+
+def test_reference_is_what_is_public():
+    entries = re.findall(r"^::: (\S+)$", PAGES["docs/api.md"], re.MULTILINE)
+    assert len(set(entries)) == len(entries)
+    public = public_paths()
+    assert set(entries) == public, (
+        f"docs/api.md lacks {sorted(public - set(entries))}, and should not have "
+        f"{sorted(set(entries) - public)}"
+    )

@@ -71,7 +71,7 @@ def test_schemes_with_integrals_start_at_infinite_sigma(solver, ell):
     exact = target.moments(plan.grid[-1])
     torch.testing.assert_close(mean, exact[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(variance, exact[1], atol=2e-2, rtol=0)
-    normals = torch.zeros(plan.gaussians, 1, 2, dtype=torch.float64)
+    normals = torch.zeros(plan.normals, 1, 2, dtype=torch.float64)
     expint.execute(
         plan, target, torch.zeros(1, 2, dtype=torch.float64), noise.Replay(normals)
     )  # just enough

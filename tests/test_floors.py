@@ -30,6 +30,7 @@ FLOORS = (
     "expint.runs",
     "expint.targets",
     "expint.metrics",
+    "expint.results",
     "expint.sampling",
     "expint.integration",
     "expint.convergence",

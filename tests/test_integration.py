@@ -13,7 +13,7 @@ from torch import Tensor
 
 from expint import Plan, SemiLinearSDE, compile_plan, integrate, noise, solvers
 
-LINEAR = [name for name in KINDS if not any(s.share is not None for s in solvers.get(name).stages)]
+LINEAR = [name for name in KINDS if not any(s.increment_weight is not None for s in solvers.get(name).tableau.stages)]
 WAVES = torch.arange(65, dtype=torch.float64)
 RATES = -(WAVES**2)
 STRENGTH = 0.5 / (1 + WAVES)
@@ -159,7 +159,7 @@ def test_ornstein_uhlenbeck_law(g: object, solver: str):
             2 * theta
         )
         assert float(variance) == pytest.approx(expected, rel=1e-11)
-        still = noise.Replay(torch.zeros(plan.gaussians, 1, 1))
+        still = noise.Replay(torch.zeros(plan.normals, 1, 1))
         x = integrate(
             sde,
             lambda x, t: torch.full_like(x, level),

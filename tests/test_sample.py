@@ -110,7 +110,7 @@ def test_nfe_is_a_budget_that_is_used_up(solver: str, final: str, schedule: VP, 
     """The most steps within the budget: one step more would exceed it."""
     model = Recorder(wavy(schedule))
     sample(model, (1, 2), solver, nfe=nfe, final=final, progress=False)
-    evaluations = solvers.get(solver).evaluations
+    evaluations = solvers.get(solver).tableau.evaluations
     assert nfe - evaluations < len(model.times) <= nfe
     plan = plan_sampling(schedule, solver, nfe=nfe, final=final)
     assert plan.nfe == len(model.times)

@@ -12,7 +12,7 @@ from toy_models import wavy
 from expint import Plan, begin_sampling, continue_sampling, sample, solvers
 from expint.noise import BrownianPath, Gaussian, Replay
 from expint.schedules import VP, Flow
-from expint.solvers import Churn
+from expint.solvers import churn
 
 MODEL = wavy(VP())
 SOLVERS = [
@@ -99,7 +99,7 @@ def saved(path: Path, **options: Any) -> Path:
         ({"steps": 4, "seed": 4}, "another noise"),
         ({"steps": 4, "seed": 3, "ell": 0.5}, "another plan"),
         ({"steps": 4, "seed": 3, "dtype": torch.float64}, "holds a run in torch.float32"),
-        ({"steps": 4, "seed": 3, "operations": [Churn(5.0)]}, "another plan"),
+        ({"steps": 4, "seed": 3, "operations": [churn(5.0)]}, "another plan"),
         ({"steps": 4, "noise": Gaussian([3, 5])}, "another noise"),
         ({"steps": 4, "noise": Replay(torch.zeros(6, 2, 2))}, "another noise"),
         (

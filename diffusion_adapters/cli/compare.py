@@ -12,7 +12,7 @@ from diffusion_adapters.shipped.image_quality import EveryClass, frechet_judging
 from expint import grids, solvers
 from expint.equations.forms import form_names
 from expint.noise import BrownianPath
-from expint.quality.comparison import (
+from expint.quality import (
     EXACT,
     METRICS,
     QualityStudy,

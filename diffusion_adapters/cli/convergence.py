@@ -13,8 +13,9 @@ import click
 
 from diffusion_adapters.cli.output import check_folder, json_bytes, write_files
 from expint import schedules, solvers, targets
+from expint.convergence import Comparison, Problem, compare
 from expint.convergence.certification import Certificate, Orders, certify, declared_orders
-from expint.convergence.orders import PATHS, Comparison, Problem, compare
+from expint.convergence.orders import PATHS
 from expint.equations.forms import form_names
 from expint.schedules import Schedule
 from expint.solvers import Tableau

@@ -11,7 +11,6 @@ from expint.solvers import Method, get
 from expint.solvers.runge_kutta import dpm_solver, euler_maruyama, heun
 from expint.solvers.seeds import seeds1, seeds2, seeds3
 
-
 _PLAIN = StepControl()
 
 

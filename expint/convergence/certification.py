@@ -1,40 +1,29 @@
 """Does a solver keep what its tableau promises? If not, what is off?"""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Unpack
 
 from torch import Tensor
 
-from expint.convergence.common_path import Problem
-from expint.convergence.ode_orders import check_problem
+from expint.convergence.ode_orders import StartOptions, deterministic_order
 from expint.convergence.order_fitting import local_orders
-from expint.convergence.orders import SPREADS, deterministic_order, strong_order, weak_order
+from expint.convergence.orders import strong_order, weak_order
+from expint.convergence.problem import Problem, check_problem
 from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
-from expint.convergence.studies import Comparison, OrderStudy
+from expint.convergence.studies import SPREADS, Comparison, OrderStudy
 from expint.equations.forms import EXPONENTIAL, reverse_sde
 from expint.equations.sde import SemiLinearSDE
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
+from expint.results import Result
 from expint.schedules import VP
 from expint.solvers import Entry, Tableau, get, names, registry
 from expint.targets import Gaussian, GaussianMixture
 
-__all__ = [
-    "Certificate",
-    "Orders",
-    "certify",
-    "certify_registration",
-    "declared_orders",
-    "register_solver",
-]
-
-# What a measured order, or the upper end of its interval, may lie below the declared one: the
+# What a measured order, or the lower end of its interval, may lie below the declared one: the
 # errors are only nearly asymptotic.
-_SLACK = {"deterministic": 0.15, "weak": 0.15, "strong": 0.1}
-_KINDS = ("deterministic", "weak", "strong")
+SLACK = {"deterministic": 0.15, "weak": 0.15, "strong": 0.1}
 _COVARIANCE_STEPS = 3
 
 
@@ -49,16 +38,19 @@ class Orders(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Result):
     """What `certify` found.
 
     Attributes:
         solver: its name.
         declared: the orders that were asked for.
         studies: one per kind.
-        noise: the stage covariances; None at ℓ = 0.
+        noise: the stage covariances; None at ℓ = 0, in explicit forms, and with operations around
+            the steps.
         findings: what is off, in words; empty if nothing is.
     """
+
+    derived: ClassVar[tuple[str, ...]] = ("passed",)
 
     solver: str
     declared: Orders
@@ -71,42 +63,24 @@ class Certificate:
         """Whether nothing is off."""
         return not self.findings
 
-    def table(self, *, markdown: bool = False) -> str:
+    def blocks(self) -> Iterator[str]:
         """Orders, measured and declared, and the findings."""
-        verdict = f"{self.solver}: certified" if self.passed else f"{self.solver}: NOT certified"
-        lines = [
-            verdict,
-            *(f"  off: {finding}" for finding in self.findings),
-            *(f"  {s.kind}: {s.summary()}" for s in self.studies),
-        ]
+        yield f"{self.solver}: {'certified' if self.passed else 'NOT certified'}"
+        yield from (f"  off: {finding}" for finding in self.findings)
+        yield from (f"  {study.kind}: {study.summary()}" for study in self.studies)
         if self.noise is not None:
-            lines.append(f"  stage covariances: largest error {self.noise.error:.1e}")
-        return "\n".join(f"- {line.strip()}" for line in lines) if markdown else "\n".join(lines)
+            yield f"  stage covariances: largest error {self.noise.error:.1e}"
 
-    def plot(self, path: str | Path | IO[bytes]) -> None:
-        """Draw the studies, one panel per kind.
-
-        Raises:
-            ValueError: if no study came to an end.
-        """
+    def figure(self) -> Any:
+        """The studies, one panel per kind; a ValueError if no study came to an end."""
         if not self.studies:
             raise ValueError(f"There is nothing to draw: no study of {self.solver} came to an end.")
-        Comparison(self.studies).plot(path)
+        return Comparison(self.studies).figure()
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON-able values."""
-        return {
-            "solver": self.solver,
-            "passed": self.passed,
-            "findings": list(self.findings),
-            "declared": self.declared._asdict(),
-            "studies": [study.to_dict() for study in self.studies],
-            "noise": None if self.noise is None else self.noise.to_dict(),
-        }
 
-    def to_json(self) -> str:
-        """All of it as JSON."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+def own_orders(tableau: Tableau) -> Orders:
+    """The orders of a tableau by the algebraic conditions."""
+    return Orders(*(float(getattr(tableau, f"{kind}_order")) for kind in Orders._fields))
 
 
 def declared_orders(solver: str | Tableau) -> Orders:
@@ -116,12 +90,7 @@ def declared_orders(solver: str | Tableau) -> Orders:
     So a tableau that was changed under a registered name is held to what that name promises.
     """
     tableau = get(solver)
-    promised = get(tableau.name) if tableau.name in names() else tableau
-    return Orders(
-        float(promised.deterministic_order),
-        float(promised.weak_order),
-        float(promised.strong_order),
-    )
+    return own_orders(get(tableau.name) if tableau.name in names() else tableau)
 
 
 def certify(
@@ -129,11 +98,11 @@ def certify(
     problem: Problem,
     *,
     declared: Orders | None = None,
-    kinds: tuple[str, ...] = _KINDS,
+    kinds: Sequence[str] = Orders._fields,
     paths: int = 1024,
     seed: int = 0,
     progress: bool = False,
-    studies: dict[str, OrderStudy] | None = None,
+    studies: Mapping[str, OrderStudy] | None = None,
 ) -> Certificate:
     """Measure a solver's orders and the covariance of its stages, and name what falls short.
 
@@ -141,6 +110,10 @@ def certify(
     what they are measured against does not: the classical Runge–Kutta method (without noise), the
     moments of Gaussian data (weak), the reverse SDE itself by quadrature (stage covariance), and
     for the strong order a fine run of this library's own `compile_plan`.
+
+    An order falls short if it, or the lower end of its 95 % interval, lies more than `SLACK` below
+    the declared one. So every order that the paths leave possible is at most that much too low,
+    and an interval that is merely wide enough to hold the declared order is not enough.
 
     Args:
         solver: a name or a tableau.
@@ -164,22 +137,17 @@ def certify(
         True
     """
     check_problem(problem)
-    unknown = [kind for kind in kinds if kind not in _KINDS]
+    unknown = [kind for kind in kinds if kind not in Orders._fields]
     if unknown:
-        raise ValueError(f"Unknown kinds {unknown}: choose among {_KINDS}.")
+        raise ValueError(f"Unknown kinds {unknown}: choose among {Orders._fields}.")
     tableau = get(solver)
-    wanted = declared or declared_orders(tableau)
-    findings: list[str] = []
-    noise = _stage_covariances(tableau, problem, findings)
-    own = Orders(
-        float(tableau.deterministic_order), float(tableau.weak_order), float(tableau.strong_order)
-    )
-    for kind, promised, derived in zip(_KINDS, wanted, own, strict=True):
-        if derived < promised:
-            findings.append(
-                f"tableau: {kind} order {derived:g} by the algebraic conditions, declared "
-                f"{promised:g}"
-            )
+    wanted, own = declared or declared_orders(tableau), own_orders(tableau)
+    noise, findings = _stage_covariances(tableau, problem)
+    findings += [
+        f"tableau: {kind} order {derived:g} by the algebraic conditions, declared {promised:g}"
+        for kind, promised, derived in zip(Orders._fields, wanted, own, strict=True)
+        if derived < promised
+    ]
     measure: dict[str, Callable[[], OrderStudy]] = {
         "deterministic": lambda: deterministic_order(tableau, problem, seed=seed),
         "weak": lambda: weak_order(tableau, _gaussian(problem)),
@@ -189,18 +157,24 @@ def certify(
     for kind in kinds:
         if kind == "strong" and problem.ell == 0:
             continue
-        promised = wanted.deterministic if problem.ell == 0 else getattr(wanted, kind)
         try:
-            study = (studies or {}).get(kind) or measure[kind]()
+            made.append((studies or {}).get(kind) or measure[kind]())
         except (ValueError, FloatingPointError) as error:
             findings.append(f"{kind} order: cannot be measured ({' '.join(str(error).split())})")
             continue
-        made.append(study)
-        findings += _shortfall(study, promised)
+        quiet = problem.ell == 0 and not tableau.operations
+        promised = wanted.deterministic if quiet else getattr(wanted, kind)
+        findings += shortfall(made[-1], promised)
     return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
 
 
-def certify_registration(tableau: Tableau, *, strong: bool = False, **options: Any) -> Certificate:
+def certify_registration(
+    tableau: Tableau,
+    *,
+    strong: OrderStudy | None = None,
+    weak_steps: Sequence[int] | None = None,
+    **options: Unpack[StartOptions],
+) -> Certificate:
     """Hold a tableau to its own orders, in its own form and at its own ℓ, on the mixture and the
     Gaussian kept for this.
 
@@ -208,37 +182,27 @@ def certify_registration(tableau: Tableau, *, strong: bool = False, **options: A
 
     Args:
         tableau: the solver.
-        strong: also measure the strong order, which samples and takes longer.
-        options: `steps` and `starts` of the study without noise, `weak_steps` of the other, `paths`
-            of the strong one.
+        strong: a study of its strong order, if there is one: that takes minutes.
+        weak_steps: step counts of the law on Gaussian data.
+        options: of the order without noise, see `StartOptions`.
     """
     means, weights = [[1.0, -0.5], [-0.8, 0.6]], [1.0, 2.0]
     problem = Problem(
         GaussianMixture(means, 0.4, weights, VP()), tableau.form, tableau.ell, sigma_data=0.5
     )
     bare = replace(tableau, operations=())
-    wanted = declared_orders(tableau)
-    lab = {name: options[name] for name in ("steps", "starts") if name in options}
-    studies = {"deterministic": deterministic_order(bare, problem, **lab)}
-    gaussian = replace(_gaussian(problem), planner=_own_planner)
-    if wanted.weak > 0:
-        studies["weak"] = weak_order(tableau, gaussian, steps=options.get("weak_steps"))
-    if strong and wanted.strong > 0 and tableau.ell > 0 and tableau.noise_scale is None:
-        studies["strong"] = strong_order(bare, problem, paths=options.get("paths", 512))
-    findings: list[str] = []
-    for kind, study in studies.items():
-        quiet = kind == "weak" and tableau.ell == 0 and not tableau.operations
-        promised = wanted.deterministic if quiet else getattr(wanted, kind)
-        findings += _shortfall(study, promised)
-    noise = None
-    if (
-        tableau.ell > 0
-        and not tableau.operations
-        and tableau.noise_scale is None
-        and tableau.form in EXPONENTIAL
-    ):
-        noise = _stage_covariances(tableau, problem, findings)
-    return Certificate(tableau.name, wanted, tuple(studies.values()), noise, tuple(findings))
+    studies = {"deterministic": deterministic_order(bare, problem, **options)}
+    if declared_orders(tableau).weak > 0:
+        gaussian = replace(_gaussian(problem), planner=_own_planner)
+        studies["weak"] = weak_order(tableau, gaussian, steps=weak_steps)
+    if strong is not None:
+        studies["strong"] = strong
+    return certify(tableau, problem, kinds=tuple(studies), studies=studies)
+
+
+def has_path_noise(tableau: Tableau) -> bool:
+    """Whether its noise is that of the reverse SDE at constant ℓ, and nothing else."""
+    return tableau.ell > 0 and not tableau.operations and tableau.noise_scale is None
 
 
 def _own_planner(sde: SemiLinearSDE, tableau: Tableau, grid: Tensor) -> Plan:
@@ -260,8 +224,8 @@ def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
         The certificate.
 
     Raises:
-        ValueError: if the name is taken, or the solver does not keep its orders: the findings say
-            what is off.
+        ValueError: if the name is taken, or the solver does not keep its orders: the message
+            lists the findings.
 
     Example:
         >>> from fractions import Fraction
@@ -282,66 +246,52 @@ def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
     certificate = certify_registration(tableau)
     if not certificate.passed:
         raise ValueError(f"{tableau.name!r} is not registered. {certificate.table()}")
-    registry.add(
-        Entry(
-            tableau.name, build, summary, {study.kind: study.order for study in certificate.studies}
-        )
-    )
+    measured = {study.kind: study.order for study in certificate.studies}
+    registry.add(Entry(tableau.name, build, summary, measured))
     return certificate
 
 
-def _shortfall(study: OrderStudy, promised: float) -> list[str]:
-    """What to say of an order that, or the upper end of whose interval, lies too far below the
-    promised one.
+def shortfall(study: OrderStudy, promised: float) -> list[str]:
+    """The finding on an order that, or the lower end of whose interval, lies too far below the
+    promised one: a miss, too coarse steps, or too few paths.
     """
-    enough = (study.order_interval or (0.0, study.order))[1] >= promised - _SLACK[study.kind]
-    return [] if enough else [_missed(study, promised)]
+    least = promised - SLACK[study.kind]
+    low, high = study.order_interval or (study.order, study.order)
+    if low >= least:
+        return []
+    part = slice(study.fitted[0], study.fitted[1] + 1)
+    local = local_orders(study.steps[part], study.errors[part])
+    if max(local) - min(local) > SPREADS[study.kind]:
+        first, last = study.fitted_steps
+        more = " or more paths" if study.order_interval else ""
+        course = ", ".join(f"{order:.2f}" for order in local)
+        return [
+            f"{study.kind} order: the steps {first} to {last} are not asymptotic, the order "
+            f"between neighbours goes {course}; take finer steps{more} to tell whether it is "
+            f"{promised:g}"
+        ]
+    if high >= least:
+        return [
+            f"{study.kind} order: the interval {low:.2f} to {high:.2f} reaches below {least:g}; "
+            f"take more paths to tell whether it is {promised:g}"
+        ]
+    return [f"{study.kind} order: measured {study.order:.2f}, declared {promised:g}"]
 
 
-def _missed(study: OrderStudy, promised: float) -> str:
-    """A fitted order below the promised one: a miss where the errors follow a power law, and
-    otherwise too coarse steps.
-    """
-    first, last = study.fitted
-    local = local_orders(study.steps[first : last + 1], study.errors[first : last + 1])
-    if max(local) - min(local) <= SPREADS[study.kind]:
-        return f"{study.kind} order: measured {study.order:.2f}, declared {promised:g}"
-    more = " or more paths" if study.order_interval else ""
-    course = ", ".join(f"{order:.2f}" for order in local)
-    return (
-        f"{study.kind} order: the steps {study.steps[first]} to {study.steps[last]} are not "
-        f"asymptotic, the order between neighbours goes {course}; take finer steps{more} to tell "
-        f"whether it is {promised:g}"
-    )
-
-
-def _stage_covariances(
-    tableau: Tableau, problem: Problem, findings: list[str]
-) -> NoiseStudy | None:
-    if problem.ell == 0:
-        return None
+def _stage_covariances(tableau: Tableau, problem: Problem) -> tuple[NoiseStudy | None, list[str]]:
+    """The study, if there is noise, and the SDE's alone, in a form that it knows; what is off."""
+    if problem.ell == 0 or tableau.operations or problem.form not in EXPONENTIAL:
+        return None, []
+    plan = problem.plan(tableau, max(_COVARIANCE_STEPS, tableau.history + 2))
     try:
-        study = noise_covariance(
-            problem.plan(tableau, max(_COVARIANCE_STEPS, tableau.history + 2)),
-            tableau,
-            ell=problem.ell,
-        )
+        study = noise_covariance(plan, tableau, ell=problem.ell)
     except ValueError as error:
-        findings.append(f"stage covariance: cannot be measured ({error})")
-        return None
+        return None, [f"stage covariance: cannot be measured ({error})"]
     finding = study.finding()
-    if finding is not None:
-        findings.append(finding)
-    return study
+    return study, [finding] if finding else []
 
 
 def _gaussian(problem: Problem) -> Problem:
     """The same equation on Gaussian data."""
-    return Problem(
-        Gaussian([0.7, -1.0], [0.3, 2.0], problem.model.schedule),
-        problem.form,
-        problem.ell,
-        problem.sigmas,
-        problem.sigma_data,
-        planner=problem.planner,
-    )
+    target = Gaussian([0.7, -1.0], [0.3, 2.0], problem.model.schedule)
+    return replace(problem, model=target, shape=target.shape)

@@ -1,114 +1,51 @@
 """Run many plans on one Brownian path, beside a reference run on a finer grid of the same path."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint.equations.forms import reverse_sde
-from expint.equations.sde import SemiLinearSDE
-from expint.noise import NoiseSource, NoiseStream, initial_state
+from expint.convergence.problem import Problem
+from expint.noise import NoiseSource, NoiseStream
 from expint.noise.paths.union import UnionPath, union_of_clocks
 from expint.noise.source import ChecksRuns
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.runs.run import execute
-from expint.sampling import model_schedule
 from expint.solvers import Tableau, get
-
-__all__ = ["PathMaker", "Problem", "Runs", "run_on_common_paths"]
 
 PathMaker = Callable[[Sequence[int]], NoiseSource]
 """Makes a path from seeds, for example `lambda seeds: BrownianPath(seeds, resolution=64)`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What is integrated in a study: a model along its reverse SDE, from one noise level to
-    another, in equal steps of λ.
+class PathOptions(TypedDict, total=False):
+    """Options of the studies that sample paths.
 
-    Args:
-        model: any model; the analytic targets of `expint.targets` cost nothing.
-        form: "data", "noise" or "precond".
-        ell: stochasticity.
-        sigmas: first and last noise level, both finite and > 0.
-        sigma_data: for the preconditioned form; default: the model's own.
-        shape: of the event; default: the model's own attribute `shape`.
-        planner: builds the plans that are studied: planner(sde, tableau, grid). The reference is
-            never built by it.
-
-    Raises:
-        ValueError, TypeError: for noise levels outside the schedule's domain or in the wrong order,
-            or a model that does not say its schedule or shape.
+    paths: how many Brownian paths, with seeds seed, seed + 1, …
+    seed: the first seed.
+    reference: solver of the reference, of strong order 3/2.
+    refine: steps of the reference, in units of the largest number of steps.
+    path: makes another path from seeds; default: a `UnionPath` over all times that the runs ask
+        for.
+    batch: paths that are run together.
+    progress: show a progress bar.
     """
 
-    model: Any
-    form: str = "data"
-    ell: float = 1.0
-    sigmas: tuple[float, float] = (5.0, 0.1)
-    sigma_data: float | None = None
-    shape: tuple[int, ...] | None = None
-    planner: Callable[[SemiLinearSDE, Tableau, Tensor], Plan] = compile_plan
-    ends: tuple[float, float] = field(init=False)
-
-    def __post_init__(self) -> None:
-        schedule = model_schedule(self.model)
-        first, last = self.sigmas
-        if not math.inf > first > last > 0:
-            raise ValueError(
-                "sigmas are the first and the last noise level, finite with first > last > 0, got "
-                f"{self.sigmas!r}."
-            )
-        low, high = sorted(schedule.sigma(t) for t in schedule.domain)
-        if first > high * (1 + 1e-9) or last < low * (1 - 1e-9):
-            raise ValueError(
-                f"sigmas {self.sigmas!r} leave the noise levels of {schedule}, {low:.6g} to "
-                f"{high:.6g}."
-            )
-        object.__setattr__(self, "ends", (-math.log(first), -math.log(last)))
-        shape = self.shape if self.shape is not None else getattr(self.model, "shape", None)
-        if shape is None:
-            raise ValueError(
-                f"{type(self.model).__name__} has no attribute `shape`: give the event's shape, "
-                "shape=(d,)."
-            )
-        object.__setattr__(self, "shape", tuple(shape))
-        if self.sigma_data is None:
-            object.__setattr__(self, "sigma_data", getattr(self.model, "sigma_data", None))
-        self.sde()
-
-    def sde(self) -> SemiLinearSDE:
-        """The reverse SDE."""
-        return reverse_sde(self.model.schedule, self.form, self.ell, sigma_data=self.sigma_data)
-
-    def grid(self, steps: int) -> Tensor:
-        """Times of `steps` equal steps in λ."""
-        return self.model.schedule.t_of_lam(
-            torch.linspace(*self.ends, steps + 1, dtype=torch.float64)
-        )
-
-    def plan(self, solver: str | Tableau, steps: int) -> Plan:
-        """The plan under study."""
-        return self.planner(self.sde(), get(solver), self.grid(steps))
-
-    def start(self, seeds: Sequence[int]) -> Tensor:
-        """Initial states σ̄ times standard normals, float64, one per seed."""
-        assert self.shape is not None
-        return initial_state(seeds, self.shape, torch.float64) * self.model.schedule.std(
-            self.grid(1)[0]
-        )
-
-    def __str__(self) -> str:
-        name = type(self.model).__name__
-        return f"{self.sde().name}, {name}, {self.sigmas[0]:g} > sigma > {self.sigmas[1]:g}"
+    paths: int
+    seed: int
+    reference: str | Tableau
+    refine: int
+    path: PathMaker | None
+    batch: int
+    progress: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Runs:
+class Runs(NamedTuple):
     """Results of one solver.
 
     Attributes:
@@ -122,8 +59,24 @@ class Runs:
     largest: Tensor
 
 
+class PathRuns(NamedTuple):
+    """Results of all solvers on the same paths.
+
+    Attributes:
+        runs: by the solver's name.
+        exact, half: the reference's states at the end, and those at half its steps, shape (paths,
+            *event).
+        reference: what the reference is, in words.
+    """
+
+    runs: dict[str, Runs]
+    exact: Tensor
+    half: Tensor
+    reference: str
+
+
 def run_on_common_paths(
-    solvers: Sequence[str | Tableau],
+    tableaus: Sequence[Tableau],
     problem: Problem,
     steps: Sequence[int],
     *,
@@ -134,72 +87,52 @@ def run_on_common_paths(
     path: PathMaker | None = None,
     batch: int = 1024,
     progress: bool = False,
-) -> tuple[dict[str, Runs], Tensor, Tensor, int]:
-    """Every solver at every step count on the same paths from the same starts.
-
-    Returns:
-        {solver: runs}; the reference's states at the end, (paths, *event); those of the reference
-        at half its steps; its steps.
-    """
-    counts = _check_steps(steps)
+) -> PathRuns:
+    """Every solver at every step count on the same paths from the same starts."""
+    counts = _checked(steps)
     common = math.lcm(*counts)
     fine = common * max(2, -(-refine * counts[-1] // common))
     fine += fine % 2
-    tableaus = [get(solver) for solver in solvers]
     repeated = sorted({t.name for t in tableaus if [u.name for u in tableaus].count(t.name) > 1})
     if repeated:
-        raise ValueError(f"Solvers are told apart by name, but {repeated} came more than once.")
-    plans = {(tableau.name, n): problem.plan(tableau, n) for tableau in tableaus for n in counts}
-    references = {
-        n: compile_plan(problem.sde(), reference, problem.grid(n)) for n in (fine, fine // 2)
-    }
-    every = [*plans.values(), *references.values()]
-    make = path or _union_maker(every)
-    parts: dict[str, list[Runs]] = {tableau.name: [] for tableau in tableaus}
-    reference_ends: list[list[Tensor]] = [[], []]
+        raise ValueError(f"Solvers are distinguished by name, but {repeated} came more than once.")
+    plans = {t.name: {n: problem.plan(t, n) for n in counts} for t in tableaus}
+    exact, half = (
+        compile_plan(problem.sde(), reference, problem.grid(n)) for n in (fine, fine // 2)
+    )
+    every = [plan for own in plans.values() for plan in own.values()] + [exact, half]
+    if path is None:
+        taus = union_of_clocks(clock for plan in every for clock in plan.taus)
+        path = lambda seeds: UnionPath(seeds, taus)  # noqa: E731
+    found: dict[str, list[Runs]] = {t.name: [] for t in tableaus}
+    ends: list[tuple[Tensor, Tensor]] = []
     chunks = [range(seed + i, seed + min(i + batch, paths)) for i in range(0, paths, batch)]
-    with (
-        torch.no_grad(),
-        tqdm(
-            total=sum(p.nfe for p in every) * len(chunks), disable=not progress, unit="NFE"
-        ) as bar,
-    ):
+    total = sum(plan.nfe for plan in every) * len(chunks)
+    with torch.no_grad(), tqdm(total=total, disable=not progress, unit="NFE") as bar:
         for seeds in chunks:
             x = problem.start(seeds)
-            drawn = make(seeds)
-            if isinstance(drawn, ChecksRuns):
-                drawn.check_run(x, [item for plan in every for item in plan.clocks()])
-            source = _Opened(drawn.stream(x))
-
-            def run(plan: Plan, x: Tensor = x, source: _Opened = source) -> Iterator[Tensor]:
-                bar.update(plan.nfe)
-                return _states(plan, problem.model, x, source)
-
-            states = list(_every(run(references[fine]), fine // common))
-            reference_ends[0].append(list(run(references[fine // 2]))[-1])
-            reference_ends[1].append(states[-1])
-            for name, found in parts.items():
-                found.append(_compare({n: run(plans[name, n]) for n in counts}, states))
-    half, full = (torch.cat(kept) for kept in reference_ends)
-    joined = {
-        name: Runs(
-            *(
-                torch.cat([getattr(part, what) for part in found], 1)
-                for what in ("ends", "squared", "largest")
-            )
-        )
-        for name, found in parts.items()
-    }
-    return joined, full, half, fine
+            source = path(seeds)
+            if isinstance(source, ChecksRuns):
+                source.check_run(x, [item for plan in every for item in plan.clocks()])
+            opened = _Opened(source.stream(x))
+            states = partial(_states, problem.model, x, opened, bar.update)
+            solution = states(exact, fine // common)
+            ends.append((solution[-1], states(half, fine // 2)[-1]))
+            for name, own in plans.items():
+                parts = [
+                    _compared(states(plan), solution[:: common // n]) for n, plan in own.items()
+                ]
+                found[name].append(Runs(*(torch.stack(part) for part in zip(*parts, strict=True))))
+    joined = {name: Runs(*map(_joined, zip(*parts, strict=True))) for name, parts in found.items()}
+    words = f"{get(reference).name} with {fine} steps on the same {paths} paths"
+    full, rough = (torch.cat(part) for part in zip(*ends, strict=True))
+    return PathRuns(joined, full, rough, words)
 
 
-def _check_steps(steps: Sequence[int]) -> list[int]:
+def _checked(steps: Sequence[int]) -> list[int]:
     counts = list(steps)
-    if (
-        any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in counts)
-        or counts != sorted(set(counts))
-        or not counts
-    ):
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in counts)
+    if not counts or not whole or counts != sorted(set(counts)):
         raise ValueError(f"steps are increasing positive integers, got {steps!r}.")
     if math.lcm(*counts) > 8 * counts[-1]:
         raise ValueError(
@@ -207,11 +140,6 @@ def _check_steps(steps: Sequence[int]) -> list[int]:
             f"32; got {steps!r}."
         )
     return counts
-
-
-def _union_maker(plans: Sequence[Plan]) -> PathMaker:
-    taus = union_of_clocks(clock for plan in plans for clock in plan.taus)
-    return lambda seeds: UnionPath(seeds, taus)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,28 +153,31 @@ class _Opened:
         return self.path
 
 
-def _states(plan: Plan, model: Any, x: Tensor, source: NoiseSource) -> Iterator[Tensor]:
-    """States at all times of the plan's grid."""
+def _states(
+    model: Any,
+    x: Tensor,
+    source: NoiseSource,
+    count: Callable[[int], Any],
+    plan: Plan,
+    stride: int = 1,
+) -> Tensor:
+    """States at every `stride`-th time of the plan's grid, shape (times, paths, *event)."""
     states = [x]
-    execute(plan, model, x, source, lambda step, nfe, t, state, denoised: states.append(state))
-    return iter(states)
+
+    def keep(step: int, nfe: int, t: float, state: Tensor, denoised: Tensor) -> None:
+        if step % stride == 0:
+            states.append(state)
+
+    execute(plan, model, x, source, keep)
+    count(plan.nfe)
+    return torch.stack(states)
 
 
-def _every(states: Iterator[Tensor], stride: int) -> Iterator[Tensor]:
-    return (state for i, state in enumerate(states) if i % stride == 0)
+def _compared(states: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One run beside the solution, both of shape (times, paths, *event)."""
+    squared = (states - exact).square().flatten(2).sum(2)
+    return states[-1], squared[-1], squared.amax(0)
 
 
-def _compare(runs: Mapping[int, Iterator[Tensor]], reference: Sequence[Tensor]) -> Runs:
-    ends, squared, largest = [], [], []
-    for n, states in runs.items():
-        stride = (len(reference) - 1) // n
-        distance = torch.zeros(reference[0].shape[0], dtype=torch.float64)
-        last = worst = distance
-        state = reference[0]
-        for i, state in enumerate(states):
-            last = ((state - reference[i * stride]) ** 2).flatten(1).sum(1)
-            worst = torch.maximum(worst, last)
-        ends.append(state)
-        squared.append(last)
-        largest.append(worst)
-    return Runs(torch.stack(ends), torch.stack(squared), torch.stack(largest))
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(parts, 1)

@@ -2,34 +2,36 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from expint.convergence.common_path import Problem
-from expint.convergence.order_fitting import asymptotic_range, root_mean
+from expint.convergence.order_fitting import root_mean
+from expint.convergence.problem import Problem, check_problem
 from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.equations.predictions import to_denoiser
+from expint.runs.model import describe
 from expint.runs.run import execute
 from expint.solvers import Tableau, get
 
-__all__ = ["SPREAD", "check_problem", "deterministic_order", "deterministic_orders"]
 
-SPREAD = 0.1
-"""By how much local orders may differ in the range that is fitted."""
+class StartOptions(TypedDict, total=False):
+    """Options of the studies without noise.
+
+    steps: step counts.
+    starts: how many initial states.
+    seed: of the first of them.
+    """
+
+    steps: Sequence[int]
+    starts: int
+    seed: int
 
 
-def check_problem(problem: Any) -> None:
-    """Refuse a model in the place of a `Problem`."""
-    if not isinstance(problem, Problem):
-        raise TypeError(
-            f"What is integrated is an expint.convergence.Problem, got {type(problem).__name__}: "
-            "for a model, give Problem(model), which also says form, ell and noise levels."
-        )
-
-
-def deterministic_order(solver: str | Tableau, problem: Problem, **options: Any) -> OrderStudy:
+def deterministic_order(
+    solver: str | Tableau, problem: Problem, **options: Unpack[StartOptions]
+) -> OrderStudy:
     """Order at ℓ = 0: distance from the solution of the probability-flow ODE.
 
     Args:
@@ -71,37 +73,38 @@ def deterministic_orders(
     fine = 2 * max(512, *steps)
     with torch.no_grad():
         exact, rough = (_runge_kutta(quiet, x, n) for n in (fine, fine // 2))
-    own = float(root_mean((exact - rough).flatten(1).square().sum(1)[None]))
-    floors = (max(5.0 * own, 1e-11 * float(exact.abs().max())),) * len(steps)
+    own = _distance(exact, rough)
+    floor = max(5.0 * own, 1e-11 * float(exact.abs().max()))
     studies = []
-    for tableau in [get(solver) for solver in solvers]:
+    for tableau in map(get, solvers):
         with torch.no_grad():
             ends = [execute(quiet.plan(tableau, n), quiet.model, x) for n in steps]
-        errors = root_mean(
-            torch.stack([(end - exact).flatten(1).square().sum(1) for end in ends])
-        ).tolist()
-        fitted = asymptotic_range(steps, errors, floors, spread=SPREAD)
         study = order_study(
             "deterministic",
             tableau,
-            errors,
-            fitted,
-            steps=steps,
-            setting=str(quiet),
+            quiet,
+            steps,
+            [_distance(end, exact) for end in ends],
+            [floor] * len(ends),
+            declared=tableau.deterministic_order,
             measure="RMS error",
-            floors=floors,
-            declared=float(tableau.deterministic_order),
             reference=f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}",
         )
         studies.append(study)
     return Comparison(tuple(studies))
 
 
+def _distance(x: Tensor, y: Tensor) -> float:
+    """Root mean square distance over the starts."""
+    return float(root_mean((x - y).flatten(1).square().sum(1)[None]))
+
+
 def _runge_kutta(problem: Problem, x: Tensor, steps: int) -> Tensor:
-    model, schedule = problem.model, problem.model.schedule
+    model = problem.model
+    schedule, prediction, sigma_data = describe(model)[:3]
     times = problem.grid(2 * steps)
     alphas = torch.as_tensor(schedule.alpha(times), dtype=torch.float64)
-    rule = to_denoiser(model.prediction, schedule, times, getattr(model, "sigma_data", None))
+    rule = to_denoiser(prediction, schedule, times, sigma_data)
     h = (problem.ends[1] - problem.ends[0]) / steps
 
     def rate(z: Tensor, i: int) -> Tensor:

@@ -11,15 +11,6 @@ from torch import Tensor
 
 from expint.noise.source import fill_normals, generators
 
-__all__ = [
-    "asymptotic_range",
-    "bootstrap",
-    "bootstrap_indices",
-    "fitted_order",
-    "local_orders",
-    "root_mean",
-]
-
 _BOOTSTRAP_STREAM = 0x5F356495
 _LEAST = 3  # points of a fit
 
@@ -62,7 +53,8 @@ def asymptotic_range(
     Args:
         steps: increasing.
         errors: positive, one per step count.
-        floors: what each error cannot be told from: of the reference, of rounding or of statistics;
+        floors: what each error cannot be distinguished from: errors of the reference, rounding,
+            statistics;
             default 0.
         spread: allowed difference of local orders.
 

@@ -10,37 +10,32 @@ so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integ
 step with
 
     k_i(λ) = Φ(λ_i, λ) g(λ) · 1[λ < λ_i]                      for the ordinary noise of its node,
-    k_i(λ) = Φ(λ_i, λ) g(λ) · [p + 2 (θ_i − p) R(λ)]          for a stage with share p of the
-    increment and the rest of U,
+    k_i(λ) = Φ(λ_i, λ) g(λ) · [p + 2 (θ_i − p) R(λ)]          for a stage with weight p of the
+    increment and the rest from U,
 
 Φ(b, a) = exp ∫_a^b A, R(λ) the part of ∫ (g/Φ)² dλ that lies after λ, and θ_i = 1 − R(λ_i).
 Covariances are ∫ k_i k_j dλ.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from scipy import special
 from torch import Tensor
 
 from expint.convergence.linear_response import noise_responses
-from expint.convergence.studies import save_figure, table_text
-from expint.plans.plan import Plan, Row
-from expint.solvers import Tableau, get
-
-__all__ = ["NoiseStudy", "noise_covariance"]
+from expint.plans.plan import Plan
+from expint.results import Result, Rows, new_figure
+from expint.solvers import Stage, Tableau, get
 
 _POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(24))
 _POINTS, _WEIGHTS = 0.5 * (_POINTS + 1.0), 0.5 * _WEIGHTS
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseStudy:
+class NoiseStudy(Result):
     """Covariance of the noise in all states of a run, found and exact.
 
     Attributes:
@@ -51,6 +46,8 @@ class NoiseStudy:
         scale_error: largest relative error of the factor of the initial state.
     """
 
+    derived: ClassVar[tuple[str, ...]] = ("error",)
+
     solver: str
     setting: str
     labels: tuple[str, ...]
@@ -59,10 +56,14 @@ class NoiseStudy:
     scale_error: float
 
     @property
+    def stds(self) -> Tensor:
+        """Exact standard deviations, shape (rows,)."""
+        return torch.sqrt(self.exact.diagonal())
+
+    @property
     def errors(self) -> Tensor:
         """found − exact in units of the exact standard deviations, shape (rows, rows)."""
-        std = torch.sqrt(self.exact.diagonal())
-        return (self.found - self.exact) / (std[:, None] * std[None, :])
+        return (self.found - self.exact) / torch.outer(self.stds, self.stds)
 
     @property
     def error(self) -> float:
@@ -71,8 +72,8 @@ class NoiseStudy:
 
     def finding(self, tolerance: float = 1e-7) -> str | None:
         """What is off, in words, or None if nothing exceeds `tolerance`."""
-        off = self.errors.abs()
-        if float(off.max()) <= tolerance:
+        wrong = torch.nonzero(self.errors.abs().tril() > tolerance).tolist()
+        if not wrong:
             if self.scale_error <= tolerance:
                 return None
             return (
@@ -80,53 +81,47 @@ class NoiseStudy:
             )
         # The earliest wrong variance explains what follows from it; else the earliest wrong
         # covariance.
-        wrong = [
-            (i, j) for i in range(len(off)) for j in range(i + 1) if float(off[i, j]) > tolerance
-        ]
-        own = [pair for pair in wrong if pair[0] == pair[1]]
-        i, j = (own or wrong)[0]
+        i, j = next((pair for pair in wrong if pair[0] == pair[1]), wrong[0])
         found, exact = float(self.found[i, j]), float(self.exact[i, j])
         if i == j:
-            return f"stage covariance: the noise of {self.labels[i]} has variance {found:.6g} instead of {exact:.6g}"
-        root = float(torch.sqrt(self.exact[i, i] * self.exact[j, j]))
+            return (
+                f"stage covariance: the noise of {self.labels[i]} has variance {found:.6g} instead "
+                f"of {exact:.6g}"
+            )
+        root = float(self.stds[i] * self.stds[j])
         return (
             f"stage covariance: the noises of {self.labels[j]} and {self.labels[i]} have "
             f"correlation {found / root:.6g} instead of {exact / root:.6g}"
         )
 
-    def table(self, *, markdown: bool = False) -> str:
-        """Standard deviation of every state and its correlation with the step that it belongs to,
-        found and exact.
+    def blocks(self) -> Iterator[str | Rows]:
+        """Standard deviation of every state, found and exact, and the largest error of its
+        correlations.
         """
-        rows: list[Sequence[str]] = [
-            ("state", "std found", "std exact", "largest error of its correlations")
-        ]
-        for i, label in enumerate(self.labels):
-            stds = [
-                f"{float(torch.sqrt(matrix[i, i].clamp(min=0))):.6g}"
-                for matrix in (self.found, self.exact)
-            ]
-            rows.append((label, *stds, f"{float(self.errors[i].abs().max()):.1e}"))
-        head = f"stage covariances of {self.solver}, {self.setting}"
-        return "\n".join(
-            [
-                head,
-                "",
-                table_text(rows, markdown=markdown),
-                "",
-                self.finding() or "all as the SDE has them",
-            ]
+        columns = (
+            ("state", *self.labels),
+            (
+                "std found",
+                *(f"{x:.6g}" for x in self.found.diagonal().clamp(min=0).sqrt().tolist()),
+            ),
+            ("std exact", *(f"{x:.6g}" for x in self.stds.tolist())),
+            (
+                "largest error of its correlations",
+                *(f"{x:.1e}" for x in self.errors.abs().amax(1).tolist()),
+            ),
         )
+        yield f"stage covariances of {self.solver}, {self.setting}"
+        yield ""
+        yield list(zip(*columns, strict=True))
+        yield ""
+        yield self.finding() or "all as the SDE has them"
 
-    def plot(self, path: str | Path | IO[bytes]) -> None:
-        """Draw the correlations found, the exact ones, and their difference."""
-        from matplotlib.figure import Figure
-
-        std = torch.sqrt(self.exact.diagonal())
-        scale = std[:, None] * std[None, :]
-        figure = Figure(figsize=(13, 4.2), layout="constrained")
-        figure.suptitle(f"Noise correlations of {self.solver}")
+    def figure(self) -> Any:
+        """The correlations found, the exact ones, and their difference."""
+        scale = torch.outer(self.stds, self.stds)
         matrices = {"found": self.found, "exact": self.exact, "difference": self.found - self.exact}
+        figure = new_figure(13, 4.2)
+        figure.suptitle(f"Noise correlations of {self.solver}")
         for axes, (title, values) in zip(figure.subplots(1, 3), matrices.items(), strict=True):
             shown = values / scale
             # White is 0 in all three.
@@ -134,28 +129,10 @@ class NoiseStudy:
             image = axes.imshow(shown.numpy(), cmap="RdBu", vmin=-limit, vmax=limit)
             axes.set_title(title)
             axes.set_xticks([])
-            axes.set_yticks(
-                range(len(self.labels)),
-                self.labels if title == "found" else [""] * len(self.labels),
-                fontsize=8,
-            )
+            labels = self.labels if title == "found" else [""] * len(self.labels)
+            axes.set_yticks(range(len(self.labels)), labels, fontsize=8)
             figure.colorbar(image, ax=axes, shrink=0.8)
-        save_figure(figure, path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able values."""
-        lists = {name: getattr(self, name).tolist() for name in ("found", "exact")}
-        return {
-            "solver": self.solver,
-            "setting": self.setting,
-            "labels": list(self.labels),
-            "error": self.error,
-            **lists,
-        }
-
-    def to_json(self) -> str:
-        """All fields as JSON."""
-        return json.dumps(self.to_dict(), indent=1)
+        return figure
 
 
 def noise_covariance(
@@ -167,14 +144,14 @@ def noise_covariance(
     Args:
         plan: of a diffusion SDE with constant ℓ, on a grid with finite λ at both ends. A few steps
             are enough.
-        solver: the tableau behind the plan; default: as the rows of the plan say.
+        solver: the tableau behind the plan; default: the registered solver of the plan's name.
         ell: stochasticity ℓ > 0 of the equation that the plan should sample.
 
     Raises:
         ValueError: for a plan without noise or schedule, with σ = 0 or ∞ in its grid, with noise
             that is not the SDE's, or not of this tableau.
     """
-    stages = _stages(plan, None if solver is None else get(solver))
+    tableau = get(plan.solver if solver is None else solver)
     schedule = plan.sde.schedule
     if schedule is None or plan.sde.prediction not in _SKIP:
         raise ValueError(
@@ -193,71 +170,43 @@ def noise_covariance(
             f"lambda from {float(lam[0]):.6g} to {float(lam[-1]):.6g}"
             + (" and added noise." if plan.adds_fresh_noise else ".")
         )
-    scales, responses = noise_responses(plan)
-    equation = _Equation(float(ell), plan.sde.prediction, plan.sde.sigma_data or 1.0)
-    # The numbers of z = x/α.
-    alphas = torch.stack(
-        [torch.as_tensor(schedule.alpha(row.target), dtype=torch.float64) for row in plan.rows]
-    )
-    responses = responses / alphas[:, None]
-    exact = _exact(plan, stages, equation, lam)
-    at = torch.stack([_lam(schedule, row) for row in plan.rows])
-    decay = equation.transition(lam[0].expand_as(at), at)
-    scale_error = float(
-        (scales * float(schedule.alpha(plan.grid[0])) / alphas / decay - 1.0).abs().max()
-    )
-    labels = tuple(_label(plan, i, stages) for i in range(len(plan.rows)))
-    return NoiseStudy(
-        plan.solver, plan.sde.name, labels, responses @ responses.T, exact, scale_error
-    )
-
-
-class _Noise(NamedTuple):
-    """Node of a state, and its share of the step's increment."""
-
-    c: Fraction
-    share: Fraction | None
-
-
-def _stages(plan: Plan, tableau: Tableau | None) -> list[_Noise]:
-    """What the tableau promises for every row; without one, what the rows say."""
-    if tableau is None:
-        return [_Noise(_position(plan, row), row.share) for row in plan.rows]
-    schemes = [tableau.at(k, plan.steps) for k in range(plan.steps)]
-    stages = [_Noise(stage.c, stage.share) for scheme in schemes for stage in scheme.stages]
+    stages = [stage for k in range(plan.steps) for stage in tableau.at(k, plan.steps).stages]
     if len(stages) != len(plan.rows):
-        count = f"{len(stages)} states in {plan.steps} steps"
-        raise ValueError(f"{tableau.name!r} makes {count}, but the plan has {len(plan.rows)} rows.")
-    return stages
-
-
-def _position(plan: Plan, row: Row) -> Fraction:
-    """The node of a row in the clock, for print-outs."""
-    times = (plan.grid[row.step], row.target, plan.grid[row.step + 1])
-    start, at, end = (float(plan.sde.clock(torch.as_tensor(t, dtype=torch.float64))) for t in times)
-    return Fraction((at - start) / (end - start)).limit_denominator(1000)
-
-
-def _label(plan: Plan, i: int, stages: Sequence[_Noise]) -> str:
-    row = plan.rows[i]
-    return (
-        f"step {row.step + 1}" if row.ends_step else f"step {row.step + 1}, stage at {stages[i].c}"
+        raise ValueError(
+            f"{tableau.name!r} makes {len(stages)} states in {plan.steps} steps, but the plan has "
+            f"{len(plan.rows)} rows."
+        )
+    targets = torch.stack([torch.as_tensor(row.target, dtype=torch.float64) for row in plan.rows])
+    at, alphas = schedule.lam(targets), schedule.alpha(targets)
+    scales, responses = noise_responses(plan)
+    # The numbers of z = x/α.
+    scales, responses = (
+        scales * float(schedule.alpha(plan.grid[0])) / alphas,
+        responses / alphas[:, None],
+    )
+    equation = _Equation(float(ell), plan.sde.prediction, plan.sde.sigma_data or 1.0)
+    return NoiseStudy(
+        plan.solver,
+        plan.sde.name,
+        tuple(
+            f"step {row.step + 1}" + ("" if row.ends_step else f", stage at {stage.c}")
+            for row, stage in zip(plan.rows, stages, strict=True)
+        ),
+        responses @ responses.T,
+        _exact(plan, stages, equation, lam, at),
+        float((scales / equation.transition(lam[0].expand_as(at), at) - 1.0).abs().max()),
     )
 
 
-def _lam(schedule: Any, row: Row) -> Tensor:
-    return torch.as_tensor(schedule.lam(row.target), dtype=torch.float64)
-
-
-_SKIP: dict[str, Callable[[Tensor, float], Tensor]] = {
+_SKIP: Mapping[str, Any] = {
     "data": lambda lam, sd: torch.zeros_like(lam),
     "noise": lambda lam, sd: torch.ones_like(lam),
     "precond": lambda lam, sd: sd**2 / (torch.exp(-2.0 * lam) + sd**2),
 }
-"""The factor of z in D, by what F is."""
+"""The factor of z in D at (λ, σ_data), by what F is."""
 
 
-def _integral(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
+def _integral(function: Any, low: Tensor, high: Tensor) -> Tensor:
     """∫ by Gauss–Legendre quadrature; low and high of one shape, which is that of the result."""
     width = (high - low)[..., None]
     return (function(low[..., None] + width * _POINTS) * width * _WEIGHTS).sum(-1)
@@ -271,11 +220,9 @@ class _Equation:
 
     def transition(self, low: Tensor, high: Tensor) -> Tensor:
         """Φ(high, low)."""
-        rate = 1.0 + self.ell**2
-        return torch.exp(
-            -rate
-            * _integral(lambda lam: 1.0 - _SKIP[self.prediction](lam, self.sigma_data), low, high)
-        )
+        skip = _SKIP[self.prediction]
+        decay = _integral(lambda lam: 1.0 - skip(lam, self.sigma_data), low, high)
+        return torch.exp(-(1.0 + self.ell**2) * decay)
 
     def kernel(self, to: Tensor, lam: Tensor) -> Tensor:
         """Φ(to, λ) g(λ)."""
@@ -283,13 +230,13 @@ class _Equation:
 
     def later(self, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
         """R(λ): the part of the noise clock between start and end that lies after λ."""
+        after, whole = (
+            _integral(lambda at: self.kernel(start, at) ** 2, low, end.expand_as(low))
+            for low in (lam, start)
+        )
+        return after / whole
 
-        def rate(at: Tensor) -> Tensor:
-            return self.kernel(start, at) ** 2
-
-        return _integral(rate, lam, end.expand_as(lam)) / _integral(rate, start, end)
-
-    def weight(self, stage: _Noise, at: Tensor, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
+    def weight(self, stage: Stage, at: Tensor, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
         """k_i(λ) of a stage at `at`, for λ where it is not cut off."""
         if stage.share is None:
             return self.kernel(at, lam)
@@ -297,34 +244,33 @@ class _Equation:
         return self.kernel(at, lam) * (p + 2.0 * (theta - p) * self.later(start, lam, end))
 
 
-def _exact(plan: Plan, stages: Sequence[_Noise], equation: _Equation, lam: Tensor) -> Tensor:
-    """Covariance of the states that all rows produce, from a start without noise."""
-    size = len(plan.rows)
-    covariance = torch.zeros(size, size, dtype=torch.float64)
-    before: Tensor | None = (
-        None  # covariance of the step's start with all earlier states, and its own variance
-    )
-    for k in range(plan.steps):
-        start, end = lam[k], lam[k + 1]
-        own = [i for i, row in enumerate(plan.rows) if row.step == k]
-        first = own[0]
-        at = {i: _lam(plan.sde.schedule, plan.rows[i]) for i in own}
-        for i in own:
-            decay = equation.transition(start, at[i])
-            for j in own[: i - first + 1]:
-                a, b = stages[i], stages[j]
-                stop = min([end, *(at[n] for n in (i, j) if stages[n].share is None)], key=float)
+def _exact(
+    plan: Plan, stages: Sequence[Stage], equation: _Equation, lam: Tensor, at: Tensor
+) -> Tensor:
+    """Covariance of the states that all rows produce, from a start without noise: within a step
+    the integral of the product of their kernels, and what the step's start brings.
+    """
+    steps = [row.step for row in plan.rows]
+    covariance = torch.zeros(len(steps), len(steps), dtype=torch.float64)
+    for i, step in enumerate(steps):
+        start, end, before = lam[step], lam[step + 1], steps.index(step) - 1
+        decay = equation.transition(start, at[i])
+        for j in range(i + 1):
+            value = covariance.new_zeros(())
+            if steps[j] == step:
+                ends = [at[k] for k in (i, j) if stages[k].share is None]
                 value = _integral(
-                    lambda x, i=i, j=j, a=a, b=b, s=start, e=end, at=at: (
-                        equation.weight(a, at[i], s, x, e) * equation.weight(b, at[j], s, x, e)
+                    lambda x, i=i, j=j, start=start, end=end: (
+                        equation.weight(stages[i], at[i], start, x, end)
+                        * equation.weight(stages[j], at[j], start, x, end)
                     ),
                     start,
-                    stop,
+                    min([end, *ends]),
                 )
-                if before is not None:
-                    value = value + decay * equation.transition(start, at[j]) * before[-1]
-                covariance[i, j] = covariance[j, i] = value
-            if before is not None:
-                covariance[i, :first] = covariance[:first, i] = decay * before[:first]
-        before = covariance[own[-1], : own[-1] + 1]
+                if before >= 0:
+                    other = equation.transition(start, at[j])
+                    value = value + decay * other * covariance[before, before]
+            elif before >= 0:
+                value = decay * covariance[before, j]
+            covariance[i, j] = covariance[j, i] = value
     return covariance

@@ -1,19 +1,21 @@
-"""What a convergence study found: numbers that print as a table, draw themselves and save as
-JSON.
-"""
+"""What a convergence study found: errors by step count and the order that they show."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from statistics import geometric_mean
+from typing import Any
 
-from expint.convergence.order_fitting import fitted_order
+from torch import Tensor
+
+from expint.convergence.order_fitting import asymptotic_range, bootstrap, fitted_order
+from expint.convergence.problem import Problem
+from expint.results import MARKERS, Result, Rows, new_figure
 from expint.solvers import Tableau
 
-__all__ = ["Comparison", "OrderStudy", "order_study", "save_figure", "table_text"]
-
+SPREADS = {"deterministic": 0.1, "weak": 0.05, "strong": 0.15}
+"""By how much local orders may differ in the range that is fitted, by kind of study. Weak ones are
+those on Gaussian data, where nothing is sampled.
+"""
 _NAMES = {
     "strong": "strong order",
     "weak": "weak order",
@@ -22,7 +24,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class OrderStudy:
+class OrderStudy(Result):
     """Errors of one solver at several step counts, and the order that they show.
 
     Attributes:
@@ -41,7 +43,7 @@ class OrderStudy:
             random.
         floors: what the reference and the number of paths resolve; errors below are not fitted.
         others: further errors by name, for example the supremum over the grid.
-        other_orders: their orders over the same range.
+        other_orders: orders over the same range of those of them that have one.
     """
 
     kind: str
@@ -66,235 +68,162 @@ class OrderStudy:
         """Kind and solver."""
         return f"{_NAMES[self.kind]} of {self.solver}"
 
-    def table(self, *, markdown: bool = False) -> str:
+    @property
+    def fitted_steps(self) -> tuple[int, int]:
+        """Least and largest step count that the order is fitted to."""
+        return self.steps[self.fitted[0]], self.steps[self.fitted[1]]
+
+    def blocks(self) -> Iterator[str | Rows]:
         """Errors by step count, with the fitted order below."""
-        rows: list[Sequence[str]] = [
-            (
-                "steps",
-                "evaluations",
-                self.measure,
-                *(["95 %"] if self.intervals else []),
-                *self.others,
-            )
-        ]
-        for i, steps in enumerate(self.steps):
-            mark = "" if self.fitted[0] <= i <= self.fitted[1] else " *"
-            interval = (
-                [f"{self.intervals[i][0]:.3e} to {self.intervals[i][1]:.3e}"]
-                if self.intervals
-                else []
-            )
-            others = [f"{values[i]:.3e}" for values in self.others.values()]
-            rows.append(
-                (
-                    str(steps),
-                    str(self.evaluations[i]),
-                    f"{self.errors[i]:.3e}{mark}",
-                    *interval,
-                    *others,
-                )
-            )
-        lines = [f"{self.name}, {self.setting}", f"reference: {self.reference}", ""]
-        return "\n".join([*lines, table_text(rows, markdown=markdown), "", self.summary()])
+        first, last = self.fitted
+        marks = ("" if first <= i <= last else " *" for i in range(len(self.steps)))
+        columns: dict[str, Sequence[str]] = {
+            "steps": [str(n) for n in self.steps],
+            "evaluations": [str(n) for n in self.evaluations],
+            self.measure: [f"{e:.3e}{m}" for e, m in zip(self.errors, marks, strict=True)],
+        }
+        if self.intervals:
+            columns["95 %"] = [_between(interval, ".3e") for interval in self.intervals]
+        for name, values in self.others.items():
+            columns[name] = [f"{value:.3e}" for value in values]
+        yield f"{self.name}, {self.setting}"
+        yield f"reference: {self.reference}"
+        yield ""
+        yield [tuple(columns), *zip(*columns.values(), strict=True)]
+        yield ""
+        yield self.summary()
 
     def summary(self) -> str:
         """One line: the fitted order, its interval and range, and what the tableau declares."""
-        first, last = self.fitted
-        sure = (
-            f" ({self.order_interval[0]:.2f} to {self.order_interval[1]:.2f})"
-            if self.order_interval
-            else ""
-        )
+        interval = f" ({_between(self.order_interval)})" if self.order_interval else ""
         also = "".join(f", {name} {order:.2f}" for name, order in self.other_orders.items())
-        left_out = (
-            "; errors marked * are not fitted" if (first, last) != (0, len(self.steps) - 1) else ""
-        )
+        whole = self.fitted == (0, len(self.steps) - 1)
+        first, last = self.fitted_steps
         return (
-            f"order {self.order:.2f}{sure} between {self.steps[first]} and {self.steps[last]} "
-            f"steps{also}; declared {self.declared:g}{left_out}"
+            f"order {self.order:.2f}{interval} between {first} and {last} steps{also}; declared "
+            f"{self.declared:g}{'' if whole else '; errors marked * are not fitted'}"
         )
 
-    def plot(self, path: str | Path | IO[bytes]) -> None:
-        """Draw the errors over the steps into a picture (PNG, SVG or PDF by the suffix of `path`;
-        PNG for an open file).
-        """
-        Comparison((self,)).plot(path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able values; NaN becomes null."""
-        return {name: _jsonable(value) for name, value in vars(self).items()}
-
-    def to_json(self) -> str:
-        """All fields as JSON."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+    def figure(self) -> Any:
+        """Errors over the steps."""
+        return Comparison((self,)).figure()
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Studies side by side."""
 
     studies: tuple[OrderStudy, ...]
-
-    def table(self, *, markdown: bool = False) -> str:
-        """One table per kind: an error per solver and step count, and the orders."""
-        return "\n\n".join(self._kind_table(kind, markdown) for kind in self.kinds)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of the studies, in order of appearance."""
         return tuple(dict.fromkeys(study.kind for study in self.studies))
 
-    def _kind_table(self, kind: str, markdown: bool) -> str:
-        chosen = [study for study in self.studies if study.kind == kind]
-        steps = sorted({n for study in chosen for n in study.steps})
-        rows: list[Sequence[str]] = [
-            ("solver", "declared", "order", "95 %", *(f"{n} steps" for n in steps))
-        ]
-        for study in chosen:
-            sure = (
-                f"{study.order_interval[0]:.2f} to {study.order_interval[1]:.2f}"
-                if study.order_interval
-                else "exact"
-            )
-            errors = dict(zip(study.steps, study.errors, strict=True))
-            cells = [f"{errors[n]:.3e}" if n in errors else "" for n in steps]
-            rows.append((study.solver, f"{study.declared:g}", f"{study.order:.2f}", sure, *cells))
-        head = f"{_NAMES[kind]}: {chosen[0].measure}, {chosen[0].setting}"
-        return "\n".join(
-            [head, f"reference: {chosen[0].reference}", "", table_text(rows, markdown=markdown)]
-        )
+    def of_kind(self, kind: str) -> list[OrderStudy]:
+        """The studies of one kind."""
+        return [study for study in self.studies if study.kind == kind]
 
-    def plot(self, path: str | Path | IO[bytes], kind: str | None = None) -> None:
-        """Draw the errors over the steps, one panel per kind of study, into a picture.
+    def blocks(self) -> Iterator[str | Rows]:
+        """One table per kind: an error per solver and step count, and the orders."""
+        for kind in self.kinds:
+            if kind != self.kinds[0]:
+                yield ""
+            chosen = self.of_kind(kind)
+            steps = sorted({n for study in chosen for n in study.steps})
+            rows = [("solver", "declared", "order", "95 %", *(f"{n} steps" for n in steps))]
+            for study in chosen:
+                interval = _between(study.order_interval) if study.order_interval else "exact"
+                errors = dict(zip(study.steps, study.errors, strict=True))
+                cells = [f"{errors[n]:.3e}" if n in errors else "" for n in steps]
+                orders = (f"{study.declared:g}", f"{study.order:.2f}", interval)
+                rows.append((study.solver, *orders, *cells))
+            yield f"{_NAMES[kind]}: {chosen[0].measure}, {chosen[0].setting}"
+            yield f"reference: {chosen[0].reference}"
+            yield ""
+            yield rows
 
-        Args:
-            path: of the picture, or an open file.
-            kind: "png", "svg" or "pdf"; default: the suffix of the path, else PNG.
-        """
-        figure = _figure(len(self.kinds))
-        for axes, panel in zip(figure.axes, self.kinds, strict=True):
-            _draw(axes, panel, [study for study in self.studies if study.kind == panel])
-        save_figure(figure, path, kind)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The studies as JSON-able values."""
-        return {"studies": [study.to_dict() for study in self.studies]}
-
-    def to_json(self) -> str:
-        """The studies as JSON."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+    def figure(self) -> Any:
+        """Errors over the steps, one panel per kind of study."""
+        figure = new_figure(5.2 * len(self.kinds) + 0.6, 4.4)
+        panels = figure.subplots(1, len(self.kinds), squeeze=False)[0]
+        for axes, kind in zip(panels, self.kinds, strict=True):
+            chosen = self.of_kind(kind)
+            for i, study in enumerate(chosen):
+                _draw(axes, study, f"C{i % 10}", MARKERS[i % len(MARKERS)])
+            steps = sorted({n for study in chosen for n in study.steps})
+            axes.set_xticks(steps, [str(n) for n in steps])
+            axes.minorticks_off()
+            axes.grid(visible=True, color="0.9")
+            axes.set_axisbelow(True)
+            axes.set_xlabel("steps")
+            axes.set_ylabel(chosen[0].measure)
+            axes.set_title(_NAMES[kind], fontsize=11)
+            axes.legend(title="solver: fitted order", fontsize=9, title_fontsize=9)
+        return figure
 
 
 def order_study(
     kind: str,
     tableau: Tableau,
-    errors: Sequence[float],
-    fitted: tuple[int, int],
-    *,
+    problem: Problem,
     steps: Sequence[int],
+    errors: Sequence[float],
+    floors: Sequence[float],
+    *,
+    declared: Any,
+    measure: str,
+    reference: str,
+    spread: float | None = None,
+    per_path: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
+    seed: int = 0,
     others: Mapping[str, tuple[float, ...]] | None = None,
-    sure: tuple[Any, Any] = (None, None),
-    **described: Any,
+    without_order: Mapping[str, tuple[float, ...]] | None = None,
 ) -> OrderStudy:
-    """The study that these errors make: fits the orders; `sure` is what `order_fitting.bootstrap`
-    gives.
+    """The study that these errors make: finds the asymptotic range and fits the orders.
+
+    Args:
+        per_path: what makes the errors, shape (steps,), of values per path, shape (steps, paths,
+            ...), and these values: for the intervals, resampled from `seed`.
+        others, without_order: further errors, with an order and without.
     """
+    others, without_order = others or {}, without_order or {}
+    fitted = asymptotic_range(steps, errors, floors, SPREADS[kind] if spread is None else spread)
     part = slice(fitted[0], fitted[1] + 1)
+    intervals, interval = bootstrap(*per_path, steps, fitted, seed) if per_path else (None, None)
     return OrderStudy(
-        kind=kind,
-        solver=tableau.name,
-        steps=tuple(steps),
-        evaluations=tuple(tableau.evaluations_in(n) for n in steps),
-        errors=tuple(errors),
-        fitted=fitted,
-        order=fitted_order(steps[part], errors[part]),
-        intervals=sure[0],
-        order_interval=sure[1],
-        others=others or {},
-        other_orders={
-            name: fitted_order(steps[part], values[part]) for name, values in (others or {}).items()
-        },
-        **described,
+        kind,
+        tableau.name,
+        float(declared),
+        str(problem),
+        measure,
+        reference,
+        tuple(steps),
+        tuple(tableau.evaluations_in(n) for n in steps),
+        tuple(errors),
+        fitted,
+        fitted_order(steps[part], errors[part]),
+        intervals,
+        interval,
+        tuple(floors),
+        {**others, **without_order},
+        {name: fitted_order(steps[part], values[part]) for name, values in others.items()},
     )
 
 
-def table_text(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
-    """Rows of cells as aligned text, or as a Markdown table; the first row is the head."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    if not markdown:
-        return "\n".join("  ".join(row).rstrip() for row in aligned)
-    lines = ["| " + " | ".join(row) + " |" for row in aligned]
-    return "\n".join(
-        [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
-    )
+def _between(interval: tuple[float, float], form: str = ".2f") -> str:
+    low, high = interval
+    return f"{low:{form}} to {high:{form}}"
 
 
-def _figure(panels: int) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Pictures need matplotlib: pip install 'expint[plot]'.") from error
-    # A Figure by itself draws with Agg: no window and no global state.
-    figure = Figure(figsize=(5.2 * panels + 0.6, 4.4), layout="constrained")
-    figure.subplots(1, panels, squeeze=False)
-    return figure
-
-
-def save_figure(figure: Any, path: str | Path | IO[bytes], kind: str | None = None) -> None:
-    """Write a figure, as what `kind` says or the suffix of a path, else as PNG."""
-    if kind is None:
-        kind = Path(path).suffix.lstrip(".").lower() if isinstance(path, (str, Path)) else ""
-    figure.savefig(path, format=kind or "png", dpi=120)
-
-
-_MARKERS = "os^Dv<>p*h"
-
-
-def _draw(axes: Any, kind: str, studies: Sequence[OrderStudy]) -> None:
-    for i, study in enumerate(studies):
-        first, last = study.fitted
-        label = f"{study.solver}: {study.order:.2f}"
-        color = f"C{i % 10}"
-        axes.loglog(
-            study.steps,
-            study.errors,
-            _MARKERS[i % len(_MARKERS)],
-            markersize=5,
-            color=color,
-            label=label,
-        )
-        if study.intervals:
-            axes.fill_between(
-                study.steps,
-                *zip(*study.intervals, strict=True),
-                color=color,
-                alpha=0.2,
-                linewidth=0,
-            )
-        ends = (study.steps[first], study.steps[last])
-        fitted = range(first, last + 1)
-        constant = sum(
-            math.log(study.errors[j]) + study.order * math.log(study.steps[j]) for j in fitted
-        ) / len(fitted)
-        fit = [math.exp(constant - study.order * math.log(n)) for n in ends]
-        axes.loglog(ends, fit, "-", color=color, linewidth=1.2)
-    steps = sorted({n for study in studies for n in study.steps})
-    axes.set_xticks(steps, [str(n) for n in steps])
-    axes.minorticks_off()
-    axes.grid(visible=True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.set_xlabel("steps")
-    axes.set_ylabel(studies[0].measure)
-    axes.set_title(_NAMES[kind], fontsize=11)
-    axes.legend(title="solver: fitted order", fontsize=9, title_fontsize=9)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _jsonable(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _draw(axes: Any, study: OrderStudy, color: str, marker: str) -> None:
+    """Markers for the errors, a band for their intervals, and the fitted power law."""
+    label = f"{study.solver}: {study.order:.2f}"
+    axes.loglog(study.steps, study.errors, marker, markersize=5, color=color, label=label)
+    if study.intervals:
+        band = zip(*study.intervals, strict=True)
+        axes.fill_between(study.steps, *band, color=color, alpha=0.2, linewidth=0)
+    part = slice(study.fitted[0], study.fitted[1] + 1)
+    n, error = geometric_mean(study.steps[part]), geometric_mean(study.errors[part])
+    fit = [error * (end / n) ** -study.order for end in study.fitted_steps]
+    axes.loglog(study.fitted_steps, fit, "-", color=color, linewidth=1.2)

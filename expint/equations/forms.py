@@ -213,12 +213,16 @@ def _explicit(form: str) -> Callable[[Schedule, float, float | None], SemiLinear
             return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
 
         def noise_between(low: Tensor, high: Tensor) -> Tensor:
-            # ∫ 2 ℓ² α² σ² dλ, in panels; from σ = ∞ as from e^30
+            # ∫ 2 ℓ² α² σ² dλ, in panels of one e-fold at most; from σ = ∞ as from e^30
             low = low.clamp(min=-30.0)
-            lam = low[..., None] + (high - low)[..., None] * _PANEL_POINTS
+            panels = max(1, math.ceil((high - low).max().item()))
+            points, weights = gauss_legendre(16)
+            places = ((torch.arange(panels)[:, None] + points) / panels).flatten()
+            lam = low[..., None] + (high - low)[..., None] * places
             alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
             density = 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
-            return torch.log((density * _PANEL_WEIGHTS).sum(-1) * (high - low)) - 2.0 * low
+            total = (density * (weights / panels).repeat(panels)).sum(-1)
+            return torch.log(total * (high - low)) - 2.0 * low
 
         def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
             lam = schedule.lam(t)
@@ -240,11 +244,6 @@ def _explicit(form: str) -> Callable[[Schedule, float, float | None], SemiLinear
 
 for _form in _EXPLICIT:
     _FORMS.add(_form, _explicit(_form))
-
-_PANELS = 24
-_POINTS, _WEIGHTS = gauss_legendre(16)
-_PANEL_POINTS = ((torch.arange(_PANELS)[:, None] + _POINTS) / _PANELS).flatten()
-_PANEL_WEIGHTS = (_WEIGHTS / _PANELS).expand(_PANELS, -1).flatten()
 
 
 def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:

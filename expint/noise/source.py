@@ -5,7 +5,7 @@ A *source* is an immutable description (seeds, or recorded arrays). `source.stre
 stream from the same source repeats the same noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,17 +29,22 @@ class SubstepNoise(NamedTuple):
 
         U = Σ_k (τ_m − (τ_{k−1} + τ_k)/2) ΔW_k + √(Σ_k (τ_k − τ_{k−1})³/12) z_U.
 
-    Attributes:
+    Args:
         count: number of intervals, ≥ 1.
         integral: whether U is used.
-        times: noise times τ_0 < … < τ_m, float64, shape (count + 1,), or for diagonal noise clocks
-            (count + 1, *broadcastable to the event); None for noise that is not the path's, such as
-            churn.
+        nodes: noise times τ_0 < … < τ_m, float64, shape (count + 1,), or for diagonal noise clocks
+            (count + 1, *broadcastable to the event), or a function that gives them (only paths ask);
+            None for noise that is not the path's, such as churn.
     """
 
     count: int
     integral: bool = False
-    times: Tensor | None = None
+    nodes: Tensor | Callable[[], Tensor] | None = None
+
+    @property
+    def times(self) -> Tensor | None:
+        """The noise times."""
+        return self.nodes() if callable(self.nodes) else self.nodes
 
     @property
     def normals(self) -> int:

@@ -17,6 +17,7 @@ from expint.plans.ends import (
     first_from_infinity,
     fresh_noise,
     langevin,
+    langevin_row,
     last_to_zero,
 )
 from expint.plans.plan import Plan, Row
@@ -206,7 +207,11 @@ class _Assembly:
             before = self._lifts(self.sde.diffusion, grid[:-1], begin[:-1], first)
             behind = self._lifts(self.sde.diffusion, stop, grid[1:], first)
         ratios = [ratio for operation in self.method.operations for ratio in operation.langevin]
-        ends = grid.tolist()[1:]
+        corrections = [
+            langevin(self.sde.diffusion, grid[1:].detach(), ratio)
+            for ratio in ratios
+            if self.sde.diffusion
+        ]
         starts: list[int] = []  # row of the evaluation 0 of each step
         for k, (tableau, values, i) in enumerate(numbers):
             if (raise_ := before[k]) is not None:
@@ -214,11 +219,8 @@ class _Assembly:
             self._step(first + k, tableau, values, i, starts)
             if (lift := behind[k]) is not None:
                 self.substep(*lift)
-            for ratio in ratios:
-                assert self.sde.diffusion
-                self.substep(
-                    *langevin(self.sde.diffusion, first + k, len(self.rows), ends[k], ratio)
-                )
+            for numbers_of in corrections:
+                self.substep(*langevin_row(first + k, len(self.rows), *numbers_of[k]))
 
     def _numbers(
         self, around: _Inner, count: int, after: int, round_time: RoundTime | None

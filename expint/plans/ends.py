@@ -63,10 +63,23 @@ def fresh_noise(step: int, start: float, end: float, scale: float, std: float) -
     return [row], SubstepNoise(1)
 
 
-def langevin(diffusion: Diffusion, step: int, index: int, time: float, ratio: float) -> Substep:
-    """x + ε s + √(2ε) z with ε = 2 (r σ̄)² and s = (αD − x)/σ̄²."""
-    schedule = diffusion.schedule
-    weights = ((index, 2.0 * ratio**2 * schedule.alpha(time)),)
-    std = 2.0 * ratio * schedule.std(time)
-    row = Row(step, time, time, "data", 1.0 - 2.0 * ratio**2, weights, (std,))
+def langevin(
+    diffusion: Diffusion, times: Tensor, ratio: float
+) -> list[tuple[float, float, float, float]]:
+    """Per time the coefficients of x + ε s + √(2ε) z with ε = 2 (r σ̄)² and s = (αD − x)/σ̄²: the
+    time, and the coefficients of x, D and z."""
+    alphas, stds = diffusion.schedule.alpha(times), diffusion.schedule.std(times)
+    on_data, on_z = 2.0 * ratio**2 * alphas, 2.0 * ratio * stds
+    scale = 1.0 - 2.0 * ratio**2
+    return [
+        (t, scale, data, z)
+        for t, data, z in zip(times.tolist(), on_data.tolist(), on_z.tolist(), strict=True)
+    ]
+
+
+def langevin_row(
+    step: int, index: int, time: float, scale: float, data: float, z: float
+) -> Substep:
+    """The row of a Langevin step; `index` is its own."""
+    row = Row(step, time, time, "data", scale, ((index, data),), (z,))
     return [row], SubstepNoise(1)

@@ -3,6 +3,7 @@ steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -279,11 +280,21 @@ def _noises(
     sde: SemiLinearSDE, tableau: Tableau, nodes: Mapping[Fraction, Tensor]
 ) -> Sequence[SubstepNoise | None]:
     """What each step asks of the noise."""
-    if sde.noise is None:
-        return [None] * len(nodes[Fraction(0)])
+    clock, steps = sde.noise, len(nodes[Fraction(0)])
+    if clock is None:
+        return [None] * steps
     ordered = [nodes[Fraction(0)], *(nodes[c] for c in tableau.noise_nodes)]
-    times = torch.stack([sde.noise(node).detach() for node in ordered], 1)
-    return [SubstepNoise(len(tableau.noise_nodes), tableau.needs_integral, row) for row in times]
+
+    @cache
+    def times() -> Tensor:
+        return torch.stack([clock(node).detach() for node in ordered], 1)
+
+    count, integral = len(tableau.noise_nodes), tableau.needs_integral
+    return [SubstepNoise(count, integral, partial(_row, times, k)) for k in range(steps)]
+
+
+def _row(times: Callable[[], Tensor], k: int) -> Tensor:
+    return times()[k]
 
 
 def _stage_noise(

@@ -13,38 +13,20 @@ from tqdm.auto import tqdm
 from expint.convergence.common_path import PathMaker
 from expint.numerics.float64 import is_whole
 from expint.plans.plan import Plan
-from expint.quality.distances import EXACT, METRICS, Judge, Metric, judge_for
+from expint.quality.distances import Distance, Metric, Samples, checked_metric, distance_from_data
 from expint.quality.studies import QualityCurve, QualityPoint, QualityStudy
-from expint.registry import unknown
-from expint.sampling import model_schedule, plan_sampling
+from expint.registry import Registry, unknown
+from expint.runs.model import Description, describe
+from expint.sampling import SamplingOptions, plan_sampling
 from expint.schedules import EDM, Schedule
 from expint.solvers import Tableau, get, names
 from expint.targets import Gaussian, GaussianMixture
 
-__all__ = [
-    "EXACT",
-    "METRICS",
-    "QualityStudy",
-    "analytic_target",
-    "chosen_solvers",
-    "compare_quality",
-    "target_names",
-]
-
 Solvers = str | Tableau | Iterable[str | Tableau] | Mapping[str, Mapping[str, Any]]
 
 NFE = (10, 20, 50, 100)
-_SETTINGS = (
-    "solver",
-    "form",
-    "ell",
-    "noise_scale",
-    "eta",
-    "operations",
-    "sigma_data",
-    "grid",
-    "final",
-)
+# What one solver may have of its own.
+_SETTINGS = ("solver", "sigma_data", *sorted({*SamplingOptions.__annotations__} - {"steps", "nfe"}))
 FLOOR_MARGIN = 1.2
 
 
@@ -90,7 +72,7 @@ def compare_quality(
         grid, final: as in `expint.sample`.
         form, ell: as in `expint.sample`; default: the solver's own.
         seed: sample i of the first run has seed + i; exact samples have streams of their own.
-        repeats: independent runs, of which the mean distance is told.
+        repeats: independent runs, whose mean distance is given.
         path: makes the noise of a run from its seeds, for example `lambda seeds:
             BrownianPath(seeds, resolution=64)`: all solvers then see one Brownian path. Default:
             fresh normals, of the exact law on every grid.
@@ -122,67 +104,54 @@ def compare_quality(
         >>> study.best(40).name
         'seeds-3'
     """
-    schedule = model_schedule(model)
+    described = describe(model)
     counts = _counts(nfe, n=n, repeats=repeats, batch=batch)
     common = {"grid": grid, "final": final, "form": form, "ell": ell}
     entries = {
-        label: {key: value for key, value in (common | dict(settings)).items() if value is not None}
+        label: {key: value for key, value in (common | settings).items() if value is not None}
         for label, settings in chosen_solvers(solvers).items()
     }
-    make_judge = judge_for(
-        model,
-        metric,
-        n=n,
-        repeats=repeats,
-        seed=seed,
-        path=path,
-        reference=reference,
-        independent=independent,
-        features=features,
-        batch=batch,
-    )
+    samples = Samples(model, n, repeats, seed, path, reference, independent, features, batch)
+    chosen = checked_metric(samples, metric)
     plans = {
-        label: [_planned(model, schedule, settings, count) for count in counts]
+        label: [_planned(described, settings, count) for count in counts]
         for label, settings in entries.items()
     }
     flat = [plan for row in plans.values() for plan in row]
-    if not any(isinstance(plan, Plan) for plan in flat):
+    possible = [plan for plan in flat if isinstance(plan, Plan)]
+    if not possible:
         raise next(plan for plan in flat if isinstance(plan, ValueError))
-    judge = make_judge()
-    limit = (
-        tolerance if tolerance is not None else FLOOR_MARGIN * judge.floor if judge.floor else None
-    )
+    distance = distance_from_data(samples, chosen)
+    limit = tolerance
+    if limit is None and distance.floor:
+        limit = FLOOR_MARGIN * distance.floor
     curves = []
-    with tqdm(
-        total=sum(judge.cost(plan) for plan in flat if isinstance(plan, Plan)),
-        disable=not progress,
-        unit="NFE",
-    ) as bar:
+    total = distance.runs * sum(plan.nfe for plan in possible)
+    with tqdm(total=total, disable=not progress, unit="NFE") as bar:
         for label, row in plans.items():
             bar.set_description(label)
-            points = tuple(
-                _point(count, plan, judge, bar) for count, plan in zip(counts, row, strict=True)
+            points = [
+                _point(count, plan, distance, bar) for count, plan in zip(counts, row, strict=True)
+            ]
+            equation = next((plan.sde.name for plan in row if isinstance(plan, Plan)), "")
+            setting = equation.removesuffix(f", {described.schedule}")
+            near = (
+                point.nfe
+                for point in points
+                if limit is not None and point.distance is not None and point.distance <= limit
             )
-            setting = next((_setting(plan) for plan in row if isinstance(plan, Plan)), "")
-            curves.append(
-                QualityCurve(
-                    label,
-                    get(entries[label]["solver"]).name,
-                    setting,
-                    points,
-                    _reached(points, limit),
-                )
-            )
+            solver = get(entries[label]["solver"]).name
+            curves.append(QualityCurve(label, solver, setting, tuple(points), next(near, None)))
     times = grid if grid is None or isinstance(grid, str) else [float(t) for t in grid]
-    settings = {"schedule": str(schedule), "grid": times, "final": final, "form": form, "ell": ell}
+    settings = {"schedule": str(described.schedule), **common, "grid": times}
     return QualityStudy(
         target=name or type(model).__name__,
-        measure=judge.measure,
+        measure=distance.measure,
         nfe=counts,
         curves=tuple(curves),
-        floor=judge.floor,
+        floor=distance.floor,
         threshold=limit,
-        settings=settings | judge.settings,
+        settings=settings | distance.settings,
     )
 
 
@@ -199,14 +168,11 @@ def chosen_solvers(solvers: Solvers) -> dict[str, dict[str, Any]]:
     if isinstance(solvers, (str, Tableau)):
         solvers = [solvers]
     if isinstance(solvers, Mapping):
-        pairs: list[tuple[str, dict[str, Any]]] = [
-            (str(label), {"solver": label, **own}) for label, own in solvers.items()
-        ]
+        pairs = [(str(label), {"solver": label, **own}) for label, own in solvers.items()]
     else:
-        pairs = [
-            (solver if isinstance(solver, str) else get(solver).name, {"solver": solver})
-            for solver in solvers
-        ]
+        pairs = [(s if isinstance(s, str) else get(s).name, {"solver": s}) for s in solvers]
+    if not pairs:
+        raise ValueError("There is no solver to compare: give names, or 'all'.")
     entries: dict[str, dict[str, Any]] = {}
     for label, settings in pairs:
         if label in entries:
@@ -214,20 +180,12 @@ def chosen_solvers(solvers: Solvers) -> dict[str, dict[str, Any]]:
                 f"The solver {label!r} comes twice: give {{label: settings}} to compare variants "
                 "of one solver."
             )
-        entries[label] = settings
-    if not entries:
-        raise ValueError("There is no solver to compare: give names, or 'all'.")
-    for settings in entries.values():
         for key in settings:
             if key not in _SETTINGS:
                 raise unknown("setting", key, _SETTINGS)
         get(settings["solver"])
+        entries[label] = settings
     return entries
-
-
-def target_names() -> list[str]:
-    """Names of the analytic targets that `analytic_target` knows."""
-    return list(_TARGETS)
 
 
 def analytic_target(name: str, schedule: Schedule | None = None) -> Gaussian | GaussianMixture:
@@ -242,24 +200,26 @@ def analytic_target(name: str, schedule: Schedule | None = None) -> Gaussian | G
     Raises:
         ValueError: for an unknown name; the message names the nearest ones.
     """
-    if name not in _TARGETS:
-        raise unknown("target", name, target_names())
-    return _TARGETS[name](EDM() if schedule is None else schedule)
+    return _TARGETS.get(name)(EDM() if schedule is None else schedule)
 
 
+def target_names() -> list[str]:
+    """Names of the analytic targets that `analytic_target` knows."""
+    return _TARGETS.names()
+
+
+_TARGETS = Registry[Callable[[Schedule], Gaussian | GaussianMixture]]("target")
+
+
+@_TARGETS.register("gaussian-64")
 def _gaussian_64(schedule: Schedule) -> Gaussian:
     return Gaussian([0.0] * 64, torch.logspace(-3.0, 0.0, 64, dtype=torch.float64), schedule)
 
 
+@_TARGETS.register("grid-25")
 def _grid_25(schedule: Schedule) -> GaussianMixture:
     means = [[0.5 * (i - 2), 0.5 * (j - 2)] for i in range(5) for j in range(5)]
     return GaussianMixture(means, 0.03, [1.0 + i % 3 for i in range(25)], schedule)
-
-
-_TARGETS: dict[str, Callable[[Schedule], Gaussian | GaussianMixture]] = {
-    "gaussian-64": _gaussian_64,
-    "grid-25": _grid_25,
-}
 
 
 def _counts(nfe: Sequence[int], **sizes: Any) -> tuple[int, ...]:
@@ -272,42 +232,24 @@ def _counts(nfe: Sequence[int], **sizes: Any) -> tuple[int, ...]:
     return tuple(sorted({int(count) for count in counts}))
 
 
-def _planned(
-    model: Any, schedule: Schedule, settings: Mapping[str, Any], nfe: int
-) -> Plan | ValueError:
+def _planned(model: Description, settings: Mapping[str, Any], nfe: int) -> Plan | ValueError:
     """The plan, or why there is none."""
-    arguments: dict[str, Any] = {
-        key: getattr(model, key, None) for key in ("sigma_data", "round_time")
-    }
+    own = {"sigma_data": model.sigma_data, "round_time": model.round_time}
     try:
-        return plan_sampling(schedule, **arguments | dict(settings), nfe=nfe)
+        return plan_sampling(model.schedule, **own | dict(settings), nfe=nfe)
     except ValueError as error:
         return error
 
 
-def _point(nfe: int, plan: Plan | ValueError, judge: Judge, bar: Any) -> QualityPoint:
+def _point(nfe: int, plan: Plan | ValueError, distance: Distance, bar: Any) -> QualityPoint:
     if isinstance(plan, ValueError):
         return QualityPoint(nfe, reason=str(plan))
     before = bar.n
     try:
-        distance = judge.distance(plan, bar.update)
+        found = distance.between(plan, bar.update)
     except (ValueError, FloatingPointError) as error:
-        bar.update(before + judge.cost(plan) - bar.n)
+        bar.update(before + plan.nfe * distance.runs - bar.n)
         return QualityPoint(nfe, plan.nfe, plan.steps, reason=str(error))
-    if not math.isfinite(distance):
-        return QualityPoint(nfe, plan.nfe, plan.steps, reason=f"The distance is {distance}.")
-    return QualityPoint(nfe, plan.nfe, plan.steps, distance)
-
-
-def _reached(points: Iterable[QualityPoint], limit: float | None) -> int | None:
-    if limit is None:
-        return None
-    return next(
-        (point.nfe for point in points if point.distance is not None and point.distance <= limit),
-        None,
-    )
-
-
-def _setting(plan: Plan) -> str:
-    """Form and stochasticity: the name of the equation without its schedule."""
-    return plan.sde.name.removesuffix(f", {plan.sde.schedule}")
+    if not math.isfinite(found):
+        return QualityPoint(nfe, plan.nfe, plan.steps, reason=f"The distance is {found}.")
+    return QualityPoint(nfe, plan.nfe, plan.steps, found)

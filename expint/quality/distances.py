@@ -4,10 +4,10 @@ other.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +25,12 @@ from expint.noise import initial_state
 from expint.noise.source import check_seeds
 from expint.plans.plan import Plan
 from expint.registry import unknown
+from expint.runs.model import describe
 from expint.runs.run import execute
 from expint.targets import Empirical, Gaussian, GaussianMixture
 
-__all__ = ["EXACT", "METRICS", "Judge", "Metric", "judge_for"]
-
 Metric = Callable[[Tensor, Tensor], Any]
+Count = Callable[[int], Any]
 
 EXACT = "wasserstein"
 METRICS: Mapping[str, Metric] = {
@@ -48,81 +48,81 @@ _MEASURES = {
 REFERENCES = 4
 
 
-class Judge(Protocol):
-    """Tells how far the output of a plan is from the data."""
+@dataclass(frozen=True)
+class Distance:
+    """The distance of a plan's output from the data.
 
-    @property
-    def measure(self) -> str:
-        """What the distances are, in words."""
-        ...
+    Attributes:
+        measure: what it is, in words.
+        floor: what exact samples reach, if known.
+        between: computes it for a plan; its second argument is called with the number of network
+            evaluations as they are done.
+        runs: how often a plan is run.
+        settings: how samples are drawn, as JSON can hold it; empty if none are.
+    """
 
-    @property
-    def floor(self) -> float | None:
-        """What exact samples reach, if known."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """How samples are drawn, as JSON can hold it; empty if none are."""
-        ...
-
-    def cost(self, plan: Plan) -> int:
-        """Network evaluations that `distance` counts."""
-        ...
-
-    def distance(self, plan: Plan, count: Callable[[int], Any]) -> float:
-        """The distance; `count` is told of network evaluations as they are done."""
-        ...
+    measure: str
+    floor: float | None
+    between: Callable[[Plan, Count], float]
+    runs: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Exact:
-    """Gaussian data: the output is Gaussian too, and its moments are known."""
-
-    target: Gaussian
-    measure: str = "exact Wasserstein-2 / root of total variance"
-    floor: float = 0.0
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {}
-
-    def cost(self, plan: Plan) -> int:
-        return plan.nfe
-
-    def distance(self, plan: Plan, count: Callable[[int], Any]) -> float:
-        target = self.target
-        # The start of `expint.sample`, which knows no data.
-        start = (torch.zeros_like(target.mean), torch.full_like(target.mean, _first_std(plan) ** 2))
-        mean, variance = gaussian_moments(plan, target, initial=start)
-        count(plan.nfe)
-        return float(
-            gaussian_wasserstein(mean, variance, target.mean, target.variances)
-        ) / math.sqrt(target.variances.sum())
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """Samples in batches, one run of `n` for each of the first seeds."""
+class Samples:
+    """The samples of a study, drawn in batches, and the data that they are compared with. The
+    fields are arguments of `expint.quality.comparison.compare_quality`.
+    """
 
     model: Any
-    seeds: tuple[int, ...]
     n: int
+    repeats: int
+    seed: int
     path: PathMaker | None
+    reference: Tensor | None
+    independent: Tensor | None
     features: Callable[[Tensor], Tensor] | None
     batch: int
 
-    def draw(self, plan: Plan, first: int, count: Callable[[int], Any]) -> Tensor:
+    @property
+    def is_target(self) -> bool:
+        """Whether exact samples of the data can be drawn."""
+        return isinstance(self.model, (Gaussian, GaussianMixture, Empirical))
+
+    @property
+    def seeds(self) -> range:
+        """First seed of each run."""
+        return range(self.seed, self.seed + self.repeats * self.n, self.n)
+
+    def check(self) -> None:
+        """Refuse a model or a reference that does not fit, with a ValueError."""
+        name, shape = type(self.model).__name__, describe(self.model).shape
+        if shape is None:
+            raise ValueError(f"{name} has no attribute `shape`: set it to the shape of one sample.")
+        if self.reference is None and not self.is_target:
+            raise ValueError(
+                f"{name} has no exact samples to compare with: give samples of the data, "
+                "reference=..."
+            )
+        for given in ("reference", "independent"):
+            data = getattr(self, given)
+            if data is not None and tuple(data.shape[1:]) != shape:
+                raise ValueError(
+                    f"{given} has samples of shape {tuple(data.shape[1:])}, but those of the model "
+                    f"are {shape}."
+                )
+        check_seeds([self.seed, self.seed + max(self.repeats, REFERENCES) * self.n - 1])
+
+    def run(self, plan: Plan, first: int, count: Count) -> Tensor:
         """Features of the samples with seeds first, first + 1, …, shape (n, d)."""
-        shape, device = tuple(self.model.shape), getattr(self.model, "device", "cpu")
-        std = _first_std(plan)
+        model, std = describe(self.model), _first_std(plan)
         drawn = []
         with torch.inference_mode():
             for start in range(first, first + self.n, self.batch):
                 seeds = range(start, min(start + self.batch, first + self.n))
-                x = initial_state(seeds, shape, torch.float32, device).mul_(std)
+                x = initial_state(seeds, model.shape or (), torch.float32, model.device or "cpu")
                 source = FreshNoise(seeds) if self.path is None else self.path(seeds)
-                drawn.append(self.features_of(execute(plan, self.model, x, source)))
+                drawn.append(self.features_of(execute(plan, self.model, x.mul_(std), source)))
                 count(plan.nfe)
         return torch.cat(drawn)
 
@@ -131,123 +131,78 @@ class _Runs:
         return samples.flatten(1) if self.features is None else self.features(samples)
 
 
-@dataclass(frozen=True)
-class _Sampled:
-    """Distances between sets of samples, the mean over all runs and references."""
-
-    runs: _Runs
-    metric: Metric
-    measure: str
-    references: tuple[Tensor, ...]
-    floor: float | None
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        runs = self.runs
-        noise = "fresh" if runs.path is None else "one path for all"
-        return {
-            "n": runs.n,
-            "repeats": len(runs.seeds),
-            "seed": runs.seeds[0],
-            "noise": noise,
-            "references": len(self.references),
-        }
-
-    def cost(self, plan: Plan) -> int:
-        return plan.nfe * len(self.runs.seeds) * -(-self.runs.n // self.runs.batch)
-
-    def distance(self, plan: Plan, count: Callable[[int], Any]) -> float:
-        drawn = [self.runs.draw(plan, first, count) for first in self.runs.seeds]
-        return _mean(self.metric(x, y) for x in drawn for y in self.references)
-
-
-def judge_for(
-    model: Any,
-    metric: str | Metric | None,
-    *,
-    n: int,
-    repeats: int,
-    seed: int,
-    path: PathMaker | None,
-    reference: Tensor | None,
-    independent: Tensor | None,
-    features: Callable[[Tensor], Tensor] | None,
-    batch: int,
-) -> Callable[[], Judge]:
-    """Check that the metric fits the model, and return a function that draws the references and
-    makes the judge.
-
-    The arguments are those of `expint.quality.comparison.compare_quality`.
+def checked_metric(samples: Samples, metric: str | Metric | None) -> str | Metric:
+    """EXACT, or a function of two sets of samples, that fits the model.
 
     Raises:
-        ValueError: for an unknown metric, one that does not fit, or a reference that lacks or does
-            not fit.
+        ValueError: for an unknown metric, one that does not fit, or a reference that is missing or
+            does not fit.
     """
-    is_target = isinstance(model, (Gaussian, GaussianMixture, Empirical))
+    gaussian = isinstance(samples.model, Gaussian)
     if metric is None:
-        metric = (
-            EXACT
-            if isinstance(model, Gaussian)
-            else "sliced-wasserstein"
-            if is_target
-            else "frechet"
-        )
-    if isinstance(metric, str) and metric not in (known := [EXACT, *METRICS]):
-        raise unknown("metric", metric, known, ", or give a function of two sets of samples")
+        other = "sliced-wasserstein" if samples.is_target else "frechet"
+        metric = EXACT if gaussian else other
     if metric == EXACT:
-        if not isinstance(model, Gaussian):
+        if not gaussian:
             raise ValueError(
                 f"metric={EXACT!r} is exact for Gaussian data only: give another, for example "
                 "'sliced-wasserstein'."
             )
-        if not model.variances.sum() > 0:
+        if not samples.model.variances.sum() > 0:
             raise ValueError(
                 "The distance is relative to the total variance of the data, which is 0 here."
             )
-        return lambda: _Exact(model)
-    shape = getattr(model, "shape", None)
-    if shape is None:
-        raise ValueError(
-            f"{type(model).__name__} has no attribute `shape`: set it to the shape of one sample."
-        )
-    if reference is None and not is_target:
-        raise ValueError(
-            f"{type(model).__name__} has no exact samples to compare with: give samples of the "
-            "data, reference=..."
-        )
-    for name, data in (("reference", reference), ("independent", independent)):
-        if data is not None and tuple(data.shape[1:]) != tuple(shape):
-            raise ValueError(
-                f"{name} has samples of shape {tuple(data.shape[1:])}, but those of the model are "
-                f"{tuple(shape)}."
-            )
-    check_seeds([seed, seed + max(repeats, REFERENCES) * n - 1])
-    runs = _Runs(model, tuple(range(seed, seed + repeats * n, n)), n, path, features, batch)
-    return lambda: _sampled(runs, metric, reference, independent)
+        return EXACT
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            way_out = ", or give a function of two sets of samples"
+            raise unknown("metric", metric, [EXACT, *METRICS], way_out)
+        metric = METRICS[metric]
+    samples.check()
+    return metric
 
 
-def _sampled(
-    runs: _Runs, kind: str | Metric, reference: Tensor | None, independent: Tensor | None
-) -> _Sampled:
-    metric = METRICS[kind] if isinstance(kind, str) else kind
+def distance_from_data(samples: Samples, metric: str | Metric) -> Distance:
+    """The distance by a metric from `checked_metric`; draws the exact samples that it needs."""
+    if isinstance(metric, str):
+        measure = "exact Wasserstein-2 / root of total variance"
+        return Distance(measure, 0.0, partial(_exact, samples.model))
     function = metric.func if isinstance(metric, partial) else metric
     measure = _MEASURES.get(function) or getattr(function, "__name__", type(function).__name__)
-    if reference is None:
-        first = runs.seeds[0]
-        sets = [
-            runs.features_of(runs.model.sample(runs.n, seed=first + i * runs.n))
-            for i in range(REFERENCES)
-        ]
-        return _Sampled(
-            runs,
-            metric,
-            measure,
-            tuple(sets),
-            _mean(metric(x, y) for x, y in combinations(sets, 2)),
-        )
-    data = runs.features_of(reference)
-    floor = None if independent is None else float(metric(runs.features_of(independent), data))
-    return _Sampled(runs, metric, measure, (data,), floor)
+    floor = None
+    if samples.reference is None:
+        first = range(samples.seed, samples.seed + REFERENCES * samples.n, samples.n)
+        exact = (samples.model.sample(samples.n, seed=seed) for seed in first)
+        references = [samples.features_of(drawn) for drawn in exact]
+        floor = _mean(metric(x, y) for x, y in combinations(references, 2))
+    else:
+        references = [samples.features_of(samples.reference)]
+        if samples.independent is not None:
+            floor = float(metric(samples.features_of(samples.independent), references[0]))
+
+    def between(plan: Plan, count: Count) -> float:
+        drawn = [samples.run(plan, first, count) for first in samples.seeds]
+        return _mean(metric(x, y) for x in drawn for y in references)
+
+    settings = {
+        "n": samples.n,
+        "repeats": samples.repeats,
+        "seed": samples.seed,
+        "noise": "fresh" if samples.path is None else "one path for all",
+        "references": len(references),
+    }
+    runs = samples.repeats * -(-samples.n // samples.batch)
+    return Distance(measure, floor, between, runs, settings)
+
+
+def _exact(target: Gaussian, plan: Plan, count: Count) -> float:
+    """On Gaussian data the output is Gaussian too, and its moments are known."""
+    # The start of `expint.sample`, which knows no data.
+    start = (torch.zeros_like(target.mean), torch.full_like(target.mean, _first_std(plan) ** 2))
+    moments = gaussian_moments(plan, target, initial=start)
+    count(plan.nfe)
+    distance = gaussian_wasserstein(*moments, target.mean, target.variances)
+    return float(distance) / math.sqrt(target.variances.sum())
 
 
 def _mean(distances: Iterable[Any]) -> float:

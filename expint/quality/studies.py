@@ -2,18 +2,13 @@
 themselves, save as JSON.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
-from expint.convergence.studies import save_figure, table_text
+from expint.results import MARKERS, Result, Rows, new_figure
 
-__all__ = ["QualityCurve", "QualityPoint", "QualityStudy"]
-
-_MARKERS = "os^Dv<>p*h"
 _LINES = ("-", "--", "-.", ":")
 _MOST = 30.0  # times the median
 _LEGEND_LINES = 25  # that find room beside the axes
@@ -66,7 +61,7 @@ class QualityCurve:
 
 
 @dataclass(frozen=True)
-class QualityStudy:
+class QualityStudy(Result):
     """Solvers side by side.
 
     Attributes:
@@ -105,109 +100,59 @@ class QualityStudy:
         ]
         return self.curves[min(found)[1]] if found else None
 
-    def table(self, *, markdown: bool = False) -> str:
-        """Distances by solver and evaluations allowed; `@` tells the evaluations used where they
+    def blocks(self) -> Iterator[str | Rows]:
+        """Distances by solver and evaluations allowed; `@` gives the evaluations used where they
         are fewer, `-` is a gap.
         """
         rows = [("solver", "setting", *(f"NFE {n}" for n in self.nfe), "to floor")]
         for curve in self.curves:
-            end = (
-                ""
-                if self.threshold is None
-                else f"NFE {curve.reached}"
-                if curve.reached
-                else "not reached"
-            )
+            reached = f"NFE {curve.reached}" if curve.reached else "not reached"
+            end = "" if self.threshold is None else reached
             rows.append((curve.name, curve.setting, *map(_cell, curve.points), end))
-        settings = ", ".join(
-            f"{name}={value}" for name, value in self.settings.items() if value is not None
-        )
-        lines = [
-            f"{self.target}: {self.measure}",
-            settings,
-            "",
-            table_text(rows, markdown=markdown),
-        ]
-        if (below := self._below()) is not None:
-            lines += ["", below]
-        return "\n".join(lines)
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        yield f"{self.target}: {self.measure}"
+        yield ", ".join(f"{name}={value}" for name, value in given.items())
+        yield ""
+        yield rows
+        below = []
+        if self.floor:
+            below.append(f"floor {self.floor:.4g} (samples of the data)")
+        if self.threshold is not None:
+            below.append(f"reached at a distance of at most {self.threshold:.4g}")
+        if below:
+            yield ""
+            yield ", ".join(below)
 
-    def _below(self) -> str | None:
-        floor = None if not self.floor else f"floor {self.floor:.4g} (samples of the data)"
-        threshold = (
-            None
-            if self.threshold is None
-            else f"reached at a distance of at most {self.threshold:.4g}"
-        )
-        return ", ".join(filter(None, (floor, threshold))) or None
-
-    def plot(self, path: str | Path | IO[bytes], kind: str | None = None) -> None:
-        """Draw distance against evaluations used, one line per solver, the floor as a dashed line,
-        into a picture.
-
-        Args:
-            path: of the picture, or an open file.
-            kind: "png", "svg" or "pdf"; default: the suffix of the path, else PNG.
-
-        Raises:
-            ImportError: if matplotlib is not there.
-        """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("Pictures need matplotlib: pip install 'expint[plot]'.") from error
-        # A Figure by itself draws with Agg: no window and no global state.
-        figure = Figure(
-            figsize=(6.0 + 3.0 * self._columns, 4.0 + self._columns), layout="constrained"
-        )
-        self._draw(figure.subplots())
-        save_figure(figure, path, kind)
-
-    @property
-    def _columns(self) -> int:
-        """Columns of the legend."""
-        return 1 + len(self.curves) // _LEGEND_LINES
-
-    def _draw(self, axes: Any) -> None:
+    def figure(self) -> Any:
+        """Distance against evaluations used, one line per solver, the floor as a dashed line."""
+        columns = 1 + len(self.curves) // _LEGEND_LINES
+        figure = new_figure(6.0 + 3.0 * columns, 4.0 + columns)
+        axes = figure.subplots()
         for i, curve in enumerate(self.curves):
             # On logarithmic axes there is no zero.
             pairs = [(point.used, point.distance) for point in curve.points if point.distance]
-            style = {
-                "marker": _MARKERS[(i + i // 10) % len(_MARKERS)],
-                "color": f"C{i % 10}",
-                "linestyle": _LINES[i // 10 % len(_LINES)],
-            }
-            label = f"{curve.name} ({curve.setting})"
             axes.loglog(
                 *(zip(*pairs, strict=True) if pairs else ([], [])),
+                marker=MARKERS[(i + i // 10) % len(MARKERS)],
+                color=f"C{i % 10}",
+                linestyle=_LINES[i // 10 % len(_LINES)],
                 markersize=4,
                 linewidth=1.2,
-                label=label,
-                **style,
+                label=f"{curve.name} ({curve.setting})",
             )
-        first = [
-            distance
-            for curve in self.curves
-            if (distance := next((p.distance for p in curve.points if p.distance), None))
-        ]
+        found = [[p.distance for p in curve.points if p.distance] for curve in self.curves]
+        first = [distances[0] for distances in found if distances]
         if first and max(first) > (top := _MOST * median(first)):
-            axes.set_ylim(
-                top=top
-                # a solver that diverges at first leaves the picture, so that the others can be told
-                # apart
-            )
-        if self.floor:
-            axes.axhline(
-                self.floor,
-                color="0.3",
-                linestyle="--",
-                linewidth=1.0,
-                label="floor (samples of the data)",
-            )
-        elif self.threshold is not None:
-            axes.axhline(
-                self.threshold, color="0.3", linestyle=":", linewidth=1.0, label="tolerance"
-            )
+            # A solver that diverges at first leaves the picture, so that the others can be
+            # distinguished.
+            axes.set_ylim(top=top)
+        level, dashes, label = (
+            (self.floor, "--", "floor (samples of the data)")
+            if self.floor
+            else (self.threshold, ":", "tolerance")
+        )
+        if level is not None:
+            axes.axhline(level, color="0.3", linestyle=dashes, linewidth=1.0, label=label)
         axes.set_xticks(self.nfe, [str(n) for n in self.nfe])
         axes.set_xticks([], minor=True)
         axes.grid(visible=True, color="0.9")
@@ -216,30 +161,9 @@ class QualityStudy:
         axes.set_ylabel(self.measure)
         axes.set_title(self.target, fontsize=11)
         # Beside the axes: with all solvers it would cover the lines.
-        axes.legend(
-            fontsize=8,
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            frameon=False,
-            ncols=self._columns,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able values."""
-        curves = [
-            {**vars(curve), "points": [dict(vars(point)) for point in curve.points]}
-            for curve in self.curves
-        ]
-        return {
-            **vars(self),
-            "nfe": list(self.nfe),
-            "settings": dict(self.settings),
-            "curves": curves,
-        }
-
-    def to_json(self) -> str:
-        """All fields as JSON."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+        beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        axes.legend(fontsize=8, frameon=False, ncols=columns, **beside)
+        return figure
 
 
 def _cell(point: QualityPoint) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from expint.numerics.float64 import as_float64, real_method
@@ -49,6 +48,8 @@ class TabulatedVP(Schedule):
     @cached_property
     def _slopes(self) -> Tensor:
         """dλ/dt at the finite entries, such that the cubics between them are monotone."""
+        from scipy.interpolate import PchipInterpolator  # takes longer to import than expint
+
         entries = self._finite.numpy()
         cubic = PchipInterpolator(np.arange(len(entries), dtype=np.float64), entries)
         return torch.as_tensor(cubic.derivative()(np.arange(len(entries), dtype=np.float64)))

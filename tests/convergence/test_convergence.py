@@ -1,4 +1,4 @@
-"""The convergence laboratory: what it measures of sound solvers, and the faults it names."""
+"""Convergence studies: what they measure of sound solvers, and the faults they name."""
 
 import json
 import re
@@ -203,8 +203,7 @@ def test_covariance_of_a_step_by_hand():
         assert float(study.found[i, j]) == pytest.approx(exact[i][j], rel=1e-10)
 
 
-# --- Planted faults
-# ------------------------------------------------------------------------------------------------------------
+# --- Planted faults ------------------------------------------------------------------------------
 
 
 def planner(change: Callable[[Plan], Plan]) -> Callable[..., Plan]:
@@ -382,7 +381,7 @@ def test_declared_orders_may_be_given():
     )
 
 
-# --- Fits ----------------------------------------------------------------------------------------------------------------------
+# --- Fits ----------------------------------------------------------------------------------------
 
 
 def test_asymptotic_range():
@@ -414,8 +413,7 @@ def test_bootstrap_interval_has_the_width_of_the_statistics():
     assert low < fitted_order(steps, root_mean(squared).tolist()) < high
 
 
-# --- Output, and what is refused
-# -----------------------------------------------------------------------------------------------
+# --- Output, and what is refused -----------------------------------------------------------------
 
 
 def test_tables_pictures_and_json(deterministic: Comparison, tmp_path: Path):

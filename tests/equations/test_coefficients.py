@@ -17,6 +17,7 @@ from scipy.integrate import solve_ivp
 from toy_models import wavy
 
 from expint import SemiLinearSDE, compile_plan, execute, grids, integrate, noise, reverse_sde
+from expint.equations.sde import Clock, NoiseClock
 from expint.equations.coefficients import from_coefficients
 from expint.numerics.primitive import Primitive
 from expint.schedules import EDM, VP
@@ -173,7 +174,7 @@ def test_integrals_by_quadrature(
     )
     assert float(plan.noise_std(plan.rows[0])) == pytest.approx(math.sqrt(abs(variance)), rel=1e-12)
     mu = torch.linspace(*(float(sde.clock(v)) for v in ends), 7, dtype=torch.float64)
-    torch.testing.assert_close(sde.clock(sde.time_of_clock(mu)), mu, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(sde.clock(sde.clock.time(mu)), mu, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 1e-3])
@@ -281,7 +282,7 @@ def test_coefficients_of_the_forms(form: str, ell: float, schedule: VP | EDM):
     comes from scipy.
     """
     sde = reverse_sde(schedule, form, ell, sigma_data=0.7)
-    exact = ReverseSDE(schedule, sde.prediction, ell, 0.7)
+    exact = ReverseSDE(schedule, sde.diffusion.prediction, ell, 0.7)
     t = torch.tensor(
         [schedule.t_of_sigma(sigma) for sigma in (9.0, 1.0, 0.05)], dtype=torch.float64
     )
@@ -298,12 +299,8 @@ def test_coefficients_of_a_diagonal_sde_from_its_clocks():
     k = torch.arange(4.0, dtype=torch.float64)
     sde = SemiLinearSDE(
         log_propagator=lambda t: -k * t**2,
-        clock=lambda t: t,
-        time_of_clock=lambda mu: mu,
-        log_noise_clock=lambda t: torch.log(t) + k * 0.0,
-        rho=k,
-        kappa=2.0,
-        event_ndim=1,
+        clock=Clock(lambda t: t, lambda mu: mu, rho=k, kappa=2.0),
+        noise=NoiseClock(lambda t: torch.log(t) + k * 0.0),
     )
     for t in (
         torch.tensor(0.5, dtype=torch.float64),
@@ -468,7 +465,8 @@ def test_functions_that_give_no_numbers(A: Any, message: str):
 def test_a_grid_against_the_direction_of_the_span(A: Any):
     with pytest.raises(
         ValueError,
-        match=r"must increase along the grid, but between grid\[0\] = 1 and grid\[1\] = 0.5 it goes",
+        match=r"must increase along the grid, "
+        r"but between grid\[0\] = 1 and grid\[1\] = 0.5 it goes",
     ):
         compile_plan(from_coefficients(A, span=(0.0, 1.0)), "seeds-1", [1.0, 0.5, 0.0])
 

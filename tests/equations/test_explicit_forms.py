@@ -125,7 +125,7 @@ def test_noise_clock(form: str, schedule: Schedule, ell: float):
             exact = ReverseSDE(schedule, "noise", ell).covariance(float(s), float(t), float(t))
         else:
             exact = integrate(lambda u: ell**2 * schedule.diffusion_squared(u), t, s)
-        of_step = torch.exp(2 * sde.log_propagator(t) + sde.log_noise_interval(s, t))
+        of_step = torch.exp(2 * sde.log_propagator(t) + sde.noise.log_interval(s, t))
         of_clock = sde.propagator(t) ** 2 * (sde.noise_clock(t) - sde.noise_clock(s))
         assert float(of_step) == pytest.approx(float(exact), rel=1e-10)
         assert float(of_clock) == pytest.approx(float(exact), rel=1e-8)
@@ -138,9 +138,9 @@ def test_noise_clock(form: str, schedule: Schedule, ell: float):
 def test_rates_against_finite_differences(form: str, schedule: Schedule, ell: float):
     """F = dx/dμ = [x d log α + (1 + ℓ²) (x − αD) d log σ]/dμ."""
     sde = reverse_sde(schedule, form, ell)
-    assert sde.rate is not None and sde.prediction == "rate"
+    assert sde.diffusion.rate is not None and sde.diffusion.prediction == "rate"
     t = schedule.t_of_sigma(torch.tensor([3.0, 1.1, 0.4], dtype=torch.float64))
-    on_x, on_data = sde.rate(t)
+    on_x, on_data = sde.diffusion.rate(t)
     step = 1e-5 * t
 
     def change(function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:  # of fourth order
@@ -169,7 +169,7 @@ def test_clock_increases_and_has_its_inverse(form: str, schedule: Schedule):
     mu = sde.clock(t)
     assert (mu.diff() > 0).all()
     torch.testing.assert_close(-mu, v(t), rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(sde.time_of_clock(mu), t, rtol=1e-9, atol=0)
+    torch.testing.assert_close(sde.clock.time(mu), t, rtol=1e-9, atol=0)
 
 
 @every_form
@@ -252,10 +252,10 @@ def test_heun_in_sigma_is_algorithm_2_of_edm(schedule: Schedule, s_churn: float)
     plan = compile_plan(reverse_sde(schedule, "sigma", 0.0), tableau, grid)
     found = execute(plan, recorder, X, Replay(normals))
     torch.testing.assert_close(found, schedule.alpha(grid[-1]) * z, rtol=1e-9, atol=1e-9)
-    assert len(recorder.times) == plan.nfe == calls and plan.gaussians == used
+    assert len(recorder.times) == plan.nfe == calls and plan.normals == used
 
 
-# --- Ends --------------------------------------------------------------------------------------------------------------------
+# --- Ends
 
 
 @every_form
@@ -264,7 +264,7 @@ def test_heun_in_sigma_is_algorithm_2_of_edm(schedule: Schedule, s_churn: float)
 def test_the_step_to_zero_noise_is_the_denoiser(form: str, schedule: Schedule, ell: float):
     s, clean = schedule.t_of_sigma(0.3), schedule.t_of_lam(math.inf)
     plan = compile_plan(reverse_sde(schedule, form, ell), "seeds-2", [s, clean])
-    assert (plan.nfe, plan.gaussians) == (1, 0)
+    assert (plan.nfe, plan.normals) == (1, 0)
     torch.testing.assert_close(
         execute(plan, mixture(schedule), X), schedule.alpha(clean) * mixture(schedule)(X, s)
     )

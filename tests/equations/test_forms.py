@@ -9,6 +9,7 @@ from quadrature import ReverseSDE, interval
 from scipy import integrate
 
 from expint import SemiLinearSDE, reverse_sde, schedules
+from expint.equations.sde import NoiseClock
 from expint.equations.forms import EXPONENTIAL
 
 ELLS = (0.0, 0.3, 1.0, 1.7)
@@ -34,7 +35,7 @@ every_case = pytest.mark.parametrize(
 
 def pair(form: str, schedule: schedules.Schedule, ell: float) -> tuple[SemiLinearSDE, ReverseSDE]:
     sde = reverse_sde(schedule, form, ell, sigma_data=SIGMA_DATA)
-    return sde, ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA)
+    return sde, ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA)
 
 
 def as_tensor(value: float) -> torch.Tensor:
@@ -78,12 +79,11 @@ def test_noise_clock(form: str, schedule: schedules.Schedule, ell: float):
     assert sde.is_stochastic == (ell > 0)
     if ell == 0:
         assert variance == 0.0
-        with pytest.raises(ValueError, match="no noise clock"):
-            sde.log_noise_interval(as_tensor(s), as_tensor(t))
+        assert sde.noise is None
         return
     assert float(variance) == pytest.approx(float(reference.covariance(s, t, t)), rel=1e-10)
     logs = torch.exp(
-        2 * sde.log_propagator(as_tensor(t)) + sde.log_noise_interval(as_tensor(s), as_tensor(t))
+        2 * sde.log_propagator(as_tensor(t)) + sde.noise.log_interval(as_tensor(s), as_tensor(t))
     )
     assert float(logs) == pytest.approx(float(variance), rel=1e-12)
 
@@ -95,7 +95,7 @@ def test_clock_increases_and_has_its_inverse(form: str, schedule: schedules.Sche
     t = torch.linspace(high, low, 101, dtype=torch.float64)
     mu = sde.clock(t)
     assert (mu[1:] > mu[:-1]).all()
-    torch.testing.assert_close(sde.time_of_clock(mu), t, rtol=1e-9, atol=0)
+    torch.testing.assert_close(sde.clock.time(mu), t, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("m", [0.0, 0.09, 0.5, 1.0, 2.0, 2.89, 4.0])
@@ -111,7 +111,7 @@ def test_clock_of_the_preconditioned_form(m: float, sd: float):
         # C, κ = 1 + ℓ².
         weight = sde.kappa * math.exp(-float(sde.clock(as_tensor(sigma))))
         assert weight == pytest.approx((1 + m) * value * sd**-m, rel=1e-12)
-        assert float(sde.time_of_clock(sde.clock(as_tensor(sigma)))) == pytest.approx(
+        assert float(sde.clock.time(sde.clock(as_tensor(sigma)))) == pytest.approx(
             sigma, rel=1e-13
         )
 
@@ -131,7 +131,7 @@ def test_clock_of_the_preconditioned_form_as_written():
 
 def test_defaults_are_the_reverse_sde_in_the_data_form():
     sde = reverse_sde(schedules.VP())
-    assert sde.prediction == "data" and sde.is_stochastic and sde.rho == 2.0
+    assert sde.diffusion.prediction == "data" and sde.is_stochastic and sde.rho == 2.0
     assert "data form, ell=1" in repr(sde)
 
 
@@ -157,4 +157,4 @@ def test_preconditioned_form_needs_sigma_data(sigma_data: float | None):
 
 def test_sign_of_the_noise_clock():
     with pytest.raises(ValueError, match="1 or -1, got 0"):
-        SemiLinearSDE(torch.zeros_like, torch.neg, torch.neg, noise_sign=0)
+        NoiseClock(torch.neg, 0)

@@ -140,7 +140,7 @@ def agrees_with_quadrature(
     variance = 0.0
     if sde.is_stochastic:
         logs = [torch.tensor(v, dtype=torch.float64) for v in (s, t)]
-        variance = float(torch.exp(2 * sde.log_propagator(logs[1]) + sde.log_noise_interval(*logs)))
+        variance = float(torch.exp(2 * sde.log_propagator(logs[1]) + sde.noise.log_interval(*logs)))
     assert variance == pytest.approx(exact.variance(s, t), rel=1e-12, abs=1e-300)
 
 
@@ -187,7 +187,7 @@ def test_a_power_is_the_data_form(solver: str, ell: float):
         for scale in scales:
             plan = compile_plan(reverse_sde(schedule, noise_scale=scale), solver, grid)
             torch.testing.assert_close(rows(plan), expected, rtol=1e-10, atol=1e-15)
-            assert (plan.gaussians > 0) == (ell > 0)
+            assert (plan.normals > 0) == (ell > 0)
 
 
 # ---- ℓ as a function of λ, windows
@@ -345,7 +345,7 @@ def ddim_and_ours(etas: list[float], scale_etas: float | list[float]) -> tuple[T
         grid,
     )
     model = wavy(schedule)
-    ours = execute(plan, model, X, noise.Replay(z) if plan.gaussians else None)
+    ours = execute(plan, model, X, noise.Replay(z) if plan.normals else None)
     return ours, ddim(model, schedule, X, grid, etas, z)
 
 

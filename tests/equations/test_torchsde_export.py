@@ -22,6 +22,7 @@ from expint import (
     targets,
     to_torchsde,
 )
+from expint.equations.sde import Clock
 from expint.equations.torchsde_export import TorchSDE
 from expint.schedules import VP, Schedule
 
@@ -281,7 +282,7 @@ def test_defaults_are_the_flat_state_and_the_span_of_the_sde():
         short.g(0.2, y), long.g(0.2, y)
     )
     bare = SemiLinearSDE(
-        log_propagator=lambda t: -t, clock=lambda t: t, time_of_clock=lambda mu: mu
+        log_propagator=lambda t: -t, clock=Clock(lambda t: t, lambda mu: mu)
     )
     with pytest.raises(ValueError, match="give span="):
         to_torchsde(bare, target)

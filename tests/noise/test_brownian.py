@@ -274,7 +274,8 @@ import hashlib, torch
 from expint.noise import BrownianPath
 torch.set_num_threads(2)
 stream = BrownianPath([1, 2**33]).stream(torch.empty(2, 3, 40, 40))
-parts = [*stream.increments(torch.tensor([-1.0, 0.2, 0.21, 5.0], dtype=torch.float64), space_time=True)]
+times = torch.tensor([-1.0, 0.2, 0.21, 5.0], dtype=torch.float64)
+parts = [*stream.increments(times, space_time=True)]
 print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest())
 """
 
@@ -337,7 +338,7 @@ def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
     s, t = fine[0], fine[-1]
     w = path.stream(x).increments(torch.stack([sde.noise_clock(s), sde.noise_clock(t)]))[0]
     expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * w
-    model = constant(schedule, sde.prediction, 0.0, sigma_data)
+    model = constant(schedule, sde.diffusion.prediction, 0.0, sigma_data)
     for solver, stride in itertools.product(["seeds-1", "seeds-2", "seeds-3"], [64, 1]):
         result = execute(compile_plan(sde, solver, fine[::stride]), model, x, path)
         torch.testing.assert_close(

@@ -54,7 +54,7 @@ def test_last_step_to_zero_noise_is_the_denoiser(form: str, solver: str, ell: fl
         plan = compile_plan(
             reverse_sde(schedule, form, ell, sigma_data=SIGMA_DATA), solver, [s, end]
         )
-        assert (plan.nfe, plan.gaussians) == (1, 0) and plan.rows[0].scale == 0.0
+        assert (plan.nfe, plan.normals) == (1, 0) and plan.rows[0].scale == 0.0
         expected = schedule.alpha(clean) * mixture(schedule)(X, s)
         torch.testing.assert_close(execute(plan, model, X), expected, rtol=1e-12, atol=1e-12)
 
@@ -67,15 +67,15 @@ def test_final_none_stops_at_the_data_end_with_all_its_noise(form: str, solver: 
     plan = compile_plan(
         reverse_sde(schedule, form, 1.0, sigma_data=SIGMA_DATA), solver, [start, data]
     )
-    assert plan.nfe == solvers.get(solver).evaluations and plan.rows[-1].target == data
+    assert plan.nfe == solvers.get(solver).tableau.evaluations and plan.rows[-1].target == data
     # With exact noise and D = 0 (the data concentrated at 0) the state ends as N(0, σ̄²) whatever
     # the start.
     if form == "data":
         model = constant(schedule, "data", 0.0)
         variance = sum(
             execute(plan, model, torch.zeros(1, 1, dtype=torch.float64), Replay(unit)) ** 2
-            for unit in torch.eye(plan.gaussians, dtype=torch.float64).reshape(
-                -1, plan.gaussians, 1, 1
+            for unit in torch.eye(plan.normals, dtype=torch.float64).reshape(
+                -1, plan.normals, 1, 1
             )
         )
         kept = plan.rows[-1].scale ** 2 * schedule.std(start) ** 2
@@ -97,10 +97,10 @@ def test_first_step_from_infinite_noise_is_fresh(
     assert (
         first.scale == 0.0
         and first.weights == ((0, pytest.approx(schedule.alpha(0.6), rel=1e-14)),)
-        and first.ends_step
+        and plan.ends_step[0]
     )
     assert float(plan.noise_std(first)) == pytest.approx(schedule.std(0.6), rel=1e-14)
-    assert plan.nfe == 1 + solvers.get(solver).evaluations
+    assert plan.nfe == 1 + solvers.get(solver).tableau.evaluations
     one = compile_plan(plan.sde, solver, [1.0, 0.6])
     z = torch.tensor([[[1.0, -0.5], [0.2, 2.0]]], dtype=torch.float64)
     model = mixture(schedule)

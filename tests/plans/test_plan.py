@@ -26,6 +26,7 @@ from expint import (
     solvers,
 )
 from expint.equations.forms import EXPONENTIAL
+from expint.equations.sde import Clock
 from expint.noise import Replay
 from expint.numerics.float64 import as_float64
 from expint.schedules import EDM, IDDPM, VP, Schedule
@@ -43,7 +44,7 @@ def reverse(schedule: Schedule, form: str, ell: float) -> SemiLinearSDE:
 
 
 def silent(plan: Plan) -> Replay:
-    return Replay(torch.zeros(max(plan.gaussians, 1), *X.shape, dtype=torch.float64))
+    return Replay(torch.zeros(max(plan.normals, 1), *X.shape, dtype=torch.float64))
 
 
 @every_form
@@ -53,7 +54,7 @@ def test_every_row_is_exact_for_constant_F(form: str, solver: str, ell: float, n
     """Each row's scale is Φ and its weights sum to ∫ Φ b, both by quadrature of the reverse SDE."""
     schedule = schedules.get(name)
     sde = reverse(schedule, form, ell)
-    reference = ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA)
+    reference = ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA)
     s, t = interval(schedule)
     plan = compile_plan(sde, solver, [s, t])
     for row in plan.rows:
@@ -80,7 +81,7 @@ def test_constant_F_is_exact_for_every_step_size(form: str, solver: str, name: s
     for grid in ([start, data], fine):
         plan = compile_plan(reverse(schedule, form, ell), solver, grid)
         results.append(
-            execute(plan, constant(schedule, plan.sde.prediction, 0.8, SIGMA_DATA), X, silent(plan))
+            execute(plan, constant(schedule, plan.sde.diffusion.prediction, 0.8, SIGMA_DATA), X, silent(plan))
         )
     torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
 
@@ -91,9 +92,9 @@ def test_constant_F_is_exact_for_every_step_size(form: str, solver: str, name: s
 def test_interpolatory_rows_are_exact_for_polynomials_in_the_clock(
     form: str, solver: str, ell: float
 ):
-    schedule, tableau = VP(), solvers.get(solver)
+    schedule, tableau = VP(), solvers.get(solver).tableau
     sde = reverse(schedule, form, ell)
-    reference = ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA)
+    reference = ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA)
     s, t = interval(schedule)
     plan = compile_plan(sde, tableau, [s, t])
     mu_s = sde.clock(as_float64(s))
@@ -112,11 +113,13 @@ def test_interpolatory_rows_are_exact_for_polynomials_in_the_clock(
 @every_form
 @every_schedule_and_solver
 def test_nodes_lie_in_the_clock_of_the_form(form: str, solver: str, name: str):
-    schedule, tableau = schedules.get(name), solvers.get(solver)
+    schedule, tableau = schedules.get(name), solvers.get(solver).tableau
     sde = reverse(schedule, form, 0.6)
     times = [schedule.t_of_sigma(sigma) for sigma in (7.0, 2.0, 0.3)]
     plan = compile_plan(sde, tableau, times)
     assert plan.nfe == len(plan.rows) == 2 * tableau.evaluations and plan.steps == 2
+    assert plan.ends_step == plan.ends_substep
+    assert plan.ends_step == ((False,) * (tableau.evaluations - 1) + (True,)) * 2
     for k in range(2):
         mu_s, mu_t = (float(sde.clock(as_float64(t))) for t in times[k : k + 2])
         rows = [row for row in plan.rows if row.step == k]
@@ -126,7 +129,6 @@ def test_nodes_lie_in_the_clock_of_the_form(form: str, solver: str, name: str):
             )
         # The grid itself, not its round trip through the clock.
         assert rows[0].time == times[k] and rows[-1].target == times[k + 1]
-        assert [row.ends_step for row in rows] == [False] * (len(rows) - 1) + [True]
 
 
 def test_second_order_condition_survives_small_steps():
@@ -134,8 +136,8 @@ def test_second_order_condition_survives_small_steps():
     1e-7.
     """
     for solver in ONE_STEP:
-        tableau = solvers.get(solver)
-        if tableau.deterministic_order < 2:
+        tableau = solvers.get(solver).tableau
+        if tableau.order() < 2:
             continue
         for h in (1e-1, 1e-3, 1e-5, 1e-7):
             plan = compile_plan(reverse_sde(EDM(), "data", 1.0), tableau, [1.0, math.exp(-h)])
@@ -203,8 +205,8 @@ def test_any_grid_gives_finite_coefficients(
             and row.scale > 0
             and all(math.isfinite(w) for _, w in row.weights)
         )
-    intervals = len(solvers.get(solver).noise_nodes) * (1 + plan.needs_integral)
-    assert plan.gaussians == (0 if ell == 0 else plan.steps * intervals)
+    normals = solvers.get(solver).tableau.normals
+    assert plan.normals == (0 if ell == 0 else plan.steps * normals)
 
 
 @every_solver
@@ -263,7 +265,7 @@ def test_times_rounded_to_the_table():
     schedule = IDDPM(200)
     sde = reverse_sde(schedule, "data", 1.0)
     for solver in ONE_STEP:
-        tableau = solvers.get(solver)
+        tableau = solvers.get(solver).tableau
         if any(stage.weights for stage in tableau.stages):
             continue
         plan = compile_plan(sde, tableau, [180.4, 90.3, 20.2, -1.0], round_time=schedule.round)
@@ -311,7 +313,7 @@ def test_rounding_that_cannot_be():
 
 
 def test_an_unsorted_grid_of_an_sde_without_a_schedule():
-    sde = SemiLinearSDE(lambda t: -t, lambda t: t, lambda mu: mu, name="decay")
+    sde = SemiLinearSDE(lambda t: -t, Clock(lambda t: t, lambda mu: mu), name="decay")
     with pytest.raises(
         ValueError,
         match=r"clock of SemiLinearSDE\(decay\) must increase .*grid\[1\] = 1 and grid\[2\] = 0\.5",

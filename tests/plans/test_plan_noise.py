@@ -17,7 +17,9 @@ from toy_models import constant
 
 from expint import Plan, SemiLinearSDE, compile_plan, execute, reverse_sde, schedules, solvers
 from expint.equations.forms import EXPONENTIAL
-from expint.noise import Replay
+from expint.equations.sde import Clock, NoiseClock
+from expint.noise import Replay, SubstepNoise
+from expint.noise.paths.path import PathSource
 from expint.schedules import EDM, VP
 
 SIGMA_DATA = 0.7
@@ -33,7 +35,7 @@ def assert_covariance(plan: Plan, reference: ReverseSDE, step: int, s: float) ->
     got = plan.noise_covariance(step)
     # Stages that take their noise from the space-time integral have the exact covariance with the
     # step's, not among themselves.
-    seen = -1 if plan.needs_integral else slice(None)
+    seen = -1 if any(noise.integral for noise in plan.run) else slice(None)
     torch.testing.assert_close(got[seen], exact[seen], rtol=1e-10, atol=0)
     torch.testing.assert_close(got, got.T, rtol=1e-12, atol=0)
 
@@ -45,8 +47,9 @@ def test_covariance_of_the_stages(form: str, solver: str, name: str):
     sde = reverse_sde(schedule, form, 0.8, sigma_data=SIGMA_DATA)
     s, t = interval(schedule)
     plan = compile_plan(sde, solver, [s, t])
-    assert_covariance(plan, ReverseSDE(schedule, sde.prediction, 0.8, SIGMA_DATA), 0, s)
-    assert plan.gaussians == len(solvers.get(solver).noise_nodes) * (1 + plan.needs_integral)
+    assert_covariance(plan, ReverseSDE(schedule, sde.diffusion.prediction, 0.8, SIGMA_DATA), 0, s)
+    tableau = solvers.get(solver).tableau
+    assert plan.normals == len(tableau.noise_nodes) + tableau.needs_integral == tableau.normals
 
 
 @pytest.mark.parametrize("form", EXPONENTIAL)
@@ -66,15 +69,12 @@ def test_covariance_for_any_nodes(
     sde = reverse_sde(schedule, form, ell, sigma_data=SIGMA_DATA)
     s, t = schedule.t_of_sigma(sigma), schedule.t_of_sigma(sigma * math.exp(-h))
     plan = compile_plan(sde, solvers.get("seeds-3", r1=r1, r2=r2, published_row=True), [s, t])
-    assert_covariance(plan, ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA), 0, s)
+    assert_covariance(plan, ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA), 0, s)
 
 
 def loadings(plan: Plan) -> list[list[float]]:
-    """Coefficient of each standard Gaussian of the first step in each of its rows."""
-    taus = plan.local_taus[0]
-    assert taus is not None
-    units = torch.sqrt(taus.diff()).tolist()
-    return [[float(row.local_noise) * u for u in units[: row.node]] for row in plan.rows]  # type: ignore[arg-type]
+    """Coefficient of each standard normal of the first step in each of its rows."""
+    return [[float(value) for value in row.noise] for row in plan.rows]
 
 
 @pytest.mark.parametrize("c", [Fraction(1, 10), Fraction(1, 3), Fraction(1, 2), Fraction(9, 10)])
@@ -106,30 +106,31 @@ def test_explicit_formulas(c: Fraction, h: float, schedule: VP):
 
 @pytest.mark.parametrize("form", EXPONENTIAL)
 @pytest.mark.parametrize("solver", ONE_STEP)
-def test_global_and_local_clocks_are_one_law(form: str, solver: str):
+def test_the_normals_are_those_of_the_path(form: str, solver: str):
+    """The rows' coefficients, formed in logarithms, are the law of W at the substep's noise times."""
     schedule = VP()
-    plan = compile_plan(
-        reverse_sde(schedule, form, 0.7, sigma_data=SIGMA_DATA), solver, [0.9, 0.6, 0.2, 0.01]
-    )
-    for row in plan.rows:
-        taus = plan.taus[row.step]
+    sde = reverse_sde(schedule, form, 0.7, sigma_data=SIGMA_DATA)
+    plan = compile_plan(sde, solver, [0.9, 0.6, 0.2, 0.01])
+    tableau = solvers.get(solver).tableau
+    for k, noise in enumerate(plan.run):
+        taus = noise.times
         assert taus is not None and (taus.diff() > 0).all()
-        r, u = float(row.noise or 0.0), float(row.area or 0.0)
-        at, whole = float(taus[row.node] - taus[0]), float(taus[-1] - taus[0])
-        variance = r**2 * at + 2 * r * u * (at * whole - at**2 / 2) + u**2 * whole**3 / 3
-        assert variance > 0 and math.sqrt(variance) == pytest.approx(
-            float(plan.noise_std(row)), rel=1e-8
-        )
-    for before, after in pairwise(plan.taus):
+        whole = float(taus[-1] - taus[0])
+        for stage, row in zip(tableau.stages, plan.rows[k * len(tableau.stages) :], strict=False):
+            a, at = float(sde.propagator(row.target)), float(sde.noise_clock(row.target) - taus[0])
+            p = stage.increment_weight
+            r, u = (a, 0.0) if p is None else (a * float(p), 2 * a * (at / whole - float(p)) / whole)
+            at = at if p is None else whole
+            variance = r**2 * at + 2 * r * u * (at * whole - at**2 / 2) + u**2 * whole**3 / 3
+            assert math.sqrt(variance) == pytest.approx(float(plan.noise_std(row)), rel=1e-8)
+    for before, after in pairwise(noise.times for noise in plan.run):
         assert before is not None and after is not None and before[-1] == after[0]
 
 
-class SmoothPath:
+class SmoothPath(PathSource):
     """A source that knows one path W for all times of the noise clock: any function of τ serves,
     for no law is asked of it.
     """
-
-    memoryless = False
 
     def __init__(self, like: torch.Tensor):
         self.directions = (
@@ -140,8 +141,11 @@ class SmoothPath:
     def at(self, tau: torch.Tensor) -> torch.Tensor:
         return torch.sin(3.0 * self.directions + torch.log(tau.abs()))
 
-    def stream(self, like: torch.Tensor, intervals: int | None = None) -> "SmoothPath":
+    def open(self, like: torch.Tensor) -> "SmoothPath":
         return self
+
+    def check(self, like: torch.Tensor, substep: SubstepNoise) -> None:
+        pass
 
     def increments(
         self, taus: torch.Tensor, space_time: bool = False
@@ -166,7 +170,7 @@ def test_pure_noise_is_the_same_path_at_every_resolution(form: str, solver: str,
     grid[0], grid[-1] = s, t
     result = execute(
         compile_plan(sde, solver, grid),
-        constant(schedule, sde.prediction, 0.0, SIGMA_DATA),
+        constant(schedule, sde.diffusion.prediction, 0.0, SIGMA_DATA),
         X,
         path,
     )
@@ -179,8 +183,8 @@ def test_pure_noise_is_the_same_path_at_every_resolution(form: str, solver: str,
 @pytest.mark.parametrize("form", EXPONENTIAL)
 def test_no_noise_at_ell_zero(form: str):
     plan = compile_plan(reverse_sde(VP(), form, 0.0, sigma_data=SIGMA_DATA), "seeds-3", [0.9, 0.1])
-    assert plan.gaussians == 0 and plan.taus == (None,) and not plan.noise_covariance(0).any()
-    assert all(row.noise is None and plan.noise_std(row) == 0.0 for row in plan.rows)
+    assert plan.normals == 0 and plan.noises == (None,) and not plan.noise_covariance(0).any()
+    assert all(row.noise == () and plan.noise_std(row) == 0.0 for row in plan.rows)
 
 
 def test_diagonal_coefficients():
@@ -190,12 +194,8 @@ def test_diagonal_coefficients():
     decay, g = torch.tensor([0.0, 1.0, 4.0, 9.0], dtype=torch.float64) + 0.1, 0.6
     sde = SemiLinearSDE(
         log_propagator=lambda t: -decay * t,
-        clock=lambda t: t,
-        time_of_clock=lambda mu: mu,
-        log_noise_clock=lambda t: 2 * decay * t + torch.log(g**2 / (2 * decay)),
-        rho=decay,
-        kappa=1.0,
-        event_ndim=1,
+        clock=Clock(lambda t: t, lambda mu: mu, rho=decay),
+        noise=NoiseClock(lambda t: 2 * decay * t + torch.log(g**2 / (2 * decay))),
         name="modes",
     )
     x = torch.tensor([[1.0, -2.0, 0.5, 3.0]] * 2, dtype=torch.float64)
@@ -204,13 +204,13 @@ def test_diagonal_coefficients():
     for solver in ONE_STEP:
         for grid in ([0.0, 1.0], [0.0, 0.1, 0.35, 1.0]):
             plan = compile_plan(sde, solver, grid)
-            quiet = Replay(torch.zeros(plan.gaussians, *x.shape, dtype=torch.float64))
+            quiet = Replay(torch.zeros(plan.normals, *x.shape, dtype=torch.float64))
             torch.testing.assert_close(
                 execute(plan, lambda x, t: F.expand_as(x), x, quiet), mean, rtol=1e-12, atol=1e-12
             )
             variance = torch.zeros_like(x)
-            for k in range(plan.gaussians):
-                unit = torch.zeros(plan.gaussians, *x.shape, dtype=torch.float64)
+            for k in range(plan.normals):
+                unit = torch.zeros(plan.normals, *x.shape, dtype=torch.float64)
                 unit[k] = 1.0
                 variance += (
                     execute(

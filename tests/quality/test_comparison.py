@@ -1,5 +1,5 @@
-"""Comparisons of samplers: the distances are right, gaps are told, and tables, pictures and JSON
-hold them.
+"""Comparisons of samplers: the distances are right, gaps are reported, and tables, pictures and
+JSON hold them.
 """
 
 import json
@@ -261,8 +261,6 @@ def test_json_holds_everything():
     ("floor", "threshold", "dashed"), [(0.01, 0.012, [0.01]), (0.0, 0.03, []), (None, None, [])]
 )
 def test_picture(tmp_path: Path, floor: float | None, threshold: float | None, dashed: list[float]):
-    from matplotlib.figure import Figure
-
     points = (
         QualityPoint(4, reason="too few"),
         QualityPoint(10, 9, 4, 0.1),
@@ -275,8 +273,7 @@ def test_picture(tmp_path: Path, floor: float | None, threshold: float | None, d
     study = QualityStudy("target", "distance", (4, 10, 20), curves, floor, threshold, {})
     study.plot(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-    axes = Figure().subplots()
-    study._draw(axes)
+    (axes,) = study.figure().axes
     drawn = np.asarray(axes.lines[0].get_xydata())
     assert drawn.tolist() == [[9.0, 0.1]]  # neither gaps nor zeros
     assert [
@@ -286,15 +283,13 @@ def test_picture(tmp_path: Path, floor: float | None, threshold: float | None, d
 
 
 def test_a_solver_that_diverges_leaves_the_picture():
-    from matplotlib.figure import Figure
-
     last = QualityPoint(8, 8, 8, 0.1)
     curves = [
         QualityCurve("a", "a", "", (QualityPoint(4, 4, 4, first), last))
         for first in (1.0, 2.0, 1e6)
     ]
-    axes = Figure().subplots()
-    QualityStudy("target", "distance", (4, 8), tuple(curves), None, None, {})._draw(axes)
+    study = QualityStudy("target", "distance", (4, 8), tuple(curves), None, None, {})
+    (axes,) = study.figure().axes
     assert axes.get_ylim()[1] == pytest.approx(60.0) and axes.get_ylim()[0] < 0.1
 
 
@@ -348,7 +343,7 @@ def test_what_does_not_fit_is_refused_before_the_first_run(arguments: dict, word
         compare_quality(model, **arguments)
 
 
-def test_data_or_models_that_cannot_be_judged_are_refused():
+def test_data_or_models_without_a_distance_are_refused():
     with pytest.raises(ValueError, match="total variance"):
         compare_quality(Gaussian([1.0], [0.0], EDM()), "seeds-1")
     with pytest.raises(ValueError, match="no attribute `shape`"):

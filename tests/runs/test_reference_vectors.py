@@ -22,6 +22,7 @@ from expint.equations.noise_scales import window
 from expint.noise import Replay
 from expint.schedules import EDM, VP, FromCallables
 from expint.solvers import (
+    Method,
     Tableau,
     deis,
     dpmpp_2m,
@@ -53,7 +54,7 @@ class Run:
     the conventions of the code.
     """
 
-    solver: str | Tableau
+    solver: str | Tableau | Method
     form: str | None = None
     ell: float | None = None
     sign: int = 1  # of the noise
@@ -135,17 +136,17 @@ def replay(name: str) -> tuple[torch.Tensor, torch.Tensor, int, int]:
     plan = compile_plan(sde, tableau, grid)
     noise = how.sign * torch.tensor(run["noise"], dtype=torch.float64)[how.skipped :]
     if how.quiet_end:
-        noise[plan.gaussians - 1 :] = 0.0
+        noise[plan.normals - 1 :] = 0.0
     if (
         name != "edm_edm_stochastic"
     ):  # which draws also where it adds nothing: before the first step and from σ = 0.2 on
         # Some codes draw for the step to σ = 0 that they then skip; nothing else is left over.
         assert (
-            plan.gaussians <= len(noise) <= plan.gaussians + tableau.evaluations
-            or not plan.gaussians
+            plan.normals <= len(noise) <= plan.normals + tableau.tableau.evaluations
+            or not plan.normals
         )
     x = torch.tensor(run["x_init"], dtype=torch.float64)
-    result = execute(plan, model, x, Replay(noise) if plan.gaussians else None)
+    result = execute(plan, model, x, Replay(noise) if plan.normals else None)
     return result, torch.tensor(run["x_final"], dtype=torch.float64), plan.nfe, run["nfe"]
 
 

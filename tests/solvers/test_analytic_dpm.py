@@ -15,7 +15,7 @@ from expint import SecondMoment, compile_plan, reverse_sde, schedules, second_mo
 from expint.convergence import gaussian_moments
 from expint.equations.predictions import Reparametrized
 from expint.schedules import EDM, VE, VP, Discrete, Flow, Schedule
-from expint.solvers import OptimalVariance, analytic_dpm
+from expint.solvers import optimal_variance, analytic_dpm
 from expint.targets import Gaussian
 
 torch.set_num_threads(1)
@@ -123,8 +123,8 @@ def test_the_bounds_hold_for_any_statistic(value: float):
     """
     schedule = EDM()
     start, end = torch.tensor([[80.0, 3.0, 0.5], [20.0, 1.0, 0.1]], dtype=torch.float64)
-    wide = OptimalVariance(lambda lam: torch.full_like(lam, value)).gain(schedule, start, end)
-    narrow = OptimalVariance(lambda lam: torch.full_like(lam, value), data_range=(-1.0, 1.0)).gain(
+    wide = optimal_variance(lambda lam: torch.full_like(lam, value)).gain(schedule, start, end)
+    narrow = optimal_variance(lambda lam: torch.full_like(lam, value), data_range=(-1.0, 1.0)).gain(
         schedule, start, end
     )
     assert wide is not None and narrow is not None
@@ -245,7 +245,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         ({"errors": [0.1, math.nan, 0.1]}, "errors must be finite"),
         ({"count": 0}, "count must be a positive integer"),
         ({"count": 1.5}, "count must be a positive integer"),
-        ({"schedule": 3}, "schedule is a string"),
+        ({"schedule": 3}, "schedule must be a string"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, text: Any, message: str):
@@ -286,7 +286,7 @@ def test_estimates_follow_the_gradient_of_a_learned_grid():
 
 @pytest.mark.parametrize("statistic", [None, 0.5])
 def test_without_a_statistic_it_says_how_to_make_one(statistic: Any):
-    for make in (analytic_dpm, OptimalVariance):
+    for make in (analytic_dpm, optimal_variance):
         with pytest.raises(
             TypeError, match=r"expint\.second_moment\(model, data, times\).*SecondMoment\.load"
         ):
@@ -296,24 +296,24 @@ def test_without_a_statistic_it_says_how_to_make_one(statistic: Any):
 @pytest.mark.parametrize("ell", [0.0, -1.0, math.inf, math.nan, True, "1"])
 def test_ell_must_be_positive(ell: Any):
     with pytest.raises(ValueError, match="ell must be a positive number"):
-        OptimalVariance(gamma, ell)
+        optimal_variance(gamma, ell)
 
 
 @pytest.mark.parametrize("data_range", [(1.0, -1.0), (0.0, 0.0), (0.0, math.inf), (math.nan, 1.0)])
 def test_bounds_must_be_in_order(data_range: Any):
     with pytest.raises(ValueError, match="data_range is"):
-        OptimalVariance(gamma, data_range=data_range)
+        optimal_variance(gamma, data_range=data_range)
 
 
 @pytest.mark.parametrize("name", ["seeds-2", "seeds-3", "unipc-2"])
 def test_solvers_of_several_stages_are_refused(name: str):
     with pytest.raises(
-        ValueError, match="OptimalVariance gives the noise of a step another variance"
+        ValueError, match="optimal_variance gives the noise of a step another variance"
     ):
-        compile_plan(reverse_sde(VP()), name, [0.9, 0.5], operations=[OptimalVariance(gamma)])
+        compile_plan(reverse_sde(VP()), name, [0.9, 0.5], operations=[optimal_variance(gamma)])
     with pytest.raises(ValueError, match="one stage with ell > 0"):
         compile_plan(
-            reverse_sde(VP(), ell=0.0), "ddim", [0.9, 0.5], operations=[OptimalVariance(gamma)]
+            reverse_sde(VP(), ell=0.0), "ddim", [0.9, 0.5], operations=[optimal_variance(gamma)]
         )
 
 
@@ -334,7 +334,7 @@ def test_solvers_of_several_stages_are_refused(name: str):
         ({"seed": -1}, "seed"),
         ({"estimator": "median"}, "estimator"),
         ({"model": forbidden(Flow())}, "starts at infinite sigma"),
-        ({"model": lambda x, t: x}, "attribute `schedule`"),
+        ({"model": lambda x, t: x}, "attributes `schedule`"),
         ({"model": forbidden(VP(), "nonsense")}, "prediction"),
     ],
 )

@@ -23,8 +23,8 @@ from expint.noise import Replay
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import (
-    Ancestral,
-    Churn,
+    ancestral,
+    churn,
     Tableau,
     deis,
     dpmpp_2m,
@@ -97,7 +97,7 @@ def test_rows_are_exact_for_polynomials_on_unequal_grids(
     value = in_variable(tableau, sde, schedule)
     assert_exact(
         compile_plan(sde, tableau, times),
-        ReverseSDE(schedule, sde.prediction, ell, SIGMA_DATA),
+        ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA),
         value,
     )
 
@@ -225,11 +225,11 @@ def test_adams_bashforth_constants_are_right_for_equal_steps_in_sigma():
     tableau = replace(ipndm(), form="sigma", start=(seeds3(),) * 3)
 
     def equal(sde: Any, solver: Tableau, grid: torch.Tensor) -> Plan:
-        sigma = sde.schedule.sigma(grid)
+        sigma = sde.diffusion.schedule.sigma(grid)
         return compile_plan(
             sde,
             solver,
-            sde.schedule.t_of_sigma(torch.linspace(sigma[0], sigma[-1], len(grid)).double()),
+            sde.diffusion.schedule.t_of_sigma(torch.linspace(sigma[0], sigma[-1], len(grid)).double()),
         )
 
     problem = Problem(mixture(EDM()), "sigma", sigmas=(2.0, 0.5), planner=equal)
@@ -330,7 +330,7 @@ def test_evaluations_are_counted_exactly(name: str, schedule: Schedule, final: s
         if plan.has_tangents:
             continue
         model = Recorder(wavy(schedule))
-        execute(plan, model, X, Replay(torch.zeros(max(plan.gaussians, 1), *X.shape)))
+        execute(plan, model, X, Replay(torch.zeros(max(plan.normals, 1), *X.shape)))
         assert (
             model.times == [row.time for row in plan.rows if row.evaluates]
             and len(model.times) == plan.nfe
@@ -415,7 +415,7 @@ def test_weak_order_two_with_noise(name: str, form: str):
 @pytest.mark.parametrize("form", ["data", "noise"])
 def test_noise_added_between_steps_costs_a_scheme_with_history_an_order(form: str):
     """Its earlier evaluations are from before that noise: weak order 1, and it says so."""
-    for operation in (Churn(6.0), Ancestral(1.0)):
+    for operation in (churn(6.0), ancestral(1.0)):
         tableau = replace(seeds_ab(2), operations=(operation,))
         first, second, *_ = leading_terms(tableau, form)
         assert tableau.weak_order == 1 and first > second

@@ -19,11 +19,11 @@ from expint.noise import Gaussian as GaussianNoise
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, IDDPM, VP, Flow, Schedule
 from expint.solvers import (
-    Ancestral,
-    Churn,
-    Langevin,
-    LargeVariance,
-    NoiseGain,
+    ancestral,
+    churn,
+    langevin,
+    large_variance,
+    noise_factor,
     Operation,
     Tableau,
     operation,
@@ -55,13 +55,13 @@ def plan_of(
 def normals(plan: Plan) -> Replay:
     generator = torch.Generator().manual_seed(5)
     return Replay(
-        torch.randn(max(plan.gaussians, 1), *X.shape, dtype=torch.float64, generator=generator)
+        torch.randn(max(plan.normals, 1), *X.shape, dtype=torch.float64, generator=generator)
     )
 
 
 def added(plan: Plan) -> list[tuple[float, float, float]]:
     """(σ before, σ after, standard deviation in units of α) of the rows that only add noise."""
-    schedule = plan.sde.schedule
+    schedule = plan.sde.diffusion.schedule
     assert schedule is not None
     rows = [row for row in plan.rows if row.local_noise is not None and not row.weights]
     for row in rows:
@@ -78,7 +78,7 @@ def added(plan: Plan) -> list[tuple[float, float, float]]:
     ]
 
 
-# --- Churn -----------------------------------------------------------------------------------------------------------------
+# --- Churn
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP()], ids=["edm", "vp"])
@@ -87,7 +87,7 @@ def test_churn_goes_up_to_sigma_hat(schedule: Schedule, s_churn: float, gamma: f
     """σ̂ = (1 + γ) σ, γ = min(s_churn/steps, √2 − 1), with noise of variance s_noise² (σ̂² − σ²),
     between s_min and s_max only.
     """
-    found = added(plan_of(schedule, "heun", [Churn(s_churn, s_min=0.5, s_max=5.0, s_noise=1.1)]))
+    found = added(plan_of(schedule, "heun", [churn(s_churn, s_min=0.5, s_max=5.0, s_noise=1.1)]))
     assert [sigma for sigma, _, _ in found] == pytest.approx([4.0, 1.5, 0.6], rel=1e-9)
     for sigma, raised, std in found:
         assert raised == pytest.approx(sigma * (1 + gamma), rel=1e-9)
@@ -101,7 +101,7 @@ def test_churn_ends_at_the_schedules_noisiest_level():
     start = schedule.t_of_sigma(0.9 * largest)
     for first, expected in ((start, [largest]), (1.0, [])):
         plan = compile_plan(
-            reverse_sde(schedule, "data", 0.0), "ddim", [first, 0.5], operations=[Churn(40.0)]
+            reverse_sde(schedule, "data", 0.0), "ddim", [first, 0.5], operations=[churn(40.0)]
         )
         assert [raised for _, raised, _ in added(plan)] == pytest.approx(expected, rel=1e-9)
 
@@ -109,7 +109,7 @@ def test_churn_ends_at_the_schedules_noisiest_level():
 def test_the_step_starts_at_sigma_hat():
     """EDM's algorithm 2 with Euler, by hand."""
     schedule = EDM()
-    plan, model = plan_of(schedule, "ddim", [Churn(0.8)]), mixture(EDM())
+    plan, model = plan_of(schedule, "ddim", [churn(0.8)]), mixture(EDM())
     z = normals(plan)
     x = X
     for k, (sigma, following) in enumerate(pairwise(SIGMAS)):
@@ -122,7 +122,7 @@ def test_the_step_starts_at_sigma_hat():
 LAWS = [("ddim", 0.0, 1), ("heun", 0.0, 2), ("seeds-2", 1.0, 2), ("dpm-solver-3", 0.0, 3)]
 
 
-@pytest.mark.parametrize("around", [Churn(2.0), Ancestral(0.7)], ids=["churn", "ancestral"])
+@pytest.mark.parametrize("around", [churn(2.0), ancestral(0.7)], ids=["churn", "ancestral"])
 @pytest.mark.parametrize(("solver", "ell", "order"), LAWS)
 def test_added_noise_keeps_the_law(around: Operation, solver: str, ell: float, order: int):
     """On Gaussian data from the exact law: the variance converges to the exact one with the
@@ -142,16 +142,15 @@ def test_added_noise_keeps_the_law(around: Operation, solver: str, ell: float, o
 
 
 def test_other_factors_leave_a_bias():
-    for biased in (Churn(6.0, s_noise=1.05), Ancestral(s_noise=0.9), NoiseGain(1.1), Langevin()):
+    for biased in (churn(6.0, s_noise=1.05), ancestral(s_noise=0.9), noise_factor(1.1), langevin()):
         assert (
             not biased.preserves_law
             and replace(solvers.get("seeds-1"), operations=(biased,)).weak_order == 0
         )
-    assert NoiseGain(1.0).preserves_law and LargeVariance().preserves_law
+    assert noise_factor(1.0).preserves_law and large_variance().preserves_law
 
 
 # --- Ancestral steps
-# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP(), Flow()], ids=["edm", "vp", "flow"])
@@ -160,7 +159,7 @@ def test_ancestral_first_order_steps_are_ddpm(schedule: Schedule, clean: bool):
     plan, ddpm = (
         plan_of(schedule, solver, [], clean=clean) for solver in ("euler-ancestral", "ddpm")
     )
-    assert plan.gaussians == ddpm.gaussians == len(SIGMAS) - 1 and plan.nfe == ddpm.nfe
+    assert plan.normals == ddpm.gaussians == len(SIGMAS) - 1 and plan.nfe == ddpm.nfe
     model = mixture(schedule)
     results = [execute(each, model, X, normals(each)) for each in (plan, ddpm)]
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
@@ -168,7 +167,7 @@ def test_ancestral_first_order_steps_are_ddpm(schedule: Schedule, clean: bool):
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm-solver-2", "seeds-ab2"])
 def test_eta_zero_is_the_plain_solver(solver: str):
-    with_it, plain = (plan_of(VP(), solver, around, ell=0.0) for around in ([Ancestral(0.0)], []))
+    with_it, plain = (plan_of(VP(), solver, around, ell=0.0) for around in ([ancestral(0.0)], []))
     assert with_it.rows == plain.rows and with_it.gaussians == 0
 
 
@@ -177,7 +176,7 @@ def test_ancestral_levels(eta: float):
     """σ_up = min(σ_t, η √(σ_t² (σ_s² − σ_t²)/σ_s²)), σ_down² = σ_t² − σ_up²; nothing is added on
     the way to σ = 0.
     """
-    found = added(plan_of(EDM(), "heun", [Ancestral(eta)], clean=True))
+    found = added(plan_of(EDM(), "heun", [ancestral(eta)], clean=True))
     assert len(found) == len(SIGMAS) - 1
     for (before, after), (down, target, std) in zip(pairwise(SIGMAS), found, strict=True):
         up = min(after, eta * math.sqrt(after**2 * (before**2 - after**2) / before**2))
@@ -194,7 +193,7 @@ def test_langevin_row():
     with an evaluation each.
     """
     schedule, r = VP(), 0.2
-    plan = plan_of(schedule, "ddim", [Langevin(r, count=2)], clean=True)
+    plan = plan_of(schedule, "ddim", [langevin(r, count=2)], clean=True)
     rows = [row for row in plan.rows if row.time == row.target]
     assert [row.time for row in rows] == [t for t in plan.grid[1:-1].tolist() for _ in range(2)]
     model = Recorder(mixture(schedule))
@@ -213,7 +212,7 @@ def test_stationary_law_of_langevin_steps():
     schedule, r = EDM(), 0.3
     target = Gaussian([0.4], [0.8], schedule)
     plan = compile_plan(
-        reverse_sde(schedule, "data", 0.0), "ddim", [1.4, 1.0], operations=[Langevin(r, count=120)]
+        reverse_sde(schedule, "data", 0.0), "ddim", [1.4, 1.0], operations=[langevin(r, count=120)]
     )
     mean, variance = gaussian_moments(plan, target, initial=([3.0], [7.0]))
     epsilon, whole = 2 * r**2, 1.8
@@ -227,13 +226,13 @@ def test_gains_of_the_noise():
     """
     schedule = VP()
     for solver in ("seeds-1", "seeds-3", "seeds-ab3", "seeds-sra", "euler-maruyama"):
-        gained, plain = (plan_of(schedule, solver, around) for around in ([NoiseGain(1.2)], []))
+        gained, plain = (plan_of(schedule, solver, around) for around in ([noise_factor(1.2)], []))
         for a, b in zip(gained.rows, plain.rows, strict=True):
             assert float(gained.noise_std(a)) == pytest.approx(
                 1.2 * float(plain.noise_std(b)), rel=1e-12
             )
             assert (a.scale, a.weights) == (b.scale, b.weights)
-    large, plain = (plan_of(schedule, "seeds-1", around) for around in ([LargeVariance()], []))
+    large, plain = (plan_of(schedule, "seeds-1", around) for around in ([large_variance()], []))
     for a, b in zip(large.rows, plain.rows, strict=True):
         ratio = schedule.std(a.time) / schedule.std(a.target)
         assert float(large.noise_std(a)) == pytest.approx(
@@ -249,9 +248,9 @@ def test_gains_of_the_noise():
 @pytest.mark.parametrize("clean", [False, True])
 @pytest.mark.parametrize("schedule", [EDM(), VP()], ids=["edm", "vp"])
 def test_every_leg_starts_where_the_one_before_ended(schedule: Schedule, clean: bool):
-    """Ancestral steps and churn together: no noise is added twice, and no level is jumped."""
+    """ancestral steps and churn together: no noise is added twice, and no level is jumped."""
     plan = plan_of(
-        schedule, "dpm-solver-2", [Ancestral(0.5), Churn(0.8), Langevin(0.1)], clean=clean
+        schedule, "dpm-solver-2", [ancestral(0.5), churn(0.8), langevin(0.1)], clean=clean
     )
     legs = [[row for row in plan.rows if row.leg == leg] for leg in range(len(plan.taus))]
     assert legs[0][0].time == plan.grid[0] and legs[-1][-1].target == plan.grid[-1]
@@ -267,7 +266,7 @@ def test_from_infinity_nothing_is_added_before_the_first_step():
         reverse_sde(Flow(), "data", 0.0),
         "ddim",
         [1.0, 0.6, 0.2, 0.0],
-        operations=[Churn(0.3), Langevin()],
+        operations=[churn(0.3), langevin()],
     )
     times = [(row.time, row.target) for row in plan.rows]
     assert times[:1] == [(1.0, 0.6)] and times[-1][1] == 0.0 and len(added(plan)) == 2
@@ -283,7 +282,7 @@ def test_from_infinity_nothing_is_added_before_the_first_step():
 @pytest.mark.parametrize("schedule", [VP(), Flow()], ids=["vp", "flow"])
 def test_budget_with_langevin_steps(solver: str, final: str, schedule: Schedule):
     """nfe takes the most steps that fit, Langevin steps included."""
-    around = [Langevin(count=2)]
+    around = [langevin(count=2)]
     for nfe in (14, 25, 50):
         plan = plan_sampling(schedule, solver, nfe=nfe, final=final, operations=around)
         more = plan_sampling(schedule, solver, steps=plan.steps + 1, final=final, operations=around)
@@ -291,13 +290,13 @@ def test_budget_with_langevin_steps(solver: str, final: str, schedule: Schedule)
 
 
 def test_operations_by_name():
-    assert operation("churn(s_churn=40, s_max=50)") == Churn(40, s_max=50)
-    assert operation(" ancestral ") == Ancestral() and operation(
-        "noise-gain(s_noise=1.01)"
-    ) == NoiseGain(1.01)
+    assert operation("churn(s_churn=40, s_max=50)") == churn(40, s_max=50)
+    assert operation(" ancestral ") == ancestral() and operation(
+        "noise-factor(s_noise=1.01)"
+    ) == noise_factor(1.01)
     assert (
-        operation("langevin(snr=0.1,count=2)") == Langevin(0.1, 2)
-        and operation("large-variance") == LargeVariance()
+        operation("langevin(snr=0.1,count=2)") == langevin(0.1, 2)
+        and operation("large-variance") == large_variance()
     )
 
 
@@ -312,10 +311,10 @@ def test_operations_by_name():
         ),
         ("churn(s_churn=many)", r"with numbers"),
         ("churn", r"churn needs a value for s_churn"),
-        ("churn(s_churn=-1)", r"Churn\.s_churn must be a number >= 0, got -1"),
-        ("churn(s_churn=1, s_min=3, s_max=2)", r"Churn\.s_max must be a number >= 3, got 2"),
-        ("churn(s_churn=nan)", r"Churn\.s_churn must be a number >= 0, got nan"),
-        ("ancestral(eta=inf)", r"Ancestral\.eta must be a number >= 0, got inf"),
+        ("churn(s_churn=-1)", r"churn\.s_churn must be a number >= 0, got -1"),
+        ("churn(s_churn=1, s_min=3, s_max=2)", r"churn\.s_max must be a number >= 3, got 2"),
+        ("churn(s_churn=nan)", r"churn\.s_churn must be a number >= 0, got nan"),
+        ("ancestral(eta=inf)", r"ancestral\.eta must be a number >= 0, got inf"),
         ("langevin(snr=0.8)", r"Langevin\.snr must lie in \(0, 0\.707\), got 0\.8"),
         ("langevin(count=1.5)", r"Langevin\.count must be a positive integer, got 1\.5"),
     ],
@@ -330,38 +329,38 @@ def test_names_that_are_refused(text: str, message: str):
     [
         (
             "unipc-2",
-            Churn(40.0),
+            churn(40.0),
             {},
-            r"'unipc-2' corrects a step .* Churn changes the state in between.*without a corrector",
+            r"'unipc-2' corrects a step .* churn changes the state in between.*without a corrector",
         ),
-        ("sa-solver", Langevin(), {}, r"Langevin changes the state in between"),
+        ("sa-solver", langevin(), {}, r"Langevin changes the state in between"),
         (
             "seeds-2",
-            LargeVariance(),
+            large_variance(),
             {},
-            r"LargeVariance .* for a solver of one stage with ell > 0, not for 'seeds-2'",
+            r"large_variance .* for a solver of one stage with ell > 0, not for 'seeds-2'",
         ),
         (
             "seeds-1",
-            LargeVariance(),
+            large_variance(),
             {"ell": 0.0},
             r"for a solver of one stage with ell > 0, not for 'seeds-1'",
         ),
         (
             "seeds-1",
-            Churn(1.0),
+            churn(1.0),
             {"noise": BrownianPath([0, 1])},
             r"adds noise that is not part of the path .*BrownianPath cannot",
         ),
         (
             "edm-stochastic",
-            NoiseGain(1.0),
+            noise_factor(1.0),
             {"noise": BrownianPath([0, 1])},
             r"'edm-stochastic' adds noise that is not part",
         ),
         (
             "seeds-sra",
-            NoiseGain(1.0),
+            noise_factor(1.0),
             {"noise": Rademacher([0, 1])},
             r"Rademacher noise has no space-time integral",
         ),
@@ -377,7 +376,7 @@ def test_what_is_refused_before_the_first_evaluation(
 
 
 def test_a_gain_alone_can_take_its_noise_from_a_path():
-    for around in (NoiseGain(1.1), LargeVariance()):
+    for around in (noise_factor(1.1), large_variance()):
         found = sample(
             mixture(VP()),
             (2, 2),
@@ -393,14 +392,14 @@ def test_a_gain_alone_can_take_its_noise_from_a_path():
 def test_rounded_times_and_unknown_objects_are_refused():
     schedule = IDDPM(200)
     with pytest.raises(
-        ValueError, match=r"Churn moves the noise level off the table .* timesteps='interpolate'"
+        ValueError, match=r"churn moves the noise level off the table .* timesteps='interpolate'"
     ):
         compile_plan(
             reverse_sde(schedule),
             "seeds-1",
             [150.0, 20.0],
             round_time=schedule.round,
-            operations=[Churn(1.0)],
+            operations=[churn(1.0)],
         )
     wrong: Any = "churn"
     with pytest.raises(TypeError, match=r"operations are those of expint\.solvers .*, got 'churn'"):
@@ -411,7 +410,7 @@ def test_silent_data_are_left_with_the_noise_of_the_last_level():
     """D = 0 and fresh noise: whatever is added and removed on the way, the state ends as N(0,
     σ̄²).
     """
-    plan = plan_of(VP(), "ddim", [Ancestral(0.6), Churn(0.5)])
+    plan = plan_of(VP(), "ddim", [ancestral(0.6), churn(0.5)])
     model = constant(VP(), "data", 0.0)
     start = (
         VP().std(plan.grid[0].item())

@@ -41,7 +41,7 @@ class Step:
         self.h = schedule.lam(self.t) - schedule.lam(self.s)
         self.model: FunctionModel = wavy(schedule, form)
         plan = compile_plan(reverse_sde(schedule, form, ell), solver, [self.s, self.t])
-        self.result = execute(plan, self.model, X, Replay(Z[: plan.gaussians]) if ell else None)
+        self.result = execute(plan, self.model, X, Replay(Z[: plan.normals]) if ell else None)
 
     def at(self, r: float) -> tuple[float, float, float]:
         """Time, α and σ̄ at the node r."""

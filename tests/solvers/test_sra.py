@@ -39,8 +39,8 @@ def weights_at_zero(tableau: Tableau, row: int) -> dict[int, Q]:
 def share_of(tableau: Tableau, j: int) -> tuple[Q, Q]:
     """(p, q): noise p ΔW + q U/Δτ of evaluation j, as h → 0."""
     stage = tableau.stages[j - 1]
-    assert stage.share is not None
-    return stage.share, 2 * (stage.c - stage.share)
+    assert stage.increment_weight is not None
+    return stage.increment_weight, 2 * (stage.c - stage.increment_weight)
 
 
 def second_moment(p: Q, q: Q) -> Q:
@@ -98,9 +98,9 @@ def test_the_condition_for_third_order_of_the_variance():
 def test_a_wrong_share_costs_the_strong_order(name: str, wrong: Q):
     tableau = solvers.get(name)
     for i, stage in enumerate(tableau.stages[:-1]):
-        assert stage.share is not None
+        assert stage.increment_weight is not None
         stages = [*tableau.stages]
-        stages[i] = replace(stage, share=stage.share + wrong)
+        stages[i] = replace(stage, increment_weight=stage.increment_weight + wrong)
         planted = replace(tableau, stages=tuple(stages))
         assert (
             planted.strong_order == 1 and planted.deterministic_order == tableau.deterministic_order
@@ -109,14 +109,14 @@ def test_a_wrong_share_costs_the_strong_order(name: str, wrong: Q):
 
 
 def test_ordinary_noise_in_its_stages_costs_the_strong_order():
-    stages = tuple(replace(stage, share=None) for stage in seeds_sra().stages)
+    stages = tuple(replace(stage, increment_weight=None) for stage in seeds_sra().stages)
     assert replace(seeds_sra(), stages=stages).strong_order == 1
 
 
 def test_a_wrong_share_is_measured_too():
     """The share of seeds-sra off by 1/4: order 1 along each path."""
     first, last = seeds_sra().stages
-    wrong = Tableau("wrong-share", (replace(first, share=Q(1, 4)), last))
+    wrong = Tableau("wrong-share", (replace(first, increment_weight=Q(1, 4)), last))
     mixture = GaussianMixture([[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0]], 0.6, None, EDM())
     found = strong_orders(
         [wrong, "seeds-sra"], Problem(mixture), steps=(32, 64, 128), paths=256, refine=4
@@ -163,7 +163,7 @@ def test_the_factor_of_seeds_sra_tends_to_three_halves(form: str):
 @every_sra
 def test_two_gaussians_per_step(name: str):
     plan = compile_plan(reverse_sde(VP()), name, [0.9, 0.5, 0.2])
-    assert plan.needs_integral and plan.gaussians == 4
+    assert plan.needs_integral and plan.normals == 4
     assert compile_plan(reverse_sde(VP(), ell=0.0), name, [0.9, 0.5]).gaussians == 0
 
 
@@ -192,7 +192,7 @@ def test_only_these_need_the_integral(name: str):
     plan = compile_plan(reverse_sde(schedule), name, [0.9, 0.5, 0.2])
     x = initial_state([0, 1], (1,), torch.float64)
     source = WithoutIntegral(GaussianNoise([0, 1]))
-    assert solvers.get(name).needs_integral == (name in SRA)
+    assert solvers.get(name).tableau.needs_integral == (name in SRA)
     if name in SRA:
         with pytest.raises(AssertionError, match="the integral was asked for"):
             execute(plan, target, x, source)
@@ -228,7 +228,7 @@ def test_a_stage_with_a_share_cannot_end_the_step():
     with pytest.raises(
         ValueError, match=r"the last stage must end the step \(c = 1\), with its ordinary noise"
     ):
-        Tableau("t", (Stage(Q(1), through=(0,), share=Q(0)),))
+        Tableau("t", (Stage(Q(1), through=(0,), increment_weight=Q(0)),))
 
 
 # --- The path that serves the studies
@@ -315,10 +315,10 @@ def test_a_fixed_factor_in_place_of_the_clocks_own_fraction_loses_an_order():
         rows = []
         for i, row in enumerate(exact.rows):
             stage = tableau.stages[i % len(tableau.stages)]
-            if stage.share is not None:
+            if stage.increment_weight is not None:
                 whole = float(exact.local_taus[row.step][-1])
                 factor = (
-                    2 * float(stage.c - stage.share) / whole * row.local_noise / float(stage.share)
+                    2 * float(stage.c - stage.increment_weight) / whole * row.local_noise / float(stage.increment_weight)
                 )
                 row = row._replace(local_area=factor)
             rows.append(row)

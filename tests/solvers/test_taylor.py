@@ -81,7 +81,7 @@ def test_one_step_is_the_formula_with_a_finite_difference(schedule: Schedule, fo
     def moved(
         by: float,
     ) -> torch.Tensor:  # the solution, to second order in a very small `by`, and F there
-        u = float(sde.time_of_clock(number(mu(s) + by)))
+        u = float(sde.clock.time(number(mu(s) + by)))
         plan = compile_plan(sde, "seeds-2", [s, u]) if by > 0 else None
         k = (
             float(sde.kappa)
@@ -246,7 +246,7 @@ def test_evaluations_are_counted_with_the_products():
         plan.nfe == 2 * 4 + 1
         and taylor2().evaluations == 2
         and plan.has_tangents
-        and plan.gaussians == 0
+        and plan.normals == 0
     )
     model = Recorder(mixture(VP()))
     execute(plan, FunctionModel(VP(), "data", lambda x, t: counted(model, x, t)), X)

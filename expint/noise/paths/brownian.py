@@ -1,7 +1,7 @@
 """One Brownian path for every grid, solver and order of queries."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any

@@ -50,7 +50,7 @@ class PathSource(ABC):
     def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> NoiseStream:
         """See `NoiseSource.stream`."""
         for substep in run:
-            if substep.times is None:
+            if substep.nodes is None:
                 raise ValueError(
                     "The run adds noise that is not part of the path of the SDE (churn, an "
                     "ancestral step or a Langevin corrector), which "

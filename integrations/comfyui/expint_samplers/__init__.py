@@ -66,7 +66,8 @@ class SamplerExpInt:
                         "max": 100.0,
                         "step": 0.01,
                         "round": False,
-                        "tooltip": "Stochasticity, ell squared: 0 the ODE, 1 the reverse SDE, below 0 the solver's own.",
+                        "tooltip": "Stochasticity, ell squared: 0 the ODE, 1 the reverse SDE, "
+                        "below 0 the solver's own.",
                     },
                 ),
                 "s_noise": (
@@ -83,7 +84,8 @@ class SamplerExpInt:
                 "noise": (
                     list(NOISES),
                     {
-                        "tooltip": "path: one Brownian path per seed, whatever the sigmas. Choose it where sigmas are split."
+                        "tooltip": "path: one Brownian path per seed, whatever the sigmas. "
+                        "Choose it where sigmas are split."
                     },
                 ),
                 "noise_device": (

@@ -67,10 +67,8 @@ def test_sample_writes_three_files_and_says_so(drawn: tuple[Result, Path]):
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    assert (
-        lines[0]
-        == f"5 samples of digits-edm, seeds 3 to 7: samples.png, samples.npz, manifest.json in {folder}"
-    )
+    files = "samples.png, samples.npz, manifest.json"
+    assert lines[0] == f"5 samples of digits-edm, seeds 3 to 7: {files} in {folder}"
     assert lines[1] == "seeds-3, data form, ell=1, float32 on cpu"
     assert lines[2] == "7 network evaluations per sample in 3 steps"
     assert len(lines) == 4
@@ -177,7 +175,10 @@ def test_sample_i_has_seed_plus_i(drawn: tuple[Result, Path], tmp_path: Path):
 
 
 def test_all_options_reach_the_sampler(tmp_path: Path):
-    options = "--solver seeds-2 --steps 2 --form precond --ell 0.5 --grid karras --final none --labels 7,1 --dtype float64 --num 3"
+    options = (
+        "--solver seeds-2 --steps 2 --form precond --ell 0.5 --grid karras --final none "
+        "--labels 7,1 --dtype float64 --num 3"
+    )
     result = run(*SMALL[:3], *options.split(), "--no-progress", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     model = load("digits-edm", labels=[7, 1, 7])
@@ -361,7 +362,10 @@ def test_plan_prints_the_table_of_the_library():
 
 
 def test_plan_as_json_and_with_all_options():
-    options = "--schedule edm --solver seeds-2 --nfe 4 --form precond --sigma-data 0.5 --ell 0 --grid karras --final none --json"
+    options = (
+        "--schedule edm --solver seeds-2 --nfe 4 --form precond --sigma-data 0.5 --ell 0 "
+        "--grid karras --final none --json"
+    )
     result = run("plan", *options.split())
     assert result.exit_code == 0, result.output
     expected = expint.plan_sampling(
@@ -422,7 +426,7 @@ def test_a_solver_is_described_by_its_tableau():
         plan = expint.compile_plan(
             expint.reverse_sde(expint.schedules.VP(), ell=1.0), name, [0.9, 0.5]
         )
-        assert int(gaussians) == plan.gaussians, name
+        assert int(gaussians) == plan.normals, name
     assert "2305.14267" in row
 
 

@@ -29,11 +29,8 @@ def stored(folder: Path) -> dict[str, Any]:
 
 def test_three_files_are_written_and_the_table_is_printed(tmp_path: Path):
     out = tmp_path / "new" / "folder"
-    result = run(
-        *"--model gaussian-64 --nfe 20,3 --solvers seeds-1,seeds-3 --grid karras --no-progress".split(),
-        "--out",
-        out,
-    )
+    options = "--model gaussian-64 --nfe 20,3 --solvers seeds-1,seeds-3 --grid karras --no-progress"
+    result = run(*options.split(), "--out", out)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     assert sorted(path.name for path in out.iterdir()) == FILES
@@ -65,7 +62,10 @@ def test_all_solvers_are_the_default_and_progress_is_on_stderr(tmp_path: Path):
 
 
 def test_all_options_reach_the_comparison(tmp_path: Path):
-    options = "--model grid-25 --nfe 6 --solvers seeds-1 --n 300 --seed 4 --repeats 2 --metric energy --final none --form noise"
+    options = (
+        "--model grid-25 --nfe 6 --solvers seeds-1 --n 300 --seed 4 --repeats 2 --metric energy "
+        "--final none --form noise"
+    )
     result = run(
         *options.split(),
         "--ell",

@@ -247,7 +247,7 @@ def test_a_pipeline_keeps_it(unet: Any, tmp_path: Path):
         solver="seeds-2",
         solver_options={"c": 0.25},
         ell=0.5,
-        operations=["noise-gain(s_noise=0.9)"],
+        operations=["noise-factor(s_noise=0.9)"],
     )
     THEIRS.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path)
     loaded = THEIRS.DDPMPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=False).scheduler

@@ -148,7 +148,7 @@ def test_rounded_times_are_used_everywhere():
     # a constant D is still reproduced exactly: the weights belong to the rounded nodes
     target = expint.targets.Gaussian([2.0], [0.0], LINEAR)
     x = torch.full((1, 1), 30.0, dtype=torch.float64)
-    source = expint.noise.Replay(torch.zeros(plan.gaussians, 1, 1))
+    source = expint.noise.Replay(torch.zeros(plan.normals, 1, 1))
     torch.testing.assert_close(
         expint.execute(plan, target, x, source), torch.full_like(x, 2.0), rtol=1e-12, atol=0
     )

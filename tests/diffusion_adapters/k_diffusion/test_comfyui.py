@@ -120,7 +120,7 @@ def test_sampler_and_scheduler_nodes(comfy: Any, flow: bool):
         "seeds-2",
         grid=sigmas,
         ell=0.5**0.5,
-        operations=[solvers.NoiseGain(1.1)],
+        operations=[solvers.noise_factor(1.1)],
         noise=Gaussian(per_sample(11, 3)),
         progress=False,
     )
@@ -134,7 +134,7 @@ def test_inputs_of_the_sampler_node(comfy: Any):
     inputs = node.INPUT_TYPES()["required"]
     names = inputs["solver"][0]
     assert names[0] == "seeds-1" and set(solvers.names()) - set(names) == {
-        n for n in solvers.names() if solvers.get(n).slopes
+        n for n in solvers.names() if solvers.get(n).tableau.slopes
     }
     assert inputs["eta"][1]["default"] < 0 and inputs["noise"][0] == ["fresh", "path"]
     assert set(nodes.NODE_CLASS_MAPPINGS) == set(nodes.NODE_DISPLAY_NAME_MAPPINGS)

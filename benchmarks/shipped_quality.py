@@ -1,18 +1,19 @@
-"""How good the embedded networks are: sample with each, judge the samples with the classifier of
-its data set.
+"""How good the shipped networks are: sample with each, and compare the samples with held-out images
+in the features of a classifier of its data set.
 
-    python benchmarks/embedded_quality.py
-    python benchmarks/embedded_quality.py mnist-edm --mnist mnist.npz --count 2000 --grids grids
+    python benchmarks/shipped_quality.py
+    python benchmarks/shipped_quality.py mnist-edm --mnist mnist.npz --count 2000 --grids grids
 
 Prints a table and, with --write, puts the figures into the cards. The columns:
 
     FD         Fréchet distance, in the classifier's last hidden layer, of the samples from the
-    held-out images floor      the same distance of as many training images from the held-out images
-    accuracy   share of the class-conditional samples that the classifier takes for the class they
-    were asked for nearest    median distance of a sample to the nearest training image; divided by
-    that of a held-out image, so
-               that a network which repeats its training images is near 0 and one which does not is
-               near 1
+               held-out images
+    floor      the same distance of as many training images from the held-out images
+    accuracy   fraction of the class-conditional samples that the classifier takes for the class
+               they were asked for
+    nearest    median distance of a sample to the nearest training image, divided by that of a
+               held-out image: near 0 for a network that repeats its training images, near 1 for one
+               that does not
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tqdm import tqdm
 import expint
 from diffusion_adapters import load
 from diffusion_adapters.shipped import files as shipped
+from expint.metrics import frechet_distance
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 from training_data import Images, digits, mnist  # from the folder of the training script
@@ -53,21 +55,6 @@ def draw(
             expint.sample(model, (len(chosen), *model.shape), seed=seeds, progress=False, **how)
         )
     return torch.cat(drawn), classes
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance between the Gaussians fitted to two sets of features, (N, F) and (M, F), N
-    and M above F.
-
-    Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6.
-    """
-    a, b = a.double(), b.double()
-    covariance_a, covariance_b = torch.cov(a.T), torch.cov(b.T)
-    # tr (A B)^{1/2} is the sum of the roots of the eigenvalues of A B, which are those of B^{1/2} A
-    # B^{1/2}: real, >= 0.
-    roots = torch.linalg.eigvals(covariance_a @ covariance_b).real.clamp(min=0).sqrt()
-    means = (a.mean(0) - b.mean(0)).square().sum()
-    return float(means + covariance_a.trace() + covariance_b.trace() - 2 * roots.sum())
 
 
 def nearest(images: Tensor, training: Tensor) -> float:
@@ -95,7 +82,7 @@ def save_grid(images: Tensor, path: Path, magnification: int) -> None:
 
 
 @torch.inference_mode()
-def judge(
+def network_figures(
     name: str, data: Images, count: int, seed: int, how: dict[str, Any], grids: Path | None
 ) -> dict[str, Any]:
     """The figures of one network, by name, for the table and its card."""
@@ -109,13 +96,13 @@ def judge(
     some_training = data.train[torch.randperm(len(data.train), generator=generator)[:count]]
     held_out = features(data.test)
     figures: dict[str, Any] = {"count": count, "held_out": len(data.test), **how}
-    figures["frechet_floor"] = frechet_distance(features(some_training), held_out)
+    figures["frechet_floor"] = float(frechet_distance(features(some_training), held_out))
     reference = nearest(data.test[:count], data.train)
     modes = ["conditional", "unconditional"] if card["classes"] else ["unconditional"]
     for mode in modes:
         samples, classes = draw(name, count, mode == "conditional", seed, how)
         result = {
-            "frechet_distance": frechet_distance(features(samples), held_out),
+            "frechet_distance": float(frechet_distance(features(samples), held_out)),
             "nearest_ratio": nearest(samples, data.train) / reference,
         }
         if mode == "conditional":
@@ -130,8 +117,8 @@ def judge(
 
 
 @torch.inference_mode()
-def judge_classifier(name: str, data: Images) -> dict[str, Any]:
-    """Share of the held-out images that a classifier names rightly."""
+def classifier_figures(name: str, data: Images) -> dict[str, Any]:
+    """Fraction of the held-out images that a classifier names rightly."""
     classifier, _ = shipped.load_classifier(name)
     guessed = torch.cat([classifier(part).argmax(1) for part in data.test.split(BATCH)])
     return {
@@ -210,8 +197,8 @@ def main(
     writing: bool,
     **how: Any,
 ) -> None:
-    """Judge the embedded networks NAMES (all of them by default) and the classifiers of their data
-    sets.
+    """The quality of the shipped networks NAMES (all of them by default) and of the classifiers of
+    their data sets.
     """
     torch.set_num_threads(threads)
     chosen = list(names) or shipped.names()
@@ -220,8 +207,7 @@ def main(
         raise click.UsageError(f"Unknown networks {unknown}; there are {shipped.names()}.")
     if mnist_path is None and any(name.startswith("mnist") for name in chosen):
         click.echo(
-            "Left out the networks of MNIST: give --mnist the path of the data set to judge them.",
-            err=True,
+            "Left out the networks of MNIST: give --mnist the path of the data set.", err=True
         )
         chosen = [name for name in chosen if not name.startswith("mnist")]
     click.echo(
@@ -233,18 +219,20 @@ def main(
         if not group:
             continue
         data = mnist(mnist_path) if mnist_path is not None and prefix == "mnist" else digits()
-        judged = {f"{prefix}-classifier": judge_classifier(f"{prefix}-classifier", data)}
+        found = {f"{prefix}-classifier": classifier_figures(f"{prefix}-classifier", data)}
         for name in group:
-            judged[name] = judge(name, data, count or min(2000, len(data.train)), seed, how, grids)
-            for row in table_rows(name, judged[name]):
+            found[name] = network_figures(
+                name, data, count or min(2000, len(data.train)), seed, how, grids
+            )
+            for row in table_rows(name, found[name]):
                 click.echo(row)
-        share = judged[f"{prefix}-classifier"]["accuracy"]
+        right = found[f"{prefix}-classifier"]["accuracy"]
         click.echo(
-            f"{prefix}-classifier names {100 * share:.2f} % of {len(data.test)} held-out images "
+            f"{prefix}-classifier names {100 * right:.2f} % of {len(data.test)} held-out images "
             "rightly."
         )
         if writing:
-            for name, figures in judged.items():
+            for name, figures in found.items():
                 write(name, figures)
 
 

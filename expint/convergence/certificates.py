@@ -1,0 +1,111 @@
+"""Certificates: what was measured of every registered solver, and of which coefficients.
+
+They are evidence for tests and documents: nothing that samples reads them. benchmarks/certify.py
+writes the file.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+from expint.convergence.certification import Certificate
+from expint.results import jsonable, write_json
+from expint.solvers import Stage, Tableau, get
+
+FILE = Path(__file__).with_name("certificates.json")
+_STEPS = 12  # of a run that shows the schemes of all steps
+
+
+class Measured(NamedTuple):
+    """One measured order.
+
+    Attributes:
+        order: fitted to the errors.
+        interval: 95 % interval over the paths; None where nothing is random.
+        steps, errors: those that it is fitted to.
+    """
+
+    order: float
+    interval: Sequence[float] | None
+    steps: Sequence[int]
+    errors: Sequence[float]
+
+
+class Record(NamedTuple):
+    """What is kept of a certificate.
+
+    Attributes:
+        fingerprint: of the coefficients that were measured.
+        measured: by kind, "deterministic", "weak" and "strong".
+    """
+
+    fingerprint: str
+    measured: Mapping[str, Measured]
+
+
+def read() -> dict[str, Record]:
+    """All records by the solver's name."""
+    content = json.loads(FILE.read_text(encoding="utf-8"))
+    return {
+        name: Record(
+            entry["fingerprint"],
+            {kind: Measured(**values) for kind, values in entry["measured"].items()},
+        )
+        for name, entry in content.items()
+    }
+
+
+def write(records: Mapping[str, Record]) -> None:
+    """Replace the file."""
+    write_json(FILE, jsonable(dict(sorted(records.items()))))
+
+
+def record(certificate: Certificate, tableau: Tableau) -> Record:
+    """What to keep of a certificate of this tableau: orders to three decimals, errors to four
+    digits.
+    """
+    measured = {}
+    for study in certificate.studies:
+        part = slice(study.fitted[0], study.fitted[1] + 1)
+        interval = study.order_interval and [round(end, 3) for end in study.order_interval]
+        errors = [float(f"{error:.4g}") for error in study.errors[part]]
+        measured[study.kind] = Measured(round(study.order, 3), interval, study.steps[part], errors)
+    return Record(fingerprint(tableau), measured)
+
+
+def fingerprint(solver: str | Tableau) -> str:
+    """A digest of all that decides the coefficients: the stages of every step in exact rationals,
+    and the equation.
+    """
+    tableau = get(solver)
+    steps = [tableau.at(k, _STEPS) for k in range(_STEPS)]
+    schemes = [
+        [
+            (
+                str(stage.c),
+                str(stage.share),
+                str(sorted(terms.items())),
+                str(sorted(stage.slope.items())),
+            )
+            for stage, terms in zip(scheme.stages, scheme.terms, strict=True)
+        ]
+        for scheme in steps
+    ]
+    unequal = [[_on_unequal_steps(scheme, stage) for stage in scheme.stages] for scheme in steps]
+    kinds = [(scheme.reuse, str(scheme.variable)) for scheme in steps]
+    scale = str(getattr(tableau.noise_scale, "name", tableau.noise_scale))
+    content = [schemes, unequal, kinds, (tableau.form, tableau.ell, scale, str(tableau.operations))]
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:
+    """The terms of a stage that looks back, where the earlier steps had other lengths."""
+    if not stage.history:
+        return ""
+    nodes = dict(enumerate(scheme.evaluation_nodes)) | {
+        -j: Fraction(-j * (j + 3), 5) for j in range(1, stage.history + 1)
+    }
+    return str(stage.placed(stage.c, [nodes[j] for j in stage.through]))

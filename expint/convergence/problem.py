@@ -1,0 +1,109 @@
+"""What a convergence study integrates."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.equations.forms import reverse_sde
+from expint.equations.sde import SemiLinearSDE
+from expint.noise import initial_state
+from expint.plans.compilation import compile_plan
+from expint.plans.plan import Plan
+from expint.runs.model import describe
+from expint.solvers import Tableau, get
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is integrated in a study: a model along its reverse SDE, from one noise level to
+    another, in equal steps of λ.
+
+    Args:
+        model: any model; the analytic targets of `expint.targets` cost nothing.
+        form: "data", "noise" or "precond".
+        ell: stochasticity.
+        sigmas: first and last noise level, both finite and > 0.
+        sigma_data: for the preconditioned form; default: the model's own.
+        shape: of the event; default: the model's own attribute `shape`.
+        planner: builds the plans that are studied: planner(sde, tableau, grid). The reference is
+            never built by it.
+
+    Raises:
+        ValueError, TypeError: for noise levels outside the schedule's domain or in the wrong order,
+            or a model without a schedule or shape.
+    """
+
+    model: Any
+    form: str = "data"
+    ell: float = 1.0
+    sigmas: tuple[float, float] = (5.0, 0.1)
+    sigma_data: float | None = None
+    shape: tuple[int, ...] | None = None
+    planner: Callable[[SemiLinearSDE, Tableau, Tensor], Plan] = compile_plan
+
+    def __post_init__(self) -> None:
+        model = describe(self.model)
+        first, last = self.sigmas
+        if not math.inf > first > last > 0:
+            raise ValueError(
+                "sigmas are the first and the last noise level, finite with first > last > 0, got "
+                f"{self.sigmas!r}."
+            )
+        low, high = sorted(model.schedule.sigma(t) for t in model.schedule.domain)
+        if first > high * (1 + 1e-9) or last < low * (1 - 1e-9):
+            raise ValueError(
+                f"sigmas {self.sigmas!r} leave the noise levels of {model.schedule}, {low:.6g} to "
+                f"{high:.6g}."
+            )
+        shape = model.shape if self.shape is None else tuple(self.shape)
+        if shape is None:
+            raise ValueError(
+                f"{type(self.model).__name__} has no attribute `shape`: give the event's shape, "
+                "shape=(d,)."
+            )
+        object.__setattr__(self, "shape", shape)
+        if self.sigma_data is None:
+            object.__setattr__(self, "sigma_data", model.sigma_data)
+        self.sde()
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """First and last λ."""
+        return -math.log(self.sigmas[0]), -math.log(self.sigmas[1])
+
+    def sde(self) -> SemiLinearSDE:
+        """The reverse SDE."""
+        return reverse_sde(self.model.schedule, self.form, self.ell, sigma_data=self.sigma_data)
+
+    def grid(self, steps: int) -> Tensor:
+        """Times of `steps` equal steps in λ."""
+        return self.model.schedule.t_of_lam(
+            torch.linspace(*self.ends, steps + 1, dtype=torch.float64)
+        )
+
+    def plan(self, solver: str | Tableau, steps: int) -> Plan:
+        """The plan under study."""
+        return self.planner(self.sde(), get(solver), self.grid(steps))
+
+    def start(self, seeds: Sequence[int]) -> Tensor:
+        """Initial states σ̄ times standard normals, float64, one per seed."""
+        assert self.shape is not None
+        std = self.model.schedule.std(self.grid(1)[0])
+        return initial_state(seeds, self.shape, torch.float64) * std
+
+    def __str__(self) -> str:
+        name = type(self.model).__name__
+        return f"{self.sde().name}, {name}, {self.sigmas[0]:g} > sigma > {self.sigmas[1]:g}"
+
+
+def check_problem(problem: Any) -> None:
+    """Refuse a model in the place of a `Problem`."""
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"What is integrated is an expint.convergence.Problem, got {type(problem).__name__}: "
+            "for a model, give Problem(model), which also states form, ell and noise levels."
+        )
