@@ -155,7 +155,7 @@ def table_rows(name: str, figures: dict[str, Any]) -> list[str]:
     "--mnist",
     "mnist_path",
     type=click.Path(exists=True, dir_okay=False),
-    help="MNIST, as examples/train_embedded.py reads it.",
+    help="MNIST, as examples/train_shipped.py reads it.",
 )
 @click.option(
     "--count",

@@ -1,4 +1,4 @@
-"""The images the embedded networks are trained on: sklearn's 8x8 digits and MNIST, scaled to [-1,
+"""The images the shipped networks are trained on: sklearn's 8x8 digits and MNIST, scaled to [-1,
 1].
 """
 
@@ -61,8 +61,8 @@ def digits() -> Images:
         labels[train],
         images[test],
         labels[test],
-        source="Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI), "
-        "as sklearn.datasets.load_digits; CC BY 4.0",
+        source="Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, UCI), as "
+        "sklearn.datasets.load_digits; CC BY 4.0",
         split=f"{len(train)} for training, {len(test)} held out; stratified, "
         f"test_size={DIGITS_TEST_FRACTION}, random_state={SPLIT_SEED}",
     )

@@ -17,9 +17,9 @@ from expint.runs import Callback, describe, execute
 from expint.runs.model import Counted
 from expint.runs.start import check_callback, start_state
 from expint.schedules import Schedule
-from expint.solvers import Method, Operation, Tableau, get
+from expint.solvers import Method, Operation, get
+from expint.solvers.registry import Solver
 
-Solver = str | Method | Tableau
 DEFAULT_STEPS = 20
 
 

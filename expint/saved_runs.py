@@ -18,7 +18,8 @@ from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.start import start_state
-from expint.sampling import SamplingOptions, Solver, plan_sampling
+from expint.sampling import SamplingOptions, plan_sampling
+from expint.solvers.registry import Solver
 
 _FORMAT = "expint run 2"
 _COEFFICIENTS = "plan"

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
-from expint import grids, schedules, solvers
+from expint import schedules, solvers
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -99,7 +99,6 @@ def test_python_runs_and_prints_what_it_says(
     for registry, table in (
         (schedules.registry, "_REGISTRY"),
         (solvers.registry, "_REGISTRY"),
-        (grids.registry, "_BUILDERS"),
     ):
         monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
     namespace: dict[str, Any] = {"__name__": "page"}

@@ -1,7 +1,6 @@
 """Checkpoints as safetensors: read once, with trust if need be, and never executed again."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,11 @@ from torch import Tensor, nn
 
 from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
 from diffusion_adapters.checkpoints.state_dicts import contents, flat_tensors, select
-
-__all__ = ["Conversion", "convert_checkpoint"]
+from expint.files import replacing
 
 # What a pickled network says of itself, and load_edm compares with the network that gets the
 # weights.
-_ATTRIBUTES = (
-    "sigma_min",
-    "sigma_max",
-    "sigma_data",
-    "label_dim",
-    "img_resolution",
-    "img_channels",
-)
+RECORDED = ("sigma_min", "sigma_max", "sigma_data", "label_dim", "img_resolution", "img_channels")
 
 
 @dataclass(frozen=True)
@@ -76,34 +67,34 @@ def convert_checkpoint(
     if goal.exists() and origin.exists() and goal.samefile(origin):
         raise ValueError(f"{str(goal)!r} is the source itself: choose another name.")
     state = read_checkpoint(origin, trust)
-    chosen = {key: select(state, key, origin) for key in keys} or {
-        "": _only_state_dict(state, origin)
-    }
+    chosen = {key: select(state, key, origin) for key in keys}
     tensors: dict[str, Tensor] = {}
-    metadata = {
-        "format": "pt",
-        "source": origin.name,
-        **({"keys": json.dumps(list(keys))} if keys else {}),
-    }
+    metadata = {"format": "pt", "source": origin.name}
+    if keys:
+        metadata["keys"] = json.dumps(list(keys))
     left_out: list[str] = []
-    for key, part in chosen.items():
+    for key, part in (chosen or {"": _only_state_dict(state, origin)}).items():
         prefix = f"{key}." if len(chosen) > 1 else ""
         # What lies at a key may be one tensor, which has no name of its own.
         found, values, others = flat_tensors({key: part} if isinstance(part, Tensor) else part)
         tensors |= {prefix + name: value for name, value in found.items()}
-        metadata |= {
-            prefix + name: json.dumps(value) for name, value in values.items()
-        } | _described(part)
+        metadata |= {prefix + name: json.dumps(value) for name, value in values.items()}
+        metadata |= _recorded(part)
         left_out += [prefix + name for name in others]
     if not tensors:
         raise CheckpointError(
             f"There are no tensors at {', '.join(keys) or 'the top'} of {str(origin)!r}: "
             f"{contents(state)}."
         )
-    _write(goal, tensors, metadata)
-    return Conversion(
-        len(tensors), sum(value.numel() for value in tensors.values()), metadata, left_out
-    )
+    # Safetensors takes no views and no shared memory; names that share a tensor get a copy each.
+    whole = {name: value.contiguous().clone() for name, value in tensors.items()}
+    try:
+        with replacing(goal) as part:
+            safetensors.torch.save_file(whole, part, metadata)
+    except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"Cannot write {str(goal)!r} ({error}).") from error
+    numbers = sum(value.numel() for value in tensors.values())
+    return Conversion(len(tensors), numbers, metadata, left_out)
 
 
 def _only_state_dict(state: Any, origin: Path) -> Any:
@@ -112,28 +103,13 @@ def _only_state_dict(state: Any, origin: Path) -> Any:
     ):
         return state
     raise CheckpointError(
-        f"{str(origin)!r} is no state dict itself: say with --key what to take. It holds: "
+        f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
         f"{'; '.join(contents(state))}."
     )
 
 
-def _described(network: Any) -> dict[str, str]:
+def _recorded(network: Any) -> dict[str, str]:
     if not isinstance(network, nn.Module):
         return {}
-    found = {name: getattr(network, name, None) for name in _ATTRIBUTES}
-    return {
-        name: repr(float(value)) for name, value in found.items() if isinstance(value, int | float)
-    }
-
-
-def _write(target: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    # Safetensors takes no views and no shared memory; names that share a tensor get a copy each.
-    whole = {name: value.contiguous().clone() for name, value in tensors.items()}
-    try:
-        safetensors.torch.save_file(whole, part, metadata)
-        os.replace(part, target)
-    except (OSError, ValueError, RuntimeError, KeyError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"Cannot write {str(target)!r} ({error}).") from error
-    finally:
-        part.unlink(missing_ok=True)
+    found = {name: getattr(network, name, None) for name in RECORDED}
+    return {name: repr(float(v)) for name, v in found.items() if isinstance(v, int | float)}

@@ -14,33 +14,30 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
+from diffusion_adapters.checkpoints.conversion import RECORDED
+from diffusion_adapters.checkpoints.pickles import CheckpointError, first_of, read_checkpoint
 from diffusion_adapters.checkpoints.published import (
     DataRange,
-    GuidedDiffusionAdapter,
     NumberedVEAdapter,
     Preconditioned,
     respaced_timesteps,
 )
 from diffusion_adapters.checkpoints.state_dicts import (
     built,
-    first_of,
     flat_tensors,
     load_weights,
     read_weights,
     select,
+    with_prefix_of,
 )
-from diffusion_adapters.families.adapters import EDMAdapter, VEAdapter, VPAdapter
+from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
 from expint.numerics.float64 import is_whole
 from expint.registry import unknown
 from expint.schedules import VE, VP, Discrete, Schedule, SubVP, cosine_betas, linear_betas
 
-__all__ = ["from_edm", "load_edm", "load_edm_pickle", "load_guided_diffusion", "load_score_sde"]
-
 Builder = nn.Module | Callable[[], nn.Module]
 
 _EDM_ATTRIBUTES = ("sigma_min", "sigma_max", "sigma_data", "round_sigma")
-_RECORDED = ("sigma_min", "sigma_max", "sigma_data", "label_dim", "img_resolution", "img_channels")
 
 
 def from_edm(
@@ -95,7 +92,7 @@ def from_edm(
         module = Preconditioned(module, sigma_data, label_dim)
     elif not any(hasattr(module, name) for name in _EDM_ATTRIBUTES):
         raise ValueError(
-            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}, so it is no "
+            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}, so it is not a "
             "preconditioned EDM network. If it is the network inside, pass raw=True and its "
             "sigma_data."
         )
@@ -167,7 +164,7 @@ def load_edm_pickle(
     network = select(read_checkpoint(path, trust), key, path)
     if not isinstance(network, nn.Module):
         raise CheckpointError(
-            f"{key!r} in {str(path)!r} is no network but {type(network).__name__}: read its "
+            f"{key!r} in {str(path)!r} is not a network but {type(network).__name__}: read its "
             "weights into yours with load_edm."
         )
     return from_edm(network.float().eval(), **options)
@@ -179,7 +176,7 @@ def _recorded(path: Path) -> dict[str, float]:
         return {}
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    return {name: float(metadata[name]) for name in _RECORDED if name in metadata}
+    return {name: float(metadata[name]) for name in RECORDED if name in metadata}
 
 
 def load_score_sde(
@@ -227,9 +224,9 @@ def load_score_sde(
     Source: Song et al., arXiv 2011.13456; score_sde_pytorch, `models/utils.get_score_fn`,
     `models/ema.py` and `datasets.py`.
     """
-    if sde not in _SDES:
-        raise unknown("sde", sde, tuple(_SDES))
-    defaults, adapter = _SDES[sde]
+    if sde not in _PARAMETERS:
+        raise unknown("sde", sde, tuple(_PARAMETERS))
+    defaults = _PARAMETERS[sde]
     if wrong := sorted(parameters.keys() - defaults.keys()):
         raise ValueError(f"The sde {sde!r} has no parameters {wrong}; it has {sorted(defaults)}.")
     if sde == "subvp" and not continuous:
@@ -237,54 +234,32 @@ def load_score_sde(
             "score_sde trains sub-VP in continuous time only: leave out continuous=False."
         )
     module = built(network)
-    model: Any = adapter(module, continuous, **{**defaults, **parameters})
+    model = _score_sde_adapter(module, sde, continuous, defaults | parameters)
     load_weights(module, _score_sde_weights(path, module, ema, trust), path)
     centered = sde != "ve" if centered is None else centered
     model.data_range = DataRange(-1.0 if centered else 0.0, 1.0)
     return model
 
 
-def _vp(
-    net: nn.Module,
-    continuous: bool,
-    *,
-    beta_min: float,
-    beta_max: float,
-    t_min: float,
-    num_scales: float,
-) -> VPAdapter:
-    if continuous:
-        return VPAdapter(net, VP(beta_d=beta_max - beta_min, beta_min=beta_min, t_min=t_min))
-    steps = int(num_scales)
-    return VPAdapter(
-        net,
-        Discrete.from_betas(linear_betas(steps, beta_min / steps, beta_max / steps)),
-        timesteps="round",
-    )
-
-
-def _sub_vp(
-    net: nn.Module, continuous: bool, *, beta_min: float, beta_max: float, t_min: float
-) -> VPAdapter:
-    return VPAdapter(net, SubVP(beta_d=beta_max - beta_min, beta_min=beta_min, t_min=t_min))
-
-
-def _ve(
-    net: nn.Module, continuous: bool, *, sigma_min: float, sigma_max: float, num_scales: float
-) -> VEAdapter | NumberedVEAdapter:
-    schedule = VE(sigma_min=sigma_min, sigma_max=sigma_max)
-    return (
-        VEAdapter(net, schedule)
-        if continuous
-        else NumberedVEAdapter(net, schedule, int(num_scales))
-    )
-
-
-_SDES: dict[str, tuple[Mapping[str, float], Callable[..., Any]]] = {
-    "vp": ({"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3, "num_scales": 1000}, _vp),
-    "subvp": ({"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3}, _sub_vp),
-    "ve": ({"sigma_min": 0.01, "sigma_max": 50.0, "num_scales": 1000}, _ve),
+_PARAMETERS: dict[str, dict[str, float]] = {
+    "vp": {"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3, "num_scales": 1000},
+    "subvp": {"beta_min": 0.1, "beta_max": 20.0, "t_min": 1e-3},
+    "ve": {"sigma_min": 0.01, "sigma_max": 50.0, "num_scales": 1000},
 }
+
+
+def _score_sde_adapter(net: nn.Module, sde: str, continuous: bool, given: dict[str, float]) -> Any:
+    if sde == "ve":
+        schedule = VE(sigma_min=given["sigma_min"], sigma_max=given["sigma_max"])
+        if continuous:
+            return VEAdapter(net, schedule)
+        return NumberedVEAdapter(net, schedule, int(given["num_scales"]))
+    low, high = given["beta_min"], given["beta_max"]
+    if continuous:
+        kind = VP if sde == "vp" else SubVP
+        return VPAdapter(net, kind(beta_d=high - low, beta_min=low, t_min=given["t_min"]))
+    steps = int(given["num_scales"])
+    return VPAdapter(net, Discrete.from_betas(linear_betas(steps, low / steps, high / steps)))
 
 
 def _score_sde_weights(
@@ -293,62 +268,33 @@ def _score_sde_weights(
     """The state dict for `network`: the last weights, and over them the average of those that
     require gradients.
     """
-    state = _unflattened(read_checkpoint(path, trust))
+    state = read_checkpoint(path, trust)
     weights = flat_tensors(select(state, "model", path))[0]
     if not ema:
         return weights
-    shadow = list(flat_tensors(select(state, "ema.shadow_params", path))[0].values())
+    numbered = flat_tensors(select(state, "ema.shadow_params", path))[0]
+    shadow = [numbered[number] for number in sorted(numbered, key=int)]
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if len(shadow) != len(trained):
         raise CheckpointError(
             f"{str(path)!r} averages {len(shadow)} parameters, but {len(trained)} of the network's "
             "require gradients: it is another network, or it was frozen before. Nothing was loaded."
         )
+    averages = {id(p): value for (_, p), value in zip(trained, shadow, strict=True)}
     wrong = [
-        f"number {i} for {name}: {tuple(value.shape)} instead of {tuple(p.shape)}"
-        for i, ((name, p), value) in enumerate(zip(trained, shadow, strict=True))
-        if value.shape != p.shape
+        f"number {i} for {name}: {tuple(averages[id(p)].shape)} instead of {tuple(p.shape)}"
+        for i, (name, p) in enumerate(trained)
+        if averages[id(p)].shape != p.shape
     ]
     if wrong:
         raise CheckpointError(
             f"The averaged weights in {str(path)!r} do not fit the network ({len(wrong)} of "
             f"another shape: {first_of(wrong)}); nothing was loaded."
         )
-    averages = {id(p): value for (_, p), value in zip(trained, shadow, strict=True)}
     # A parameter that is used under two names appears once in the list and twice in the state dict.
-    names = [
-        (name, averages[id(p)])
-        for name, p in network.named_parameters(remove_duplicate=False)
-        if id(p) in averages
-    ]
-    prefix = "module." if all(name.startswith("module.") for name in weights) else ""
-    own = "module." if all(name.startswith("module.") for name, _ in names) else ""
-    return weights | {prefix + name.removeprefix(own): value for name, value in names}
-
-
-def _unflattened(state: Any) -> Any:
-    """A converted checkpoint, with names like ema.shadow_params.3 and model.NAME, as the nested one
-    it was made from.
-    """
-    if (
-        not isinstance(state, Mapping)
-        or "model" in state
-        or not any(str(name).startswith("model.") for name in state)
-    ):
-        return state
-    shadow = {
-        int(n.rsplit(".", 1)[1]): value
-        for n, value in state.items()
-        if n.startswith("ema.shadow_params.")
-    }
-    model = {
-        name.removeprefix("model."): value
-        for name, value in state.items()
-        if name.startswith("model.")
-    }
-    return {"model": model} | (
-        {"ema": {"shadow_params": [shadow[i] for i in sorted(shadow)]}} if shadow else {}
-    )
+    every = network.named_parameters(remove_duplicate=False)
+    named = {name: averages[id(p)] for name, p in every if id(p) in averages}
+    return weights | with_prefix_of(weights, named)
 
 
 def load_guided_diffusion(
@@ -378,8 +324,8 @@ def load_guided_diffusion(
             "10,15,20". The network is called with the original timesteps.
         rescale_timesteps: the network was trained on timesteps times 1000/steps.
         predict_xstart: the network returns the image, not the noise.
-        timesteps: "round", or "interpolate" to call the network between integers as well (with all
-            timesteps only).
+        timesteps: "round", at the integers that it was trained at, or "interpolate", in between as
+            well (with all timesteps only).
         condition: further keyword arguments of the network, for example y=labels, int64 of shape
             (batch,).
         key: where in the file the state dict is; None for the whole.
@@ -392,8 +338,8 @@ def load_guided_diffusion(
     Raises:
         CheckpointError: if the file cannot be read or does not fit the network, which is then
             unchanged.
-        ValueError: for a number of steps, noise schedule or respacing that is none, before the file
-            is read.
+        ValueError: for a number of steps, noise schedule or respacing that is not allowed, before
+            the file is read.
 
     Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
     guided-diffusion, `script_util.py`.
@@ -411,16 +357,14 @@ def load_guided_diffusion(
     if noise_schedule not in tables:
         raise unknown("noise_schedule", noise_schedule, tuple(tables))
     module = built(network)
-    model: Any = GuidedDiffusionAdapter(
+    model: Any = IDDPMAdapter(
         module,
-        torch.tensor(
-            Discrete.from_betas(tables[noise_schedule]()).alphas_cumprod, dtype=torch.float64
-        ),
-        respaced_timesteps(steps, timestep_respacing) if timestep_respacing else None,
-        learn_sigma=learn_sigma,
-        rescale_timesteps=rescale_timesteps,
+        Discrete.from_betas(tables[noise_schedule]()),
         prediction="data" if predict_xstart else "noise",
+        rescale_timesteps=rescale_timesteps,
         timesteps=timesteps,
+        kept=respaced_timesteps(steps, timestep_respacing),
+        learn_sigma=learn_sigma,
         condition=condition,
     )
     load_weights(module, read_weights(path, key, trust), path)

@@ -14,7 +14,7 @@ import pickletools
 import re
 import shlex
 import zipfile
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,11 +22,6 @@ import safetensors
 import safetensors.torch
 import torch
 
-__all__ = ["CheckpointError", "UntrustedPickleError", "imported_globals", "read_checkpoint"]
-
-PathLike = str | Path
-
-_MOST_NAMED = 12
 _ZIP, _LEGACY, _PICKLE, _SAFETENSORS = "zip", "legacy", "pickle", "safetensors"
 # The integer that begins every file of the torch.save of before 1.6, as a pickle opcode LONG1 and
 # STOP.
@@ -39,13 +34,9 @@ _PLAIN = re.compile(
     r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(float|bfloat|int|uint|complex)\d+|torch\.bool"
 )
 _STRINGS = {
-    "STRING",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "UNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE",
-    "BINUNICODE8",
+    opcode.name
+    for opcode in pickletools.opcodes
+    if opcode.stack_after in ([pickletools.pyunicode], [pickletools.pybytes_or_str])
 }
 _GETS, _PUTS = {"GET", "BINGET", "LONG_BINGET"}, {"PUT", "BINPUT", "LONG_BINPUT"}
 _NOT_CHECKPOINTS = (
@@ -78,7 +69,13 @@ class UntrustedPickleError(CheckpointError):
         self.globals = names
 
 
-def imported_globals(path: PathLike) -> tuple[str, ...]:
+def first_of(items: Sequence[str], most: int = 4, between: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return between.join(items[:most]) + more
+
+
+def imported_globals(path: str | Path) -> tuple[str, ...]:
     """What a pickle, or a file of torch.save, names to be imported when it is read. The file is
     parsed, never run.
 
@@ -93,7 +90,7 @@ def imported_globals(path: PathLike) -> tuple[str, ...]:
         Dotted names in order of appearance, each once; empty for safetensors.
 
     Raises:
-        CheckpointError: if there is no such file, or it is no checkpoint.
+        CheckpointError: if there is no such file, or it is not a checkpoint.
 
     Example:
         >>> import pickle, tempfile
@@ -107,7 +104,7 @@ def imported_globals(path: PathLike) -> tuple[str, ...]:
     return tuple(_named(file, _kind(file)))
 
 
-def read_checkpoint(path: PathLike, trust: bool = False) -> Any:
+def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     """The content of a checkpoint: safetensors, a file of torch.save (both formats), or a pickle.
 
     Args:
@@ -121,24 +118,36 @@ def read_checkpoint(path: PathLike, trust: bool = False) -> Any:
     Raises:
         UntrustedPickleError: if reading would execute code and `trust` is False; the message lists
             what.
-        CheckpointError: if the file is missing, a folder, cut short, or no checkpoint.
+        CheckpointError: if the file is missing, a folder, cut short, or not a checkpoint.
     """
     file = Path(path)
     kind = _kind(file)
-    if kind == _SAFETENSORS:
-        return _whole(file, lambda: safetensors.torch.load_file(file))
-    if trust:
-        return _executed(file, kind)
-    if kind == _PICKLE:
+    if kind == _PICKLE and not trust:
         raise _refusal(file, kind)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if all(_PLAIN.fullmatch(name) for name in _named(file, kind)):
-            raise _damaged(file, error) from error
-        raise _refusal(file, kind) from error
-    except Exception as error:
-        raise _damaged(file, error) from error
+        if kind == _SAFETENSORS:
+            return safetensors.torch.load_file(file)
+        if kind != _PICKLE:
+            return torch.load(file, map_location="cpu", weights_only=not trust)
+        with file.open("rb") as stream:
+            return pickle.load(stream)
+    except Exception as error:  # whatever damage, or the code of a trusted file, leads to
+        if trust and isinstance(error, ImportError | AttributeError):
+            raise CheckpointError(
+                f"{str(file)!r} needs code that cannot be imported here ({error}): run in an "
+                "environment where the repository that wrote it is on the Python path."
+            ) from error
+        if not trust and isinstance(error, pickle.UnpicklingError) and _foreign(_named(file, kind)):
+            raise _refusal(file, kind) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(
+            f"{str(file)!r} cannot be read: it is cut short, damaged or of another kind ({reason})."
+        ) from error
+
+
+def _foreign(names: Iterable[str]) -> list[str]:
+    """The names of what torch's restricted unpickler does not build."""
+    return [name for name in names if not _PLAIN.fullmatch(name)]
 
 
 def _kind(file: Path) -> str:
@@ -170,49 +179,15 @@ def _kind(file: Path) -> str:
         if _scan(stream, {}):
             return _PICKLE
     raise CheckpointError(
-        f"{str(file)!r} is no checkpoint: neither safetensors, nor a file of torch.save, nor a "
+        f"{str(file)!r} is not a checkpoint: neither safetensors, nor a file of torch.save, nor a "
         "pickle."
     )
 
 
-def _whole(file: Path, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return CheckpointError(
-        f"{str(file)!r} cannot be read: it is cut short, damaged or of another kind ({reason})."
-    )
-
-
-def _executed(file: Path, kind: str) -> Any:
-    """Read the file, running what it says."""
-    try:
-        if kind != _PICKLE:
-            return torch.load(file, map_location="cpu", weights_only=False)
-        with file.open("rb") as stream:
-            return pickle.load(stream)
-    except (ImportError, AttributeError) as error:
-        raise CheckpointError(
-            f"{str(file)!r} needs code that cannot be imported here ({error}): run in an "
-            "environment where the repository that wrote it is on the Python path."
-        ) from error
-    except Exception as error:  # whatever the file's code raises
-        raise _damaged(file, error) from error
-
-
 def _refusal(file: Path, kind: str) -> UntrustedPickleError:
     names = tuple(_named(file, kind))
-    suspects = [name for name in names if not _PLAIN.fullmatch(name)] or list(names)
-    more = f" and {len(suspects) - _MOST_NAMED} more" if len(suspects) > _MOST_NAMED else ""
-    listed = (
-        f"{', '.join(suspects[:_MOST_NAMED])}{more}"
-        or "nothing that can be seen without running it"
-    )
+    listed = first_of(_foreign(names) or names, most=12)
+    listed = listed or "nothing that can be seen without running it"
     source = (
         " It also carries Python source, which is executed."
         if any("torch_utils.persistence" in n for n in names)
@@ -249,7 +224,7 @@ def _scan_file(stream: BinaryIO, kind: str, found: dict[str, None], depth: int =
             for entry in archive.namelist():
                 if entry.endswith(".pkl"):
                     _scan(io.BytesIO(archive.read(entry)), found, depth)
-    except Exception:  # whatever damage leads to: reading the file will tell
+    except Exception:  # whatever damage leads to: reading the file reports it
         return
 
 

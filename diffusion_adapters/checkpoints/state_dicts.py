@@ -2,7 +2,7 @@
 or nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
-
-__all__ = [
-    "built",
-    "contents",
-    "first_of",
-    "flat_tensors",
-    "load_weights",
-    "read_weights",
-    "select",
-]
+from diffusion_adapters.checkpoints.pickles import CheckpointError, first_of, read_checkpoint
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-_MOST_NAMED = 4
 
 
 def built(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:
@@ -56,7 +45,7 @@ def read_weights(
         Tensors by name.
 
     Raises:
-        CheckpointError: if the file cannot be read, or what lies at `key` is no state dict; the
+        CheckpointError: if the file cannot be read, or what lies at `key` is not a state dict; the
             message lists what there is.
     """
     state = read_checkpoint(path, trust)
@@ -71,14 +60,15 @@ def read_weights(
         return {str(name): value for name, value in found.items()}
     where = f"{str(path)!r}" if key is None else f"{key!r} in {str(path)!r}"
     raise CheckpointError(
-        f"{where} is no state dict (tensors by name): it holds {_listed(contents(found))}. Choose "
-        "with key=."
+        f"{where} is not a state dict (tensors by name): it holds {_listed(found)}. Choose with "
+        "key=."
     )
 
 
 def select(state: Any, key: str, path: str | Path) -> Any:
     """What lies at `key` in a checkpoint: names of dict entries, with dots between the levels; list
-    entries by number.
+    entries by number. In a converted checkpoint, whose names have these dots in them, all that
+    begins with the key.
 
     Raises:
         CheckpointError: if there is nothing; the message lists what there is.
@@ -88,7 +78,10 @@ def select(state: Any, key: str, path: str | Path) -> Any:
             return value
         if key.startswith(name + ".") and _entries(value):
             return select(value, key[len(name) + 1 :], path)
-    raise CheckpointError(f"There is no {key!r} in {str(path)!r}, but {_listed(contents(state))}.")
+    below = {n[len(key) + 1 :]: value for n, value in _entries(state) if n.startswith(key + ".")}
+    if below:
+        return below
+    raise CheckpointError(f"There is no {key!r} in {str(path)!r}, but {_listed(state)}.")
 
 
 def contents(state: Any) -> list[str]:
@@ -147,65 +140,67 @@ def load_weights(
             "The network has parameters on the device 'meta', which hold nothing: build it on a "
             "real one."
         )
-    weights = _with_prefix_of(expected, weights)
-    faults = {
-        "missing": [name for name in expected if name not in weights],
-        "unexpected": [name for name in weights if name not in expected],
-        "of another shape": [
-            f"{name}: {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in weights and weights[name].shape != value.shape
-        ],
-        "of another kind": [
-            f"{name}: {weights[name].dtype} instead of {value.dtype}"
-            for name, value in expected.items()
-            if name in weights and _kind(weights[name]) != _kind(value)
-        ],
-        "NaN": [
-            name
-            for name, value in weights.items()
-            if value.is_floating_point() and bool(value.isnan().any())
-        ],
-    }
-    found = "; ".join(
-        f"{len(names)} {fault}: {first_of(names)}" for fault, names in faults.items() if names
-    )
+    weights = with_prefix_of(expected, weights)
+    found = differences(expected, weights)
     if found:
         raise CheckpointError(
             f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
         )
-    network.load_state_dict(dict(weights), strict=False)
+    network.load_state_dict(weights, strict=False)
     return network.eval()
 
 
-def first_of(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+def differences(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, finite: bool = False
+) -> str:
+    """How weights differ from a network's in names, shapes and kinds of numbers, and which of them
+    are NaN (with `finite`, or infinite); nothing if they fit.
+    """
+    bad = (lambda value: ~value.isfinite()) if finite else torch.isnan
+    both = {name: (weights[name], expected[name]) for name in expected if name in weights}
+    faults = {
+        "missing": [name for name in expected if name not in weights],
+        "unexpected": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name}: {tuple(given.shape)} instead of {tuple(wanted.shape)}"
+            for name, (given, wanted) in both.items()
+            if given.shape != wanted.shape
+        ],
+        "of another kind": [
+            f"{name}: {given.dtype} instead of {wanted.dtype}"
+            for name, (given, wanted) in both.items()
+            if _kind(given) != _kind(wanted)
+        ],
+        "not finite" if finite else "NaN": [
+            name
+            for name, value in weights.items()
+            if value.is_floating_point() and bool(bad(value).any())
+        ],
+    }
+    return "; ".join(
+        f"{len(names)} {fault}: {first_of(names)}" for fault, names in faults.items() if names
+    )
 
 
 def _kind(tensor: Tensor) -> tuple[bool, bool]:
     return tensor.is_floating_point(), tensor.is_complex()
 
 
-def _with_prefix_of(
+def with_prefix_of(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
+    """`weights`, with the prefixes of DataParallel and torch.compile where `expected` has them."""
     result = dict(weights)
     for prefix in _WRAPPERS:
-        while (
-            result
-            and all(name.startswith(prefix) for name in result)
-            and not any(n.startswith(prefix) for n in expected)
-        ):
+        while _all_begin(result, prefix) and not _all_begin(expected, prefix):
             result = {name.removeprefix(prefix): value for name, value in result.items()}
-        if (
-            expected
-            and all(n.startswith(prefix) for n in expected)
-            and not any(n.startswith(prefix) for n in result)
-        ):
+        if _all_begin(expected, prefix) and not _all_begin(result, prefix):
             result = {prefix + name: value for name, value in result.items()}
     return result
+
+
+def _all_begin(names: Mapping[str, Any], prefix: str) -> bool:
+    return bool(names) and all(name.startswith(prefix) for name in names)
 
 
 def _tensor_items(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -242,6 +237,5 @@ def _summary(value: Any) -> str:
     return f"({kind}{len(tensors)} tensors, {numbers:,} numbers)"
 
 
-def _listed(lines: Sequence[str], most: int = 12) -> str:
-    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
-    return ("; ".join(lines[:most]) + more) or "nothing with a name"
+def _listed(state: Any) -> str:
+    return first_of(contents(state), most=12, between="; ") or "nothing with a name"

@@ -24,19 +24,7 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 
 
-class Refusal(click.ClickException):
-    """What was asked for does not fit; shown as one line."""
-
-    exit_code = 2
-
-
-class Failure(click.ClickException):
-    """What was asked for fits, but went wrong on the way; shown as one line."""
-
-    exit_code = 1
-
-
-class CleanErrors(click.Group):
+class OneLineErrors(click.Group):
     """A group that shows the library's own errors as one line instead of a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -45,18 +33,14 @@ class CleanErrors(click.Group):
         """
         try:
             return super().invoke(ctx)
-        except (ValueError, TypeError) as error:
-            raise Refusal(_one_line(error)) from error
-        except FloatingPointError as error:
-            raise Failure(_one_line(error)) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        except (ValueError, TypeError, FloatingPointError) as error:
+            line = " ".join(str(error).split()) or type(error).__name__
+            click.echo(f"Error: {line}", err=True)
+            ctx.exit(1 if isinstance(error, FloatingPointError) else 2)
 
 
 @click.group(
-    cls=CleanErrors,
+    cls=OneLineErrors,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(expint.__version__, prog_name="expint", message="%(prog)s %(version)s")

@@ -1,135 +1,64 @@
 """`expint convergence`: measure the orders of solvers, and certify them."""
 
-import importlib
-import io
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from diffusion_adapters.cli.output import check_folder, json_bytes, write_files
+from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli.options import option
+from diffusion_adapters.cli.own_objects import named_or_own
 from expint import schedules, solvers, targets
-from expint.convergence import Comparison, Problem, compare
-from expint.convergence.certification import Certificate, Orders, certify, declared_orders
+from expint.convergence import Comparison, Orders, Problem, compare, declared_orders
+from expint.convergence import certify as certified
 from expint.convergence.orders import PATHS
-from expint.equations.forms import form_names
 from expint.schedules import Schedule
-from expint.solvers import Tableau
-
-__all__ = ["convergence"]
+from expint.solvers import Method, Tableau
 
 KINDS = ("deterministic", "weak", "strong")
 PICTURES = (".png", ".svg", ".pdf")
-_WAY_OUT = "Give module:object, for example my_solvers:my_tableau, with the module in this folder or installed."
+_SOLVERS = f"With commas: {', '.join(solvers.names())}, or module:object for a tableau of your own."
+_USUAL = "seeds-1,seeds-2,seeds-3,seeds-sra,seeds-sra3"
+_SCHEDULES = f"{options.one_of(schedules.names())} Or module:object for a schedule of your own."
+_USUAL_TARGET = "mixture; gaussian for weak orders, which are then exact instead of sampled"
+_CERTIFY = "Check orders and stage covariances; exit with status 1 if one is off."
+_DECLARE = "Deterministic, weak and strong order to certify."
 
 
 @click.command()
-@click.option(
-    "--solver",
-    "listed",
-    default="seeds-1,seeds-2,seeds-3,seeds-sra,seeds-sra3",
-    show_default=True,
-    metavar="LIST",
-    help=f"Solvers, with commas: {', '.join(solvers.names())}, or module:object for a tableau of your own.",
-)
-@click.option(
-    "--schedule",
-    "schedule_name",
-    default="vp",
-    show_default=True,
-    metavar="NAME",
-    help=f"One of: {', '.join(schedules.names())}; or module:object for a schedule of your own.",
-)
-@click.option(
-    "--form",
-    default="data",
-    show_default=True,
-    metavar="NAME",
-    help=f"One of: {', '.join(form_names())}.",
-)
-@click.option(
-    "--ell",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Stochasticity of the weak and strong studies.",
-)
-@click.option(
-    "--sigmas",
-    default="5,0.1",
-    show_default=True,
-    metavar="A,B",
-    help="First and last noise level.",
-)
-@click.option("--sigma-data", type=float, metavar="X", help="For the form precond.")
-@click.option(
-    "--kind",
-    type=click.Choice([*KINDS, "all"]),
-    help="Which order.  [default: strong; all with --certify]",
-)
-@click.option(
-    "--target",
-    type=click.Choice(["gaussian", "mixture"]),
-    help="Data.  [default: a mixture; Gaussian for weak orders, which are then exact instead of sampled]",
-)
-@click.option(
-    "--paths",
-    type=click.IntRange(min=64),
-    default=PATHS,
-    show_default=True,
-    help="Brownian paths of a strong study.",
-)
-@click.option(
-    "--steps", metavar="LIST", help="Step counts, with commas, each a multiple of the one before."
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="First seed of the paths.",
-)
-@click.option(
-    "--certify",
-    "certifying",
-    is_flag=True,
-    help="Check orders and stage covariances; exit with status 1 if one is off.",
-)
-@click.option(
-    "--declare",
-    metavar="D,W,S",
-    help="Deterministic, weak and strong order to certify.  [default: those of the tableau]",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Picture (.png, .svg, .pdf), or folder; JSON goes beside it.",
-)
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@option("--solver LIST", _SOLVERS, default=_USUAL)
+@option("--schedule NAME", _SCHEDULES, default="vp")
+@option("--form NAME", options.FORMS, default="data")
+@option("--ell X", "Stochasticity of the weak and strong studies.", default=1.0)
+@option("--sigmas A,B", "First and last noise level.", default="5,0.1")
+@options.SIGMA_DATA
+@option(f"--kind [{'|'.join(KINDS)}|all]", "Which order.", usual="strong; all with --certify")
+@option("--target [gaussian|mixture]", "Data.", usual=_USUAL_TARGET)
+@option("--paths N", "Brownian paths of a strong study.", default=PATHS, least=64)
+@option("--steps LIST", "Step counts, with commas, each a multiple of the one before.")
+@option("--seed N", "First seed of the paths.", default=0, least=0)
+@option("--certify", _CERTIFY)
+@option("--declare D,W,S", _DECLARE, usual="those of the tableau")
+@option("--out FILE", "Picture (.png, .svg, .pdf), or folder; JSON goes beside it.")
+@options.NO_PROGRESS
 @click.pass_context
 def convergence(
     ctx: click.Context,
-    listed: str,
-    schedule_name: str,
+    solver: str,
+    schedule: str,
     form: str,
     ell: float,
     sigmas: str,
     sigma_data: float | None,
     kind: str | None,
     target: str | None,
-    paths: int,
     steps: str | None,
-    seed: int,
-    certifying: bool,
+    certify: bool,
     declare: str | None,
     out: Path | None,
-    no_progress: bool,
+    progress: bool,
+    **sizes: Any,
 ) -> None:
     """Measure the order of convergence of solvers on data whose denoiser is known.
 
@@ -138,166 +67,77 @@ def convergence(
     solution of the ODE (ell=0).
     """
     given = {
-        name: _own(name, Tableau, "solver") if ":" in name else solvers.get(name)
-        for name in _parts(listed, "--solver")
+        name: solvers.get(named_or_own(name, (Method, Tableau), "solver", solvers.get))
+        for name in options.listed("--solver", solver)
     }
-    chosen = [
-        replace(tableau, name=name) for name, tableau in given.items()
-    ]  # variants of one solver are told apart by name
-    schedule = (
-        _own(schedule_name, Schedule, "schedule")
-        if ":" in schedule_name
-        else schedules.get(schedule_name)
-    )
-    kinds = _kinds(kind or ("all" if certifying else "strong"), ell)
-    counts = [int(n) for n in _numbers(steps, "--steps", int)] if steps else None
-    first, last = _numbers(sigmas, "--sigmas", float, 2)
-    wanted = Orders(*_numbers(declare, "--declare", float, 3)) if declare else None
+    # Variants of one solver are told apart by name.
+    chosen = [replace(method, name=name) for name, method in given.items()]
+    noise_schedule = named_or_own(schedule, Schedule, "schedule", schedules.get)
+    kind = kind or ("all" if certify else "strong")
+    kinds = (kind,) if kind != "all" else KINDS if ell > 0 else KINDS[:2]
+    counts = options.listed("--steps", steps, int) if steps else None
+    first, last = options.listed("--sigmas", sigmas, float, count=2)
+    wanted = Orders(*options.listed("--declare", declare, float, count=3)) if declare else None
     problems = {
-        name: Problem(
-            _target(target or ("gaussian" if name == "weak" else "mixture"), schedule),
-            form,
-            ell,
-            (first, last),
-            sigma_data,
-        )
+        name: Problem(_data(target, name, noise_schedule), form, ell, (first, last), sigma_data)
         for name in kinds
     }
-    files = _files(out)
+    folder, names = _files(out)
     studies = [
-        compare(
-            chosen, problem, [name], paths=paths, seed=seed, steps=counts, progress=not no_progress
-        )
+        study
         for name, problem in problems.items()
+        for study in compare(
+            chosen, problem, [name], steps=counts, progress=progress, **sizes
+        ).studies
     ]
-    found = Comparison(tuple(study for comparison in studies for study in comparison.studies))
+    found = Comparison(tuple(studies))
     click.echo(found.table())
     certificates = [
-        _certificate(
-            tableau, found, problems, wanted or declared_orders(given[tableau.name]), paths, seed
+        certified(
+            method,
+            problems[kinds[0]],
+            declared=wanted or declared_orders(given[method.name]),
+            kinds=kinds,
+            # A weak order is certified on Gaussian data only.
+            studies={
+                study.kind: study
+                for study in studies
+                if study.solver == method.name and (study.kind, target) != ("weak", "mixture")
+            },
+            **sizes,
         )
-        for tableau in chosen
-        if certifying
+        for method in chosen
+        if certify
     ]
     for certificate in certificates:
         click.echo(f"\n{certificate.table()}")
-    if files is not None:
-        folder, picture, numbers = files
-        settings = {
-            name: value for name, value in ctx.params.items() if name not in ("out", "no_progress")
-        }
-        content = {"command": "expint convergence", "settings": settings, **found.to_dict()}
-        if certifying:
+    if names:
+        content = {"command": "expint convergence", "settings": options.asked("out")}
+        content |= found.to_dict() | output.origin()
+        if certify:
             content["certificates"] = [certificate.to_dict() for certificate in certificates]
-        write_files(
-            folder, {picture: _picture(found, Path(picture).suffix), numbers: json_bytes(content)}
-        )
-        click.echo(f"\n{picture}, {numbers} in {folder}")
+        picture = output.content_of(found.plot, Path(names[0]).suffix.lstrip(".").lower())
+        files = zip(names, (picture, output.json_bytes(content)), strict=True)
+        click.echo(f"\n{output.write_files(folder, dict(files))}")
     if not all(certificate.passed for certificate in certificates):
         ctx.exit(1)
 
 
-def _kinds(kind: str, ell: float) -> Sequence[str]:
-    if kind != "all":
-        return (kind,)
-    return KINDS if ell > 0 else KINDS[:2]
-
-
-def _certificate(
-    tableau: Tableau,
-    found: Comparison,
-    problems: dict[str, Problem],
-    wanted: Orders,
-    paths: int,
-    seed: int,
-) -> Certificate:
-    """The certificate from the studies that are already made; a weak order is certified on Gaussian
-    data only.
-    """
-    made = {study.kind: study for study in found.studies if study.solver == tableau.name}
-    if "weak" in made and not isinstance(problems["weak"].model, targets.Gaussian):
-        made.pop("weak")
-    problem = next(iter(problems.values()))
-    return certify(
-        tableau,
-        problem,
-        declared=wanted,
-        kinds=tuple(problems),
-        paths=paths,
-        seed=seed,
-        studies=made,
-    )
-
-
-def _target(name: str, schedule: Schedule) -> Any:
-    if name == "gaussian":
+def _data(target: str | None, kind: str, schedule: Schedule) -> Any:
+    if (target or ("gaussian" if kind == "weak" else "mixture")) == "gaussian":
         return targets.Gaussian([0.7, -1.0], [0.3, 2.0], schedule)
     return targets.GaussianMixture([[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0]], 0.6, None, schedule)
 
 
-def _parts(text: str, option: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise ValueError(f"{option} takes values with commas between them, got {text!r}.")
-    return parts
-
-
-def _numbers(text: str, option: str, kind: Any, count: int | None = None) -> list[Any]:
-    try:
-        numbers = [kind(part) for part in _parts(text, option)]
-    except ValueError as error:
-        raise ValueError(
-            f"{option} takes numbers with commas between them, got {text!r}."
-        ) from error
-    if count is not None and len(numbers) != count:
-        raise ValueError(f"{option} takes {count} numbers, got {text!r}.")
-    return numbers
-
-
-def _own(name: str, kind: type, what: str) -> Any:
-    """The user's object `module:object`; a class or a function is called without arguments."""
-    module_name, _, attribute = name.partition(":")
-    here, failing, way_out = os.getcwd(), f"Cannot load the {what} {name!r}", _WAY_OUT
-    sys.path.insert(0, here)
-    try:
-        value = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            value = getattr(value, part)
-        if not isinstance(value, kind) and callable(value):
-            failing, way_out = (
-                f"Calling the {what} {name!r} failed",
-                "It is called without arguments.",
-            )
-            value = value()
-    except (Exception, SystemExit) as error:  # whatever the user's code does
-        raise ValueError(
-            f"{failing}: {type(error).__name__}: {str(error).rstrip('.')}. {way_out}"
-        ) from error
-    finally:
-        sys.path.remove(here)
-    if not isinstance(value, kind):
-        raise ValueError(
-            f"The {what} {name!r} must be a {kind.__name__}, or give one when it is called, got "
-            f"{type(value).__name__}."
-        )
-    return value
-
-
-def _files(out: Path | None) -> tuple[Path, str, str] | None:
-    """Folder, picture and JSON, after checking that they can be written."""
+def _files(out: Path | None) -> tuple[Path, tuple[str, ...]]:
+    """Folder and the names of picture and JSON, after checking that they can be written."""
     if out is None:
-        return None
-    folder, picture = (out.parent, out.name) if out.suffix else (out, "convergence.png")
-    if Path(picture).suffix.lower() not in PICTURES:
+        return Path(), ()
+    picture = out if out.suffix else out / "convergence.png"
+    if picture.suffix.lower() not in PICTURES:
         raise ValueError(
             f"--out is a picture ({', '.join(PICTURES)}) or a folder, got {str(out)!r}."
         )
-    numbers = Path(picture).with_suffix(".json").name
-    check_folder(folder, [picture, numbers])
-    return folder, picture, numbers
-
-
-def _picture(found: Comparison, suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    found.plot(buffer, suffix.lstrip(".").lower())
-    return buffer.getvalue()
+    names = (picture.name, picture.with_suffix(".json").name)
+    output.check_folder(picture.parent, names)
+    return picture.parent, names

@@ -7,8 +7,9 @@ import click
 from diffusion_adapters.checkpoints.conversion import convert_checkpoint
 from diffusion_adapters.checkpoints.pickles import read_checkpoint
 from diffusion_adapters.checkpoints.state_dicts import contents
+from diffusion_adapters.cli.options import option
 
-__all__ = ["convert"]
+_KEY = "What to take, such as ema or model.state_dict; may be repeated."
 
 
 @click.command()
@@ -16,17 +17,11 @@ __all__ = ["convert"]
 @click.argument(
     "target", metavar="[OUT.safetensors]", required=False, type=click.Path(path_type=Path)
 )
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    metavar="NAME",
-    help="What to take, such as ema or model.state_dict; may be repeated.",
+@option(
+    "--key NAME", "What to take, such as ema or model.state_dict; may be repeated.", multiple=True
 )
-@click.option(
-    "--trust", is_flag=True, help="Allow IN to execute code. Only for files whose origin you trust."
-)
-def convert(source: Path, target: Path | None, keys: tuple[str, ...], trust: bool) -> None:
+@option("--trust", "Allow IN to execute code. Only for files whose origin you trust.")
+def convert(source: Path, target: Path | None, key: tuple[str, ...], trust: bool) -> None:
     """Write the tensors of a checkpoint as safetensors; without OUT, list what is in it.
 
     Files of torch.save (.pt, .pth) with tensors in plain containers are read without executing
@@ -34,13 +29,13 @@ def convert(source: Path, target: Path | None, keys: tuple[str, ...], trust: boo
     read: they are refused without --trust, with a list of what they would import.
     """
     if target is None:
-        if keys:
+        if key:
             raise ValueError("--key says what to write: name the new file, OUT.safetensors.")
         for line in contents(read_checkpoint(source, trust)):
             click.echo(line)
         return
-    done = convert_checkpoint(source, target, keys, trust)
-    what = f"{' and '.join(keys)} of {source.name}" if keys else source.name
+    done = convert_checkpoint(source, target, key, trust)
+    what = f"{' and '.join(key)} of {source.name}" if key else source.name
     click.echo(f"{what}: {done.tensors} tensors, {done.numbers:,} numbers, in {target}")
     if done.left_out:
         click.echo(

@@ -1,6 +1,6 @@
 """`expint solvers`, `schedules`, `grids`, `models`: what there is, one line each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -9,9 +9,11 @@ from diffusion_adapters import load
 from diffusion_adapters.shipped import files as shipped
 from expint import grids as time_grids
 from expint import schedules as noise_schedules
-from expint.solvers import entries
+from expint.results import table_text
+from expint.runs.model import describe
+from expint.solvers import entries, get
 
-__all__ = ["grids", "models", "schedules", "solvers"]
+_SOLVERS = "name NFE/step form ell ODE strong weak Gaussians/step what source"
 
 
 @click.command()
@@ -23,72 +25,43 @@ def solvers() -> None:
     and ell are those that a solver takes by default; Gaussians are those used per step and
     component at ell>0.
     """
-    rows: list[Sequence[Any]] = [
-        (
-            "name",
-            "NFE/step",
-            "form",
-            "ell",
-            "ODE",
-            "strong",
-            "weak",
-            "Gaussians/step",
-            "what",
-            "source",
-        )
-    ]
+    rows = []
     for entry in entries():
-        tableau = entry.build()
-        orders = (tableau.deterministic_order, tableau.strong_order, tableau.weak_order)
-        ell = f"{tableau.ell:g}" if tableau.noise_scale is None else tableau.noise_scale
-        rows.append(
-            (
-                entry.name,
-                tableau.evaluations,
-                tableau.form,
-                ell,
-                *orders,
-                tableau.gaussians,
-                entry.summary,
-                tableau.source,
-            )
-        )
-    _print_table(rows)
+        method, tableau = get(entry.name), get(entry.name).tableau
+        noise = f"{method.ell:g}" if method.noise_scale is None else method.noise_scale
+        orders = (method.deterministic_order, method.strong_order, method.weak_order)
+        row = (entry.name, tableau.evaluations, method.form, noise, *orders, tableau.normals)
+        rows.append((*row, entry.summary, method.source))
+    _print(_SOLVERS.split(), *rows)
 
 
 @click.command()
 def schedules() -> None:
     """List the noise schedules."""
-    _print_table(
-        (name, _first_line(type(noise_schedules.get(name)))) for name in noise_schedules.names()
-    )
+    names = noise_schedules.names()
+    _print(*((name, _first_line(type(noise_schedules.get(name)))) for name in names))
 
 
 @click.command()
 def grids() -> None:
     """List the time grids."""
-    _print_table((name, _first_line(time_grids.get(name))) for name in time_grids.names())
+    _print(*((name, _first_line(time_grids.get(name))) for name in time_grids.names()))
 
 
 @click.command()
 def models() -> None:
     """List the shipped networks."""
-    rows: list[Sequence[Any]] = [("name", "shape", "predicts", "classes", "schedule")]
+    rows = []
     for name in shipped.names():
-        model = load(name)
-        shape = "x".join(map(str, model.shape))
+        model = describe(load(name))
+        shape = "x".join(map(str, model.shape or ()))
         rows.append((name, shape, model.prediction, model.label_dim or "none", model.schedule))
-    _print_table(rows)
+    _print("name shape predicts classes schedule".split(), *rows)
 
 
 def _first_line(documented: Any) -> str:
     return (documented.__doc__ or "").strip().split("\n")[0]
 
 
-def _print_table(rows: Iterable[Sequence[Any]]) -> None:
-    cells = [[str(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        click.echo(
-            "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
-        )
+def _print(*rows: Iterable[Any]) -> None:
+    click.echo(table_text([[str(value) for value in row] for row in rows]))

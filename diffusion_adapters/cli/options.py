@@ -1,110 +1,148 @@
-"""Options that several subcommands share: which solver, on which grid, in which form."""
+"""The options that commands share, each declared once, and the parsing of their values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from expint import grids, solvers
 from expint.equations.forms import form_names
-
-__all__ = ["plan_arguments", "plan_options"]
+from expint.equations.noise_scales import noise_scale_names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.option(
-        "--solver",
-        default="seeds-3",
-        show_default=True,
-        metavar="NAME",
-        help=f"One of: {', '.join(solvers.names())}.",
-    ),
-    click.option(
-        "--steps",
-        type=int,
-        metavar="N",
-        help="Steps of the grid, the final denoising step included.  [default: 20]",
-    ),
-    click.option(
-        "--nfe", type=int, metavar="N", help="As many steps as need at most N network evaluations."
-    ),
-    click.option(
-        "--form",
-        metavar="NAME",
-        help=f"One of: {', '.join(form_names())}.  [default: the solver's own]",
-    ),
-    click.option(
-        "--ell",
-        type=float,
-        help="Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE.  [default: the solver's own]",
-    ),
-    click.option("--eta", type=float, help="DDIM's eta, in place of --ell."),
-    click.option(
-        "--operation",
-        "operations",
-        multiple=True,
-        metavar="TEXT",
-        help="Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), noise-gain(s_noise=1), large-variance.",
-    ),
-    click.option(
-        "--grid",
-        metavar="NAME",
-        help=f"One of: {', '.join(grids.names())}; or times from noise to data, with commas.  "
-        "[default: uniform_lambda; uniform_time where sigma starts at infinity]",
-    ),
-    click.option(
-        "--final",
-        metavar="KIND",
-        help="denoise: end with an evaluation that takes sigma to 0; none: keep the noise of the last sigma.  [default: denoise]",
-    ),
+_PATH = click.Path(path_type=Path)
+_TYPES: dict[str, Any] = {"": bool, "N": int, "X": float, "DIR": _PATH, "FILE": _PATH}
+
+
+def option(declared: str, help: str, *, usual: str | None = None, **settings: Any) -> Any:
+    """`click.option`, declared as the help shows it.
+
+    Args:
+        declared: the option and its value, which says its type: "--seed N" (a whole number), "--ell
+            X" (a number), "--out FILE" or "DIR" (a path), "--dtype [a|b]" (a choice), "--compile"
+            (a flag), else a text.
+        help: what it does.
+        usual: the default in words, where it is not a value.
+        settings: those of `click.option`; and `least`, the least whole number allowed.
+    """
+    name, _, metavar = declared.partition(" ")
+    kind = _TYPES.get(metavar, str)
+    if metavar.startswith("["):
+        kind = click.Choice(metavar.strip("[]").split("|"))
+    elif "least" in settings:
+        kind = click.IntRange(min=settings.pop("least"))
+    return click.option(
+        name,
+        type=kind,
+        metavar=metavar or None,
+        is_flag=None if metavar else True,
+        help=help,
+        show_default=usual or True,
+        **settings,
+    )
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The names, for a help text."""
+    return f"One of: {', '.join(names)}."
+
+
+FORMS = one_of(form_names())
+_OWN = "the solver's own"
+_ELL = "Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE."
+_OPERATIONS = (
+    "Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), "
+    "noise-gain(s_noise=1), large-variance. May be repeated."
+)
+_SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
+_GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
+_USUAL_GRID = "uniform_lambda; uniform_time where sigma starts at infinity"
+_FINAL = (
+    "denoise: end with an evaluation that takes sigma to 0; none: keep the noise of the last sigma."
+)
+
+SOLVER = option("--solver NAME", one_of(solvers.names()), default="seeds-3")
+STEPS = option("--steps N", "Steps of the grid, the final denoising step included.", usual="20")
+NFE = option("--nfe N", "As many steps as need at most N network evaluations.")
+FORM = option("--form NAME", FORMS, usual=_OWN)
+ELL = option("--ell X", _ELL, usual=_OWN)
+NOISE_SCALE = option("--noise-scale NAME", _SCALES)
+ETA = option("--eta X", "DDIM's eta in place of --ell.")
+OPERATION = option("--operation TEXT", _OPERATIONS, multiple=True)
+GRID = option("--grid NAME", _GRIDS, usual=_USUAL_GRID)
+FINAL = option("--final KIND", _FINAL, usual="denoise")
+MODEL = option("--model NAME", "A shipped network (see `expint models`).", default="digits-edm")
+SIGMA_DATA = option("--sigma-data X", "The network's sigma_data; the form precond needs it.")
+SEED = option("--seed N", "Sample i has seed N + i.", default=0, least=0)
+OUT = option("--out DIR", "Folder for the files.", required=True)
+NO_PROGRESS = click.option(
+    "--no-progress",
+    "progress",
+    is_flag=True,
+    callback=lambda ctx, param, given: not given,
+    help="No progress bar.",
 )
 
 
-def plan_options(function: F) -> F:
-    """Decorator: the options that `plan_arguments` understands."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
+def sampling_options(function: F) -> F:
+    """Decorator: the solver, and the options that `expint.sampling.SamplingOptions` holds."""
+    noise = (FORM, ELL, NOISE_SCALE, ETA, OPERATION)
+    for declared in reversed((SOLVER, STEPS, NFE, *noise, GRID, FINAL)):
+        function = declared(function)
     return function
 
 
-def plan_arguments(
-    *,
-    solver: str,
-    steps: int | None,
-    nfe: int | None,
-    form: str | None,
-    ell: float | None,
-    eta: float | None,
-    operations: tuple[str, ...],
-    grid: str | None,
-    final: str | None,
+def sampling_arguments(
+    *, grid: str | None, final: str | None, operation: tuple[str, ...], **others: Any
 ) -> dict[str, Any]:
-    """The values of `plan_options` as arguments of `expint.plan_sampling` and `expint.sample`.
+    """The values of `sampling_options` as arguments of `expint.sample` and `plan_sampling`.
 
     Raises:
         ValueError: for times that are not numbers, or `final` beside a grid of times, which says
             itself where it ends.
     """
-    times = _times(grid)
-    if times is not None and final is not None:
-        raise ValueError(
-            f"--final={final} does not go with a grid of times: let the last time say where to end."
-        )
-    arguments = {"solver": solver, "steps": steps, "nfe": nfe, "form": form, "ell": ell, "eta": eta}
-    if operations:
-        arguments["operations"] = [solvers.operation(text) for text in operations]
-    return arguments | (
-        {"grid": grid, "final": final or "denoise"} if times is None else {"grid": times}
-    )
+    times = grid
+    if grid is not None and "," in grid:
+        times = listed("--grid", grid, float, what="the name of a grid or numbers")
+        if final is not None:
+            raise ValueError(
+                f"--final={final} does not go with a grid of times: let the last time say where "
+                "to end."
+            )
+    operations = [solvers.operation(text) for text in operation]
+    return others | {"grid": times, "final": final or "denoise", "operations": operations}
 
 
-def _times(grid: str | None) -> list[float] | None:
-    if grid is None or "," not in grid:
-        return None
+def listed(option: str, text: str, kind: Any = str, *, count: int = 0, what: str = "") -> list[Any]:
+    """The values of an option that takes several, with commas between them.
+
+    Args:
+        option: its name, for messages.
+        text: what was given.
+        kind: str, int or float: what each value is.
+        count: how many there must be; 0 for any number.
+        what: what they are, for messages.
+
+    Raises:
+        ValueError: for an empty value, one of another kind, or another number of them.
+    """
+    what = what or {str: "values", int: "whole numbers"}.get(kind, "numbers")
+    parts = [part.strip() for part in text.split(",")]
     try:
-        return [float(part) for part in grid.split(",")]
-    except ValueError as error:
-        raise ValueError(
-            f"--grid takes the name of a grid or numbers with commas between them, got {grid!r}."
-        ) from error
+        values = [kind(part) for part in parts]
+    except ValueError:
+        values = []
+    if not values or not all(parts):
+        raise ValueError(f"{option} takes {what} with commas between them, got {text!r}.")
+    if count not in (0, len(values)):
+        raise ValueError(f"{option} takes {count} {what}, got {text!r}.")
+    return values
+
+
+def asked(*left_out: str) -> dict[str, Any]:
+    """The options of the running command by name, in the order of its help, for a JSON file."""
+    context = click.get_current_context()
+    names = [option.name for option in context.command.params if option.name in context.params]
+    return {name: context.params[name] for name in names if name not in (*left_out, "progress")}

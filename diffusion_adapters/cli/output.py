@@ -7,17 +7,20 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
-__all__ = ["check_folder", "json_bytes", "npz_bytes", "picture_bytes", "write_files"]
+import expint
+from expint.files import replacing
 
 _LEGIBLE = 64  # pixels: the least side of an image in a picture
-_WAY_OUT = "Choose another folder with --out."
 
 
 def check_folder(folder: Path, names: Sequence[str]) -> None:
@@ -26,54 +29,50 @@ def check_folder(folder: Path, names: Sequence[str]) -> None:
     Raises:
         ValueError: saying what is in the way.
     """
+    probe = folder / f".probe.{os.getpid()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(
-            f"Cannot write to the folder {str(folder)!r}: a file is in its place. {_WAY_OUT}"
-        ) from error
-    except OSError as error:
-        raise ValueError(
-            f"Cannot create the folder {str(folder)!r} ({error.strerror}). {_WAY_OUT}"
-        ) from error
-    for name in names:
-        if (folder / name).is_dir():
-            raise ValueError(f"Cannot write {str(folder / name)!r}: it is a folder. {_WAY_OUT}")
-    probe = _part(folder, "probe")
-    try:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise ValueError(
-            f"Cannot write to the folder {str(folder)!r} ({error.strerror}). {_WAY_OUT}"
-        ) from error
+        blocked = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = "a file is in its place" if blocked else error.strerror
+        raise _refusal(f"to the folder {str(folder)!r}", reason) from error
+    for name in names:
+        if (folder / name).is_dir():
+            raise _refusal(repr(str(folder / name)), "it is a folder")
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, bytes]) -> str:
     """Write {name: content} into `folder`. All are written in full under other names first, then
     moved into place.
+
+    Returns:
+        The names and the folder, to be printed.
 
     Raises:
         ValueError: if they cannot be written; older files of the same names are then still there.
     """
-    parts = {name: _part(folder, name) for name in files}
+    names = ", ".join(files)
     try:
-        for name, content in files.items():
-            parts[name].write_bytes(content)
-        for name, part in parts.items():
-            os.replace(part, folder / name)
+        with ExitStack() as stack:
+            for name, content in files.items():
+                stack.enter_context(replacing(folder / name)).write_bytes(content)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise ValueError(
-            f"Cannot write {', '.join(files)} to {str(folder)!r} ({reason}). {_WAY_OUT}"
-        ) from error
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise _refusal(f"{names} to {str(folder)!r}", reason) from error
+    return f"{names} in {folder}"
 
 
-def _part(folder: Path, name: str) -> Path:
-    return folder / f".{name}.{os.getpid()}.part"
+def _refusal(what: str, reason: str | None) -> ValueError:
+    return ValueError(f"Cannot write {what} ({reason}). Choose another folder with --out.")
+
+
+def content_of(write: Callable[..., Any], *arguments: Any, **options: Any) -> bytes:
+    """The bytes that write(file, …) writes into a binary file."""
+    buffer = io.BytesIO()
+    write(buffer, *arguments, **options)
+    return buffer.getvalue()
 
 
 def picture_bytes(images: np.ndarray) -> bytes:
@@ -93,32 +92,34 @@ def picture_bytes(images: np.ndarray) -> bytes:
             f"{images.shape}."
         )
     count, channels, height, width = images.shape
-    factor = max(1, math.ceil(_LEGIBLE / min(height, width)))
-    gap = 4
+    factor, gap = max(1, math.ceil(_LEGIBLE / min(height, width))), 4
     columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    cell_height, cell_width = height * factor + gap, width * factor + gap
-    canvas = np.full(
-        (rows * cell_height + gap, columns * cell_width + gap, channels), 96, dtype=np.uint8
-    )
-    pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    for i, image in enumerate(pixels.repeat(factor, axis=1).repeat(factor, axis=2)):
-        top, left = gap + (i // columns) * cell_height, gap + (i % columns) * cell_width
-        canvas[top : top + height * factor, left : left + width * factor] = image
-    buffer = io.BytesIO()
-    Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(
-        buffer, format="PNG", optimize=True
-    )
-    return buffer.getvalue()
-
-
-def npz_bytes(samples: np.ndarray, labels: np.ndarray, seeds: np.ndarray) -> bytes:
-    """A compressed .npz file of three arrays, each with one row per sample."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, samples=samples, labels=labels, seeds=seeds)
-    return buffer.getvalue()
+    missing = -count % columns
+    pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    pixels = pixels.repeat(factor, axis=2).repeat(factor, axis=3)
+    # Each image with the gap to its right and below it, and grey where the last row has none.
+    cells = np.pad(pixels, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=96)
+    cells = np.pad(cells, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=96)
+    cells = cells.reshape(-1, columns, *cells.shape[1:]).transpose(0, 3, 1, 4, 2)
+    canvas = cells.reshape(cells.shape[0] * cells.shape[1], -1, channels)
+    canvas = np.pad(canvas, ((gap, 0), (gap, 0), (0, 0)), constant_values=96)
+    image = Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+    return content_of(image.save, format="PNG", optimize=True)
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
     """The content as JSON, for people to read; NaN and infinity are refused, as JSON has none."""
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def origin() -> dict[str, dict[str, str]]:
+    """Versions and machine that numbers depend on, for JSON files."""
+    return {
+        "versions": {
+            "expint": expint.__version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "platform": {"system": platform.system(), "machine": platform.machine()},
+    }

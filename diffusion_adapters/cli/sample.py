@@ -1,8 +1,7 @@
 """`expint sample`: draw samples from a shipped network into a folder."""
 
-import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,160 +12,143 @@ from tqdm import tqdm
 
 import expint
 from diffusion_adapters import load
-from diffusion_adapters.cli.options import plan_arguments, plan_options
-from diffusion_adapters.cli.output import (
-    check_folder,
-    json_bytes,
-    npz_bytes,
-    picture_bytes,
-    write_files,
-)
-from expint.plans.plan import Plan
-from expint.solvers import get
-
-__all__ = ["FILES", "sample", "versions"]
+from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli.options import option
+from expint.noise import per_sample
+from expint.plans import Plan
+from expint.runs.model import describe
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_LABELS = (
+    "Classes, with commas, repeated in turn until there is one per sample; 'none' for no class."
+)
+_ALL_LABELS = "all classes of a class-conditional network"
+_BATCH = "Samples computed at a time; a sample does not depend on it, but for rounding."
 
 
 @click.command()
-@click.option(
-    "--model",
-    "name",
-    default="digits-edm",
-    show_default=True,
-    metavar="NAME",
-    help="A network (see `expint models`).",
-)
-@plan_options
-@click.option(
-    "--num",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="How many samples.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Sample i has seed N + i.",
-)
-@click.option(
-    "--labels",
-    metavar="LIST",
-    help="Classes, with commas, repeated in turn until there is one per sample; 'none' for no class.  "
-    "[default: all classes of a class-conditional network]",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="DIR",
-    help="Folder for the files.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(list(_DTYPES)),
-    default="float32",
-    show_default=True,
-    help="Precision of the state.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Samples computed at a time; a sample does not depend on it, but for rounding.",
-)
-@click.option("--compile", "compiled", is_flag=True, help="Pass the network through torch.compile.")
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@options.MODEL
+@options.sampling_options
+@option("--num N", "How many samples.", default=64, least=1)
+@options.SEED
+@option("--labels LIST", _LABELS, usual=_ALL_LABELS)
+@options.OUT
+@option("--dtype [float32|float64]", "Precision of the state.", default="float32")
+@option("--batch N", _BATCH, default=64, least=1)
+@option("--compile", "Pass the network through torch.compile.")
+@options.NO_PROGRESS
 def sample(
-    name: str,
+    model: str,
     num: int,
     seed: int,
     labels: str | None,
     out: Path,
+    progress: bool,
     dtype: str,
     batch: int,
-    compiled: bool,
-    no_progress: bool,
-    **options: Any,
+    compile: bool,
+    **given: Any,
 ) -> None:
     """Draw samples from a shipped network.
 
     Writes samples.png (all of them in a picture), samples.npz (samples, labels, seeds) and
     manifest.json (every setting).
     """
-    model = load(name)
-    classes = _classes(labels, name, getattr(model, "label_dim", 0), num)
-    arguments = plan_arguments(**options)
+    network = load(model)
+    described = describe(network)
+    classes = _classes(labels, model, described.label_dim, num)
+    arguments = options.sampling_arguments(**given)
     plan = expint.plan_sampling(
-        model.schedule, **arguments, sigma_data=model.sigma_data, round_time=model.round_time
+        described.schedule,
+        **arguments,
+        sigma_data=described.sigma_data,
+        round_time=described.round_time,
     )
-    if seed + num > 2**64:
-        raise ValueError(
-            f"The last seed, --seed + --num - 1 = {seed + num - 1}, must be below 2**64."
-        )
-    check_folder(out, FILES)
+    output.check_folder(out, FILES)
 
+    seeds, parts = per_sample(seed, num), []
     began = time.perf_counter()
-    images = np.empty((num, *model.shape), dtype=np.float32)
-    with tqdm(
-        total=plan.nfe * -(-num // batch), disable=no_progress, unit="NFE", desc=plan.solver
-    ) as bar:
+    with tqdm(total=plan.nfe * -(-num // batch), disable=not progress, unit="NFE") as bar:
+        bar.set_description(plan.solver)
         for first in range(0, num, batch):
-            part = range(first, min(first + batch, num))
-            chosen = model if classes is None else model.with_labels([classes[i] for i in part])
-            done = bar.n
+            part = slice(first, first + batch)
             drawn = expint.sample(
-                chosen,
-                (len(part), *model.shape),
+                network if classes is None else network.with_labels(classes[part]),
+                (len(seeds[part]), *network.shape),
                 **arguments,
-                seed=[seed + i for i in part],
-                callback=lambda step, nfe, t, x, denoised, done=done: bar.update(
-                    done + nfe - bar.n
-                ),
+                seed=seeds[part],
+                callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
                 progress=False,
-                dtype=_DTYPES[dtype],
-                compile=compiled,
+                dtype=getattr(torch, dtype),
+                compile=compile,
             )
-            images[part.start : part.stop] = drawn.cpu().numpy()
+            parts.append(drawn.to("cpu", torch.float32))
+    images = torch.cat(parts).numpy()
     seconds = time.perf_counter() - began
 
-    seeds = range(seed, seed + num)
-    settings = {
-        "model": name,
-        **arguments,
-        "num": num,
-        "seed": seed,
-        "labels": labels,
-        "out": str(out),
+    settings = options.asked("operation") | settings_of(plan, arguments) | {"out": str(out)}
+    settings["operations"] = list(given["operation"])
+    manifest = {
+        "command": "expint sample",
+        "settings": settings,
+        **_description(plan, network),
+        "operations": [str(operation) for operation in plan.method.operations],
+        "seeds": list(seeds),
+        "labels": classes,
+        "seconds": round(seconds, 3),
+        "threads": torch.get_num_threads(),
+        **output.origin(),
+        "files": list(FILES),
     }
-    tableau = get(plan.solver)
-    settings["form"] = arguments["form"] or tableau.form
-    settings["ell"] = (
-        tableau.ell if arguments["ell"] is None and arguments["eta"] is None else arguments["ell"]
-    )
-    settings["operations"] = [str(operation) for operation in arguments.get("operations", ())]
-    settings |= {"dtype": dtype, "batch": batch, "compile": compiled}
-    manifest = _manifest(model, plan, settings, seeds, classes, seconds)
-    content = (
-        picture_bytes(images),
-        npz_bytes(
-            samples=images,
-            labels=np.array([-1] * num if classes is None else classes, dtype=np.int64),
-            seeds=np.array(seeds, dtype=np.uint64),
-        ),
-        json_bytes(manifest),
-    )
-    write_files(out, dict(zip(FILES, content, strict=True)))
-    _report(name, plan, manifest, out)
+    arrays = {"samples": images, "seeds": np.array(seeds, dtype=np.uint64)}
+    arrays["labels"] = np.array(classes or [-1] * num, dtype=np.int64)
+    npz = output.content_of(np.savez_compressed, **arrays)
+    content = (output.picture_bytes(images), npz, output.json_bytes(manifest))
+    written = output.write_files(out, dict(zip(FILES, content, strict=True)))
+    asked = "" if given["nfe"] in (None, plan.nfe) else f" (of at most {given['nfe']})"
+    assert plan.sde.diffusion
+    click.echo(f"{num} samples of {model}, seed {seed}: {written}")
+    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {described.device}")
+    click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
+    click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
+
+
+def _description(plan: Plan, network: Any) -> dict[str, Any]:
+    """What was run, as JSON can hold it."""
+    described = describe(network)
+    return {
+        "model": {
+            "name": network.card["name"],
+            "schedule": str(described.schedule),
+            "prediction": described.prediction,
+            "sigma_data": described.sigma_data,
+            "shape": list(network.shape),
+        },
+        "device": str(described.device),
+        "sde": plan.sde.name,
+        "steps": plan.steps,
+        "nfe": plan.nfe,
+        "gaussians": plan.normals,
+        "times": plan.to_dict()["grid"],
+    }
+
+
+def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with which `plan_sampling` makes the plan again, whatever the defaults become.
+
+    They are those that were asked for, with the form and the amount of noise of the plan's
+    equation.
+    """
+    equation, settings = plan.sde.diffusion, dict(asked)
+    assert equation
+    settings["form"] = equation.form
+    if asked["eta"] is None:
+        scale = equation.noise_scale
+        settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
+    if not isinstance(asked["grid"], str | None):  # times say themselves where they end
+        last = equation.schedule.sigma(plan.grid[-1])
+        settings["final"] = "none" if last > 0 else "denoise"
+    return settings
 
 
 def _classes(labels: str | None, name: str, label_dim: int, num: int) -> list[int] | None:
@@ -181,79 +163,14 @@ def _classes(labels: str | None, name: str, label_dim: int, num: int) -> list[in
         return None
     if not label_dim:
         raise ValueError(f"The network {name!r} has no classes: leave out --labels.")
-    known = f"classes 0 to {label_dim - 1} with commas between them, or none"
-    try:
-        listed = [int(part) for part in labels.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--labels takes {known}, got {labels!r}.") from error
-    outside = [label for label in listed if not 0 <= label < label_dim]
-    if outside:
-        raise ValueError(f"The network {name!r} has no class {outside[0]}: --labels takes {known}.")
-    if len(listed) > num:
+    known = f"none, or classes 0 to {label_dim - 1}"
+    chosen = options.listed("--labels", labels, int, what=known)
+    for label in chosen:
+        if not 0 <= label < label_dim:
+            raise ValueError(f"The network {name!r} has no class {label}: --labels takes {known}.")
+    if len(chosen) > num:
+        came = len(chosen)
         raise ValueError(
-            f"{len(listed)} labels came for {num} samples: give fewer labels, or --num "
-            f"{len(listed)}."
+            f"{came} labels came for {num} samples: give fewer labels, or --num {came}."
         )
-    return [listed[i % len(listed)] for i in range(num)]
-
-
-def _manifest(
-    model: Any,
-    plan: Plan,
-    settings: dict[str, Any],
-    seeds: Sequence[int],
-    classes: list[int] | None,
-    seconds: float,
-) -> dict[str, Any]:
-    """What was done, as JSON can hold it."""
-    return {
-        "command": "expint sample",
-        "settings": settings,
-        "model": {
-            "name": settings["model"],
-            "schedule": str(model.schedule),
-            "prediction": model.prediction,
-            "sigma_data": model.sigma_data,
-            "shape": list(model.shape),
-        },
-        "sde": plan.sde.name,
-        "steps": plan.steps,
-        "nfe": plan.nfe,
-        "gaussians": plan.gaussians,
-        "times": plan.to_dict()["grid"],
-        "seeds": list(seeds),
-        "labels": classes,
-        "seconds": round(seconds, 3),
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "platform": {"system": platform.system(), "machine": platform.machine()},
-        "files": list(FILES),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {
-        "expint": expint.__version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _equation(plan: Plan) -> str:
-    """Form and ℓ, or what takes their place, without the schedule."""
-    return plan.sde.name.removesuffix(f", {plan.sde.schedule}")
-
-
-def _report(name: str, plan: Plan, manifest: dict[str, Any], out: Path) -> None:
-    settings, seconds, seeds = manifest["settings"], manifest["seconds"], manifest["seeds"]
-    asked = f" (of at most {settings['nfe']})" if settings["nfe"] not in (None, plan.nfe) else ""
-    click.echo(
-        f"{len(seeds)} samples of {name}, seeds {seeds[0]} to {seeds[-1]}: {', '.join(FILES)} in "
-        f"{out}"
-    )
-    click.echo(f"{plan.solver}, {_equation(plan)}, {settings['dtype']} on {manifest['device']}")
-    click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
-    click.echo(f"{seconds:.2f} s, {1e3 * seconds / len(seeds):.1f} ms per sample")
+    return [chosen[i % len(chosen)] for i in range(num)]

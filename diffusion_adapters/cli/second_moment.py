@@ -11,125 +11,64 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters import load
-from diffusion_adapters.cli.output import check_folder, json_bytes, write_files
+from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli.options import option
 from diffusion_adapters.shipped.image_quality import real_images
+from expint.runs.model import describe
 from expint.second_moments import ESTIMATORS, second_moment
 
-__all__ = ["read_data", "second_moment_command"]
-
 _KINDS = (".npy", ".npz", ".safetensors")
+_DATA = (
+    "Samples as the network knows them, floating, (n, *shape), without noise: .npy, .npz or "
+    ".safetensors."
+)
+_USUAL_DATA = "the network's training images, where they come with scikit-learn"
+_LABELS = "The file's array of classes, (n,), for a class-conditional network."
+_ESTIMATOR = (
+    "moment: the mean square of the predicted noise; residual: one minus that of its error, more "
+    "precise at high noise."
+)
 
 
 @click.command("second-moment")
-@click.option(
-    "--model",
-    "name",
-    default="digits-edm",
-    show_default=True,
-    metavar="NAME",
-    help="A network (see `expint models`).",
-)
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Samples as the network knows them, floating, (n, *shape), without noise: .npy, .npz or .safetensors.  "
-    "[default: the network's training images, where they come with scikit-learn]",
-)
-@click.option(
-    "--array",
-    metavar="NAME",
-    help="Which array of the file.  [default: the only one of the network's shape]",
-)
-@click.option(
-    "--labels",
-    metavar="NAME",
-    help="The file's array of classes, (n,), for a class-conditional network.",
-)
-@click.option(
-    "--times",
-    type=click.IntRange(min=1),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="How many, uniform in lambda.",
-)
-@click.option(
-    "--draws",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Noisy samples per time.  [default: one per item of the data]",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Draw i has seed N + i.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=256,
-    show_default=True,
-    metavar="N",
-    help="Computed at a time.",
-)
-@click.option(
-    "--estimator",
-    type=click.Choice(ESTIMATORS),
-    default=ESTIMATORS[0],
-    show_default=True,
-    help="moment: the mean square of the predicted noise; residual: one minus that of its error, more precise at high noise.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    metavar="FILE",
-    help="The .json file.",
-)
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@options.MODEL
+@option("--data FILE", _DATA, usual=_USUAL_DATA)
+@option("--array NAME", "Which array of the file.", usual="the only one of the network's shape")
+@option("--labels NAME", _LABELS)
+@option("--times N", "How many, uniform in lambda.", default=50, least=1)
+@option("--draws N", "Noisy samples per time.", usual="one per item of the data", least=2)
+@option("--seed N", "Draw i has seed N + i.", default=0, least=0)
+@option("--batch N", "Computed at a time.", default=256, least=1)
+@option(f"--estimator [{'|'.join(ESTIMATORS)}]", _ESTIMATOR, default=ESTIMATORS[0])
+@option("--out FILE", "The .json file.", required=True)
+@options.NO_PROGRESS
 def second_moment_command(
-    name: str,
-    data: Path | None,
-    array: str | None,
-    labels: str | None,
-    out: Path,
-    no_progress: bool,
-    **settings: Any,
+    model: str, data: Path | None, array: str | None, labels: str | None, out: Path, **settings: Any
 ) -> None:
     """Measure how large the noise is that a network predicts, for the solver analytic-dpm.
 
     Writes a .json file that expint.SecondMoment.load reads.
     """
-    model = load(name)
-    if data is None:
-        if array is not None or labels is not None:
-            raise ValueError("--array and --labels name arrays of a file: give it with --data.")
-        images, classes = real_images(name)[0], None
+    network, classes = load(model), None
+    if data is not None:
+        images, classes = read_data(data, tuple(network.shape), array, labels)
+    elif array is None and labels is None:
+        images = real_images(model)[0]
     else:
-        images, classes = read_data(data, tuple(model.shape), array, labels)
-    if classes is not None and not getattr(model, "label_dim", 0):
-        raise ValueError(f"The network {name!r} has no classes: leave out --labels.")
-    check_folder(out.parent, [out.name])
-    chosen = classes  # never None inside
-    moment = second_moment(
-        model,
-        images,
-        **settings,
-        conditioned=None if chosen is None else lambda items: model.with_labels(chosen[items]),
-        progress=not no_progress,
-    )
-    write_files(out.parent, {out.name: json_bytes(moment.to_dict())})
+        raise ValueError("--array and --labels name arrays of a file: give it with --data.")
+    if classes is not None:
+        if not describe(network).label_dim:
+            raise ValueError(f"The network {model!r} has no classes: leave out --labels.")
+        settings["conditioned"] = lambda items, of=classes: network.with_labels(of[items])
+    output.check_folder(out.parent, [out.name])
+    moment = second_moment(network, images, **settings)
+    output.write_files(out.parent, {out.name: output.json_bytes(moment.to_dict())})
     click.echo(
-        f"{len(moment.times)} times, {moment.count} draws each, of {name} on {len(images)} "
+        f"{len(moment.times)} times, {moment.count} draws each, of {model} on {len(images)} "
         f"samples: {out}"
     )
-    for t, lam, value, error in zip(
-        moment.times, moment.lams, moment.values, moment.errors, strict=True
-    ):
+    columns = (moment.times, moment.lams, moment.values, moment.errors)
+    for t, lam, value, error in zip(*columns, strict=True):
         click.echo(f"t = {t:<12.6g} lambda = {lam:<10.6g} moment = {value:.6g} +- {error:.2g}")
 
 
@@ -149,59 +88,46 @@ def read_data(
 
     Raises:
         ValueError: for a file that cannot be read, that lacks such an array, or whose numbers are
-            no floating ones.
+            not floating.
     """
-    arrays = _arrays(file)
-    expected = f"(n, {', '.join(map(str, shape))})"
-    if array is None:
-        fitting = [
-            key
-            for key, value in arrays.items()
-            if value.shape[1:] == shape and value.ndim == len(shape) + 1
-        ]
-        if len(fitting) != 1:
-            found = ", ".join(f"{key} {value.shape}" for key, value in arrays.items())
-            raise ValueError(
-                f"{str(file)!r} holds {len(fitting)} arrays of shape {expected}, where one is "
-                f"needed: {found}. Name it with --array."
-            )
-        array = fitting[0]
-    samples = _one(arrays, array, file)
-    if samples.shape[1:] != shape or samples.ndim != len(shape) + 1:
+    arrays, wanted = _arrays(file), f"(n, {', '.join(map(str, shape))})"
+    fitting = [name for name in arrays if arrays[name].ndim > 1 and arrays[name].shape[1:] == shape]
+    if array is None and len(fitting) != 1:
+        found = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
-            f"The array {array!r} of {str(file)!r} has shape {samples.shape}, the network needs "
-            f"{expected}."
+            f"{str(file)!r} holds {len(fitting)} arrays of shape {wanted}, where one is needed: "
+            f"{found}. Name it with --array."
         )
+    array = array or fitting[0]
+    for name in (array, labels or array):
+        if name not in arrays:
+            known = ", ".join(arrays) or "none"
+            raise ValueError(f"{str(file)!r} has no array {name!r}; it has: {known}.")
+    samples, named = arrays[array], f"The array {array!r} of {str(file)!r}"
+    if array not in fitting:
+        raise ValueError(f"{named} has shape {samples.shape}, the network needs {wanted}.")
     if samples.dtype.kind != "f":
         raise ValueError(
-            f"The array {array!r} of {str(file)!r} is {samples.dtype}, not floating: give samples "
-            "as the network knows them (pixels p in 0 … 255 as p/127.5 − 1)."
+            f"{named} is {samples.dtype}, not floating: give samples as the network knows them "
+            "(pixels p in 0 … 255 as p/127.5 − 1)."
         )
     kept = samples if samples.dtype == np.float64 else samples.astype(np.float32)
+    images = torch.from_numpy(np.ascontiguousarray(kept))
     if labels is None:
-        return torch.from_numpy(np.ascontiguousarray(kept)), None
-    classes = _one(arrays, labels, file)
+        return images, None
+    classes = arrays[labels]
     if classes.shape != samples.shape[:1] or classes.dtype.kind not in "iu":
         raise ValueError(
             f"The array {labels!r} of {str(file)!r} should have one class per sample, integers of "
             f"shape ({len(samples)},); got {classes.dtype} of shape {classes.shape}."
         )
-    return torch.from_numpy(np.ascontiguousarray(kept)), torch.from_numpy(classes.astype(np.int64))
-
-
-def _one(arrays: dict[str, np.ndarray], name: str, file: Path) -> np.ndarray:
-    if name not in arrays:
-        raise ValueError(
-            f"{str(file)!r} has no array {name!r}; it has: {', '.join(arrays) or 'none'}."
-        )
-    return arrays[name]
+    return images, torch.from_numpy(classes.astype(np.int64))
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
     if file.suffix not in _KINDS:
-        raise ValueError(
-            f"--data takes a file of a kind in {', '.join(_KINDS)}, got {str(file)!r}."
-        )
+        kinds = ", ".join(_KINDS)
+        raise ValueError(f"--data takes a file of a kind in {kinds}, got {str(file)!r}.")
     try:
         if file.suffix == ".safetensors":
             return dict(safetensors.numpy.load(file.read_bytes()))

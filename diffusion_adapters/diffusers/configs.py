@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_adapters.guidance.constraints import sample_quantile
 from expint import grids
-from expint.grids.training_table import SPACINGS
+from expint.grids import SPACINGS
+from expint.grids.layout import finish
 from expint.numerics.float64 import as_float64, is_whole
 from expint.registry import unknown
 from expint.schedules import (
@@ -24,16 +26,6 @@ from expint.schedules import (
     rescale_zero_terminal_snr,
     scaled_linear_betas,
 )
-
-__all__ = [
-    "default_config",
-    "limit",
-    "prediction_of",
-    "read_config",
-    "schedule_of",
-    "step_times",
-    "table_betas",
-]
 
 _PREDICTIONS = {
     "epsilon": "noise",
@@ -62,8 +54,10 @@ _DEFAULTS: dict[str, Any] = {
     "shift": 1.0,
 }
 # Keys of schedulers whose noise levels or states are others, which their remaining entries do not
-# tell.
+# hold.
 _FOREIGN = {"sampling_eps", "scaler", "mask_token_id", "num_vec_classes"}
+# Keys of the same kind, with the value at which they change nothing.
+_HARMLESS = {"snr_shift_scale": 1.0, "invert_sigmas": False}
 # Keys of other schedulers that choose where the steps lie, and the grid that each of them means.
 _GRID_KEYS = {
     "use_karras_sigmas": "karras",
@@ -103,9 +97,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "diffusion_adapters.EDMAdapter, or a function model(x, t) of your own."
         )
     foreign = sorted(_FOREIGN & set(config))
-    foreign += ["snr_shift_scale"] * (config.get("snr_shift_scale", 1.0) != 1.0) + [
-        "invert_sigmas"
-    ] * bool(config.get("invert_sigmas"))
+    foreign += [key for key, same in _HARMLESS.items() if config.get(key, same) != same]
     if foreign:
         raise ValueError(
             f"This configuration has {foreign[0]!r}, and with it noise levels or states other than "
@@ -144,7 +136,7 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
     timesteps.
 
     Raises:
-        ValueError: for an unknown beta_schedule or a table that is none.
+        ValueError: for an unknown beta_schedule or a table that is not one.
     """
     prediction_of(config)
     count = config["num_train_timesteps"]
@@ -201,59 +193,44 @@ def step_times(
         ValueError: unless exactly one of steps, timesteps and sigmas is given; for what the grid
             cannot be made of.
     """
-    given = {
-        name: value
-        for name, value in (("timesteps", timesteps), ("sigmas", sigmas))
-        if value is not None
-    }
+    given = {"timesteps": timesteps, "sigmas": sigmas}
+    given = {name: as_float64(value) for name, value in given.items() if value is not None}
     if len(given) > 1 or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
-    flow = isinstance(schedule, Flow)
-    if timesteps is not None:
-        times = as_float64(timesteps)
-        starts = times / config["num_train_timesteps"] if flow else times
-    elif sigmas is not None:
-        levels = as_float64(sigmas)
-        levels = levels[:-1] if len(levels) > 1 and levels[-1] == 0 else levels
-        starts = _shift_times(config, levels, mu) if flow else schedule.t_of_sigma(levels)
-    else:
-        assert steps is not None
+    if not given:
         return _named_times(config, schedule, steps, mu, rounds)
+    name, starts = given.popitem()
     if starts.ndim != 1:
-        raise ValueError(f"{next(iter(given))} is a 1-D sequence, got shape {tuple(starts.shape)}.")
+        raise ValueError(f"{name} is a 1-D sequence, got shape {tuple(starts.shape)}.")
+    flow = isinstance(schedule, Flow)
+    if name == "timesteps":
+        starts = starts / config["num_train_timesteps"] if flow else starts
+    else:
+        starts = starts[:-1] if len(starts) > 1 and starts[-1] == 0 else starts
+        starts = _shift_times(config, starts, mu) if flow else schedule.t_of_sigma(starts)
     if steps is not None and steps != len(starts):
         raise ValueError(
-            f"num_inference_steps={steps} does not fit to {len(starts)} {next(iter(given))}: give "
-            "one of them."
+            f"num_inference_steps={steps} does not fit to {len(starts)} {name}: give one of them."
         )
     return _with_end(schedule, starts, config["final"])
 
 
 def _named_times(
-    config: Mapping[str, Any], schedule: Schedule, steps: int, mu: float | None, rounds: bool
+    config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, rounds: bool
 ) -> Tensor:
     name, final = config["grid"], config["final"]
+    noise, data = schedule.sampling_range
     if not is_whole(steps) or steps < 1:
         raise ValueError(f"num_inference_steps must be a positive integer, got {steps!r}.")
     if isinstance(schedule, Flow) and name in (None, *SPACINGS):
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.
-        last = (
-            schedule.sampling_range[1]
-            if not config["use_dynamic_shifting"]
-            else 1.0 / config["num_train_timesteps"]
-        )
+        last = 1.0 / config["num_train_timesteps"] if config["use_dynamic_shifting"] else data
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
         return _with_end(schedule, _shift_times(config, levels, mu), final)
-    name = name or ("discrete" if rounds else "uniform_lambda")
-    if (
-        schedule.lam(schedule.sampling_range[0]) == -math.inf
-        and config["grid"] is None
-        and not rounds
-    ):
-        name = "uniform_time"
+    name = name or grids.default(schedule, table=rounds)
     if steps == 1 and final == "denoise":
-        return _with_end(schedule, as_float64([schedule.sampling_range[0]]), final)
+        return _with_end(schedule, as_float64([noise]), final)
     if name in SPACINGS:
         offset = config["steps_offset"] if name == "leading" else 0
         return grids.discrete(schedule, steps, name, offset=offset, final=final)
@@ -263,9 +240,7 @@ def _named_times(
 def _with_end(schedule: Schedule, starts: Tensor, final: str) -> Tensor:
     if final not in grids.FINALS:
         raise ValueError(f"Unknown final={final!r}: choose one of {grids.FINALS}.")
-    if final == "none":
-        return starts
-    return torch.cat([starts, as_float64(schedule.t_of_lam(math.inf)).reshape(1)])
+    return finish(schedule, starts, final)
 
 
 def _shifted(level: Any, shift: float) -> Any:
@@ -274,26 +249,22 @@ def _shifted(level: Any, shift: float) -> Any:
 
 
 def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) -> Tensor:
-    """Levels of flow matching after the constant or, from `mu`, the resolution-dependent shift."""
-    if not config["use_dynamic_shifting"]:
-        return _stretched(_shifted(levels, config["shift"]), config.get("shift_terminal"))
-    if mu is None:
-        raise ValueError(
-            "use_dynamic_shifting=True needs mu in set_timesteps: pass mu=, or set "
-            "use_dynamic_shifting=False."
-        )
-    kinds = {"exponential": math.exp(mu), "linear": mu}
-    if config["time_shift_type"] not in kinds:
-        raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
-    return _stretched(
-        _shifted(levels, kinds[config["time_shift_type"]]), config.get("shift_terminal")
-    )
+    """Levels of flow matching after the constant or, from `mu`, the resolution-dependent shift.
 
-
-def _stretched(levels: Tensor, last: float | None) -> Tensor:
-    """Levels with 1 - t in proportion such that the last is `last`, unless there is none or the run
-    has one level.
+    With a shift_terminal, 1 − t is in proportion such that the last of several levels is that.
     """
+    shift, last = config["shift"], config.get("shift_terminal")
+    if config["use_dynamic_shifting"]:
+        if mu is None:
+            raise ValueError(
+                "use_dynamic_shifting=True needs mu in set_timesteps: pass mu=, or set "
+                "use_dynamic_shifting=False."
+            )
+        kinds = {"exponential": math.exp(mu), "linear": mu}
+        if config["time_shift_type"] not in kinds:
+            raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
+        shift = kinds[config["time_shift_type"]]
+    levels = _shifted(levels, shift)
     if not last or levels.ndim != 1 or len(levels) < 2:
         return levels
     if not 0.0 < last < 1.0:
@@ -311,14 +282,9 @@ def limit(denoised: Tensor, config: Mapping[str, Any]) -> Tensor:
         bound s at most sample_max_value.
     """
     if config["thresholding"]:
-        sizes = torch.stack(
-            [
-                torch.quantile(row, config["dynamic_thresholding_ratio"])
-                for row in denoised.abs().flatten(1)
-            ]
-        )
-        bound = sizes.clamp(1.0, config["sample_max_value"]).reshape(-1, *[1] * (denoised.ndim - 1))
-        return torch.maximum(torch.minimum(denoised, bound), -bound) / bound
+        bound = sample_quantile(denoised.abs(), config["dynamic_thresholding_ratio"])
+        bound = bound.clamp(1.0, config["sample_max_value"])
+        return denoised.clamp(-bound, bound) / bound
     if config["clip_sample"]:
         return denoised.clamp(-config["clip_sample_range"], config["clip_sample_range"])
     return denoised

@@ -15,10 +15,9 @@ from diffusion_adapters.diffusers.configs import (
     read_config,
     schedule_of,
 )
-from diffusion_adapters.families.adapter import TIMESTEPS, NetworkAdapter
+from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
+from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
-
-__all__ = ["DiffusersAdapter", "from_diffusers"]
 
 
 def from_diffusers(
@@ -52,8 +51,8 @@ def from_diffusers(
         conditioning, and `cfg` guides it.
 
     Raises:
-        TypeError, ValueError: for what is no network or configuration, an unknown policy, a network
-            of EDM's convention.
+        TypeError, ValueError: for something other than a network or configuration, an unknown
+            policy, a network of EDM's convention.
 
     Example:
         >>> import expint
@@ -66,89 +65,54 @@ def from_diffusers(
         >>> expint.sample(model, (2, 3), steps=4, progress=False).shape
         torch.Size([2, 3])
     """
-    config = getattr(scheduler, "config", scheduler)
-    if not isinstance(config, Mapping):
+    given = getattr(scheduler, "config", scheduler)
+    if not isinstance(given, Mapping):
         raise TypeError(
             "scheduler is a diffusers scheduler or its configuration, got "
             f"{type(scheduler).__name__}."
         )
-    if not callable(network):
-        raise TypeError(f"The network must be callable, got {type(network).__name__}.")
-    return DiffusersAdapter(
-        network, default_config(read_config(config)), timesteps, timestep_scale, conditioning
-    )
+    config = default_config(read_config(given))
+    schedule, table = schedule_of(config), None
+    if isinstance(schedule, TabulatedVP):
+        table = Timesteps(schedule, "round" if timesteps is None else timesteps)
+        if timestep_scale is not None:
+            raise ValueError(
+                f"timestep_scale={timestep_scale!r} belongs to flow matching, and this network has "
+                "a table."
+            )
+    elif timesteps is not None:
+        raise ValueError(
+            f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
+        )
+    scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
+    return DiffusersAdapter(network, schedule, prediction_of(config), conditioning, table, scale)
 
 
 class DiffusersAdapter(NetworkAdapter):
     """What `from_diffusers` makes."""
 
+    repeats_rows = True
+
     def __init__(
         self,
         network: Callable[..., Any],
-        config: Mapping[str, Any],
-        timesteps: str | None,
-        timestep_scale: float | None,
-        conditioning: Mapping[str, Any],
+        schedule: Schedule,
+        prediction: str,
+        condition: Mapping[str, Any],
+        table: Timesteps | None,
+        scale: float,
     ) -> None:
-        super().__init__(
-            network, schedule_of(config), prediction_of(config), condition=conditioning
-        )
-        self._table = self.schedule if isinstance(self.schedule, TabulatedVP) else None
-        if timesteps is not None and (self._table is None or timesteps not in TIMESTEPS):
-            allowed = (
-                f"choose one of {TIMESTEPS}"
-                if self._table is not None
-                else "flow matching has no table, leave it out"
-            )
-            raise ValueError(f"Cannot use timesteps={timesteps!r}: {allowed}.")
-        if timestep_scale is not None and self._table is not None:
-            raise ValueError(
-                f"timestep_scale={timestep_scale!r} belongs to flow matching, and this network has "
-                "a table."
-            )
-        self._rounds = self._table is not None and timesteps != "interpolate"
-        scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
-        self._scale = 1.0 if self._table is not None else float(scale)
+        rounding = table.round_time if table else None
+        super().__init__(network, schedule, prediction, condition=condition, round_time=rounding)
+        self._table, self._scale = table, float(scale)
         names = inspect.signature(getattr(network, "forward", network)).parameters
         self._options = {"return_dict": False} if "return_dict" in names else {}
 
-    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
-        return self._table.round if self._table is not None and self._rounds else None
-
-    def __call__(self, x: Tensor, t: Any) -> Tensor:
-        """The network's prediction for states x of shape (batch, *event) at time t (a number or
-        0-dimensional tensor).
-        """
-        fitted = self.with_condition(
-            **{name: _fitted(value, x.shape[0]) for name, value in self.condition.items()}
-        )
-        return super(DiffusersAdapter, fitted).__call__(x, t)
-
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        label = t.clamp(0, self._table.steps - 1) if self._table is not None else t * self._scale
-        # In half precision timesteps above 2048 (or 256) would be rounded.
-        label = label.round().long() if self._rounds else label.to(torch.float32)
-        output = self.network(
-            x, timestep=label.to(x.device).expand(x.shape[0]), **self.condition, **self._options
-        )
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        if self._table:
+            label = self._table.labels(t, x)
+        else:
+            label = (t * self._scale).to(x.device, torch.float32).expand(len(x))
+        output = self.network(x, timestep=label, **condition, **self._options)
         output = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
-        learned_variance = (
-            output.ndim == x.ndim and output.ndim > 1 and output.shape[1] == 2 * x.shape[1]
-        )
-        return output[:, : x.shape[1]] if learned_variance else output
-
-
-def _fitted(value: Any, batch: int) -> Any:
-    """Conditioning with one row per sample, each row repeated for as many neighbouring samples as
-    there are.
-    """
-    if isinstance(value, Mapping):
-        return {name: _fitted(item, batch) for name, item in value.items()}
-    if (
-        isinstance(value, Tensor)
-        and value.ndim
-        and 0 < value.shape[0] < batch
-        and batch % value.shape[0] == 0
-    ):
-        return value.repeat_interleave(batch // value.shape[0], dim=0)
-    return value
+        return without_variance(output, x)

@@ -2,11 +2,13 @@
 prediction.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from expint.equations.predictions import check as check_prediction
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 
-TIMESTEPS = ("interpolate", "round")
+TIMESTEPS = ("round", "interpolate")
 
 
 class NetworkAdapter(ABC):
@@ -29,19 +31,27 @@ class NetworkAdapter(ABC):
         prediction: what it returns (`expint.equations.predictions.PREDICTIONS`).
         condition: keyword arguments passed on every call; tensors with one row per sample.
         sigma_data: of the network's data, for the prediction or the form "precond".
+        round_time: maps times to those that the network knows; None if it is called at any time.
+        label_dim: number of classes of a class-conditional network; 0 for none.
+
+    Raises:
+        TypeError, ValueError: for a network that is not callable, a schedule or prediction that is
+            not known.
     """
 
-    label_dim: int = 0
-    """Number of classes of a class-conditional network; 0 for none."""
+    repeats_rows: ClassVar[bool] = False
+    """Whether fewer rows of conditioning than samples are repeated, each for neighbouring ones."""
 
     def __init__(
         self,
-        network: Callable[..., Tensor],
+        network: Callable[..., Any],
         schedule: Schedule,
         prediction: str,
         *,
         condition: Mapping[str, Any] | None = None,
         sigma_data: float | None = None,
+        round_time: Callable[[Tensor], Tensor] | None = None,
+        label_dim: int = 0,
     ) -> None:
         if not callable(network):
             raise TypeError(f"The network must be callable, got {type(network).__name__}.")
@@ -50,27 +60,13 @@ class NetworkAdapter(ABC):
                 f"schedule must be an expint.schedules.Schedule, got {type(schedule).__name__}."
             )
         check_prediction(prediction, sigma_data)
-        self.network, self.schedule, self.prediction, self.sigma_data = (
-            network,
-            schedule,
-            prediction,
-            sigma_data,
-        )
+        self.network, self.schedule, self.prediction = network, schedule, prediction
+        self.sigma_data, self.round_time, self.label_dim = sigma_data, round_time, label_dim
         self.condition = dict(condition or {})
 
     @abstractmethod
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         """Call the network in its family's convention."""
-
-    @property
-    def round_time(self) -> Callable[[Tensor], Tensor] | None:
-        """How times are rounded to those that the network knows, or None if it is called at any
-        time.
-        """
-        return self._round_time()
-
-    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
-        return None
 
     @property
     def device(self) -> torch.device:
@@ -81,23 +77,33 @@ class NetworkAdapter(ABC):
     def with_condition(self, **condition: Any) -> Self:
         """The same network with other conditioning arguments."""
         other = copy(self)
-        other.condition = dict(condition)
+        other.condition = condition
         return other
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         """The network's prediction for states x of shape (batch, *event) at time t (a number or
         0-dimensional tensor).
+
+        Raises:
+            ValueError: for conditioning with another number of rows than samples.
         """
-        for name, value in self.condition.items():
-            if isinstance(value, Tensor) and value.ndim and value.shape[0] != x.shape[0]:
-                raise ValueError(
-                    f"The condition {name!r} has {value.shape[0]} rows for a batch of "
-                    f"{x.shape[0]}: give one row per sample."
-                )
+        rows = {name: self._rows(name, value, len(x)) for name, value in self.condition.items()}
         first = self._first_parameter()
-        time = torch.as_tensor(t, dtype=torch.float64)
-        return self._predict(
-            x if first is None or not first.is_floating_point() else x.to(first.dtype), time
+        if first is not None and first.is_floating_point():
+            x = x.to(first.dtype)
+        return self._predict(x, torch.as_tensor(t, dtype=torch.float64), rows)
+
+    def _rows(self, name: str, value: Any, batch: int) -> Any:
+        """A conditioning argument with one row per sample."""
+        if isinstance(value, Mapping):
+            return {key: self._rows(key, item, batch) for key, item in value.items()}
+        if not isinstance(value, Tensor) or not value.ndim or len(value) == batch:
+            return value
+        if self.repeats_rows and len(value) and batch % len(value) == 0:
+            return value.repeat_interleave(batch // len(value), dim=0)
+        raise ValueError(
+            f"The condition {name!r} has {len(value)} rows for a batch of {batch}: give one row "
+            "per sample."
         )
 
     def _first_parameter(self) -> Tensor | None:
@@ -111,32 +117,73 @@ def per_sample(value: Tensor, x: Tensor) -> Tensor:
     return value.to(device=x.device, dtype=x.dtype).expand(x.shape[0])
 
 
-class TimestepPolicy:
-    """How a network that was trained at t = 0, 1, …, M−1 is called in between: at fractional times,
-    or at the nearest integer.
+def without_variance(output: Tensor, x: Tensor) -> Tensor:
+    """The first C of 2C output channels, of which the others are a learned variance."""
+    doubled = (x.shape[0], 2 * x.shape[1], *x.shape[2:]) if x.ndim > 1 else None
+    return output[:, : x.shape[1]] if output.shape == doubled else output
+
+
+def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> Tensor:
+    """`labels` as int64 of shape (batch,).
+
+    Raises:
+        ValueError: unless they are a 1-D sequence of whole numbers ≥ 0, and below `count`.
+    """
+    indices = torch.as_tensor(labels)
+    listed, end = indices.tolist(), math.inf if count is None else count
+    are_indices = isinstance(listed, list) and all(type(i) is int and 0 <= i < end for i in listed)
+    if not are_indices or not listed:
+        allowed = ">= 0" if count is None else f"0 ... {count - 1}"
+        raise ValueError(
+            f"labels must be a 1-D sequence of class indices {allowed}, one per sample, got "
+            f"{labels!r}."
+        )
+    return indices.long()
+
+
+@dataclass(frozen=True)
+class Timesteps:
+    """How a network that was trained at t = 0, 1, …, M−1 is called.
 
     Args:
-        schedule: the tabulated schedule.
-        policy: "interpolate" calls it at fractional times, which networks with a sinusoidal
-            embedding understand; "round" moves every evaluation to the nearest entry, and the plan
-            uses the rounded time everywhere.
+        schedule: the table, with an entry for each t.
+        policy: "round", the nearest of its timesteps, as it was trained: the plan uses the rounded
+            time everywhere. "interpolate": fractional times as well, for solvers that ask for
+            them, which networks with a sinusoidal embedding understand.
+        scale: factor on what the network is called with, or None for whole numbers.
+        originals: the timesteps of the network that are the entries of the table; None for all.
+
+    Raises:
+        ValueError: for an unknown policy, or "interpolate" on some of the timesteps.
     """
 
-    def __init__(self, schedule: TabulatedVP, policy: str) -> None:
-        if policy not in TIMESTEPS:
-            raise ValueError(f"Unknown timesteps={policy!r}: choose one of {TIMESTEPS}.")
-        self.schedule, self.policy = schedule, policy
+    schedule: TabulatedVP
+    policy: str
+    scale: float | None = None
+    originals: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in TIMESTEPS:
+            raise ValueError(f"Unknown timesteps={self.policy!r}: choose one of {TIMESTEPS}.")
+        if self.policy == "interpolate" and self.originals is not None:
+            raise ValueError(
+                "timesteps='interpolate' goes with all timesteps only: leave out the respacing, or "
+                "round."
+            )
 
     @property
     def round_time(self) -> Callable[[Tensor], Tensor] | None:
         """Rounding to the table, or None."""
         return self.schedule.round if self.policy == "round" else None
 
-    def labels(self, t: Tensor, x: Tensor, scale: float = 1.0) -> Tensor:
-        """Timesteps for the network, shape (batch,): integers where it is called at integers
-        only.
+    def labels(self, t: Tensor, x: Tensor) -> Tensor:
+        """Timesteps for the network, shape (batch,): int64, or floats of at least 32 bits (half
+        types cannot tell all timesteps apart) where they are scaled or in between.
         """
-        inside = t.clamp(0, self.schedule.steps - 1) * scale
-        if self.policy == "round" and scale == 1.0:
-            return inside.round().to(device=x.device, dtype=torch.long).expand(x.shape[0])
-        return per_sample(inside, x)
+        label = t.clamp(0, self.schedule.steps - 1)
+        if self.policy == "round":
+            entry = label.round().long()
+            label = entry if self.originals is None else self.originals[entry]
+        if self.policy != "round" or self.scale is not None:
+            label = label.to(torch.promote_types(x.dtype, torch.float32)) * (self.scale or 1.0)
+        return label.to(x.device).expand(x.shape[0])

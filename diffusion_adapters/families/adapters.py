@@ -3,19 +3,27 @@ published them.
 
 family   call                           time conditioning                       output
 VP       net(x, labels)                 999 t, or the index 0 … M−1             ε, or −std · score
-(the same), or the score VE       net(x, labels)                 σ, or log σ
-score iDDPM    net(x, ts, **condition)        index 0 … M−1 (·1000/M if rescaled)     ε, in the
-first C of C or 2C channels EDM      net(x, sigma, class_labels)    σ
-D
+                                                                                (the same), or score
+VE       net(x, labels)                 σ, or log σ                             score
+iDDPM    net(x, ts, **condition)        index 0 … M−1 (·1000/M if rescaled)     ε, in the first C of
+                                                                                C or 2C channels
+EDM      net(x, sigma, class_labels)    σ                                       D
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_adapters.families.adapter import NetworkAdapter, TimestepPolicy, per_sample
+from diffusion_adapters.families.adapter import (
+    NetworkAdapter,
+    Timesteps,
+    class_indices,
+    per_sample,
+    without_variance,
+)
+from expint.registry import unknown
 from expint.schedules import EDM, IDDPM, VE, VP, Discrete, Schedule
 from expint.schedules.discrete import TabulatedVP
 
@@ -29,7 +37,8 @@ class VPAdapter(NetworkAdapter):
         schedule: `VP(...)` for continuous time, a `Discrete(...)` table for discrete time.
         prediction: "noise" (also for networks documented as −std·score, which is the same),
             "score", "v" or "data".
-        timesteps: on a table: "interpolate" or "round".
+        timesteps: on a table: "round", at the integers that it was trained at, or "interpolate", in
+            between as well.
         condition: further keyword arguments of the network.
 
     Source: Song et al., arXiv 2011.13456, appendix C (continuous); Ho et al., arXiv 2006.11239
@@ -42,22 +51,22 @@ class VPAdapter(NetworkAdapter):
         schedule: Schedule | None = None,
         *,
         prediction: str = "noise",
-        timesteps: str = "interpolate",
-        condition: dict[str, Any] | None = None,
+        timesteps: str = "round",
+        condition: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(network, schedule or VP(), prediction, condition=condition)
-        self._policy = (
-            TimestepPolicy(self.schedule, timesteps)
-            if isinstance(self.schedule, TabulatedVP)
-            else None
+        table = Timesteps(schedule, timesteps) if isinstance(schedule, TabulatedVP) else None
+        rounding = table.round_time if table else None
+        super().__init__(
+            network, schedule or VP(), prediction, condition=condition, round_time=rounding
         )
+        self._table = table
 
-    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
-        return self._policy.round_time if self._policy else None
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        labels = self._table.labels(t, x) if self._table else per_sample(999.0 * t, x)
+        return self.network(x, labels, **condition)
 
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        labels = self._policy.labels(t, x) if self._policy else per_sample(999.0 * t, x)
-        return self.network(x, labels, **self.condition)
+
+_LABELS: dict[str, Callable[[Tensor], Tensor]] = {"sigma": torch.clone, "log_sigma": torch.log}
 
 
 class VEAdapter(NetworkAdapter):
@@ -81,39 +90,45 @@ class VEAdapter(NetworkAdapter):
         *,
         conditioning: str | Callable[[Tensor], Tensor] = "sigma",
         prediction: str = "score",
-        condition: dict[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(network, schedule or VE(), prediction, condition=condition)
-        known: dict[str, Callable[[Tensor], Tensor]] = {
-            "sigma": lambda sigma: sigma,
-            "log_sigma": torch.log,
-        }
-        if not callable(conditioning) and conditioning not in known:
-            raise ValueError(
-                f"Unknown conditioning={conditioning!r}: choose one of {tuple(known)}, or give a "
-                "function of sigma."
-            )
-        self._label = conditioning if callable(conditioning) else known[conditioning]
+        label = conditioning if callable(conditioning) else _LABELS.get(conditioning)
+        if label is None:
+            way_out = ", or give a function of sigma"
+            raise unknown("conditioning", conditioning, tuple(_LABELS), way_out)
+        self._label = label
 
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.network(x, per_sample(self._label(self.schedule.sigma(t)), x), **self.condition)
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        return self.network(x, per_sample(self._label(self.schedule.sigma(t)), x), **condition)
 
 
 class IDDPMAdapter(NetworkAdapter):
     """A network of improved-diffusion or guided-diffusion: model(x, ts, y=...), possibly with a
-    learned variance.
+    learned variance, on all or on some of the timesteps that it was trained on.
 
     Args:
-        network: net(x, ts, **condition), ts of shape (batch,); output with C channels, or 2C of
-            which the first C are taken.
-        schedule: the table it was trained on: `IDDPM(M)` (cosine) or `Discrete(...)`.
+        network: net(x, ts, **condition), ts of shape (batch,): int64, or floats where they are
+            rescaled or in between; output with C channels, or 2C of which the first C are taken.
+        schedule: the table it was trained on, with M entries: `IDDPM(M)` (cosine) or
+            `Discrete(...)`.
         prediction: "noise", or "data" for networks trained with predict_xstart, or "v".
         rescale_timesteps: multiply the index by 1000/M, as networks trained with
             rescale_timesteps=True expect.
-        timesteps: "interpolate" or "round".
+        timesteps: "round", at the integers that it was trained at, or "interpolate", in between as
+            well.
+        kept: the timesteps, increasing, that are left by a respacing; None for all. Time is then
+            the number k of the process that is sampled, and the network is called with kept[k].
+        learn_sigma: whether the output has 2C channels; None for either.
         condition: further keyword arguments of the network, for example y=labels.
 
-    Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233.
+    Raises:
+        TypeError, ValueError: for a schedule without a table, an unknown `timesteps`, or
+            "interpolate" on some of the timesteps; when called, for another number of channels than
+            `learn_sigma` says.
+
+    Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
+    guided-diffusion, `respace.py` and `gaussian_diffusion.py`.
     """
 
     def __init__(
@@ -123,28 +138,35 @@ class IDDPMAdapter(NetworkAdapter):
         *,
         prediction: str = "noise",
         rescale_timesteps: bool = False,
-        timesteps: str = "interpolate",
-        condition: dict[str, Any] | None = None,
+        timesteps: str = "round",
+        kept: Sequence[int] | None = None,
+        learn_sigma: bool | None = None,
+        condition: Mapping[str, Any] | None = None,
     ) -> None:
         table = schedule or IDDPM()
         if not isinstance(table, TabulatedVP):
             raise TypeError(
-                f"IDDPMAdapter needs a tabulated schedule ({IDDPM.__name__} or "
-                f"{Discrete.__name__}), got {table}."
+                f"IDDPMAdapter needs a tabulated schedule (IDDPM or Discrete), got {table}."
             )
-        super().__init__(network, table, prediction, condition=condition)
-        self._policy = TimestepPolicy(table, timesteps)
-        self._scale = 1000.0 / table.steps if rescale_timesteps else 1.0
+        scale = 1000.0 / table.steps if rescale_timesteps else None
+        originals = None
+        if kept is not None and len(kept) < table.steps:
+            originals = torch.tensor(kept)
+            table = Discrete(table.alpha(originals.to(torch.float64)) ** 2)
+        self._table = Timesteps(table, timesteps, scale, originals)
+        rounding, self.learn_sigma = self._table.round_time, learn_sigma
+        super().__init__(network, table, prediction, condition=condition, round_time=rounding)
 
-    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
-        return self._policy.round_time
-
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        output = self.network(x, self._policy.labels(t, x, self._scale), **self.condition)
-        learned_variance = (
-            output.ndim == x.ndim and output.ndim > 1 and output.shape[1] == 2 * x.shape[1]
-        )
-        return output[:, : x.shape[1]] if learned_variance else output
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        output = self.network(x, self._table.labels(t, x), **condition)
+        expected = (2 if self.learn_sigma else 1) * x.shape[1]
+        if self.learn_sigma is not None and output.shape[1] != expected:
+            raise ValueError(
+                f"With learn_sigma={self.learn_sigma} the network must return {expected} channels "
+                f"for {x.shape[1]}, got shape {tuple(output.shape)}: pass "
+                f"learn_sigma={not self.learn_sigma}?"
+            )
+        return without_variance(output, x)
 
 
 class EDMAdapter(NetworkAdapter):
@@ -171,15 +193,16 @@ class EDMAdapter(NetworkAdapter):
     ) -> None:
         low = max(0.002, float(getattr(network, "sigma_min", 0.0)))
         high = min(80.0, float(getattr(network, "sigma_max", float("inf"))))
-        own = getattr(network, "sigma_data", None)
+        own = getattr(network, "sigma_data", None) if sigma_data is None else sigma_data
         super().__init__(
             network,
             schedule or EDM(sigma_min=low, sigma_max=high),
             "data",
-            sigma_data=sigma_data if sigma_data is not None or own is None else float(own),
+            sigma_data=None if own is None else float(own),
+            label_dim=int(getattr(network, "label_dim", 0) or 0),
         )
-        self.label_dim = int(getattr(network, "label_dim", 0) or 0)
         self.condition = {"class_labels": self._one_hot(labels)}
+        self.round_time = self._rounding(getattr(network, "round_sigma", None))
 
     def with_labels(self, labels: Sequence[int] | Tensor | None) -> "EDMAdapter":
         """The same network for other classes, one index per sample; None for the unconditional
@@ -190,39 +213,26 @@ class EDMAdapter(NetworkAdapter):
     def _one_hot(self, labels: Sequence[int] | Tensor | None) -> Tensor | None:
         if labels is None:
             return None
-        indices = torch.as_tensor(labels)
         if self.label_dim == 0:
             raise ValueError(
-                f"This network has no classes (label_dim = 0), but labels {indices.tolist()[:8]} "
-                "came."
+                f"This network has no classes (label_dim = 0), but labels {labels!r} came."
             )
-        if (
-            indices.ndim != 1
-            or indices.is_floating_point()
-            or not bool(((indices >= 0) & (indices < self.label_dim)).all())
-        ):
-            raise ValueError(
-                f"labels must be a 1-D sequence of class indices 0 ... {self.label_dim - 1}, one "
-                f"per sample, got {labels!r}."
-            )
-        return torch.nn.functional.one_hot(indices.long(), self.label_dim).to(
-            device=self.device, dtype=torch.float32
-        )
+        indices = class_indices(labels, self.label_dim)
+        one_hot = torch.nn.functional.one_hot(indices, self.label_dim)
+        return one_hot.to(device=self.device, dtype=torch.float32)
 
-    def _round_time(self) -> Callable[[Tensor], Tensor] | None:
-        rounding = getattr(self.network, "round_sigma", None)
-        if rounding is None:
-            return None
+    def _rounding(self, round_sigma: Any) -> Callable[[Tensor], Tensor] | None:
+        """Rounding of times by the network's own rounding of σ, if that moves any."""
+
+        def rounded(sigma: Tensor) -> Tensor:
+            return torch.as_tensor(round_sigma(sigma)).to(torch.float64)
+
         # Most EDM networks know every σ; those that do not (iDDPM behind EDM's interface) move the
         # probes.
         probe = torch.logspace(-2, 1.5, 64, dtype=torch.float64)
-        if torch.allclose(
-            torch.as_tensor(rounding(probe)).to(torch.float64), probe, rtol=1e-6, atol=0.0
-        ):
+        if round_sigma is None or torch.allclose(rounded(probe), probe, rtol=1e-6, atol=0.0):
             return None
-        return lambda t: self.schedule.t_of_sigma(
-            torch.as_tensor(rounding(self.schedule.sigma(t))).to(torch.float64)
-        )
+        return lambda t: self.schedule.t_of_sigma(rounded(self.schedule.sigma(t)))
 
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.network(x, per_sample(self.schedule.sigma(t), x), **self.condition)
+    def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        return self.network(x, per_sample(self.schedule.sigma(t), x), **condition)

@@ -14,32 +14,16 @@ from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import (
     ModelWrapper,
-    broadcasts,
     check_fits,
     check_number,
     state_gradient,
 )
 
-__all__ = [
-    "Inpainting",
-    "ReconstructionGuidance",
-    "Thresholding",
-    "inpaint",
-    "reconstruction_guidance",
-    "threshold",
-]
-
 METHODS = ("static", "dynamic")
 
 
-def threshold(
-    model: Any,
-    method: str = "dynamic",
-    *,
-    limits: tuple[float, float] = (-1.0, 1.0),
-    percentile: float = 0.995,
-    prediction: str | None = "data",
-) -> "Thresholding":
+# Classes in lower case, because they are called like functions: inpaint(model, known, mask).
+class threshold(ModelWrapper):  # noqa: N801
     """Keep the denoised estimate within the range of the data.
 
     With c and r the middle and half the width of `limits`, and y = (D − c)/r:
@@ -60,8 +44,8 @@ def threshold(
         A model with the schedule, sigma_data, device and round_time of `model`.
 
     Raises:
-        TypeError, ValueError: for what is no model, an unknown method or prediction, an empty
-            range, a percentile outside (0, 1].
+        TypeError, ValueError: for something other than a model, an unknown method or prediction, an
+            empty range, a percentile outside (0, 1].
 
     Source: Saharia et al. (Imagen), arXiv 2205.11487, section 2.3 and appendix A.
 
@@ -71,17 +55,43 @@ def threshold(
         >>> threshold(target, "static")(torch.zeros(1, 1), 1.0)
         tensor([[1.]])
     """
-    return Thresholding(model, method, limits, percentile, prediction)
+
+    def __init__(
+        self,
+        model: Any,
+        method: str = "dynamic",
+        *,
+        limits: tuple[float, float] = (-1.0, 1.0),
+        percentile: float = 0.995,
+        prediction: str | None = "data",
+    ) -> None:
+        super().__init__(model, prediction)
+        if method not in METHODS:
+            raise ValueError(f"Unknown thresholding {method!r}: choose one of {METHODS}.")
+        try:
+            low, high = (check_number("Each of the limits", value) for value in limits)
+        except TypeError as error:
+            raise TypeError(f"limits is a pair of numbers (low, high), got {limits!r}.") from error
+        if not low < high:
+            raise ValueError(f"limits=(low, high) needs low < high, got {limits!r}.")
+        self.method, self.limits = method, (low, high)
+        self.percentile = check_number("percentile", percentile, 0.0, 1.0)
+        if self.percentile == 0.0:
+            raise ValueError("percentile is a fraction in (0, 1], got 0; Imagen's is 0.995.")
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        denoised = self._denoised(self._evaluate(self.model, x, t), x, t)
+        low, high = self.limits
+        if self.method == "dynamic":
+            middle, half = 0.5 * (low + high), 0.5 * (high - low)
+            bound = sample_quantile((denoised - middle).abs() / half, self.percentile).clamp(
+                min=1.0
+            )
+            denoised = middle + (denoised - middle) / bound
+        return self._presented(denoised.clamp(low, high), x, t)
 
 
-def inpaint(
-    model: Any,
-    known: Tensor,
-    mask: Tensor,
-    *,
-    noise: Tensor | None = None,
-    prediction: str | None = "data",
-) -> "Inpainting":
+class inpaint(ModelWrapper):  # noqa: N801
     """Keep known pixels: where `mask` is true, the denoised estimate is replaced by what is known.
 
     A sampler then ends with the known pixels exactly, since its last step to σ = 0 is x = αD
@@ -106,8 +116,9 @@ def inpaint(
         A model with the schedule, sigma_data, device and round_time of `model`.
 
     Raises:
-        TypeError, ValueError: for what is no model, shapes that do not fit, a mask other than 0 and
-            1, known values that are not finite; at a call, if they do not broadcast to the state.
+        TypeError, ValueError: for something other than a model, shapes that do not fit, a mask
+            other than 0 and 1, known values that are not finite; at a call, if they do not
+            broadcast to the state.
 
     Source: Song et al., arXiv 2011.13456, appendix I.2 (imputation), for the estimate instead of
         the state. RePaint's jumps back in time (arXiv 2201.09865) belong to the sampler, not to a
@@ -120,17 +131,47 @@ def inpaint(
         >>> expint.sample(model, (3, 2), steps=5, progress=False)[:, 0]
         tensor([0.5000, 0.5000, 0.5000])
     """
-    return Inpainting(model, known, mask, noise, prediction)
+
+    def __init__(
+        self,
+        model: Any,
+        known: Tensor,
+        mask: Tensor,
+        *,
+        noise: Tensor | None = None,
+        prediction: str | None = "data",
+    ) -> None:
+        super().__init__(model, prediction)
+        self.known, self.mask = _check_real("known", known), _check_mask("mask", mask)
+        try:
+            values, places = torch.broadcast_tensors(self.known, self.mask)
+        except RuntimeError as error:
+            raise ValueError(
+                f"known has shape {tuple(self.known.shape)} and mask {tuple(self.mask.shape)}, "
+                "which do not broadcast: give both in the shape (batch, *event), or (*event) for "
+                "all samples alike."
+            ) from error
+        _check_finite("known", values, places)
+        self.noise = None if noise is None else _check_real("noise", noise)
+        if self.noise is not None and not torch.isfinite(self.noise).all():
+            raise ValueError(
+                "noise must be finite: standard normals, such as expint.noise.initial_state(seeds, "
+                "shape, dtype)."
+            )
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        check_fits("known", self.known, x)
+        check_fits("mask", self.mask, x)
+        known, mask, seen = self.known.to(x), self.mask.to(x.device), x
+        if self.noise is not None:
+            check_fits("noise", self.noise, x)
+            alpha, std = self.schedule.alpha(t).to(x), self.schedule.std(t).to(x)
+            seen = torch.where(mask, known * alpha + self.noise.to(x) * std, x)
+        denoised = self._denoised(self._evaluate(self.model, seen, t), seen, t)
+        return self._presented(torch.where(mask, known, denoised), x, t)
 
 
-def reconstruction_guidance(
-    model: Any,
-    operator: Callable[[Tensor], Tensor] | Tensor,
-    measurement: Tensor,
-    scale: float = 1.0,
-    *,
-    noise_std: float = 0.0,
-) -> "ReconstructionGuidance":
+class reconstruction_guidance(ModelWrapper):  # noqa: N801
     """Guidance to samples x_0 with a given measurement y = H(x_0) + noise, by the gradient through
     the network:
 
@@ -154,104 +195,22 @@ def reconstruction_guidance(
         needs no autograd mode of its caller.
 
     Raises:
-        TypeError, ValueError: for what is no model, a mask other than 0 and 1, a measurement that
-            is not finite or numbers out of range; at a call, if the measurement does not fit H(D).
+        TypeError, ValueError: for something other than a model, a mask other than 0 and 1, a
+            measurement that is not finite or numbers out of range; at a call, if the measurement
+            does not fit H(D).
 
     Source: Ho et al., arXiv 2204.03458, eq. (7), which is noise_std = 0; Chung et al. (DPS), arXiv
         2209.14687, which has this gradient with a step size that is tied to one sampler's grid.
     """
-    return ReconstructionGuidance(model, operator, measurement, scale, noise_std)
-
-
-class Thresholding(ModelWrapper):
-    """What `threshold` makes, with its arguments as attributes."""
-
-    def __init__(
-        self,
-        model: Any,
-        method: str,
-        limits: tuple[float, float],
-        percentile: float,
-        prediction: str | None,
-    ) -> None:
-        super().__init__(model, prediction)
-        if method not in METHODS:
-            raise ValueError(f"Unknown thresholding {method!r}: choose one of {METHODS}.")
-        try:
-            low, high = (check_number("Each of the limits", value) for value in limits)
-        except TypeError as error:
-            raise TypeError(f"limits is a pair of numbers (low, high), got {limits!r}.") from error
-        if not low < high:
-            raise ValueError(f"limits=(low, high) needs low < high, got {limits!r}.")
-        self.method, self.limits = method, (low, high)
-        self.percentile = check_number("percentile", percentile, 0.0, 1.0)
-        if self.percentile == 0.0:
-            raise ValueError("percentile is a fraction in (0, 1], got 0; Imagen's is 0.995.")
-
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        denoised = self._denoised(self._evaluate(self.model, x, t), x, t)
-        low, high = self.limits
-        if self.method == "dynamic":
-            middle, half = 0.5 * (low + high), 0.5 * (high - low)
-            bound = _quantile((denoised - middle).abs() / half, self.percentile).clamp(min=1.0)
-            denoised = middle + (denoised - middle) / bound
-        return self._presented(denoised.clamp(low, high), x, t)
-
-
-class Inpainting(ModelWrapper):
-    """What `inpaint` makes, with its arguments as attributes."""
-
-    def __init__(
-        self, model: Any, known: Tensor, mask: Tensor, noise: Tensor | None, prediction: str | None
-    ) -> None:
-        super().__init__(model, prediction)
-        self.known, self.mask = _check_real("known", known), _check_mask("mask", mask)
-        try:
-            values, places = torch.broadcast_tensors(self.known, self.mask)
-        except RuntimeError as error:
-            raise ValueError(
-                f"known has shape {tuple(self.known.shape)} and mask {tuple(self.mask.shape)}, "
-                "which do not broadcast: give both in the shape (batch, *event), or (*event) for "
-                "all samples alike."
-            ) from error
-        bad = int((places & ~torch.isfinite(values)).sum())
-        if bad:
-            raise ValueError(
-                f"known must be finite where mask is true, but {bad} of its values there are NaN "
-                "or infinite."
-            )
-        self.noise = None if noise is None else _check_real("noise", noise)
-        if self.noise is not None and not torch.isfinite(self.noise).all():
-            raise ValueError(
-                "noise must be finite: standard normals, such as expint.noise.initial_state(seeds, "
-                "shape, dtype)."
-            )
-
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        check_fits("known", self.known, x)
-        check_fits("mask", self.mask, x)
-        known, mask = self.known.to(x), self.mask.to(x.device)
-        seen = x
-        if self.noise is not None:
-            check_fits("noise", self.noise, x)
-            noised = known * self.schedule.alpha(t).to(x) + self.noise.to(x) * self.schedule.std(
-                t
-            ).to(x)
-            seen = torch.where(mask, noised, x)
-        denoised = self._denoised(self._evaluate(self.model, seen, t), seen, t)
-        return self._presented(torch.where(mask, known, denoised), x, t)
-
-
-class ReconstructionGuidance(ModelWrapper):
-    """What `reconstruction_guidance` makes, with its arguments as attributes."""
 
     def __init__(
         self,
         model: Any,
         operator: Callable[[Tensor], Tensor] | Tensor,
         measurement: Tensor,
-        scale: float,
-        noise_std: float,
+        scale: float = 1.0,
+        *,
+        noise_std: float = 0.0,
     ) -> None:
         super().__init__(model)
         if not isinstance(operator, Tensor) and not callable(operator):
@@ -259,16 +218,10 @@ class ReconstructionGuidance(ModelWrapper):
                 "operator is a differentiable function of the image, or a mask, got "
                 f"{type(operator).__name__}."
             )
-        self.operator: Any = (
-            _check_mask("The mask", operator) if isinstance(operator, Tensor) else operator
-        )
+        self.mask = _check_mask("The mask", operator) if isinstance(operator, Tensor) else None
+        self.operator: Any = operator
         self.measurement = _check_real("measurement", measurement)
-        places = self.operator if isinstance(self.operator, Tensor) else torch.tensor(True)
-        if bool((places & ~torch.isfinite(self.measurement)).any()):
-            raise ValueError(
-                "measurement must be finite where it is used, but it contains NaN or infinite "
-                "values."
-            )
+        _check_finite("measurement", self.measurement, self.mask)
         self.scale = check_number("The guidance scale", scale, 0.0)
         self.noise_std = check_number("noise_std", noise_std, 0.0)
 
@@ -285,39 +238,25 @@ class ReconstructionGuidance(ModelWrapper):
         """|y − H(D)|² of each sample, and the model's output."""
         output = self._evaluate(self.model, state, time)
         denoised = self._denoised(output, state, time)
-        if isinstance(self.operator, Tensor):
-            check_fits("The mask", self.operator, state)
-            check_fits("measurement", self.measurement, state)
-            difference = torch.where(
-                self.operator.to(state.device), self.measurement.to(state) - denoised, 0.0
-            )
-        else:
-            measured = self.operator(denoised)
-            if (
-                not isinstance(measured, Tensor)
-                or measured.ndim < 1
-                or measured.shape[0] != state.shape[0]
-            ):
-                shape = (
-                    tuple(measured.shape)
-                    if isinstance(measured, Tensor)
-                    else type(measured).__name__
-                )
-                raise ValueError(
-                    "The operator must return one measurement per sample, shape "
-                    f"({state.shape[0]}, ...), but returned {shape}."
-                )
-            _check_measurement(self.measurement, measured)
-            difference = self.measurement.to(measured) - measured
+        difference = self._measured(denoised)
         return (difference**2).reshape(state.shape[0], -1).sum(1), output
 
-
-def _check_measurement(measurement: Tensor, measured: Tensor) -> None:
-    if not broadcasts(measurement, measured):
-        raise ValueError(
-            f"measurement has shape {tuple(measurement.shape)}, but the operator returns "
-            f"{tuple(measured.shape)}: they must be equal, or the measurement must broadcast to it."
-        )
+    def _measured(self, denoised: Tensor) -> Tensor:
+        """y − H(D)."""
+        if self.mask is not None:
+            check_fits("The mask", self.mask, denoised)
+            check_fits("measurement", self.measurement, denoised)
+            difference = self.measurement.to(denoised) - denoised
+            return torch.where(self.mask.to(denoised.device), difference, 0.0)
+        measured: Any = self.operator(denoised)
+        if not isinstance(measured, Tensor) or measured.shape[:1] != denoised.shape[:1]:
+            shape = tuple(measured.shape) if isinstance(measured, Tensor) else type(measured)
+            raise ValueError(
+                "The operator must return one measurement per sample, shape "
+                f"({len(denoised)}, ...), but returned {shape}."
+            )
+        check_fits("measurement", self.measurement, measured, "what the operator returns")
+        return self.measurement.to(measured) - measured
 
 
 def _check_real(name: str, value: Any) -> Tensor:
@@ -329,6 +268,15 @@ def _check_real(name: str, value: Any) -> Tensor:
         )
         raise TypeError(f"{name} must be a tensor of real numbers, got {kind}.")
     return value.detach()
+
+
+def _check_finite(name: str, value: Tensor, where: Tensor | None) -> None:
+    bad = ~torch.isfinite(value) if where is None else ~torch.isfinite(value) & where
+    if bad.any():
+        raise ValueError(
+            f"{name} must be finite where it is used, but {int(bad.sum())} of its values there are "
+            "NaN or infinite."
+        )
 
 
 def _check_mask(name: str, mask: Any) -> Tensor:
@@ -346,13 +294,13 @@ def _check_mask(name: str, mask: Any) -> Tensor:
     return mask.to(torch.bool)
 
 
-def _quantile(value: Tensor, share: float) -> Tensor:
+def sample_quantile(value: Tensor, fraction: float) -> Tensor:
     """The quantile over each sample, interpolated linearly, ready to divide it.
 
     torch.quantile refuses more than 2²⁴ numbers.
     """
     flat = value.flatten(1) if value.ndim > 1 else value[:, None]
-    position = share * (flat.shape[1] - 1)
+    position = fraction * (flat.shape[1] - 1)
     below = math.floor(position)
     tail = flat.topk(flat.shape[1] - below, dim=1).values
     lower, upper = tail[:, -1], tail[:, -2 if tail.shape[1] > 1 else -1]

@@ -4,9 +4,8 @@ solver.
 Every prediction is an affine function of the denoised estimate D at fixed state and time (see
 `expint.equations.predictions`), so that
 
-    classifier-free    out = out(∅) + w (out(y) − out(∅))                      in any prediction,
-    and the same as in D classifier         score + s ∇_x log p(y|x_t),  which is  D + s (σ̄²/α) ∇_x
-    log p(y|x_t)
+    classifier-free    out = out(∅) + w (out(y) − out(∅)),   in any prediction the same as in D
+    classifier         score + s ∇_x log p(y|x_t),   which is   D + s (σ̄²/α) ∇_x log p(y|x_t)
 """
 
 import dataclasses
@@ -16,24 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_adapters.families.adapter import NetworkAdapter
+from diffusion_adapters.families.adapter import NetworkAdapter, class_indices
 from diffusion_adapters.families.adapters import EDMAdapter
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
 from expint.equations.predictions import Reparametrized, conversion
-from expint.sampling import model_schedule
-
-__all__ = ["ClassifierFreeGuidance", "ClassifierGuidance", "cfg", "classifier_guidance"]
+from expint.runs.model import describe
 
 
-def cfg(
-    model: Any,
-    scale: float,
-    *,
-    unconditional: Any = None,
-    rescale: float = 0.0,
-    interval: tuple[float, float] | None = None,
-    batched: bool = True,
-) -> "ClassifierFreeGuidance":
+# Classes in lower case, because they are called like functions: cfg(model, 2.0).
+class cfg(ModelWrapper):  # noqa: N801
     """Classifier-free guidance: the conditional prediction, pushed further away from the
     unconditional one.
 
@@ -45,10 +35,10 @@ def cfg(
             conditioning arguments of the unconditional case, as a mapping, for any other adapter
             (for example {"y": null_labels}); or a second model of the same schedule, with any
             prediction.
-        rescale: share in [0, 1] of the result whose standard deviation over each sample is set to
-            that of the conditional output. As published, the output is what the network predicts;
-            wrap the models in `expint.equations.predictions.Reparametrized` to have another
-            prediction rescaled.
+        rescale: fraction in [0, 1] of the result whose standard deviation over each sample is set
+            to that of the conditional output. As published, the output is what the network
+            predicts; wrap the models in `expint.equations.predictions.Reparametrized` to have
+            another prediction rescaled.
         interval: (sigma_lo, sigma_hi): guide where sigma_lo < σ <= sigma_hi only; elsewhere the
             conditional model alone is called. On a GPU this reads the time back at every
             evaluation.
@@ -61,9 +51,9 @@ def cfg(
         count `network_evaluations`.
 
     Raises:
-        TypeError, ValueError: for what is no model or no finite scale, for a model without labels
-            and no `unconditional`, for schedules that differ, a rescale outside [0, 1] or an empty
-            interval.
+        TypeError, ValueError: for something other than a model, a scale that is not finite, a model
+            without labels and no `unconditional`, for schedules that differ, a rescale outside [0,
+            1] or an empty interval.
 
     Source: Ho & Salimans, arXiv 2207.12598, eq. (6), with w one larger; rescale: Lin et al., arXiv
     2305.08891, eq. (14)-(16);
@@ -78,17 +68,82 @@ def cfg(
         >>> model.network_evaluations
         20
     """
-    return ClassifierFreeGuidance(model, scale, unconditional, rescale, interval, batched)
+
+    def __init__(
+        self,
+        model: Any,
+        scale: float,
+        *,
+        unconditional: Any = None,
+        rescale: float = 0.0,
+        interval: tuple[float, float] | None = None,
+        batched: bool = True,
+    ) -> None:
+        super().__init__(model)
+        self.scale = check_number("The guidance scale", scale)
+        self.rescale = check_number("rescale", rescale, 0.0, 1.0)
+        self.interval = None if interval is None else _check_interval(interval)
+        if unconditional is None or isinstance(unconditional, Mapping):
+            unconditional = _with_condition(model, unconditional)
+        elif not callable(unconditional):
+            raise TypeError(
+                "unconditional is a second model, or the conditioning arguments of the "
+                f"unconditional case as a mapping, got {unconditional!r}."
+            )
+        self.unconditional = unconditional
+        other = self._other = describe(self.unconditional)
+        if other.schedule is not self.schedule and other.schedule != self.schedule:
+            raise ValueError(
+                "The two models of classifier-free guidance must have one schedule, got "
+                f"{self.schedule} and {other.schedule}: wrap both networks with the same schedule."
+            )
+        if self.round_time is None and other.round_time is not None:
+            raise ValueError(
+                "The unconditional model rounds times to its table and the conditional one does "
+                "not, so they would be called at different times: give both adapters the same "
+                "`timesteps`."
+            )
+        self._stacked = _stacked(model, self.unconditional) if batched else None
+
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        if self.scale == 1.0 or not self._guides(t):
+            return self._evaluate(self.model, x, t)
+        if self.scale == 0.0 and self.rescale == 0.0:
+            return self._without(x, t)
+        if self._stacked is None:
+            conditional, without = self._evaluate(self.model, x, t), self._without(x, t)
+        else:
+            both = self._evaluate(self._stacked, torch.cat([x, x]), t, batches=2)
+            conditional, without = both.chunk(2)
+        guided = without + self.scale * (conditional - without)
+        if not self.rescale:
+            return guided
+        # x_final = φ x_cfg std(x_pos)/std(x_cfg) + (1 − φ) x_cfg    (arXiv 2305.08891, eq. (15-16))
+        wanted, present = _std(conditional), _std(guided)
+        ratio = torch.where(present > 0, wanted / present, 1.0)
+        return guided * (1.0 + self.rescale * (ratio - 1.0))
+
+    def _guides(self, t: Tensor) -> bool:
+        if self.interval is None:
+            return True
+        low, high = self.interval
+        return low < float(self.schedule.sigma(t)) <= high
+
+    def _without(self, x: Tensor, t: Tensor) -> Tensor:
+        """The unconditional model's output, as a prediction of this model's type."""
+        output = self._evaluate(self.unconditional, x, t)
+        rule = conversion(
+            self._other.prediction,
+            self.prediction,
+            self.schedule,
+            t,
+            source_sigma_data=self._other.sigma_data,
+            target_sigma_data=self.sigma_data,
+        )
+        return x * rule.on_x.to(x) + output.to(x.dtype) * rule.on_output.to(x)
 
 
-def classifier_guidance(
-    model: Any,
-    classifier: Callable[..., Tensor],
-    labels: Sequence[int] | Tensor,
-    scale: float = 1.0,
-    *,
-    on: str = "state",
-) -> "ClassifierGuidance":
+class classifier_guidance(ModelWrapper):  # noqa: N801
     """Guidance by the gradient of a classifier's log-probability of the wanted labels.
 
     Args:
@@ -107,109 +162,22 @@ def classifier_guidance(
         it returns the output of `model`.
 
     Raises:
-        TypeError, ValueError: for what is no model, a classifier that is not callable, labels that
-            are no indices; at a call, for logits of another shape than (batch, K) or labels that it
-            does not have.
+        TypeError, ValueError: for something other than a model, a classifier that is not callable,
+            labels that are not indices; at a call, for logits of another shape than (batch, K) or
+            labels that it does not have.
 
     Source: Dhariwal & Nichol, arXiv 2105.05233, section 4 (state); Bansal et al., arXiv 2302.07121
     (denoised).
     """
-    return ClassifierGuidance(model, classifier, labels, scale, on)
-
-
-class ClassifierFreeGuidance(ModelWrapper):
-    """What `cfg` makes, with its arguments as attributes."""
-
-    def __init__(
-        self,
-        model: Any,
-        scale: float,
-        unconditional: Any,
-        rescale: float,
-        interval: tuple[float, float] | None,
-        batched: bool,
-    ) -> None:
-        super().__init__(model)
-        self.scale = check_number("The guidance scale", scale)
-        self.rescale = check_number("rescale", rescale, 0.0, 1.0)
-        self.interval = None if interval is None else _check_interval(interval)
-        self.unconditional: Any = _unconditional(model, unconditional)
-        self._check_pair()
-        self._stacked = _stacked(model, self.unconditional) if batched else None
-
-    def _check_pair(self) -> None:
-        other, schedule = self.unconditional, model_schedule(self.unconditional)
-        if schedule is not self.schedule and schedule != self.schedule:
-            raise ValueError(
-                "The two models of classifier-free guidance must have one schedule, got "
-                f"{self.schedule} and {schedule}: wrap both networks with the same schedule."
-            )
-        if self.round_time is None and getattr(other, "round_time", None) is not None:
-            raise ValueError(
-                "The unconditional model rounds times to its table and the conditional one does "
-                "not, so they would be called at different times: give both adapters the same "
-                "`timesteps`."
-            )
-
-    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
-        if self.scale == 1.0 or not self._guides(t):
-            return self._evaluate(self.model, x, t)
-        if self.scale == 0.0 and self.rescale == 0.0:
-            return self._without(x, t)
-        conditional, without = self._both(x, t)
-        guided = without + self.scale * (conditional - without)
-        return self._rescaled(guided, conditional) if self.rescale else guided
-
-    def _guides(self, t: Tensor) -> bool:
-        if self.interval is None:
-            return True
-        low, high = self.interval
-        return low < float(self.schedule.sigma(t)) <= high
-
-    def _both(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        if self._stacked is None:
-            return self._evaluate(self.model, x, t), self._without(x, t)
-        conditional, without = self._evaluate(self._stacked, torch.cat([x, x]), t, batches=2).chunk(
-            2
-        )
-        return conditional, without
-
-    def _without(self, x: Tensor, t: Tensor) -> Tensor:
-        """The unconditional model's output, as a prediction of this model's type."""
-        output, other = self._evaluate(self.unconditional, x, t), self.unconditional
-        own_data = getattr(other, "sigma_data", None)
-        if other.prediction == self.prediction and (
-            self.prediction != "precond" or own_data == self.sigma_data
-        ):
-            return output
-        rule = conversion(
-            other.prediction,
-            self.prediction,
-            self.schedule,
-            t,
-            source_sigma_data=own_data,
-            target_sigma_data=self.sigma_data,
-        )
-        return x * rule.on_x.to(x) + output.to(x.dtype) * rule.on_output.to(x)
-
-    def _rescaled(self, guided: Tensor, conditional: Tensor) -> Tensor:
-        # x_final = φ x_cfg std(x_pos)/std(x_cfg) + (1 − φ) x_cfg                       (arXiv
-        # 2305.08891, eq. (15), (16))
-        wanted, present = _std(conditional), _std(guided)
-        ratio = torch.where(present > 0, wanted / present, torch.ones_like(present))
-        return guided * (1.0 + self.rescale * (ratio - 1.0))
-
-
-class ClassifierGuidance(ModelWrapper):
-    """What `classifier_guidance` makes, with its arguments as attributes."""
 
     def __init__(
         self,
         model: Any,
         classifier: Callable[..., Tensor],
         labels: Sequence[int] | Tensor,
-        scale: float,
-        on: str,
+        scale: float = 1.0,
+        *,
+        on: str = "state",
     ) -> None:
         super().__init__(model)
         if not callable(classifier):
@@ -222,20 +190,9 @@ class ClassifierGuidance(ModelWrapper):
                 f"Unknown on={on!r}: choose 'state' (classifier(x, t)) or 'denoised' "
                 "(classifier(D))."
             )
-        indices = torch.as_tensor(labels)
-        if (
-            indices.ndim != 1
-            or not len(indices)
-            or not _integral(indices)
-            or int(indices.min()) < 0
-        ):
-            raise ValueError(
-                "labels must be a 1-D sequence of class indices >= 0, one per sample, got "
-                f"{labels!r}."
-            )
-        self.classifier, self.labels, self.on = classifier, indices.long(), on
+        self.classifier, self.labels, self.on = classifier, class_indices(labels), on
         self.scale = check_number("The guidance scale", scale)
-        self._highest = int(indices.max())
+        self._highest = int(self.labels.max())
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.labels) != x.shape[0]:
@@ -247,19 +204,17 @@ class ClassifierGuidance(ModelWrapper):
             return self._evaluate(self.model, x, t)
         if self.on == "state":
             output = self._evaluate(self.model, x, t)
-            slope, _ = state_gradient(
-                lambda state, time: (self._log_probability(self.classifier(state, time)), state),
-                x,
-                t,
-            )
+            slope, _ = state_gradient(self._on_state, x, t)
         else:
             slope, output = state_gradient(self._on_denoised, x, t)
         alpha, std = self.schedule.alpha(t), self.schedule.std(t)
-        weight = self.scale * std**2 / alpha
         # At α = 0 the weight is infinite and the gradient zero; only "score" and "noise" would have
         # a finite product.
-        guided = self._moved(output, t, weight, slope)
+        guided = self._moved(output, t, self.scale * std**2 / alpha, slope)
         return torch.where((alpha > 0).to(x.device), guided, output)
+
+    def _on_state(self, state: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        return self._log_probability(self.classifier(state, time)), state
 
     def _on_denoised(self, state: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         output = self._evaluate(self.model, state, time)
@@ -267,8 +222,8 @@ class ClassifierGuidance(ModelWrapper):
 
     def _log_probability(self, logits: Any) -> Tensor:
         rows = len(self.labels)
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != rows:
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != rows:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
                 f"The classifier must return logits of shape ({rows}, classes), got {shape}."
             )
@@ -278,10 +233,6 @@ class ClassifierGuidance(ModelWrapper):
                 f"{self._highest} is wanted."
             )
         return logits.log_softmax(1).gather(1, self.labels.to(logits.device)[:, None]).squeeze(1)
-
-
-def _integral(indices: Tensor) -> bool:
-    return not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
 
 
 def _check_interval(interval: Any) -> tuple[float, float]:
@@ -296,24 +247,10 @@ def _check_interval(interval: Any) -> tuple[float, float]:
     return low, high
 
 
-def _unconditional(model: Any, given: Any) -> Any:
-    """The unconditional model: as given, or `model` with the given condition, or without its
-    labels.
-    """
-    if given is None or isinstance(given, Mapping):
-        return _with_condition(model, given)
-    if not callable(given):
-        raise TypeError(
-            "unconditional is a second model, or the conditioning arguments of the unconditional "
-            f"case as a mapping, got {given!r}."
-        )
-    return given
-
-
 def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:
     """`model` with another condition on the adapter at its heart; None removes the labels."""
-    if isinstance(model, ModelWrapper) and not isinstance(model, ClassifierFreeGuidance):
-        return model._over(_with_condition(model.model, condition))
+    if isinstance(model, ModelWrapper) and not isinstance(model, cfg):
+        return model.around(_with_condition(model.model, condition))
     if isinstance(model, Reparametrized):
         return dataclasses.replace(model, model=_with_condition(model.model, condition))
     if condition is not None and isinstance(model, NetworkAdapter):
@@ -338,23 +275,16 @@ def _stacked(model: Any, other: Any) -> NetworkAdapter | None:
     """The adapter that takes both conditions in one batch, or None if the two cannot be called as
     one.
     """
-    if (
-        not isinstance(model, NetworkAdapter)
-        or type(model) is not type(other)
-        or model.network is not other.network
-    ):
+    if not isinstance(model, NetworkAdapter) or type(model) is not type(other):
         return None
-    if model.prediction != other.prediction or model.condition.keys() != other.condition.keys():
+    if model.network is not other.network or model.prediction != other.prediction:
+        return None
+    if model.condition.keys() != other.condition.keys():
         return None
     merged: dict[str, Any] = {}
     for name, value in model.condition.items():
         null = other.condition[name]
-        if (
-            isinstance(model, EDMAdapter)
-            and name == "class_labels"
-            and isinstance(value, Tensor)
-            and null is None
-        ):
+        if isinstance(value, Tensor) and null is None and isinstance(model, EDMAdapter):
             null = torch.zeros_like(value)  # what EDM's networks take None for
         if not isinstance(value, Tensor) and value is null:
             merged[name] = value

@@ -1,7 +1,6 @@
 """Image to image: begin a run at an image with noise, instead of at noise."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,14 +8,11 @@ from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import check_number
 from expint import grids
-from expint.noise import initial_state
-from expint.noise.source import check_seeds
+from expint.noise import initial_state, per_sample
+from expint.runs.model import describe
 from expint.runs.run import check_state
-from expint.sampling import DEFAULT_GRID, DEFAULT_STEPS, model_schedule
+from expint.sampling import DEFAULT_STEPS
 from expint.schedules import Schedule
-from expint.schedules.discrete import TabulatedVP
-
-__all__ = ["Start", "start"]
 
 
 class Start(NamedTuple):
@@ -46,7 +42,7 @@ def start(
     Args:
         model: a model, or a schedule.
         image: shape (batch, *event), floating, in the range of the network's data.
-        strength: share of the noise in the mixture of image and noise, in (0, 1]: the run begins at
+        strength: fraction of noise in the mixture of image and noise, in (0, 1]: the run begins at
             σ = strength/(1 − strength), or at the noise end of the sampling range if that is lower.
             1/2 is as much noise as image, 1 forgets the image. It means the same for every
             schedule, grid and number of steps.
@@ -65,7 +61,7 @@ def start(
     Raises:
         TypeError, ValueError: unless exactly one of strength and sigma is given; for a level
             outside the sampling range (at strength 0 there is nothing to sample: the image is the
-            result), an image that is no finite batch, or a grid that is not known.
+            result), an image that is not a finite batch, or a grid that is not known.
 
     Source: Meng et al. (SDEdit), arXiv 2108.01073, algorithm 1.
 
@@ -75,60 +71,22 @@ def start(
         >>> x.shape, times.shape, round(times[0].item(), 6)
         (torch.Size([2, 1, 8, 8]), torch.Size([5]), 3.0)
     """
-    schedule = model if isinstance(model, Schedule) else model_schedule(model)
+    about = None if isinstance(model, Schedule) else describe(model)
+    schedule, rounded = (about.schedule, about.round_time) if about else (model, None)
     check_state(image)
-    rounding = getattr(model, "round_time", None)
-    first_time = _first_time(schedule, strength, sigma, rounding)
-    times = _grid_from(
-        schedule, first_time, grid or _default_grid(schedule, first_time, rounding), steps, final
-    )
-    seeds = check_seeds(seed)
-    if isinstance(seed, int):
-        seeds = tuple(range(seed, seed + image.shape[0]))
-    if len(seeds) != image.shape[0]:
-        raise ValueError(
-            f"There is one seed per sample, but {len(seeds)} seeds came for {image.shape[0]} "
-            "images."
+    first = _first_time(schedule, strength, sigma)
+    if rounded is not None:  # perhaps to a last digit above the noise end
+        first = min(
+            float(rounded(torch.tensor(first, dtype=torch.float64))), schedule.sampling_range[0]
         )
-    noise = initial_state(seeds, image.shape[1:], image.dtype, image.device)
-    first = times[0]
-    x = image * schedule.alpha(first).to(image) + noise * schedule.std(first).to(image)
-    return Start(x, times)
+    name = grid or grids.default(schedule, table=rounded is not None, start=first)
+    times = grids.check(schedule, grids.get(name)(schedule, steps, start=first, final=final))
+    noise = initial_state(per_sample(seed, len(image)), image.shape[1:], image.dtype, image.device)
+    alpha, std = schedule.alpha(times[0]), schedule.std(times[0])
+    return Start(image * alpha.to(image) + noise * std.to(image), times)
 
 
-@dataclass(frozen=True)
-class _Rest(Schedule):
-    """A schedule whose sampling range begins at `first`: grid builders then lay their points over
-    what is left.
-    """
-
-    whole: Schedule
-    first: float
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return self.whole.domain
-
-    @property
-    def sampling_range(self) -> tuple[float, float]:
-        return self.first, self.whole.sampling_range[1]
-
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        return self.whole.log_alpha(t)
-
-    def _log_std(self, t: Tensor) -> Tensor:
-        return self.whole.log_std(t)
-
-    def _t_of_lam(self, lam: Tensor) -> Tensor:
-        return self.whole.t_of_lam(lam)
-
-
-def _first_time(
-    schedule: Schedule,
-    strength: float | None,
-    sigma: float | None,
-    round_time: Callable[[Tensor], Tensor] | None,
-) -> float:
+def _first_time(schedule: Schedule, strength: float | None, sigma: float | None) -> float:
     noise_end, data_end = schedule.sampling_range
     highest, lowest = schedule.sigma(noise_end), schedule.sigma(data_end)
     if (strength is None) == (sigma is None):
@@ -136,42 +94,15 @@ def _first_time(
             f"Give either strength or sigma, got strength={strength!r} and sigma={sigma!r}."
         )
     if strength is not None:
-        share = check_number("strength", strength, 0.0, 1.0)
-        level = share / (1.0 - share) if share < 1.0 else float("inf")
-        level = min(level, highest)
+        part = check_number("strength", strength, 0.0, 1.0)
+        level = min(part / (1.0 - part), highest) if part < 1.0 else highest
+        given = f"strength={strength!r} is sigma = {level:.6g}"
     else:
-        level = check_number("sigma", sigma, 0.0)
+        level, given = check_number("sigma", sigma, 0.0), f"sigma={sigma!r} came"
     if not lowest < level <= highest:
-        given = (
-            f"strength={strength!r} is sigma = {level:.6g}"
-            if strength is not None
-            else f"sigma={sigma!r} came"
-        )
         raise ValueError(
             f"The run must begin within the sampling range of {schedule}, which has sigma from "
             f"{highest:.6g} to {lowest:.6g}, but {given}: take a level inside (for no noise at "
             "all, the image is the result)."
         )
-    t = noise_end if level == highest else schedule.t_of_sigma(level)
-    if round_time is not None:
-        t = float(round_time(torch.tensor(t, dtype=torch.float64)))
-    return float(t)
-
-
-def _default_grid(schedule: Schedule, first: float, round_time: Any) -> str:
-    """The grid that `expint.sample` takes for this schedule."""
-    if round_time is not None and isinstance(schedule, TabulatedVP):
-        return "discrete"
-    return "uniform_time" if schedule.lam(first) == -float("inf") else DEFAULT_GRID
-
-
-def _grid_from(schedule: Schedule, first: float, name: str, steps: int, final: str) -> Tensor:
-    rest = _Rest(schedule, first)
-    if name == "discrete" and isinstance(schedule, TabulatedVP):
-        # Entries of the table, evenly spread over what is left of it.
-        times = grids.uniform_time(rest, steps, final=final)
-        inside = len(times) - (final == "denoise")
-        times = torch.cat([schedule.round(times[:inside]), times[inside:]])
-    else:
-        times = grids.get(name)(rest, steps, final=final)
-    return grids.check(schedule, times)
+    return noise_end if level == highest else min(schedule.t_of_sigma(level), noise_end)

@@ -6,18 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
-from itertools import chain
 from numbers import Real
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from expint.equations.predictions import Affine, to_denoiser
 from expint.equations.predictions import check as check_prediction
-from expint.sampling import model_schedule
-
-__all__ = ["ModelWrapper", "broadcasts", "check_fits", "check_number", "state_gradient"]
+from expint.equations.predictions import to_denoiser
+from expint.runs.model import describe
 
 
 class ModelWrapper(ABC):
@@ -25,40 +22,28 @@ class ModelWrapper(ABC):
     of itself.
 
     Args:
-        model: any model: a callable model(x, t) with attributes `schedule` and `prediction`;
-            another wrapper, too.
+        model: any model (see `expint.runs.model.Model`); another wrapper, too.
         prediction: what this wrapper returns; None for the model's own.
 
-    Attributes `schedule` and `sigma_data` are the model's, `prediction` what is returned, `model`
-    what is wrapped.
+    Attributes `schedule`, `sigma_data`, `round_time` and `device` are the model's, `prediction`
+    what is returned, `model` what is wrapped.
 
     Raises:
-        TypeError, ValueError: if `model` is no model, or for an unknown prediction.
+        TypeError, ValueError: unless `model` is a model; for an unknown prediction.
     """
 
     def __init__(self, model: Any, prediction: str | None = None) -> None:
-        self.schedule = model_schedule(model)
-        self.model: Any = model
-        self.sigma_data: float | None = getattr(model, "sigma_data", None)
-        self.prediction: str = model.prediction if prediction is None else prediction
+        about = describe(model)
+        self.model, self.schedule, self.sigma_data = model, about.schedule, about.sigma_data
+        self.round_time, self._own_prediction = about.round_time, prediction
+        self.prediction = about.prediction if prediction is None else prediction
         check_prediction(self.prediction, self.sigma_data)
         self._evaluations = 0
 
     @property
-    def round_time(self) -> Callable[[Tensor], Tensor] | None:
-        """The model's rounding of times to those that its network knows, or None."""
-        return getattr(self.model, "round_time", None)
-
-    @property
     def device(self) -> torch.device | None:
         """Where the model says it is; that of its first parameter if it is a module; else None."""
-        device = getattr(self.model, "device", None)
-        if device is None and isinstance(self.model, torch.nn.Module):
-            device = next(
-                (value.device for value in chain(self.model.parameters(), self.model.buffers())),
-                None,
-            )
-        return device
+        return describe(self.model).device
 
     @property
     def network_evaluations(self) -> int:
@@ -70,13 +55,12 @@ class ModelWrapper(ABC):
         """
         return self._evaluations
 
-    def _over(self, model: Any) -> Self:
+    def around(self, model: Any) -> Self:
         """The same wrapper around another model in the place of `self.model`, with a count of its
         own.
         """
         other = copy(self)
-        kept = self.prediction if self.prediction != self.model.prediction else None
-        ModelWrapper.__init__(other, model, kept)
+        ModelWrapper.__init__(other, model, self._own_prediction)
         return other
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
@@ -91,36 +75,27 @@ class ModelWrapper(ABC):
 
     def _evaluate(self, model: Any, x: Tensor, t: Tensor, batches: int = 1) -> Tensor:
         """Call a model, and count what that cost."""
-        before = model.network_evaluations if isinstance(model, ModelWrapper) else 0
+        wrapper = model if isinstance(model, ModelWrapper) else None
+        before = wrapper.network_evaluations if wrapper else 0
         output = model(x, t)
         if not torch.compiler.is_compiling():
-            self._evaluations += (
-                model.network_evaluations - before if isinstance(model, ModelWrapper) else batches
-            )
+            self._evaluations += wrapper.network_evaluations - before if wrapper else batches
         return output
-
-    def _rule(self, prediction: str, t: Tensor) -> Affine:
-        return to_denoiser(prediction, self.schedule, t, self.sigma_data)
 
     def _denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The denoised estimate D from the wrapped model's output at x, in the dtype of x."""
-        if self.model.prediction == "data":
-            return output.to(x.dtype)
-        rule = self._rule(self.model.prediction, t)
+        rule = to_denoiser(self.model.prediction, self.schedule, t, self.sigma_data)
         return x * rule.on_x.to(x) + output.to(x.dtype) * rule.on_output.to(x)
 
     def _presented(self, denoised: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The denoised estimate D at x as this wrapper's own prediction."""
-        if self.prediction == "data":
-            return denoised
-        rule = self._rule(self.prediction, t)
+        rule = to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
         return (denoised - x * rule.on_x.to(x)) / rule.on_output.to(x)
 
     def _moved(self, output: Tensor, t: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
         """The output that belongs to the denoised estimate D + weight · direction."""
-        return output + (weight / self._rule(self.prediction, t).on_output).to(
-            output
-        ) * direction.to(output.dtype)
+        rule = to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
+        return output + (weight / rule.on_output).to(output) * direction.to(output.dtype)
 
 
 def state_gradient(
@@ -156,30 +131,21 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
         raise TypeError(f"{name} must be a real number, got {value!r}.")
     number = float(value)
     if not (math.isfinite(number) and low <= number <= high):
-        allowed = (
-            "finite"
-            if low == -math.inf
-            else f">= {low:g} and finite"
-            if high == math.inf
-            else f"in [{low:g}, {high:g}]"
-        )
+        allowed = f">= {low:g} and finite" if high == math.inf else f"in [{low:g}, {high:g}]"
+        allowed = "finite" if low == -math.inf else allowed
         raise ValueError(f"{name} must be {allowed}, got {value!r}.")
     return number
 
 
-def broadcasts(value: Tensor, to: Tensor) -> bool:
-    """Whether `value` broadcasts to the shape of `to`."""
+def check_fits(name: str, value: Tensor, x: Tensor, of: str = "the state's") -> None:
+    """Refuse a tensor that does not broadcast to the shape of x, which is that `of` the state."""
     try:
-        return torch.broadcast_shapes(value.shape, to.shape) == to.shape
+        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
     except RuntimeError:
-        return False
-
-
-def check_fits(name: str, value: Tensor, x: Tensor) -> None:
-    """Refuse a tensor that does not broadcast to the shape of the state x."""
-    if not broadcasts(value, x):
+        fits = False
+    if not fits:
         raise ValueError(
-            f"{name} has shape {tuple(value.shape)}, which does not broadcast to the state's "
+            f"{name} has shape {tuple(value.shape)}, which does not broadcast to {of} "
             f"{tuple(x.shape)}: give it in the shape (batch, *event), or (*event) for all samples "
             "alike."
         )

@@ -5,9 +5,6 @@ Each is two files in the folder `data`: NAME.safetensors, the weights, and NAME.
 which says how the network is called, on what it was trained, and how well it does.
 """
 
-from __future__ import annotations
-
-import difflib
 import importlib.resources
 import json
 from importlib.resources.abc import Traversable
@@ -19,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from diffusion_adapters.checkpoints.state_dicts import differences
 from diffusion_adapters.shipped.networks import (
     Classifier,
     EDMNetwork,
@@ -26,6 +24,7 @@ from diffusion_adapters.shipped.networks import (
     VENetwork,
     VPNetwork,
 )
+from expint.registry import unknown
 
 FAMILIES: dict[str, type[nn.Module]] = {
     "vp": VPNetwork,
@@ -44,15 +43,12 @@ def _default_folder() -> Traversable:
 def _stems(folder: Traversable) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(
-        entry.name.removesuffix(".json")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".json")
-    )
+    files = [entry.name for entry in folder.iterdir()]
+    return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
 
 
 def names(folder: Path | None = None) -> list[str]:
-    """Names of the embedded diffusion networks.
+    """Names of the shipped diffusion networks.
 
     Args:
         folder: another folder of cards and weights; None for the package's own.
@@ -61,13 +57,12 @@ def names(folder: Path | None = None) -> list[str]:
         >>> "digits-edm" in names()
         True
     """
-    return [
-        stem for stem in _stems(folder or _default_folder()) if not stem.endswith("-classifier")
-    ]
+    stems = _stems(folder or _default_folder())
+    return [stem for stem in stems if not stem.endswith("-classifier")]
 
 
 def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """Read an embedded network, bare: called in its family's own convention (see
+    """Read a shipped network, bare: called in its family's own convention (see
     `diffusion_adapters.shipped.networks`).
 
     Args:
@@ -92,7 +87,7 @@ def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict
 
 
 def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, dict[str, Any]]:
-    """Read the classifier beside the embedded networks, which judges their samples.
+    """Read the classifier beside the shipped networks, whose features measure their samples.
 
     Args:
         name: "digits-classifier" or "mnist-classifier".
@@ -119,11 +114,7 @@ def _read(
     name: str, known: list[str], kind: str, folder: Traversable
 ) -> tuple[nn.Module, dict[str, Any]]:
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(
-            f"No embedded {kind} is called {name!r}.{hint} There are: {', '.join(known) or 'none'}."
-        )
+        raise unknown(f"shipped {kind}", name, known)
     card_file, weights_file = folder / f"{name}.json", folder / f"{name}.safetensors"
     card = _read_card(card_file)
     weights = _read_weights(weights_file)
@@ -131,16 +122,15 @@ def _read(
         # Built without memory, and so without drawing from torch's global generator.
         with torch.device("meta"):
             network = FAMILIES[card["family"]](**card["architecture"])
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        ArithmeticError,
-    ) as error:  # whatever a wrong number leads to
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # of a wrong number
         raise ValueError(
             f"The architecture in {card_file} builds no {card['family']!r} network: {error}"
         ) from error
-    _compare(weights_file, network, weights)
+    found = differences(network.state_dict(), weights, finite=True)
+    if found:
+        raise ValueError(
+            f"The weights in {weights_file} do not fit their card ({found}); nothing was loaded."
+        )
     network.load_state_dict(weights, assign=True)
     return network.eval().requires_grad_(False), card
 
@@ -150,20 +140,17 @@ def _read_card(file: Traversable) -> dict[str, Any]:
         card = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"The card {file} cannot be read as JSON: {error}") from error
-    if not isinstance(card, dict):
-        raise ValueError(f"The card {file} must be a JSON object, got {type(card).__name__}.")
-    missing = [key for key in _CARD_KEYS if key not in card]
+    missing = [key for key in _CARD_KEYS if not isinstance(card, dict) or key not in card]
     if missing:
         raise ValueError(
-            f"The card {file} lacks {missing}; a card has at least {list(_CARD_KEYS)}."
+            f"The card {file} lacks {missing}; a card is a JSON object with at least "
+            f"{list(_CARD_KEYS)}."
         )
-    if card["family"] not in FAMILIES:
+    if card["family"] not in FAMILIES or not isinstance(card["architecture"], dict):
         raise ValueError(
-            f"The card {file} has family {card['family']!r}; known families: {list(FAMILIES)}."
-        )
-    if not isinstance(card["architecture"], dict):
-        raise ValueError(
-            f"'architecture' in {file} must be an object, got {card['architecture']!r}."
+            f"The card {file} has family {card['family']!r} and architecture "
+            f"{card['architecture']!r}; known families: {list(FAMILIES)}, and an architecture is "
+            "an object."
         )
     return card
 
@@ -175,31 +162,6 @@ def _read_weights(file: Traversable) -> dict[str, Tensor]:
         raise ValueError(
             f"The weights {file} cannot be read as safetensors ({error}); the file is missing, cut "
             "short or damaged. Install the package again, or train the network with "
-            "examples/train_embedded.py."
+            "examples/train_shipped.py."
         ) from error
     return {key: value.to(torch.float32) for key, value in stored.items()}
-
-
-def _compare(file: Traversable, network: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Raise unless `weights` has the keys and shapes of `network`, and finite values."""
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    faults = {
-        "missing": sorted(expected.keys() - weights.keys()),
-        "unknown": sorted(weights.keys() - expected.keys()),
-        "of another shape": [
-            f"{key}: {tuple(weights[key].shape)} instead of {shape}"
-            for key, shape in expected.items()
-            if key in weights and tuple(weights[key].shape) != shape
-        ],
-        "not finite": sorted(key for key, value in weights.items() if not value.isfinite().all()),
-    }
-    found = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
-    if found:
-        raise ValueError(
-            f"The weights in {file} do not fit their card ({found}); nothing was loaded."
-        )
-
-
-def _first(items: list[str], most: int = 4) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more

@@ -1,8 +1,7 @@
-"""What it takes to judge the samples of an embedded network: held-out images, and the features of
+"""What it takes to measure the samples of a shipped network: held-out images, and the features of
 its data set's classifier.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,13 @@ from torch import Tensor
 from diffusion_adapters.shipped.files import load_classifier
 from diffusion_adapters.shipped.models import load
 
-__all__ = ["EveryClass", "frechet_judging", "real_images"]
-
 _BATCH = 500
-# The split that the embedded networks were trained on.
+# The split that the shipped networks were trained on.
 _SPLIT = {"test_size": 0.25, "random_state": 0}
 
 
 def real_images(name: str, data: str | Path | None = None) -> tuple[Tensor, Tensor]:
-    """Training and held-out images of the data set of an embedded network, float32 in [-1, 1].
+    """Training and held-out images of the data set of a shipped network, float32 in [-1, 1].
 
     Args:
         name: of the network; what stands before the first "-" is the data set.
@@ -53,7 +50,7 @@ def frechet_judging(
     classifier's last hidden layer.
 
     Args:
-        name: of the embedded network.
+        name: of the shipped network.
         data: as in `real_images`.
         n: samples per run; default: as many as training images, at most 2000. The floor is the
             distance of as many training images, or all of them, from the held-out ones.
@@ -90,7 +87,7 @@ def frechet_judging(
 
 
 class EveryClass:
-    """An embedded class-conditional network as a model that samples all of its classes in turn,
+    """A shipped class-conditional network as a model that samples all of its classes in turn,
     whatever the batch.
 
     Sample i of a batch is of class i mod `label_dim`; a network without classes is called as it is.
@@ -103,28 +100,18 @@ class EveryClass:
     """
 
     def __init__(self, name: str) -> None:
-        self._model = load(name)
-        self._classes = getattr(self._model, "label_dim", 0)
-        self._conditioned: tuple[int, Callable[..., Tensor]] = (-1, self._model)
-        self.schedule, self.prediction, self.shape = (
-            self._model.schedule,
-            self._model.prediction,
-            self._model.shape,
-        )
-        self.sigma_data, self.round_time, self.device = (
-            self._model.sigma_data,
-            self._model.round_time,
-            self._model.device,
-        )
+        model = self._model = self._conditioned = load(name)
+        self._classes, self._batch = model.label_dim, -1
+        self.schedule, self.prediction, self.shape = model.schedule, model.prediction, model.shape
+        self.sigma_data, self.round_time = model.sigma_data, model.round_time
+        self.device = model.device
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         """The network's prediction at x of shape (batch, *shape)."""
-        if self._classes and self._conditioned[0] != len(x):
-            self._conditioned = (
-                len(x),
-                self._model.with_labels([i % self._classes for i in range(len(x))]),
-            )
-        return self._conditioned[1](x, t)
+        if self._classes and self._batch != len(x):
+            self._batch = len(x)
+            self._conditioned = self._model.with_labels([i % self._classes for i in range(len(x))])
+        return self._conditioned(x, t)
 
 
 def _digits() -> tuple[Tensor, Tensor]:
@@ -153,11 +140,8 @@ def _in_turn(classes: np.ndarray) -> np.ndarray:
 
 
 def _from_file(file: Path) -> tuple[Tensor, Tensor]:
-    wanted = {
-        "train_x": "x_train",
-        "test_x": "x_test",
-        "train_y": "y_train",
-    }  # Keras has the names the other way round
+    # Keras has the names the other way round.
+    wanted = {"train_x": "x_train", "test_x": "x_test", "train_y": "y_train"}
     try:
         with np.load(file, allow_pickle=False) as archive:
             train, held_out, classes = (
@@ -179,8 +163,8 @@ def _from_file(file: Path) -> tuple[Tensor, Tensor]:
             f"train_y in {str(file)!r} must have one class per image, {train.shape[:1]}, got "
             f"{classes.shape}."
         )
-    first, second = (
-        torch.from_numpy(array).float()[:, None] / 127.5 - 1
-        for array in (train[_in_turn(classes)], held_out)
-    )
-    return first, second
+    return _scaled(train[_in_turn(classes)]), _scaled(held_out)
+
+
+def _scaled(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).float()[:, None] / 127.5 - 1

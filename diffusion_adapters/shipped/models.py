@@ -1,25 +1,26 @@
-"""The embedded networks as models, ready for `expint.sample`."""
+"""The shipped networks as models, ready for `expint.sample`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffusion_adapters.families.adapter import NetworkAdapter
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
 from diffusion_adapters.shipped.files import load_network
 from expint import schedules
 
-_ADAPTERS: dict[str, Callable[[nn.Module, schedules.Schedule], NetworkAdapter]] = {
-    "vp": lambda network, schedule: VPAdapter(network, schedule),
-    "ve": lambda network, schedule: VEAdapter(network, schedule),
-    "iddpm": lambda network, schedule: IDDPMAdapter(network, schedule),  # pyright: ignore[reportArgumentType]
-    "edm": lambda network, schedule: EDMAdapter(network, schedule),
+_ADAPTERS: dict[str, Any] = {
+    "vp": VPAdapter,
+    "ve": VEAdapter,
+    # Half of its training timesteps lay between two entries of the table.
+    "iddpm": partial(IDDPMAdapter, timesteps="interpolate"),
+    "edm": EDMAdapter,
 }
 
 
 def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
-    """An embedded network as a model.
+    """A shipped network as a model.
 
     Args:
         name: one of `diffusion_adapters.names()`.
@@ -42,16 +43,12 @@ def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
     network, card = load_network(name)
     parameters = dict(card["schedule"])
     schedule = schedules.get(parameters.pop("kind").lower(), **parameters)
-    model = _ADAPTERS[card["family"]](network, schedule)
+    model: Any = _ADAPTERS[card["family"]](network, schedule)
     if labels is not None:
         if not isinstance(model, EDMAdapter):
             raise ValueError(
                 f"The network {name!r} is not class-conditional: leave out the labels."
             )
         model = model.with_labels(labels)
-    return _with_card(model, card)
-
-
-def _with_card(model: Any, card: dict[str, Any]) -> Any:
     model.card, model.shape = card, tuple(card["shape"])
     return model

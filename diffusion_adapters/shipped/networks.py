@@ -1,12 +1,10 @@
-"""The embedded networks: one U-Net under the calling conventions of four families.
+"""The shipped networks: one U-Net under the calling conventions of four families.
 
 Every class is called as networks of its family are called by the code that published them, so an
 adapter that serves one of these serves those. Inside, each mixes its input into its output in the
 way that keeps the U-Net's own task of unit size at every noise level; that is invisible from
 outside.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -36,10 +34,10 @@ class _Network(nn.Module):
     """Owns the U-Net; families add the call."""
 
     def __init__(
-        self, img_channels: int, img_resolution: int, out_channels: int, **architecture: Any
+        self, img_channels: int, img_resolution: int, outputs: int = 1, **architecture: Any
     ) -> None:
         super().__init__()
-        self.unet = UNet(img_channels, img_resolution, out_channels, **architecture)
+        self.unet = UNet(img_channels, img_resolution, outputs * img_channels, **architecture)
         self.img_channels, self.img_resolution = img_channels, img_resolution
         self.label_dim = self.unet.label_dim
 
@@ -48,12 +46,10 @@ class EDMNetwork(_Network):
     """A network in EDM's convention: `net(x, sigma, class_labels=None)` returns the denoised image.
 
     Args:
-        img_channels: channels of the image.
-        img_resolution: height and width, in pixels.
         sigma_data: standard deviation of the training images' pixels.
         sigma_min: smallest noise level that the network knows.
         sigma_max: largest noise level that the network knows.
-        architecture: passed to `UNet`.
+        architecture: passed to `UNet`: img_channels, img_resolution and its further arguments.
 
     Raises:
         ValueError: if a noise level is not positive, or the two are not in order.
@@ -63,8 +59,6 @@ class EDMNetwork(_Network):
 
     def __init__(
         self,
-        img_channels: int,
-        img_resolution: int,
         sigma_data: float,
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
@@ -75,7 +69,7 @@ class EDMNetwork(_Network):
                 "An EDM network needs sigma_data > 0 and 0 < sigma_min < sigma_max, got "
                 f"sigma_data={sigma_data}, sigma_min={sigma_min}, sigma_max={sigma_max}."
             )
-        super().__init__(img_channels, img_resolution, img_channels, **architecture)
+        super().__init__(**architecture)
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
 
     def round_sigma(self, sigma: Tensor | float) -> Tensor:
@@ -115,24 +109,15 @@ class VPNetwork(_Network):
     returns the noise.
 
     Args:
-        img_channels: channels of the image.
-        img_resolution: height and width, in pixels.
         beta_min: β at t = 0.
         beta_d: β at t = 1 less β at t = 0.
-        architecture: passed to `UNet`.
+        architecture: passed to `UNet`: img_channels, img_resolution and its further arguments.
 
     Source: Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix C.
     """
 
-    def __init__(
-        self,
-        img_channels: int,
-        img_resolution: int,
-        beta_min: float = 0.1,
-        beta_d: float = 19.9,
-        **architecture: Any,
-    ) -> None:
-        super().__init__(img_channels, img_resolution, img_channels, **architecture)
+    def __init__(self, beta_min: float = 0.1, beta_d: float = 19.9, **architecture: Any) -> None:
+        super().__init__(**architecture)
         self.marginal = VP(beta_d=beta_d, beta_min=beta_min)
 
     def forward(self, x: Tensor, labels: Tensor | float) -> Tensor:
@@ -156,28 +141,21 @@ class VENetwork(_Network):
     """A network in score_sde's VE convention: `net(x, sigma)` returns the score.
 
     Args:
-        img_channels: channels of the image.
-        img_resolution: height and width, in pixels.
         sigma_min: smallest noise level that the network knows.
         sigma_max: largest noise level that the network knows.
-        architecture: passed to `UNet`.
+        architecture: passed to `UNet`: img_channels, img_resolution and its further arguments.
 
     Source: Song et al. 2021 (arXiv 2011.13456), section 3.4 and appendix C.
     """
 
     def __init__(
-        self,
-        img_channels: int,
-        img_resolution: int,
-        sigma_min: float = 0.01,
-        sigma_max: float = 50.0,
-        **architecture: Any,
+        self, sigma_min: float = 0.01, sigma_max: float = 50.0, **architecture: Any
     ) -> None:
         if not 0 < sigma_min < sigma_max:
             raise ValueError(
                 f"A VE network needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}."
             )
-        super().__init__(img_channels, img_resolution, img_channels, **architecture)
+        super().__init__(**architecture)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -206,18 +184,14 @@ class IDDPMNetwork(_Network):
     variance weight.
 
     Args:
-        img_channels: channels C of the image.
-        img_resolution: height and width, in pixels.
         steps: number of entries M of the cosine table; `ts` lies in [0, M - 1].
-        architecture: passed to `UNet`.
+        architecture: passed to `UNet`: img_channels, img_resolution and its further arguments.
 
     Source: Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 15 and 17.
     """
 
-    def __init__(
-        self, img_channels: int, img_resolution: int, steps: int = 1000, **architecture: Any
-    ) -> None:
-        super().__init__(img_channels, img_resolution, 2 * img_channels, **architecture)
+    def __init__(self, steps: int = 1000, **architecture: Any) -> None:
+        super().__init__(outputs=2, **architecture)
         self.steps = steps
         self.marginal = IDDPM(M=steps)
 

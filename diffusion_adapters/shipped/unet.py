@@ -1,6 +1,4 @@
-"""A small U-Net, the one backbone of every embedded network."""
-
-from __future__ import annotations
+"""A small U-Net, the one backbone of every shipped network."""
 
 import math
 
@@ -59,6 +57,10 @@ class _Attention(nn.Module):
         query, key, value = qkv.transpose(-1, -2).unbind(1)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return x + self.out(mixed.transpose(-1, -2).reshape(batch, channels, height, width))
+
+
+def _through(module: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+    return module(x, condition) if isinstance(module, _ResidualBlock) else module(x)
 
 
 class UNet(nn.Module):
@@ -173,19 +175,14 @@ class UNet(nn.Module):
         hidden = self.stem(functional.pixel_unshuffle(x.to(dtype), self.patch))
         skips = [hidden]
         for module in self.down:
-            hidden = (
-                module(hidden, condition) if isinstance(module, _ResidualBlock) else module(hidden)
-            )
+            hidden = _through(module, hidden, condition)
             skips.append(hidden)
         for module in self.middle:
-            hidden = (
-                module(hidden, condition) if isinstance(module, _ResidualBlock) else module(hidden)
-            )
+            hidden = _through(module, hidden, condition)
         for module in self.up:
             if isinstance(module, _ResidualBlock):
-                hidden = module(torch.cat([hidden, skips.pop()], dim=1), condition)
-            else:
-                hidden = module(hidden)
+                hidden = torch.cat([hidden, skips.pop()], dim=1)
+            hidden = _through(module, hidden, condition)
         hidden = self.head(functional.silu(self.norm(hidden)))
         return functional.pixel_shuffle(hidden, self.patch).to(x.dtype)
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from expint.convergence.certification import Certificate
 from expint.results import jsonable, write_json
 from expint.solvers import Stage, Tableau, get
+from expint.solvers.registry import Solver
 
 FILE = Path(__file__).with_name("certificates.json")
 _STEPS = 12  # of a run that shows the schemes of all steps
@@ -63,8 +64,8 @@ def write(records: Mapping[str, Record]) -> None:
     write_json(FILE, jsonable(dict(sorted(records.items()))))
 
 
-def record(certificate: Certificate, tableau: Tableau) -> Record:
-    """What to keep of a certificate of this tableau: orders to three decimals, errors to four
+def record(certificate: Certificate, solver: Solver) -> Record:
+    """What to keep of a certificate of this solver: orders to three decimals, errors to four
     digits.
     """
     measured = {}
@@ -73,31 +74,32 @@ def record(certificate: Certificate, tableau: Tableau) -> Record:
         interval = study.order_interval and [round(end, 3) for end in study.order_interval]
         errors = [float(f"{error:.4g}") for error in study.errors[part]]
         measured[study.kind] = Measured(round(study.order, 3), interval, study.steps[part], errors)
-    return Record(fingerprint(tableau), measured)
+    return Record(fingerprint(solver), measured)
 
 
-def fingerprint(solver: str | Tableau) -> str:
+def fingerprint(solver: Solver) -> str:
     """A digest of all that decides the coefficients: the stages of every step in exact rationals,
     and the equation.
     """
-    tableau = get(solver)
-    steps = [tableau.at(k, _STEPS) for k in range(_STEPS)]
+    method = get(solver)
+    steps = [method.at(k, _STEPS) for k in range(_STEPS)]
     schemes = [
         [
             (
                 str(stage.c),
-                str(stage.share),
+                str(stage.increment_weight),
                 str(sorted(terms.items())),
                 str(sorted(stage.slope.items())),
             )
-            for stage, terms in zip(scheme.stages, scheme.terms, strict=True)
+            for stage, terms in zip(tableau.stages, tableau.terms, strict=True)
         ]
-        for scheme in steps
+        for tableau in steps
     ]
-    unequal = [[_on_unequal_steps(scheme, stage) for stage in scheme.stages] for scheme in steps]
-    kinds = [(scheme.reuse, str(scheme.variable)) for scheme in steps]
-    scale = str(getattr(tableau.noise_scale, "name", tableau.noise_scale))
-    content = [schemes, unequal, kinds, (tableau.form, tableau.ell, scale, str(tableau.operations))]
+    unequal = [[_on_unequal_steps(tableau, stage) for stage in tableau.stages] for tableau in steps]
+    kinds = [(tableau.reuse, str(tableau.variable)) for tableau in steps]
+    scale = str(getattr(method.noise_scale, "name", method.noise_scale))
+    around = str(tuple(map(str, method.operations)))
+    content = [schemes, unequal, kinds, (method.form, method.ell, scale, around)]
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 

@@ -12,13 +12,14 @@ from expint.convergence.orders import strong_order, weak_order
 from expint.convergence.problem import Problem, check_problem
 from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
 from expint.convergence.studies import SPREADS, Comparison, OrderStudy
-from expint.equations.forms import EXPONENTIAL, reverse_sde
+from expint.equations.forms import EXPONENTIAL
 from expint.equations.sde import SemiLinearSDE
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.results import Result
 from expint.schedules import VP
-from expint.solvers import Entry, Tableau, get, names, registry
+from expint.solvers import Method, Tableau, get, names, register
+from expint.solvers.registry import Solver
 from expint.targets import Gaussian, GaussianMixture
 
 # What a measured order, or the lower end of its interval, may lie below the declared one: the
@@ -78,23 +79,23 @@ class Certificate(Result):
         return Comparison(self.studies).figure()
 
 
-def own_orders(tableau: Tableau) -> Orders:
-    """The orders of a tableau by the algebraic conditions."""
-    return Orders(*(float(getattr(tableau, f"{kind}_order")) for kind in Orders._fields))
+def own_orders(method: Method) -> Orders:
+    """The orders of a method by the algebraic conditions."""
+    return Orders(*(float(getattr(method, f"{kind}_order")) for kind in Orders._fields))
 
 
-def declared_orders(solver: str | Tableau) -> Orders:
+def declared_orders(solver: Solver) -> Orders:
     """The orders by the algebraic conditions: of the registered solver of that name, if there is
-    one, else of the tableau itself.
+    one, else of the method itself.
 
-    So a tableau that was changed under a registered name is held to what that name promises.
+    So a method that was changed under a registered name is held to what that name promises.
     """
-    tableau = get(solver)
-    return own_orders(get(tableau.name) if tableau.name in names() else tableau)
+    method = get(solver)
+    return own_orders(get(method.name) if method.name in names() else method)
 
 
 def certify(
-    solver: str | Tableau,
+    solver: Solver,
     problem: Problem,
     *,
     declared: Orders | None = None,
@@ -140,18 +141,18 @@ def certify(
     unknown = [kind for kind in kinds if kind not in Orders._fields]
     if unknown:
         raise ValueError(f"Unknown kinds {unknown}: choose among {Orders._fields}.")
-    tableau = get(solver)
-    wanted, own = declared or declared_orders(tableau), own_orders(tableau)
-    noise, findings = _stage_covariances(tableau, problem)
+    method = get(solver)
+    wanted, own = declared or declared_orders(method), own_orders(method)
+    noise, findings = _stage_covariances(method, problem)
     findings += [
         f"tableau: {kind} order {derived:g} by the algebraic conditions, declared {promised:g}"
         for kind, promised, derived in zip(Orders._fields, wanted, own, strict=True)
         if derived < promised
     ]
     measure: dict[str, Callable[[], OrderStudy]] = {
-        "deterministic": lambda: deterministic_order(tableau, problem, seed=seed),
-        "weak": lambda: weak_order(tableau, _gaussian(problem)),
-        "strong": lambda: strong_order(tableau, problem, paths=paths, seed=seed, progress=progress),
+        "deterministic": lambda: deterministic_order(method, problem, seed=seed),
+        "weak": lambda: weak_order(method, _gaussian(problem)),
+        "strong": lambda: strong_order(method, problem, paths=paths, seed=seed, progress=progress),
     }
     made: list[OrderStudy] = []
     for kind in kinds:
@@ -162,61 +163,63 @@ def certify(
         except (ValueError, FloatingPointError) as error:
             findings.append(f"{kind} order: cannot be measured ({' '.join(str(error).split())})")
             continue
-        quiet = problem.ell == 0 and not tableau.operations
+        quiet = problem.ell == 0 and not method.operations
         promised = wanted.deterministic if quiet else getattr(wanted, kind)
         findings += shortfall(made[-1], promised)
-    return Certificate(tableau.name, wanted, tuple(made), noise, tuple(findings))
+    return Certificate(method.name, wanted, tuple(made), noise, tuple(findings))
 
 
 def certify_registration(
-    tableau: Tableau,
+    solver: Solver,
     *,
     strong: OrderStudy | None = None,
     weak_steps: Sequence[int] | None = None,
     **options: Unpack[StartOptions],
 ) -> Certificate:
-    """Hold a tableau to its own orders, in its own form and at its own ℓ, on the mixture and the
+    """Hold a solver to its own orders, in its own form and at its own ℓ, on the mixture and the
     Gaussian kept for this.
 
     Without the operations for the order without noise; with them for the law on Gaussian data.
 
     Args:
-        tableau: the solver.
+        solver: a name, a method or a tableau.
         strong: a study of its strong order, if there is one: that takes minutes.
         weak_steps: step counts of the law on Gaussian data.
         options: of the order without noise, see `StartOptions`.
     """
+    method = get(solver)
     means, weights = [[1.0, -0.5], [-0.8, 0.6]], [1.0, 2.0]
     problem = Problem(
-        GaussianMixture(means, 0.4, weights, VP()), tableau.form, tableau.ell, sigma_data=0.5
+        GaussianMixture(means, 0.4, weights, VP()), method.form, method.ell, sigma_data=0.5
     )
-    bare = replace(tableau, operations=())
+    bare = replace(method, operations=())
     studies = {"deterministic": deterministic_order(bare, problem, **options)}
-    if declared_orders(tableau).weak > 0:
+    if declared_orders(method).weak > 0:
         gaussian = replace(_gaussian(problem), planner=_own_planner)
-        studies["weak"] = weak_order(tableau, gaussian, steps=weak_steps)
+        studies["weak"] = weak_order(method, gaussian, steps=weak_steps)
     if strong is not None:
         studies["strong"] = strong
-    return certify(tableau, problem, kinds=tuple(studies), studies=studies)
+    return certify(method, problem, kinds=tuple(studies), studies=studies)
 
 
-def has_path_noise(tableau: Tableau) -> bool:
+def has_path_noise(solver: Solver) -> bool:
     """Whether its noise is that of the reverse SDE at constant ℓ, and nothing else."""
-    return tableau.ell > 0 and not tableau.operations and tableau.noise_scale is None
+    method = get(solver)
+    return method.ell > 0 and not method.operations and method.noise_scale is None
 
 
-def _own_planner(sde: SemiLinearSDE, tableau: Tableau, grid: Tensor) -> Plan:
-    """The plan for the equation that the tableau is meant for."""
-    if tableau.noise_scale is not None and sde.schedule is not None:
-        sde = reverse_sde(sde.schedule, noise_scale=tableau.noise_scale)
-    return compile_plan(sde, tableau, grid)
+def _own_planner(sde: SemiLinearSDE, method: Method, grid: Tensor) -> Plan:
+    """The plan for the equation that the method is meant for."""
+    if method.noise_scale is not None and sde.diffusion:
+        sde = method.equation(sde.diffusion.schedule)
+    return compile_plan(sde, method, grid)
 
 
-def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
-    """Certify the tableau that `build()` makes, and register it under its name.
+def register_solver(build: Callable[..., Method | Tableau], summary: str) -> Certificate:
+    """Certify the tableau or method that `build()` makes, and register it under its name.
 
     Args:
-        build: makes the tableau; called without arguments, and by `solvers.get(name, **parameters)`
+        build: makes the tableau or method; called without arguments, and by `solvers.get(name, **parameters)`
             with some.
         summary: one line about it.
 
@@ -240,14 +243,13 @@ def register_solver(build: Callable[..., Tableau], summary: str) -> Certificate:
         >>> register_solver(ralston, "two stages, node 2/3").passed
         True
     """
-    tableau = build()
-    if tableau.name in names():
-        raise ValueError(f"There is a solver {tableau.name!r} already: choose another name.")
-    certificate = certify_registration(tableau)
+    method = get(build())
+    if method.name in names():
+        raise ValueError(f"There is a solver {method.name!r} already: choose another name.")
+    certificate = certify_registration(method)
     if not certificate.passed:
-        raise ValueError(f"{tableau.name!r} is not registered. {certificate.table()}")
-    measured = {study.kind: study.order for study in certificate.studies}
-    registry.add(Entry(tableau.name, build, summary, measured))
+        raise ValueError(f"{method.name!r} is not registered. {certificate.table()}")
+    register(method.name, build, summary)
     return certificate
 
 
@@ -278,13 +280,13 @@ def shortfall(study: OrderStudy, promised: float) -> list[str]:
     return [f"{study.kind} order: measured {study.order:.2f}, declared {promised:g}"]
 
 
-def _stage_covariances(tableau: Tableau, problem: Problem) -> tuple[NoiseStudy | None, list[str]]:
+def _stage_covariances(method: Method, problem: Problem) -> tuple[NoiseStudy | None, list[str]]:
     """The study, if there is noise, and the SDE's alone, in a form that it knows; what is off."""
-    if problem.ell == 0 or tableau.operations or problem.form not in EXPONENTIAL:
+    if problem.ell == 0 or method.operations or problem.form not in EXPONENTIAL:
         return None, []
-    plan = problem.plan(tableau, max(_COVARIANCE_STEPS, tableau.history + 2))
+    plan = problem.plan(method, max(_COVARIANCE_STEPS, method.tableau.history + 2))
     try:
-        study = noise_covariance(plan, tableau, ell=problem.ell)
+        study = noise_covariance(plan, method, ell=problem.ell)
     except ValueError as error:
         return None, [f"stage covariance: cannot be measured ({error})"]
     finding = study.finding()

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypedDict
 
@@ -11,13 +10,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from expint.convergence.problem import Problem
-from expint.noise import NoiseSource, NoiseStream
-from expint.noise.paths.union import UnionPath, union_of_clocks
-from expint.noise.source import ChecksRuns
+from expint.noise import NoiseSource
+from expint.noise.paths.path import Shared
+from expint.noise.paths.union import UnionPath, union_of_times
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.runs.run import execute
-from expint.solvers import Tableau, get
+from expint.solvers import Method, get
+from expint.solvers.registry import Solver
 
 PathMaker = Callable[[Sequence[int]], NoiseSource]
 """Makes a path from seeds, for example `lambda seeds: BrownianPath(seeds, resolution=64)`."""
@@ -38,7 +38,7 @@ class PathOptions(TypedDict, total=False):
 
     paths: int
     seed: int
-    reference: str | Tableau
+    reference: Solver
     refine: int
     path: PathMaker | None
     batch: int
@@ -76,13 +76,13 @@ class PathRuns(NamedTuple):
 
 
 def run_on_common_paths(
-    tableaus: Sequence[Tableau],
+    methods: Sequence[Method],
     problem: Problem,
     steps: Sequence[int],
     *,
     paths: int,
     seed: int = 0,
-    reference: str | Tableau = "seeds-sra3",
+    reference: Solver = "seeds-sra3",
     refine: int = 8,
     path: PathMaker | None = None,
     batch: int = 1024,
@@ -93,28 +93,26 @@ def run_on_common_paths(
     common = math.lcm(*counts)
     fine = common * max(2, -(-refine * counts[-1] // common))
     fine += fine % 2
-    repeated = sorted({t.name for t in tableaus if [u.name for u in tableaus].count(t.name) > 1})
+    repeated = sorted({t.name for t in methods if [u.name for u in methods].count(t.name) > 1})
     if repeated:
         raise ValueError(f"Solvers are distinguished by name, but {repeated} came more than once.")
-    plans = {t.name: {n: problem.plan(t, n) for n in counts} for t in tableaus}
+    plans = {t.name: {n: problem.plan(t, n) for n in counts} for t in methods}
     exact, half = (
         compile_plan(problem.sde(), reference, problem.grid(n)) for n in (fine, fine // 2)
     )
     every = [plan for own in plans.values() for plan in own.values()] + [exact, half]
+    asked = [noise for plan in every for noise in plan.run]
     if path is None:
-        taus = union_of_clocks(clock for plan in every for clock in plan.taus)
+        taus = union_of_times(asked)
         path = lambda seeds: UnionPath(seeds, taus)  # noqa: E731
-    found: dict[str, list[Runs]] = {t.name: [] for t in tableaus}
+    found: dict[str, list[Runs]] = {t.name: [] for t in methods}
     ends: list[tuple[Tensor, Tensor]] = []
     chunks = [range(seed + i, seed + min(i + batch, paths)) for i in range(0, paths, batch)]
     total = sum(plan.nfe for plan in every) * len(chunks)
     with torch.no_grad(), tqdm(total=total, disable=not progress, unit="NFE") as bar:
         for seeds in chunks:
             x = problem.start(seeds)
-            source = path(seeds)
-            if isinstance(source, ChecksRuns):
-                source.check_run(x, [item for plan in every for item in plan.clocks()])
-            opened = _Opened(source.stream(x))
+            opened = Shared(path(seeds).stream(x, asked))
             states = partial(_states, problem.model, x, opened, bar.update)
             solution = states(exact, fine // common)
             ends.append((solution[-1], states(half, fine // 2)[-1]))
@@ -140,17 +138,6 @@ def _checked(steps: Sequence[int]) -> list[int]:
             f"32; got {steps!r}."
         )
     return counts
-
-
-@dataclass(frozen=True, eq=False)
-class _Opened:
-    """A path that is already drawn: every run sees the same one."""
-
-    path: NoiseStream
-    memoryless: bool = False
-
-    def stream(self, like: Tensor, intervals: int | None = None) -> NoiseStream:
-        return self.path
 
 
 def _states(

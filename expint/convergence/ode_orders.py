@@ -13,7 +13,8 @@ from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.equations.predictions import to_denoiser
 from expint.runs.model import describe
 from expint.runs.run import execute
-from expint.solvers import Tableau, get
+from expint.solvers import get
+from expint.solvers.registry import Solver
 
 
 class StartOptions(TypedDict, total=False):
@@ -30,7 +31,7 @@ class StartOptions(TypedDict, total=False):
 
 
 def deterministic_order(
-    solver: str | Tableau, problem: Problem, **options: Unpack[StartOptions]
+    solver: Solver, problem: Problem, **options: Unpack[StartOptions]
 ) -> OrderStudy:
     """Order at ℓ = 0: distance from the solution of the probability-flow ODE.
 
@@ -43,7 +44,7 @@ def deterministic_order(
 
 
 def deterministic_orders(
-    solvers: Iterable[str | Tableau],
+    solvers: Iterable[Solver],
     problem: Problem,
     *,
     steps: Sequence[int] = (16, 32, 64, 128, 256),
@@ -76,17 +77,17 @@ def deterministic_orders(
     own = _distance(exact, rough)
     floor = max(5.0 * own, 1e-11 * float(exact.abs().max()))
     studies = []
-    for tableau in map(get, solvers):
+    for method in map(get, solvers):
         with torch.no_grad():
-            ends = [execute(quiet.plan(tableau, n), quiet.model, x) for n in steps]
+            ends = [execute(quiet.plan(method, n), quiet.model, x) for n in steps]
         study = order_study(
             "deterministic",
-            tableau,
+            method,
             quiet,
             steps,
             [_distance(end, exact) for end in ends],
             [floor] * len(ends),
-            declared=tableau.deterministic_order,
+            declared=method.deterministic_order,
             measure="RMS error",
             reference=f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}",
         )

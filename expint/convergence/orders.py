@@ -13,10 +13,11 @@ from expint.convergence.order_fitting import root_mean
 from expint.convergence.problem import Problem, check_problem
 from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.metrics import gaussian_wasserstein
-from expint.solvers import Tableau, get
+from expint.solvers import Method, get
+from expint.solvers.registry import Solver
 from expint.targets import Gaussian
 
-Solver = str | Tableau
+Solver = Solver
 
 STEPS = (16, 32, 64, 128)
 PATHS = 4096
@@ -75,20 +76,20 @@ def strong_orders(
     off = (found.exact - found.half).flatten(1).square().sum(1)
     own = float(root_mean(off[None])) / (2**1.5 - 1)
     studies = []
-    for tableau in chosen:
-        runs = found.runs[tableau.name]
+    for method in chosen:
+        runs = found.runs[method.name]
         others = {
             "sup over the grid": root_mean(runs.largest),
             "median": runs.squared.median(1).values.sqrt(),
         }
         study = order_study(
             "strong",
-            tableau,
+            method,
             problem,
             steps,
             root_mean(runs.squared).tolist(),
             [5.0 * own] * len(steps),
-            declared=tableau.strong_order,
+            declared=method.strong_order,
             measure="RMS error",
             reference=f"{found.reference}, own error about {own:.1e}",
             per_path=(root_mean, runs.squared),
@@ -126,24 +127,24 @@ def weak_order(
         ValueError: if fewer than three errors are resolved.
     """
     check_problem(problem)
-    tableau = get(solver)
+    method = get(solver)
     if isinstance(problem.model, Gaussian):
-        return _gaussian_weak_order(tableau, problem, steps or (40, 80, 160, 320, 640))
+        return _gaussian_weak_order(method, problem, steps or (40, 80, 160, 320, 640))
     _need_noise(problem)
     counts = steps or (4, 8, 16, 32)
     sampled = {"paths": 4 * PATHS, "refine": 4, **options}
-    found = run_on_common_paths([tableau], problem, counts, **sampled)
-    ends = found.runs[tableau.name].ends
+    found = run_on_common_paths([method], problem, counts, **sampled)
+    ends = found.runs[method.name].ends
     values = _observables(ends.flatten(2)) - _observables(found.exact.flatten(1))
     return order_study(
         "weak",
-        tableau,
+        method,
         problem,
         counts,
         _mean_norm(values).tolist(),
         (3.0 * torch.sqrt(values.var(1).sum(-1) / values.shape[1])).tolist(),
         # Order 3 is a matter of linear problems: beyond, additive noise has further conditions.
-        declared=min(tableau.weak_order, 2),
+        declared=min(method.weak_order, 2),
         measure="difference of E x, E x^2 and E cos x",
         reference=found.reference,
         spread=0.5,
@@ -171,18 +172,18 @@ def _mean_norm(values: Tensor) -> Tensor:
     return values.mean(1).norm(dim=-1)
 
 
-def _gaussian_weak_order(tableau: Tableau, problem: Problem, steps: Sequence[int]) -> OrderStudy:
+def _gaussian_weak_order(method: Method, problem: Problem, steps: Sequence[int]) -> OrderStudy:
     target: Gaussian = problem.model
     exact = target.moments(problem.grid(1)[-1])
-    found = [gaussian_moments(problem.plan(tableau, n), target) for n in steps]
+    found = [gaussian_moments(problem.plan(method, n), target) for n in steps]
     return order_study(
         "weak",
-        tableau,
+        method,
         problem,
         steps,
         [float(gaussian_wasserstein(*moments, *exact)) for moments in found],
         [1e-12 * float(exact[1].max().sqrt())] * len(found),
-        declared=tableau.weak_order if problem.ell > 0 else tableau.deterministic_order,
+        declared=method.weak_order if problem.ell > 0 else method.deterministic_order,
         measure="Wasserstein-2 distance",
         reference="exact moments",
         # The mean may be exact, and then has no order.

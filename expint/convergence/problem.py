@@ -14,7 +14,8 @@ from expint.noise import initial_state
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.runs.model import describe
-from expint.solvers import Tableau, get
+from expint.solvers import Method, get
+from expint.solvers.registry import Solver
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Problem:
         sigmas: first and last noise level, both finite and > 0.
         sigma_data: for the preconditioned form; default: the model's own.
         shape: of the event; default: the model's own attribute `shape`.
-        planner: builds the plans that are studied: planner(sde, tableau, grid). The reference is
+        planner: builds the plans that are studied: planner(sde, method, grid). The reference is
             never built by it.
 
     Raises:
@@ -43,7 +44,7 @@ class Problem:
     sigmas: tuple[float, float] = (5.0, 0.1)
     sigma_data: float | None = None
     shape: tuple[int, ...] | None = None
-    planner: Callable[[SemiLinearSDE, Tableau, Tensor], Plan] = compile_plan
+    planner: Callable[[SemiLinearSDE, Method, Tensor], Plan] = compile_plan
 
     def __post_init__(self) -> None:
         model = describe(self.model)
@@ -85,7 +86,7 @@ class Problem:
             torch.linspace(*self.ends, steps + 1, dtype=torch.float64)
         )
 
-    def plan(self, solver: str | Tableau, steps: int) -> Plan:
+    def plan(self, solver: Solver, steps: int) -> Plan:
         """The plan under study."""
         return self.planner(self.sde(), get(solver), self.grid(steps))
 

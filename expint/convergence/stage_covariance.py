@@ -28,7 +28,8 @@ from torch import Tensor
 from expint.convergence.linear_response import noise_responses
 from expint.plans.plan import Plan
 from expint.results import Result, Rows, new_figure
-from expint.solvers import Stage, Tableau, get
+from expint.solvers import Stage, get
+from expint.solvers.registry import Solver
 
 _POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(24))
 _POINTS, _WEIGHTS = 0.5 * (_POINTS + 1.0), 0.5 * _WEIGHTS
@@ -136,7 +137,7 @@ class NoiseStudy(Result):
 
 
 def noise_covariance(
-    plan: Plan, solver: str | Tableau | None = None, *, ell: float = 1.0
+    plan: Plan, solver: Solver | None = None, *, ell: float = 1.0
 ) -> NoiseStudy:
     """The joint covariance of the noise in all states of a run, as executed, against that of the
     reverse SDE by quadrature.
@@ -144,36 +145,37 @@ def noise_covariance(
     Args:
         plan: of a diffusion SDE with constant ℓ, on a grid with finite λ at both ends. A few steps
             are enough.
-        solver: the tableau behind the plan; default: the registered solver of the plan's name.
+        solver: the method behind the plan; default: the plan's method.
         ell: stochasticity ℓ > 0 of the equation that the plan should sample.
 
     Raises:
         ValueError: for a plan without noise or schedule, with σ = 0 or ∞ in its grid, with noise
-            that is not the SDE's, or not of this tableau.
+            that is not the SDE's, or not of this solver.
     """
-    tableau = get(plan.solver if solver is None else solver)
-    schedule = plan.sde.schedule
-    if schedule is None or plan.sde.prediction not in _SKIP:
+    method = get(plan.method if solver is None else solver)
+    diffusion = plan.sde.diffusion
+    if not diffusion or diffusion.prediction not in _SKIP:
         raise ValueError(
             "Stage covariances are known for the reverse diffusion SDE in the forms of "
             f"{list(_SKIP)}, not for {plan.sde}."
         )
-    if not ell > 0 or plan.gaussians == 0:
+    if not ell > 0 or plan.normals == 0:
         raise ValueError(
             f"There is no noise to study at ell = {ell!r}: take ell > 0 and a plan compiled with "
             "it."
         )
+    schedule, fresh = diffusion.schedule, any(noise.nodes is None for noise in plan.run)
     lam = torch.as_tensor(schedule.lam(plan.grid), dtype=torch.float64)
-    if not torch.isfinite(lam).all() or plan.adds_fresh_noise:
+    if not torch.isfinite(lam).all() or fresh:
         raise ValueError(
             "Stage covariances need a grid with finite lambda and no noise but the SDE's own; got "
             f"lambda from {float(lam[0]):.6g} to {float(lam[-1]):.6g}"
-            + (" and added noise." if plan.adds_fresh_noise else ".")
+            + (" and added noise." if fresh else ".")
         )
-    stages = [stage for k in range(plan.steps) for stage in tableau.at(k, plan.steps).stages]
+    stages = [stage for k in range(plan.steps) for stage in method.at(k, plan.steps).stages]
     if len(stages) != len(plan.rows):
         raise ValueError(
-            f"{tableau.name!r} makes {len(stages)} states in {plan.steps} steps, but the plan has "
+            f"{method.name!r} makes {len(stages)} states in {plan.steps} steps, but the plan has "
             f"{len(plan.rows)} rows."
         )
     targets = torch.stack([torch.as_tensor(row.target, dtype=torch.float64) for row in plan.rows])
@@ -184,7 +186,7 @@ def noise_covariance(
         scales * float(schedule.alpha(plan.grid[0])) / alphas,
         responses / alphas[:, None],
     )
-    equation = _Equation(float(ell), plan.sde.prediction, plan.sde.sigma_data or 1.0)
+    equation = _Equation(float(ell), diffusion.prediction, diffusion.sigma_data or 1.0)
     return NoiseStudy(
         plan.solver,
         plan.sde.name,
@@ -238,9 +240,9 @@ class _Equation:
 
     def weight(self, stage: Stage, at: Tensor, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
         """k_i(λ) of a stage at `at`, for λ where it is not cut off."""
-        if stage.share is None:
+        if stage.increment_weight is None:
             return self.kernel(at, lam)
-        p, theta = float(stage.share), 1.0 - self.later(start, at, end)
+        p, theta = float(stage.increment_weight), 1.0 - self.later(start, at, end)
         return self.kernel(at, lam) * (p + 2.0 * (theta - p) * self.later(start, lam, end))
 
 
@@ -258,7 +260,7 @@ def _exact(
         for j in range(i + 1):
             value = covariance.new_zeros(())
             if steps[j] == step:
-                ends = [at[k] for k in (i, j) if stages[k].share is None]
+                ends = [at[k] for k in (i, j) if stages[k].increment_weight is None]
                 value = _integral(
                     lambda x, i=i, j=j, start=start, end=end: (
                         equation.weight(stages[i], at[i], start, x, end)

@@ -10,7 +10,7 @@ from torch import Tensor
 from expint.convergence.order_fitting import asymptotic_range, bootstrap, fitted_order
 from expint.convergence.problem import Problem
 from expint.results import MARKERS, Result, Rows, new_figure
-from expint.solvers import Tableau
+from expint.solvers import Method
 
 SPREADS = {"deterministic": 0.1, "weak": 0.05, "strong": 0.15}
 """By how much local orders may differ in the range that is fitted, by kind of study. Weak ones are
@@ -165,7 +165,7 @@ class Comparison(Result):
 
 def order_study(
     kind: str,
-    tableau: Tableau,
+    method: Method,
     problem: Problem,
     steps: Sequence[int],
     errors: Sequence[float],
@@ -193,13 +193,13 @@ def order_study(
     intervals, interval = bootstrap(*per_path, steps, fitted, seed) if per_path else (None, None)
     return OrderStudy(
         kind,
-        tableau.name,
+        method.name,
         float(declared),
         str(problem),
         measure,
         reference,
         tuple(steps),
-        tuple(tableau.evaluations_in(n) for n in steps),
+        tuple(method.evaluations_in(n) for n in steps),
         tuple(errors),
         fitted,
         fitted_order(steps[part], errors[part]),

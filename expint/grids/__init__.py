@@ -1,18 +1,18 @@
 """Time grids: where the steps of a sampler lie, from the noise end to the data end.
 
-Every builder `grid(schedule, steps, ..., final=...)` returns a float64 tensor of steps + 1 times.
-With `final="denoise"` (the default) the last step goes to σ = 0, where the exact first-order step
-returns αD, so that no noise is left in the sample; with `final="none"` all steps lie inside the
-schedule's sampling range and the sample keeps the noise of its data end.
+Every builder `grid(schedule, steps, ..., start=None, stop=None, final="denoise")` returns a float64
+tensor of steps + 1 times, from `start` to `stop`: times inside the schedule's sampling range, whose
+ends they are by default. With `final="denoise"` the last step goes on to σ = 0, where the exact
+first-order step returns αD, so that no noise is left in the sample; with `final="none"` all steps
+lie between the two and the sample keeps the noise of the data end.
 
-Where the sampling range starts at σ = ∞, grids that are equal steps of a time (or of an angle)
-simply start there. Those laid out in σ or λ put their first point at σ = ∞ and the others from
-`first_sigma` (80 unless told otherwise) down to the data end.
+Where a grid starts at σ = ∞, those that are equal steps of a time (or of an angle) simply start
+there. Those laid out in σ or λ put their first point at σ = ∞ and the others from `first_sigma` (80
+by default) down to the data end.
 """
 
 from expint.grids.edm_table import edm_iddpm, edm_ve, edm_vp, karras
 from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check, default
-from expint.grids.registry import get, names, register
 from expint.grids.spread import (
     beta,
     cosine,
@@ -24,6 +24,7 @@ from expint.grids.spread import (
     uniform_time,
 )
 from expint.grids.training_table import SPACINGS, discrete
+from expint.registry import Registry
 
 __all__ = [
     "FINALS",
@@ -33,6 +34,7 @@ __all__ = [
     "beta",
     "check",
     "cosine",
+    "default",
     "discrete",
     "edm_iddpm",
     "edm_ve",
@@ -48,3 +50,22 @@ __all__ = [
     "uniform_lambda",
     "uniform_time",
 ]
+
+_GRIDS = Registry[GridBuilder]("grid", ", or give the times themselves")
+get, names, register = _GRIDS.get, _GRIDS.names, _GRIDS.register
+for _builder in (
+    beta,
+    cosine,
+    discrete,
+    edm_iddpm,
+    edm_vp,
+    karras,
+    quadratic,
+    shifted,
+    sigmoid,
+    uniform_lambda,
+    uniform_time,
+):
+    _GRIDS.add(_builder.__name__, _builder)
+_GRIDS.add("edm_ve", edm_ve)
+_GRIDS.add("exponential", exponential)

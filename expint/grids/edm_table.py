@@ -1,30 +1,19 @@
-"""The noise levels of EDM's table 1, for any schedule: the ends are those of the schedule's
-sampling range.
-"""
+"""The noise levels of EDM's table 1, for any schedule: the ends are those of the grid."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from expint.grids.layout import FIRST_SIGMA, in_sigma
-from expint.grids.registry import register
+from expint.grids.layout import SigmaEnds, in_sigma
+from expint.grids.spread import uniform_lambda
 from expint.schedules.base import Schedule
 from expint.schedules.discrete import IDDPM
 
-__all__ = ["edm_iddpm", "edm_ve", "edm_vp", "karras"]
 
-
-@register("karras")
-def karras(
-    schedule: Schedule,
-    steps: int,
-    rho: float = 7.0,
-    *,
-    first_sigma: float = FIRST_SIGMA,
-    final: str = "denoise",
-) -> Tensor:
-    """Equal steps in σ^{1/ρ} over the sampling range. Source: EDM, arXiv 2206.00364, eq. (5).
+def karras(schedule: Schedule, steps: int, rho: float = 7.0, **ends: Unpack[SigmaEnds]) -> Tensor:
+    """Equal steps in σ^{1/ρ}. Source: EDM, arXiv 2206.00364, eq. (5).
 
     Raises:
         ValueError: if rho is not positive.
@@ -37,23 +26,20 @@ def karras(
             torch.linspace(math.exp(first / rho), math.exp(last / rho), count, dtype=torch.float64)
         )
 
-    return in_sigma(schedule, steps, final, log_sigma, first_sigma)
+    return in_sigma(schedule, steps, log_sigma, **ends)
 
 
-@register("edm_vp")
 def edm_vp(
-    schedule: Schedule,
-    steps: int,
-    epsilon: float = 1e-3,
-    *,
-    first_sigma: float = FIRST_SIGMA,
-    final: str = "denoise",
+    schedule: Schedule, steps: int, epsilon: float = 1e-3, **ends: Unpack[SigmaEnds]
 ) -> Tensor:
     """EDM's table 1, column VP: equal steps in the time of a linear-β schedule, from 1 to epsilon,
     with σ² = e^{B(t)} − 1.
 
-    Source: EDM, arXiv 2206.00364, table 1; β_d and β_min such that σ has the ends of the sampling
-    range, its appendix C.3.
+    Raises:
+        ValueError: if epsilon is outside (0, 1).
+
+    Source: EDM, arXiv 2206.00364, table 1; β_d and β_min such that σ has the ends of the grid, its
+    appendix C.3.
     """
     if not 0 < epsilon < 1:
         raise ValueError(f"The grid 'edm_vp' needs 0 < epsilon < 1, got {epsilon}.")
@@ -66,40 +52,21 @@ def edm_vp(
         t = torch.linspace(1.0, epsilon, count, dtype=torch.float64)
         return 0.5 * torch.log(torch.expm1((0.5 * beta_d * t + beta_min) * t))
 
-    return in_sigma(schedule, steps, final, log_sigma, first_sigma)
+    return in_sigma(schedule, steps, log_sigma, **ends)
 
 
-@register("edm_ve")
-def edm_ve(
-    schedule: Schedule, steps: int, *, first_sigma: float = FIRST_SIGMA, final: str = "denoise"
-) -> Tensor:
-    """EDM's table 1, column VE: σ in a geometric sequence (equal steps in λ). Source: EDM, arXiv
-    2206.00364, table 1.
-    """
-
-    def log_sigma(first: float, last: float, count: int) -> Tensor:
-        return torch.linspace(first, last, count, dtype=torch.float64)
-
-    return in_sigma(schedule, steps, final, log_sigma, first_sigma)
+edm_ve = uniform_lambda
+"""EDM's table 1, column VE: σ in a geometric sequence. Source: EDM, arXiv 2206.00364, table 1."""
 
 
-@register("edm_iddpm")
-def edm_iddpm(
-    schedule: Schedule,
-    steps: int,
-    M: int = 1000,
-    *,
-    first_sigma: float = FIRST_SIGMA,
-    final: str = "denoise",
-) -> Tensor:
+def edm_iddpm(schedule: Schedule, steps: int, M: int = 1000, **ends: Unpack[SigmaEnds]) -> Tensor:
     """EDM's table 1, column iDDPM: evenly spread entries u_j of the cosine table of M noise levels
-    that lie inside the range.
+    that lie inside the grid.
 
-    The first and the last point are the ends of the sampling range, which for `IDDPM(M)` itself are
-    entries.
+    The first and the last point are the ends of the grid, which for `IDDPM(M)` itself are entries.
 
     Raises:
-        ValueError: if the table has too few entries inside the sampling range.
+        ValueError: if the table has too few entries between the ends.
 
     Source: EDM, arXiv 2206.00364, table 1, rounded as there.
     """
@@ -115,9 +82,7 @@ def edm_iddpm(
                 "steps."
             )
         table = torch.cat([inside.new_tensor([first]), inside, inside.new_tensor([last])])
-        index = torch.floor(
-            torch.linspace(0, len(table) - 1, count, dtype=torch.float64) + 0.5
-        ).long()
-        return table[index]
+        places = torch.linspace(0, len(table) - 1, count, dtype=torch.float64)
+        return table[torch.floor(places + 0.5).long()]
 
-    return in_sigma(schedule, steps, final, log_sigma, first_sigma)
+    return in_sigma(schedule, steps, log_sigma, **ends)

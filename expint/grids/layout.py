@@ -1,27 +1,17 @@
-"""What all grids share: the ends of the sampling range, the final step, and the check of times that
-a user gives.
+"""What all grids share: the ends of the sampling range, the final step, the default, and the check
+of times that a user gives.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from expint.numerics.float64 import as_float64, is_whole
 from expint.schedules.base import Schedule
-
-__all__ = [
-    "FINALS",
-    "FIRST_SIGMA",
-    "GridBuilder",
-    "check",
-    "count_points",
-    "finish",
-    "in_sigma",
-    "in_time",
-]
+from expint.schedules.discrete import TabulatedVP
 
 FINALS = ("denoise", "none")
 FIRST_SIGMA = 80.0
@@ -33,10 +23,40 @@ EDM's start from N(0, 80²) does.
 GridBuilder = Callable[..., Tensor]
 
 
-def count_points(steps: int, final: str) -> int:
-    """Number of points to lay inside the sampling range, after checking the arguments that all
-    builders share.
+class Ends(TypedDict, total=False):
+    """Where a grid begins and ends: the keyword arguments of every builder."""
+
+    start: float | None
+    stop: float | None
+    final: str
+
+
+class SigmaEnds(Ends, total=False):
+    """The same for a grid that is laid out in σ, which needs a first finite σ after σ = ∞."""
+
+    first_sigma: float
+
+
+def default(schedule: Schedule, *, table: bool, start: float | None = None) -> str:
+    """Name of the grid of a run that asks for none.
+
+    Args:
+        schedule: the noise schedule.
+        table: whether the network is called at entries of its table only.
+        start: first time; None for the noise end of the sampling range.
+
+    Returns:
+        "discrete" for a network on the table of this schedule, "uniform_time" where the run begins
+        at σ = ∞, else "uniform_lambda".
     """
+    if table and isinstance(schedule, TabulatedVP):
+        return "discrete"
+    first = schedule.sampling_range[0] if start is None else start
+    return "uniform_time" if schedule.lam(first) == -math.inf else "uniform_lambda"
+
+
+def count_points(steps: int, final: str) -> int:
+    """Number of points to lay from start to stop, after checking the arguments."""
     if final not in FINALS:
         raise ValueError(f"Unknown final={final!r}: choose one of {FINALS}.")
     least = 2 if final == "denoise" else 1
@@ -44,15 +64,29 @@ def count_points(steps: int, final: str) -> int:
         raise ValueError(
             f"A grid with final={final!r} needs an integer steps >= {least}, got {steps!r}."
         )
-    steps = int(steps)
-    return steps if final == "denoise" else steps + 1
+    return int(steps) + (final == "none")
+
+
+def ends_of(
+    schedule: Schedule, start: float | None = None, stop: float | None = None
+) -> tuple[float, float]:
+    """First and last time of a grid, inside the sampling range."""
+    noise, data = schedule.sampling_range
+    first = noise if start is None else as_float64(start).item()
+    last = data if stop is None else as_float64(stop).item()
+    if not data <= last < first <= noise:
+        raise ValueError(
+            f"A grid lies inside the sampling range of {schedule}, from t = {noise:.9g} down to "
+            f"{data:.9g}, and start is above stop; got start={start!r} and stop={stop!r}."
+        )
+    return first, last
 
 
 def finish(schedule: Schedule, times: Tensor, final: str) -> Tensor:
     """Add the clean end for final="denoise"."""
     if final == "none":
         return times
-    clean = as_float64(schedule.t_of_lam(float("inf")))
+    clean = as_float64(schedule.t_of_lam(math.inf))
     if clean.item() == times[-1].item():
         raise ValueError(
             f"The sampling range of {schedule} ends at sigma = 0 itself, and final='denoise' then "
@@ -61,64 +95,69 @@ def finish(schedule: Schedule, times: Tensor, final: str) -> Tensor:
     return torch.cat([times, clean.reshape(1)])
 
 
-def in_time(
-    schedule: Schedule, steps: int, final: str, fraction: Callable[[Tensor], Tensor]
+def lay(
+    schedule: Schedule,
+    steps: int,
+    place: Callable[[float, float, int], Tensor],
+    *,
+    start: float | None = None,
+    stop: float | None = None,
+    final: str = "denoise",
 ) -> Tensor:
-    """Times data + (noise − data)·fraction(i/(n−1)), where `fraction` falls from 1 at 0 to 0 at
+    """The times `place(first, last, count)`, with these ends exactly (an inverse of λ only comes
+    within rounding), and the clean end for final="denoise".
+    """
+    count, (first, last) = count_points(steps, final), ends_of(schedule, start, stop)
+    inside = place(first, last, count)[1:-1]
+    return finish(schedule, torch.cat([as_float64([first]), inside, as_float64([last])]), final)
+
+
+def in_time(
+    schedule: Schedule, steps: int, fraction: Callable[[Tensor], Tensor], **ends: Unpack[Ends]
+) -> Tensor:
+    """Times last + (first − last)·fraction(i/(n−1)), where `fraction` falls from 1 at 0 to 0 at
     1.
     """
-    count = count_points(steps, final)
-    noise, data = schedule.sampling_range
-    places = fraction(torch.linspace(0.0, 1.0, count, dtype=torch.float64))
-    return finish(schedule, _pinned(schedule, data + (noise - data) * places), final)
+
+    def place(first: float, last: float, count: int) -> Tensor:
+        places = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
+        return last + (first - last) * fraction(places)
+
+    return lay(schedule, steps, place, **ends)
 
 
 def in_sigma(
     schedule: Schedule,
     steps: int,
-    final: str,
     log_sigma: Callable[[float, float, int], Tensor],
+    *,
     first_sigma: float = FIRST_SIGMA,
+    **ends: Unpack[Ends],
 ) -> Tensor:
-    """Times of the noise levels exp(log_sigma(log σ_noise, log σ_data, n)), n of them in decreasing
-    order with these ends.
+    """Times of the noise levels exp(log_sigma(log σ_first, log σ_last, n)), n of them in decreasing
+    order with these ends. After σ = ∞ they go on from `first_sigma`.
     """
-    count = count_points(steps, final)
-    noise, data = schedule.sampling_range
-    first, last = (-schedule.lam(as_float64([noise, data]))).tolist()
-    if last == -math.inf:
-        raise ValueError(
-            "A grid in sigma needs a data end with sigma > 0, but the sampling range of "
-            f"{schedule} ends at t = {data:.9g}, where sigma = 0: give a sampling range that ends "
-            "before."
-        )
-    if first < math.inf:
-        times = schedule.t_of_lam(-log_sigma(first, last, count))
-        return finish(schedule, _pinned(schedule, times), final)
-    if not math.exp(last) < first_sigma < math.inf:
-        raise ValueError(
-            f"{schedule} starts at sigma = infinity and the grid goes on from first_sigma, which "
-            f"must be finite and above the sigma of the data end, {math.exp(last):.6g}; got "
-            f"{first_sigma!r}."
-        )
-    later = (
-        log_sigma(math.log(first_sigma), last, count - 1)
-        if count > 2
-        else torch.tensor([last], dtype=torch.float64)
-    )
-    return finish(
-        schedule,
-        _pinned(schedule, torch.cat([as_float64([noise]), schedule.t_of_lam(-later)])),
-        final,
-    )
 
+    def place(first: float, last: float, count: int) -> Tensor:
+        high, low = (-schedule.lam(as_float64([first, last]))).tolist()
+        if low == -math.inf:
+            raise ValueError(
+                "A grid in sigma needs a data end with sigma > 0, but the sampling range of "
+                f"{schedule} ends at t = {last:.9g}, where sigma = 0: give a stop, or a sampling "
+                "range, that ends before."
+            )
+        if high < math.inf:
+            return schedule.t_of_lam(-log_sigma(high, low, count))
+        if not math.exp(low) < first_sigma < math.inf:
+            raise ValueError(
+                f"{schedule} starts at sigma = infinity and the grid goes on from first_sigma, "
+                "which must be finite and above the sigma of the data end, "
+                f"{math.exp(low):.6g}; got {first_sigma!r}."
+            )
+        later = schedule.t_of_lam(-log_sigma(math.log(first_sigma), low, count - 1))
+        return torch.cat([as_float64([first]), later])
 
-def _pinned(schedule: Schedule, times: Tensor) -> Tensor:
-    """Replace the end points by the exact ends of the sampling range (the inverse of λ only comes
-    within rounding).
-    """
-    noise, data = schedule.sampling_range
-    return torch.cat([as_float64([noise]), times[1:-1], as_float64([data])])
+    return lay(schedule, steps, place, **ends)
 
 
 def check(schedule: Schedule, grid: Sequence[float] | Tensor | Any) -> Tensor:
@@ -136,7 +175,7 @@ def check(schedule: Schedule, grid: Sequence[float] | Tensor | Any) -> Tensor:
         )
     low, high = schedule.domain
     inside = (times >= low) & (times <= high)
-    inside[-1] |= times[-1] == -float("inf")  # the clean end of a schedule that has no finite one
+    inside[-1] |= times[-1] == -math.inf  # the clean end of a schedule that has no finite one
     if not inside.all():
         i = int(torch.nonzero(~inside)[0])
         raise ValueError(
@@ -153,19 +192,3 @@ def check(schedule: Schedule, grid: Sequence[float] | Tensor | Any) -> Tensor:
             "without repeats."
         )
     return times
-
-
-def default(schedule: Schedule, *, table: bool, start: float | None = None) -> str:
-    """Name of the grid that is laid where none is asked for.
-
-    Args:
-        schedule: the noise schedule.
-        table: whether the network is called at the entries of its table only.
-        start: first time; default: the noise end of the sampling range.
-    """
-    from expint.schedules.discrete import TabulatedVP
-
-    if table and isinstance(schedule, TabulatedVP):
-        return "discrete"
-    first = schedule.sampling_range[0] if start is None else start
-    return "uniform_time" if schedule.lam(first) == -math.inf else "uniform_lambda"

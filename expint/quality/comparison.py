@@ -19,10 +19,11 @@ from expint.registry import Registry, unknown
 from expint.runs.model import Description, describe
 from expint.sampling import SamplingOptions, plan_sampling
 from expint.schedules import EDM, Schedule
-from expint.solvers import Tableau, get, names
+from expint.solvers import Method, Tableau, get, names
+from expint.solvers.registry import Solver
 from expint.targets import Gaussian, GaussianMixture
 
-Solvers = str | Tableau | Iterable[str | Tableau] | Mapping[str, Mapping[str, Any]]
+Solvers = Solver | Iterable[Solver] | Mapping[str, Mapping[str, Any]]
 
 NFE = (10, 20, 50, 100)
 # What one solver may have of its own.
@@ -60,7 +61,7 @@ def compare_quality(
     Args:
         model: an analytic target of `expint.targets`, or any model with an attribute `shape` (then
             with a `reference`).
-        solvers: "all", a name or tableau, several of them, or {label: settings} with any of solver,
+        solvers: "all", a name, method or tableau, several of them, or {label: settings} with any of solver,
             form, ell, noise_scale, eta, operations, sigma_data, grid and final, which take the
             place of those given for all.
         nfe: network evaluations allowed.
@@ -133,8 +134,8 @@ def compare_quality(
             points = [
                 _point(count, plan, distance, bar) for count, plan in zip(counts, row, strict=True)
             ]
-            equation = next((plan.sde.name for plan in row if isinstance(plan, Plan)), "")
-            setting = equation.removesuffix(f", {described.schedule}")
+            equations = (plan.sde.diffusion for plan in row if isinstance(plan, Plan))
+            setting = next((equation.setting for equation in equations if equation), "")
             near = (
                 point.nfe
                 for point in points
@@ -165,7 +166,7 @@ def chosen_solvers(solvers: Solvers) -> dict[str, dict[str, Any]]:
     """
     if isinstance(solvers, str) and solvers == "all":
         solvers = names()
-    if isinstance(solvers, (str, Tableau)):
+    if isinstance(solvers, (str, Method, Tableau)):
         solvers = [solvers]
     if isinstance(solvers, Mapping):
         pairs = [(str(label), {"solver": label, **own}) for label, own in solvers.items()]

@@ -211,5 +211,5 @@ def _mean(distances: Iterable[Any]) -> float:
 
 
 def _first_std(plan: Plan) -> float:
-    assert plan.sde.schedule is not None
-    return float(plan.sde.schedule.std(plan.grid[0].item()))
+    assert plan.sde.diffusion
+    return float(plan.sde.diffusion.schedule.std(plan.grid[0].item()))

@@ -10,6 +10,9 @@ from expint.registry import Registry
 from expint.solvers.method import Method
 from expint.solvers.tableau import Tableau
 
+Solver = str | Method | Tableau
+"""What a user names: see `get`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Entry:
@@ -81,7 +84,7 @@ def names() -> list[str]:
     return [found.name for found in entries()]
 
 
-def get(solver: str | Method | Tableau, **parameters: Any) -> Method:
+def get(solver: Solver, **parameters: Any) -> Method:
     """The method registered under a name, built with `parameters`; a method passes unchanged, and a
     tableau is taken in the data form at ℓ = 1.
 

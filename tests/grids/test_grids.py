@@ -182,3 +182,65 @@ def test_minus_infinity_is_a_clean_end_of_every_schedule():
         schedule = schedules.get(name)
         noise, data = schedule.sampling_range
         assert grids.check(schedule, [noise, data, -INF])[-1] == -INF
+
+
+# The ends
+
+
+WHOLE, PART = EDM(), EDM(sigma_min=0.02, sigma_max=5.0)
+ENDS = {"start": PART.sampling_range[0], "stop": PART.sampling_range[1]}
+
+
+@pytest.mark.parametrize("name", [name for name in grids.names() if name != "discrete"])
+@pytest.mark.parametrize("final", grids.FINALS)
+def test_a_grid_between_start_and_stop_is_that_of_a_shorter_sampling_range(name: str, final: str):
+    times = grids.get(name)(WHOLE, 7, **ENDS, final=final)
+    assert torch.equal(times, grids.get(name)(PART, 7, final=final))
+    inside = times if final == "none" else times[:-1]
+    assert (inside[0], inside[-1]) == (ENDS["start"], ENDS["stop"])
+    assert not torch.equal(times, grids.get(name)(WHOLE, 7, final=final))
+
+
+@pytest.mark.parametrize("name", [name for name in grids.names() if name != "discrete"])
+def test_a_finite_start_after_infinite_noise_needs_no_first_sigma(name: str):
+    times = grids.get(name)(Flow(), 6, start=0.9)
+    sigma = Flow().sigma(times)
+    assert times[0] == 0.9 and torch.isfinite(sigma).all() and (sigma.diff() < 0).all()
+
+
+@pytest.mark.parametrize("spacing", grids.SPACINGS)
+def test_entries_of_the_rest_of_the_table(spacing: str):
+    """They are those of a table that has no others."""
+    table = Discrete()
+    rest = Discrete(table.alphas_cumprod[100:601])
+    times = grids.discrete(table, 7, spacing, start=600.2, stop=99.7, final="none")
+    assert torch.equal(times, grids.discrete(rest, 7, spacing, final="none") + 100.0)
+    with pytest.raises(ValueError, match=r"needs 6 entries, but .* has 4 from 9 to 6"):
+        grids.discrete(table, 6, spacing, start=9.0, stop=6.0)
+
+
+@pytest.mark.parametrize("name", grids.names())
+@pytest.mark.parametrize(
+    "ends",
+    [
+        {"start": 1000.0},
+        {"stop": -0.5},
+        {"start": 10.0, "stop": 10.0},
+        {"start": 10.0, "stop": 20.0},
+        {"start": float("nan")},
+    ],
+)
+def test_ends_outside_the_sampling_range_are_refused(name: str, ends: dict[str, float]):
+    with pytest.raises(ValueError, match=r"inside the sampling range .* from t = 999 down to 0"):
+        grids.get(name)(Discrete(), 5, **ends)
+
+
+def test_the_default_grid():
+    """Of the table where the network is called on it, uniform in time from σ = ∞, else in λ."""
+    assert grids.default(VP(), table=False) == "uniform_lambda"
+    assert grids.default(Flow(), table=False) == "uniform_time"
+    assert grids.default(Flow(), table=False, start=0.9) == "uniform_lambda"
+    assert grids.default(Discrete(), table=True) == "discrete"
+    assert grids.default(Discrete(), table=False) == "uniform_lambda"
+    # A network that rounds σ (behind the interface of EDM) has no table of this schedule.
+    assert grids.default(EDM(), table=True) == "uniform_lambda"

@@ -213,7 +213,7 @@ def test_conversion_rates_are_finite_differences(schedule: Schedule, form: str, 
 
 
 @pytest.mark.parametrize("name", ["digits-edm", "digits-vp", "digits-ve", "digits-iddpm"])
-def test_embedded_networks_run(name: str):
+def test_shipped_networks_run(name: str):
     model, seen = load(name), []
     x = expint.sample(
         model,

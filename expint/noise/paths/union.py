@@ -34,7 +34,7 @@ class UnionPath(PathSource):
 
     Args:
         seeds: one integer per sample.
-        taus: the times, float64, shape (n,), in any order and with repeats; see `union_of_clocks`.
+        taus: the times, float64, shape (n,), in any order and with repeats; see `union_of_times`.
 
     Example:
         >>> import torch
@@ -147,21 +147,25 @@ def _integral_of_path(taus: Tensor, increments: Tensor, normals: Tensor) -> Tens
     return (_column(ahead, increments) * increments + own).sum(0)
 
 
-def union_of_clocks(clocks: Iterable[Tensor | None]) -> Tensor:
-    """All times of the noise clock in the `taus` of some plans, for `UnionPath`.
+def union_of_times(run: Iterable[SubstepNoise]) -> Tensor:
+    """All noise times of some runs, for `UnionPath`.
+
+    Args:
+        run: what their substeps ask of the noise (`Plan.run`).
 
     Raises:
         ValueError: if there is none, or one that is not finite.
     """
-    parts = [taus for taus in clocks if taus is not None]
-    if not parts:
+    parts = [noise.times for noise in run]
+    found = [times for times in parts if times is not None]
+    if not found:
         raise ValueError("These plans use no noise (ell = 0): there is no path to draw.")
-    if any(taus.ndim != 1 for taus in parts):
+    if any(times.ndim != 1 for times in found):
         raise ValueError(
             "A UnionPath serves a scalar noise clock, not a diagonal one: use BrownianPath."
         )
-    times = torch.cat(parts)
-    if not torch.isfinite(times).all():
-        bad = next(float(tau) for tau in times if not math.isfinite(tau))
+    joined = torch.cat(found)
+    if not torch.isfinite(joined).all():
+        bad = next(float(tau) for tau in joined if not math.isfinite(tau))
         raise ValueError(f"A Brownian path has no value at τ = {bad}: start at a finite σ.")
-    return times
+    return joined

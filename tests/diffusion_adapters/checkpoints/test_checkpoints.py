@@ -597,7 +597,7 @@ def test_edm_converted_once(tmp_path):
 def test_edm_pickle_without_the_entry(tmp_path):
     path = tmp_path / "edm.pkl"
     path.write_bytes(pickle.dumps({"net": seeded(EDMPrecond, 1), "step": 3, "ema": None}))
-    with pytest.raises(CheckpointError, match=r"'ema' .* is no network but NoneType"):
+    with pytest.raises(CheckpointError, match=r"'ema' .* is not a network but NoneType"):
         load_edm_pickle(path, trust=True)
     with pytest.raises(
         CheckpointError, match=r"no 'G_ema' in .*net \(EDMPrecond, 4 tensors, .* step = 3"
@@ -860,7 +860,8 @@ def test_a_network_without_memory_is_refused(tmp_path):
 def test_a_nested_state_dict_is_found_by_its_key(tmp_path):
     source = seeded(GuidedNet, 1)
     torch.save({"step": 4, "nets": {"state_dict": source.state_dict()}}, tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match=r"no state dict .*step = 4; nets \(4 tensors.*key="):
+    message = r"not a state dict .*step = 4; nets \(4 tensors.*key="
+    with pytest.raises(CheckpointError, match=message):
         load_guided_diffusion(tmp_path / "m.pt", GuidedNet)
     network = seeded(GuidedNet, 2)
     load_guided_diffusion(tmp_path / "m.pt", network, key="nets.state_dict")
@@ -922,7 +923,7 @@ BAD_FILES = [
     (empty, "is empty"),
     (page, "a web page"),
     (pointer, "Git LFS pointer"),
-    (text, "is no checkpoint"),
+    (text, "is not a checkpoint"),
     (short_zip, "cut short"),
     (short_legacy, "cut short"),
     (short_safetensors, "cut short"),

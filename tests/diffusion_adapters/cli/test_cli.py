@@ -18,8 +18,7 @@ from solver_kinds import ONE_STEP
 import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import main
-from diffusion_adapters.cli import sample as cli_sample
-from diffusion_adapters.cli.output import picture_bytes, write_files
+from diffusion_adapters.cli.output import origin, picture_bytes, write_files
 
 FILES = ["manifest.json", "samples.npz", "samples.png"]
 SMALL = ["sample", "--model", "digits-edm", "--nfe", "7", "--num", "5", "--no-progress"]
@@ -67,8 +66,8 @@ def test_sample_writes_three_files_and_says_so(drawn: tuple[Result, Path]):
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert result.stderr == ""
     lines = result.stdout.splitlines()
-    files = "samples.png, samples.npz, manifest.json"
-    assert lines[0] == f"5 samples of digits-edm, seeds 3 to 7: {files} in {folder}"
+    written = f"samples.png, samples.npz, manifest.json in {folder}"
+    assert lines[0] == f"5 samples of digits-edm, seeds 3 to 7: {written}"
     assert lines[1] == "seeds-3, data form, ell=1, float32 on cpu"
     assert lines[2] == "7 network evaluations per sample in 3 steps"
     assert len(lines) == 4
@@ -93,6 +92,7 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         "nfe": 7,
         "form": "data",
         "ell": 1.0,
+        "noise_scale": None,
         "grid": None,
         "final": "denoise",
         "num": 5,
@@ -116,7 +116,8 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         manifest["model"]["schedule"].startswith("EDM(")
         and manifest["model"]["prediction"] == "data"
     )
-    assert manifest["versions"] == cli_sample.versions()
+    assert manifest["operations"] == [] and manifest["device"] == "cpu"
+    assert {name: manifest[name] for name in origin()} == origin()
     assert set(manifest["versions"]) == {"expint", "torch", "numpy", "python"}
     assert set(manifest["platform"]) == {"system", "machine"}
     assert manifest["seconds"] > 0
@@ -134,10 +135,8 @@ def strings(value: Any) -> list[str]:
 def test_picture_is_legible(drawn: tuple[Result, Path]):
     with Image.open(drawn[1] / "samples.png") as picture:
         assert picture.mode == "L"
-        assert picture.size == (
-            3 * 68 + 4,
-            2 * 68 + 4,
-        )  # 5 digits in 2 rows of 3; 8 pixels enlarged to 64, 4 between
+        # 5 digits in 2 rows of 3; 8 pixels enlarged to 64, 4 between
+        assert picture.size == (3 * 68 + 4, 2 * 68 + 4)
 
 
 def test_picture_holds_the_pixels_in_order():
@@ -202,26 +201,13 @@ def test_all_options_reach_the_sampler(tmp_path: Path):
 
 
 def test_labels_none_and_a_grid_of_times(tmp_path: Path):
-    result = run(
-        *SMALL[:3],
-        "--num",
-        "2",
-        "--labels",
-        "none",
-        "--grid",
-        "80,1,0",
-        "--no-progress",
-        "--out",
-        tmp_path,
-    )
+    options = "--num 2 --labels none --grid 80,1,0 --no-progress"
+    result = run(*SMALL[:3], *options.split(), "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert arrays(tmp_path)["labels"].tolist() == [-1, -1]
     manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
-    assert (
-        manifest["labels"] is None
-        and manifest["times"] == [80.0, 1.0, 0.0]
-        and manifest["nfe"] == 4
-    )
+    assert manifest["labels"] is None and manifest["nfe"] == 4
+    assert manifest["times"] == [80.0, 1.0, 0.0]
 
 
 def test_progress_is_on_stderr_and_adds_up_over_batches(tmp_path: Path):
@@ -428,6 +414,19 @@ def test_a_solver_is_described_by_its_tableau():
         )
         assert int(gaussians) == plan.normals, name
     assert "2305.14267" in row
+
+
+@pytest.mark.parametrize("command", ["sample", "plan"])
+def test_all_options_of_sampling_are_options_of_the_command(command: str):
+    flags = {flag for option in main.commands[command].params for flag in option.opts}
+    names = {"solver", *expint.sampling.SamplingOptions.__annotations__} - {"operations"}
+    assert {f"--{name.replace('_', '-')}" for name in names} | {"--operation"} <= flags
+
+
+def test_a_module_runs_the_command():
+    arguments = [sys.executable, "-m", "diffusion_adapters.cli", "--version"]
+    version = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert version.stdout.strip() == f"expint {expint.__version__}"
 
 
 def test_every_command_has_help():

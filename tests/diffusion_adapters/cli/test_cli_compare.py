@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import main
+from diffusion_adapters.cli.output import origin
 from diffusion_adapters.shipped.image_quality import EveryClass, frechet_judging, real_images
 from expint.quality.comparison import analytic_target, compare_quality
 
@@ -29,8 +30,8 @@ def stored(folder: Path) -> dict[str, Any]:
 
 def test_three_files_are_written_and_the_table_is_printed(tmp_path: Path):
     out = tmp_path / "new" / "folder"
-    options = "--model gaussian-64 --nfe 20,3 --solvers seeds-1,seeds-3 --grid karras --no-progress"
-    result = run(*options.split(), "--out", out)
+    options = "--model gaussian-64 --nfe 20,3 --solvers seeds-1,seeds-3 --grid karras"
+    result = run(*options.split(), "--no-progress", "--out", out)
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     assert sorted(path.name for path in out.iterdir()) == FILES
@@ -47,6 +48,8 @@ def test_three_files_are_written_and_the_table_is_printed(tmp_path: Path):
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
     content = stored(out)
     assert content["curves"] == study.to_dict()["curves"] and content["options"]["nfe"] == "20,3"
+    assert content["options"]["solvers"] == "seeds-1,seeds-3"
+    assert {name: content[name] for name in origin()} == origin()
     assert not [
         value
         for value in content["options"].values()
@@ -64,19 +67,9 @@ def test_all_solvers_are_the_default_and_progress_is_on_stderr(tmp_path: Path):
 def test_all_options_reach_the_comparison(tmp_path: Path):
     options = (
         "--model grid-25 --nfe 6 --solvers seeds-1 --n 300 --seed 4 --repeats 2 --metric energy "
-        "--final none --form noise"
+        "--final none --form noise --ell 0.5 --tolerance 9 --common-path --no-progress"
     )
-    result = run(
-        *options.split(),
-        "--ell",
-        "0.5",
-        "--tolerance",
-        "9",
-        "--common-path",
-        "--no-progress",
-        "--out",
-        tmp_path,
-    )
+    result = run(*options.split(), "--out", tmp_path)
     assert result.exit_code == 0, result.output
     content = stored(tmp_path)
     settings = content["settings"]
@@ -89,19 +82,8 @@ def test_all_options_reach_the_comparison(tmp_path: Path):
 
 def test_a_network_is_judged_by_the_features_of_its_classifier(tmp_path: Path):
     pytest.importorskip("sklearn")
-    result = run(
-        "--model",
-        "digits-edm",
-        "--nfe",
-        "2,7",
-        "--solvers",
-        "seeds-3",
-        "--n",
-        "300",
-        "--no-progress",
-        "--out",
-        tmp_path,
-    )
+    options = "--model digits-edm --nfe 2,7 --solvers seeds-3 --n 300 --no-progress"
+    result = run(*options.split(), "--out", tmp_path)
     assert result.exit_code == 0, result.output
     content = stored(tmp_path)
     assert content["measure"] == "Fréchet distance" and content["settings"]["n"] == 300

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from diffusion_adapters.cli import main
+from diffusion_adapters.cli.output import origin
 
 SMALL = ["convergence", "--no-progress", "--paths", "64", "--steps", "8,16,32"]
 
@@ -64,15 +65,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_table_picture_and_json(tmp_path: Path):
-    result = run(
-        *SMALL,
-        "--solver",
-        "seeds-1,seeds-sra",
-        "--seed",
-        "3",
-        "--out",
-        tmp_path / "new" / "fig.png",
-    )
+    options = ("--solver", "seeds-1,seeds-sra", "--seed", "3")
+    result = run(*SMALL, *options, "--out", tmp_path / "new" / "fig.png")
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     assert (
@@ -83,78 +77,35 @@ def test_table_picture_and_json(tmp_path: Path):
     assert (tmp_path / "new" / "fig.png").read_bytes().startswith(b"\x89PNG")
     stored = json.loads((tmp_path / "new" / "fig.json").read_text())
     assert [study["solver"] for study in stored["studies"]] == ["seeds-1", "seeds-sra"]
-    assert (
-        stored["settings"]["seed"] == 3
-        and stored["settings"]["paths"] == 64
-        and "certificates" not in stored
-    )
+    settings = stored["settings"]
+    assert (settings["solver"], settings["seed"], settings["paths"]) == (options[1], 3, 64)
+    assert "certificates" not in stored and stored["versions"] == origin()["versions"]
 
 
 def test_weak_and_deterministic_go_without_paths(tmp_path: Path):
-    result = run(
-        "convergence",
-        "--kind",
-        "weak",
-        "--solver",
-        "seeds-2",
-        "--form",
-        "noise",
-        "--out",
-        tmp_path / "folder",
-    )
+    weak = "--kind weak --solver seeds-2 --form noise".split()
+    result = run("convergence", *weak, "--out", tmp_path / "folder")
     assert result.exit_code == 0, result.output
     assert "exact moments" in result.stdout and "Gaussian, 5 > sigma > 0.1" in result.stdout
-    assert (tmp_path / "folder" / "convergence.png").exists() and (
-        tmp_path / "folder" / "convergence.json"
-    ).exists()
-    result = run(
-        "convergence",
-        "--kind",
-        "deterministic",
-        "--solver",
-        "seeds-2",
-        "--steps",
-        "16,32,64",
-        "--out",
-        tmp_path / "a.svg",
-    )
-    assert (
-        result.exit_code == 0
-        and "classical Runge-Kutta" in result.stdout
-        and (tmp_path / "a.svg").exists()
-    )
+    for name in ("convergence.png", "convergence.json"):
+        assert (tmp_path / "folder" / name).exists()
+    deterministic = "--kind deterministic --solver seeds-2 --steps 16,32,64".split()
+    result = run("convergence", *deterministic, "--out", tmp_path / "a.svg")
+    assert result.exit_code == 0, result.output
+    assert "classical Runge-Kutta" in result.stdout and (tmp_path / "a.svg").exists()
 
 
 def test_a_sound_solver_of_your_own_is_certified(own: Path):
-    result = run(
-        "convergence",
-        "--kind",
-        "deterministic",
-        "--solver",
-        "lab_objects:sound",
-        "--schedule",
-        "lab_objects:schedule",
-        "--certify",
-    )
+    own_objects = "--solver lab_objects:sound --schedule lab_objects:schedule".split()
+    result = run("convergence", "--kind", "deterministic", *own_objects, "--certify")
     assert result.exit_code == 0, result.output
-    assert (
-        "lab_objects:sound: certified" in result.stdout
-        and "EDM(" in result.stdout
-        and "stage covariances" in result.stdout
-    )
+    for words in ("lab_objects:sound: certified", "EDM(", "stage covariances"):
+        assert words in result.stdout
 
 
 def test_a_wrong_one_is_not_and_it_is_said_why(own: Path):
-    result = run(
-        "convergence",
-        "--kind",
-        "deterministic",
-        "--solver",
-        "lab_objects:wrong",
-        "--certify",
-        "--out",
-        "fig.png",
-    )
+    wrong = "--kind deterministic --solver lab_objects:wrong --certify --out fig.png".split()
+    result = run("convergence", *wrong)
     assert result.exit_code == 1
     assert "lab_objects:wrong: NOT certified" in result.stdout
     assert (
@@ -167,30 +118,15 @@ def test_a_wrong_one_is_not_and_it_is_said_why(own: Path):
 
 
 def test_certify_makes_every_study(own: Path):
-    result = run(
-        "convergence",
-        "--no-progress",
-        "--solver",
-        "seeds-1",
-        "--paths",
-        "256",
-        "--steps",
-        "32,64,128",
-        "--certify",
-    )
+    options = "--no-progress --solver seeds-1 --paths 256 --steps 32,64,128 --certify"
+    result = run("convergence", *options.split())
     assert result.exit_code == 0, result.output
     assert all(f"  {kind}: order" in result.stdout for kind in ("deterministic", "weak", "strong"))
 
 
 def test_orders_may_be_declared(own: Path):
-    arguments = (
-        "convergence",
-        "--kind",
-        "deterministic",
-        "--solver",
-        "lab_objects:unnamed",
-        "--certify",
-    )
+    options = "--kind deterministic --solver lab_objects:unnamed --certify"
+    arguments = ("convergence", *options.split())
     assert run(*arguments).exit_code == 0  # of order 1, as its tableau says itself
     result = run(*arguments, "--declare", "3,2,1")
     assert result.exit_code == 1 and "lab_objects:unnamed: NOT certified" in result.stdout
@@ -258,7 +194,7 @@ def test_steps_too_coarse_to_tell_are_named():
         (("--ell", "0"), "need noise, ell > 0"),
         (("--sigmas", "5"), "--sigmas takes 2 numbers, got '5'"),
         (("--sigmas", "5,x"), "--sigmas takes numbers with commas"),
-        (("--steps", "8,x"), "--steps takes numbers with commas"),
+        (("--steps", "8,x"), "--steps takes whole numbers with commas"),
         (("--declare", "1,2"), "--declare takes 3 numbers"),
         (("--out", "fig.gif"), "--out is a picture (.png, .svg, .pdf) or a folder"),
     ],

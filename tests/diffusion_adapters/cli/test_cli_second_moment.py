@@ -53,18 +53,8 @@ def test_command_measures_a_network_on_a_file(tmp_path: Path, kind: str):
 def test_command_takes_classes_and_its_output_drives_the_sampler(tmp_path: Path):
     file, out = tmp_path / "data.npz", tmp_path / "moment.json"
     np.savez(file, samples=images(), other=images(3), labels=np.array([3, 1, 4, 1, 5, 9]))
-    common = (
-        "--model",
-        "digits-edm",
-        "--data",
-        file,
-        "--times",
-        3,
-        "--out",
-        out,
-        "--estimator",
-        "residual",
-    )
+    options = "--model digits-edm --times 3 --estimator residual".split()
+    common = (*options, "--data", file, "--out", out)
     assert "2 arrays of shape" in run(*common).output
     assert run(*common, "--array", "samples", "--labels", "labels").exit_code == 0
     model = load("digits-edm", labels=[3, 1, 4, 1, 5, 9])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import expint
-from diffusion_adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
+from diffusion_adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter, from_diffusers
 from expint import schedules
 from expint.equations.predictions import to_denoiser
 
@@ -80,13 +80,20 @@ CASES = {
     "vp noise": vp("noise"),
     "vp score": vp("score"),
     "vp discrete": VPAdapter(table_network(LINEAR, 1), LINEAR),
-    "vp discrete rounded": VPAdapter(table_network(LINEAR, 1), LINEAR, timesteps="round"),
+    "vp in between": VPAdapter(table_network(LINEAR, 1), LINEAR, timesteps="interpolate"),
     "ve sigma": ve("sigma"),
     "ve log sigma": ve("log_sigma"),
     "iddpm": IDDPMAdapter(table_network(COSINE, 1), COSINE),
     "iddpm learned variance": IDDPMAdapter(table_network(COSINE, 2), COSINE, condition={"y": None}),
     "iddpm rescaled": IDDPMAdapter(
         table_network(COSINE, 1, scale=0.25), COSINE, rescale_timesteps=True
+    ),
+    "iddpm in between": IDDPMAdapter(table_network(COSINE, 1), COSINE, timesteps="interpolate"),
+    "iddpm rescaled, in between": IDDPMAdapter(
+        table_network(COSINE, 1, scale=0.25),
+        COSINE,
+        rescale_timesteps=True,
+        timesteps="interpolate",
     ),
     "guided diffusion, linear": IDDPMAdapter(table_network(LINEAR, 2), LINEAR),
     "edm": EDMAdapter(EDMNet()),
@@ -138,6 +145,34 @@ def test_integer_timesteps_reach_a_network_that_is_called_on_its_table():
     )
     assert all(ts.dtype == torch.long and ts.shape == (2,) for ts in seen)
     assert len({int(ts[0]) for ts in seen}) == len(seen)
+
+
+@pytest.mark.parametrize("adapter", [VPAdapter, IDDPMAdapter, from_diffusers])
+def test_a_network_of_a_table_is_called_at_its_timesteps_by_default(adapter):
+    scheduler = {} if adapter is from_diffusers else LINEAR
+    seen = []
+
+    def network(x, timesteps=None, timestep=None):
+        seen.append(timesteps if timestep is None else timestep)
+        return torch.zeros_like(x)
+
+    for model in (
+        adapter(network, scheduler),
+        adapter(network, scheduler, timesteps="interpolate"),
+    ):
+        expint.sample(model, (2, 3), "seeds-2", steps=5, progress=False)
+    assert [labels.dtype for labels in seen] == 9 * [torch.long] + 9 * [torch.float32]
+
+
+def test_half_precision_does_not_round_timesteps():
+    """In bfloat16 997 and 998 would be one."""
+    seen = []
+    model = IDDPMAdapter(
+        lambda x, ts: seen.append(ts) or x, schedules.IDDPM(), timesteps="interpolate"
+    )
+    for t in (996.5, 997.5):
+        model(torch.zeros(1, 2, dtype=torch.bfloat16), t)
+    assert [float(ts) for ts in seen] == [996.5, 997.5]
 
 
 def test_rounded_times_are_used_everywhere():

@@ -433,7 +433,7 @@ TARGET = mixture(EDM)
         (lambda: cfg(TARGET, 2.0, unconditional=mixture(VP)), "must have one schedule"),
         (
             lambda: cfg(
-                VPAdapter(lambda x, ts: x, schedules.IDDPM()),
+                VPAdapter(lambda x, ts: x, schedules.IDDPM(), timesteps="interpolate"),
                 2.0,
                 unconditional=VPAdapter(lambda x, ts: x, schedules.IDDPM(), timesteps="round"),
             ),

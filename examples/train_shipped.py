@@ -1,7 +1,7 @@
-"""Train one of the embedded networks on a CPU, and write its weights and its card.
+"""Train one of the shipped networks on a CPU, and write its weights and its card.
 
-python examples/train_embedded.py digits-edm --minutes 10
-python examples/train_embedded.py mnist-edm --data mnist.npz --minutes 60
+python examples/train_shipped.py digits-edm --minutes 10
+python examples/train_shipped.py mnist-edm --data mnist.npz --minutes 60
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from diffusion_adapters.shipped.networks import (
     VENetwork,
     VPNetwork,
 )
+from expint.files import replacing
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "diffusion_adapters" / "shipped" / "data"
+SHIPPED = Path(__file__).resolve().parent.parent / "diffusion_adapters" / "shipped" / "data"
 
 
 def classifier_loss(
@@ -43,7 +44,7 @@ def classifier_loss(
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that tells one training from another.
+    """Everything that distinguishes one training from another.
 
     Attributes:
         network: class of the network.
@@ -154,10 +155,10 @@ def save(name: str, net: nn.Module, card: dict[str, Any], out: Path) -> None:
     """Write NAME.safetensors (float16) and NAME.json into `out`, each whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     weights = {key: value.to(torch.float16).contiguous() for key, value in net.state_dict().items()}
-    (out / f"{name}.safetensors.part").write_bytes(to_bytes(weights))
-    (out / f"{name}.json.part").write_text(json.dumps(card, indent=2) + "\n")
-    for suffix in ("safetensors", "json"):
-        (out / f"{name}.{suffix}.part").replace(out / f"{name}.{suffix}")
+    with replacing(out / f"{name}.safetensors") as part:
+        part.write_bytes(to_bytes(weights))
+    with replacing(out / f"{name}.json") as part:
+        part.write_text(json.dumps(card, indent=2) + "\n")
 
 
 def rate_factor(progress: float, step: int) -> float:
@@ -278,7 +279,7 @@ def train(
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    default=EMBEDDED,
+    default=SHIPPED,
     help="Folder to write to.",
 )
 def main(
@@ -290,7 +291,7 @@ def main(
     seed: int,
     out: Path,
 ) -> None:
-    """Train the embedded network NAME, and write NAME.safetensors and NAME.json.
+    """Train the shipped network NAME, and write NAME.safetensors and NAME.json.
 
     The digits come with scikit-learn. MNIST does not come with this project: give --data an .npz
     file with the arrays train_x, train_y, test_x and test_y (uint8, 28x28 pixels), or Keras' file

@@ -1,0 +1,54 @@
+"""A user's own object, `module:object`, in the place of a registered name."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from functools import reduce
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def named_or_own(name: str, kind: type[T], what: str, registered: Callable[[str], T]) -> T:
+    """What is registered under a name, or the user's object `module:object`.
+
+    Args:
+        name: a registered name, or module:object with the module in the working directory or
+            installed. A class or a function is called without arguments.
+        kind: what the object must be, for example Schedule.
+        what: the same in words, for messages.
+        registered: finds what is registered under a name.
+
+    Raises:
+        ValueError: if it cannot be imported, fails when it is called, or is something else.
+    """
+    if ":" not in name:
+        return registered(name)
+    module, _, attribute = name.partition(":")
+    failing = f"Cannot load the {what} {name!r}"
+    way_out = (
+        "Give module:object, for example my_solvers:my_tableau, with the module in this folder or "
+        "installed."
+    )
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        value = reduce(getattr, attribute.split("."), importlib.import_module(module))
+        if not isinstance(value, kind) and callable(value):
+            failing = f"Calling the {what} {name!r} failed"
+            way_out = "It is called without arguments."
+            value = value()
+    except (Exception, SystemExit) as error:  # whatever the user's code does
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{failing}: {type(error).__name__}: {reason}. {way_out}") from error
+    finally:
+        sys.path.remove(here)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    wanted = " or ".join(each.__name__ for each in kinds)
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"The {what} {name!r} must be a {wanted}, or give one when it is called, got "
+            f"{type(value).__name__}."
+        )
+    return value
