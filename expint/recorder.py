@@ -47,7 +47,7 @@ class Recorder:
 
     def __call__(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
         """The callback of `expint.sample`."""
-        kept: tuple[list[Any], ...] = (self.steps, self.nfe, self.times, self.states, self.denoised)
+        kept: Any = (self.steps, self.nfe, self.times, self.states, self.denoised)
         if self.steps and self.steps[-1] % self.every:
             for values in kept:  # the last one so far was kept only in case it was the end
                 values.pop()

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from expint import Plan, SemiLinearSDE, compile_plan, integrate, noise, solvers
 
-LINEAR = [name for name in KINDS if not any(s.increment_weight is not None for s in solvers.get(name).tableau.stages)]
+LINEAR = [
+    name
+    for name in KINDS
+    if not any(s.increment_weight is not None for s in solvers.get(name).tableau.stages)
+]
 WAVES = torch.arange(65, dtype=torch.float64)
 RATES = -(WAVES**2)
 STRENGTH = 0.5 / (1 + WAVES)

@@ -23,8 +23,8 @@ from expint import (
     solvers,
 )
 from expint.equations.forms import EXPONENTIAL
-from expint.equations.predictions import Reparametrized
 from expint.noise import Gaussian, Rademacher, Replay, initial_state
+from expint.runs import Reparametrized
 from expint.schedules import EDM, IDDPM, VP, Flow
 from expint.targets import Gaussian as GaussianTarget
 

@@ -15,9 +15,9 @@ from expint.solvers.multistep import (
     seeds_ab,
 )
 from expint.solvers.operations import ancestral, churn, langevin, large_variance
-from expint.solvers.optimal_variance import analytic_dpm
 from expint.solvers.predictor_corrector import pece, sa_solver, unipc
 from expint.solvers.registry import register
+from expint.solvers.reverse_variance import analytic_dpm
 from expint.solvers.runge_kutta import (
     deis_rk3,
     dpm_solver,

@@ -26,7 +26,7 @@ from expint.convergence.certification import (
     shortfall,
 )
 from expint.plans import stage_coefficients
-from expint.solvers import churn, Stage, Tableau, registry, seeds2, seeds_ab
+from expint.solvers import Stage, Tableau, churn, registry, seeds2, seeds_ab
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]

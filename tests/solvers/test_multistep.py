@@ -23,9 +23,9 @@ from expint.noise import Replay
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import (
+    Tableau,
     ancestral,
     churn,
-    Tableau,
     deis,
     dpmpp_2m,
     dpmpp_2m_sde,
@@ -229,7 +229,9 @@ def test_adams_bashforth_constants_are_right_for_equal_steps_in_sigma():
         return compile_plan(
             sde,
             solver,
-            sde.diffusion.schedule.t_of_sigma(torch.linspace(sigma[0], sigma[-1], len(grid)).double()),
+            sde.diffusion.schedule.t_of_sigma(
+                torch.linspace(sigma[0], sigma[-1], len(grid)).double()
+            ),
         )
 
     problem = Problem(mixture(EDM()), "sigma", sigmas=(2.0, 0.5), planner=equal)

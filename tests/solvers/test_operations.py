@@ -19,13 +19,13 @@ from expint.noise import Gaussian as GaussianNoise
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, IDDPM, VP, Flow, Schedule
 from expint.solvers import (
+    Operation,
+    Tableau,
     ancestral,
     churn,
     langevin,
     large_variance,
     noise_factor,
-    Operation,
-    Tableau,
     operation,
 )
 from expint.targets import Gaussian

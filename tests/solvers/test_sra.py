@@ -318,7 +318,11 @@ def test_a_fixed_factor_in_place_of_the_clocks_own_fraction_loses_an_order():
             if stage.increment_weight is not None:
                 whole = float(exact.local_taus[row.step][-1])
                 factor = (
-                    2 * float(stage.c - stage.increment_weight) / whole * row.local_noise / float(stage.increment_weight)
+                    2
+                    * float(stage.c - stage.increment_weight)
+                    / whole
+                    * row.local_noise
+                    / float(stage.increment_weight)
                 )
                 row = row._replace(local_area=factor)
             rows.append(row)

@@ -20,7 +20,8 @@ from expint import (
     schedules,
 )
 from expint.convergence import Problem, deterministic_order, gaussian_moments
-from expint.equations.predictions import PREDICTIONS, Reparametrized
+from expint.equations.predictions import PREDICTIONS
+from expint.runs import Reparametrized
 from expint.runs.forward_mode import along, conversion_rates
 from expint.runs.run import Run
 from expint.schedules import EDM, VP, Flow, Schedule
