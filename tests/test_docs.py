@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
-from expint import schedules, solvers
+from expint.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -95,12 +95,6 @@ def test_python_runs_and_prints_what_it_says(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    # What a page registers must not reach other tests.
-    for registry, table in (
-        (schedules.registry, "_REGISTRY"),
-        (solvers.registry, "_REGISTRY"),
-    ):
-        monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
     namespace: dict[str, Any] = {"__name__": "page"}
     smaller = list(SMALLER.get(page, []))
     for block in blocks(page):

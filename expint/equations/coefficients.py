@@ -8,30 +8,43 @@ and any positive weight with primitive C is e^μ dμ with μ = log C (SEEDS, arX
 3.3).
 """
 
+import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-import numpy as np
-import sympy
 import torch
-from sympy.core.function import AppliedUndef
 from torch import Tensor
 
-from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
 from expint.numerics.float64 import as_float64
-from expint.numerics.primitive import Primitive
+from expint.numerics.quadrature import Primitive, RealFunction
 from expint.numerics.roots import invert_monotone
-from expint.schedules.formula.callables import on_arrays
-
-__all__ = ["CLOCKS", "from_coefficients"]
+from expint.schedules.formula.callables import on_tensors
 
 CLOCKS = ("auto", "exponential", "linear")
-_T = sympy.Symbol("t", real=True)
-_ArrayFunction = Callable[[np.ndarray], np.ndarray]
 
 
-def from_coefficients(
+class Triple(NamedTuple):
+    """What `SemiLinearSDE` is built from; functions take float64 tensors of times.
+
+    `log_noise` is log |τ|, or None without noise; `log_noise_step` is log(τ_t − τ_s) as a function
+    of s and t, where a formula is better than the difference; `coefficients` gives (A, b, g).
+    """
+
+    log_propagator: RealFunction
+    mu: RealFunction
+    time_of_mu: RealFunction
+    rho: float | Tensor
+    kappa: float | Tensor
+    log_noise: RealFunction | None
+    noise_sign: int
+    log_noise_step: Callable[[Tensor, Tensor], Tensor] | None
+    coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    event_ndim: int
+    name: str
+
+
+def triple(
     A: Any,
     b: Any = 1.0,
     g: Any = 0.0,
@@ -39,9 +52,9 @@ def from_coefficients(
     span: tuple[float, float],
     clock: str = "auto",
     clock_start: float | None = None,
-) -> SemiLinearSDE:
-    """The SDE dx = [A x + b F(x, t)] dt + g dω, integrated from span[0] to span[1] (forwards or
-    backwards in time).
+) -> Triple:
+    """Propagator, clock and noise clock of dx = [A x + b F(x, t)] dt + g dω, integrated from
+    span[0] to span[1] (forwards or backwards in time).
 
     Args:
         A, b, g: each a number, a tensor that broadcasts against the event (a diagonal linear part:
@@ -58,8 +71,8 @@ def from_coefficients(
             coefficients exponential.
 
     Returns:
-        The SDE. Primitives are exact where the coefficients are constant, and otherwise by
-        Chebyshev quadrature with a relative tolerance of 1e-14 per panel.
+        Functions that are exact where the coefficients are constant, and otherwise by Chebyshev
+        quadrature with a relative tolerance of 1e-14 per panel.
 
     Raises:
         TypeError: for a function that gives no real numbers.
@@ -75,7 +88,7 @@ def from_coefficients(
         torch.Size([3])
     """
     start, end = (float(v) for v in span)
-    if not (np.isfinite(start) and np.isfinite(end)) or start == end:
+    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
         raise ValueError(f"span must be two different finite times, got {span!r}.")
     if clock not in CLOCKS:
         raise ValueError(f"Unknown clock {clock!r}: choose one of {CLOCKS}.")
@@ -86,8 +99,7 @@ def from_coefficients(
             "clock_start belongs to the exponential clock, but clock='linear' was asked for: leave "
             "one of them out."
         )
-    inside = start + 0.618 * (end - start)
-    parsed = [_parse(value, name, inside) for value, name in ((A, "A"), (b, "b"), (g, "g"))]
+    parsed = [_parse(value, name, start, end) for value, name in ((A, "A"), (b, "b"), (g, "g"))]
     constants = [value for value in parsed if isinstance(value, Tensor)]
     if len(constants) == 3:
         return _constant(*constants, start=start, end=end)
@@ -96,93 +108,63 @@ def from_coefficients(
             "Coefficients that are tensors must all be constant in time. For a diagonal part that "
             "depends on time, build SemiLinearSDE from its propagator, clock and noise clock."
         )
-    functions = [_as_function(value) for value in parsed]
-    return _variable(functions, start, end, clock, clock_start)
+    return _variable([_as_function(value) for value in parsed], start, end, clock, clock_start)
 
 
-def _parse(value: Any, name: str, inside: float) -> Tensor | _ArrayFunction:
-    """A constant as a tensor, anything else as a function of an array; `inside` is a time at which
-    it can be called.
-    """
-    if isinstance(value, (str, sympy.Expr)):
-        value = _parse_expression(value, name)
-        if callable(value):
-            return cast(_ArrayFunction, value)
+def _parse(value: Any, name: str, start: float, end: float) -> Tensor | RealFunction:
+    """A constant as a tensor, anything else as a function of times."""
+    sympy = sys.modules.get("sympy")  # a sympy expression can come only where it is imported
+    if isinstance(value, str) or (sympy is not None and isinstance(value, sympy.Basic)):
+        from expint.schedules.formula.expressions import compiled, parse, time_symbol
+
+        t = time_symbol("t")
+        expression = parse(name, value, t)
+        if expression.free_symbols:
+            return compiled(expression, t, (start, end))
+        value = float(expression)
     if callable(value):
-        return on_arrays(name, value, inside)
+        return on_tensors(name, value, start + 0.618 * (end - start))
     constant = as_float64(value)
     if not torch.isfinite(constant).all():
         raise ValueError(f"{name} must be finite, got {value!r}.")
     return constant
 
 
-def _parse_expression(value: Any, name: str) -> Any:
-    """A float, or a function of an array."""
-    try:
-        expression = cast(Any, sympy.sympify)(value, locals={"t": _T})
-    except (sympy.SympifyError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{name} = {value!r} is not an expression in t: {error}") from error
-    if not isinstance(expression, sympy.Expr):
-        raise ValueError(
-            f"{name} = {value!r} is not an expression in t, but {type(expression).__name__}."
-        )
-    strange = sorted(str(s) for s in expression.free_symbols if str(s) != "t")
-    if strange:
-        raise ValueError(
-            f"{name} = {expression} has the free symbol {strange[0]}: give it a value; only t may "
-            "stay free."
-        )
-    unknown = sorted(str(f) for f in expression.atoms(AppliedUndef))
-    if unknown or expression.has(sympy.I):
-        what = f"the unknown function {unknown[0]}" if unknown else "imaginary parts"
-        raise ValueError(f"{name} = {expression} has {what}: it must be a real expression in t.")
-    expression = expression.subs({s: _T for s in expression.free_symbols})
-    return sympy.lambdify(_T, expression, "numpy") if expression.free_symbols else float(expression)
+def _as_function(value: Tensor | RealFunction) -> RealFunction:
+    return (lambda t: value.expand(t.shape)) if isinstance(value, Tensor) else value
 
 
-def _as_function(value: Tensor | _ArrayFunction) -> _ArrayFunction:
-    if isinstance(value, Tensor):
-        number = float(value)
-        return lambda t: np.full_like(t, number)
-
-    def quiet(t: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):  # what is not finite inside the span is told with its place
-            return value(t)
-
-    return quiet
-
-
-def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> SemiLinearSDE:
+def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> Triple:
     """Constant coefficients: μ = |t − t_0|, a = e^{A(t−t_0)}, ρ = −A·sign, κ = b·sign, τ = g² μ
     φ_1(2ρμ): no overflow in logs.
     """
     sign = 1.0 if end > start else -1.0
-    event_ndim = max(A.ndim, b.ndim, g.ndim)
-    rho = -A * sign
-    clock = _time_clock(start, end)
+    rho, kappa = -A * sign, b * sign
+    mu = _time_clock(start, end)
 
     def log_interval(s: Tensor, t: Tensor) -> Tensor:
-        mu, h = clock(s), t.sub(s) * sign
-        return 2.0 * torch.log(g.abs()) + 2.0 * rho * mu + _log_phi1(2.0 * rho * h) + torch.log(h)
+        h = (t - s) * sign
+        growth = 2.0 * rho * mu(s) + _log_phi1(2.0 * rho * h)
+        return 2.0 * torch.log(g.abs()) + growth + torch.log(h)
 
     origin = torch.tensor(start, dtype=torch.float64)
     noisy = bool((g != 0).any())
-    return SemiLinearSDE(
+    return Triple(
         log_propagator=lambda t: A * (t - start),
-        clock=Clock(
-            clock,
-            lambda mu: start + sign * mu,
-            rho.reshape(rho.shape or (1,) * event_ndim) if event_ndim else rho.item(),
-            b * sign if b.ndim else (b * sign).item(),
-        ),
-        noise=NoiseClock(lambda t: log_interval(origin, t), 1, log_interval) if noisy else None,
+        mu=mu,
+        time_of_mu=lambda mu: start + sign * mu,
+        rho=rho if rho.ndim else rho.item(),
+        kappa=kappa if kappa.ndim else kappa.item(),
+        log_noise=(lambda t: log_interval(origin, t)) if noisy else None,
+        noise_sign=1,
+        log_noise_step=log_interval if noisy else None,
         coefficients=lambda t: (A + 0.0 * t, b + 0.0 * t, g.abs() + 0.0 * t),
-        span=(start, end),
+        event_ndim=max(A.ndim, b.ndim, g.ndim),
         name=f"constant coefficients on [{start:g}, {end:g}]",
     )
 
 
-def _time_clock(start: float, end: float) -> Callable[[Tensor], Tensor]:
+def _time_clock(start: float, end: float) -> RealFunction:
     """|t − t_0|, which refuses times outside the span, rounding of a single precision grid
     aside.
     """
@@ -209,140 +191,117 @@ def _log_phi1(z: Tensor) -> Tensor:
     return torch.where(z == 0.0, 0.0, z.clamp(min=0.0) + torch.log(-torch.expm1(-size) / size))
 
 
-@dataclass(frozen=True, eq=False)
 class _Growing:
-    """A positive primitive of a positive weight, summed from the end where the weight is small so
-    that no digits cancel.
+    """A positive primitive of a positive weight, C = base + |∫ from `small` to t|, summed from the
+    end of the span where the weight is small so that no digits cancel.
 
-    With sign +1 it is C = base + ∫_start^t, increasing along the integration; with sign −1, C =
-    base + ∫_t^end, decreasing.
+    It increases along the integration (sign +1) if that is the start, and decreases otherwise.
     """
 
-    primitive: Primitive
-    sign: int
-    base: float
-    forwards: bool
+    def __init__(self, weight: RealFunction, start: float, end: float, name: str) -> None:
+        self.primitive = Primitive(weight, min(start, end), max(start, end), name=name)
+        first, last = weight(as_float64([start, end])).tolist()
+        self.start, self.small, self.base = start, start if last >= first else end, 0.0
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.small == self.start else -1
+
+    def between(self, end: float, t: Tensor) -> Tensor:
+        """∫ of the weight between an end of the span and t, ≥ 0."""
+        return self.primitive(t) if end == self.primitive.low else self.primitive.to_high(t)
 
     def log(self, t: Tensor) -> Tensor:
-        from_low = self.forwards == (self.sign > 0)
-        integral = self.primitive(t) if from_low else self.primitive.to_high(t)
-        return torch.log(
-            self.base + integral.clamp(min=0.0)
-        )  # rounding may put an empty integral below 0
+        """log C; rounding may put an empty integral below 0."""
+        return torch.log(self.base + self.between(self.small, t).clamp(min=0.0))
 
-
-def _weight(
-    values: _ArrayFunction, start: float, end: float, name: str
-) -> tuple[Primitive, int, float, float]:
-    """Primitive of a positive weight; whether it grows (+1) or falls (−1) along the span; its rate
-    and value at the small end.
-    """
-    low, high = min(start, end), max(start, end)
-    primitive = Primitive(values, low, high, name=name)
-    first, last = (float(values(np.array([v]))[0]) for v in (start, end))
-    sign = 1 if last >= first else -1
-    small = start if sign > 0 else end
-    step = 1e-6 * (high - low) * (1.0 if small == low else -1.0)
-    at, inside = (float(values(np.array([v]))[0]) for v in (small, small + step))
-    rate = (np.log(inside) - np.log(at)) / abs(step) if at > 0 and inside > 0 else np.inf
-    return primitive, sign, rate, at
+    def continued(self) -> float | None:
+        """The integral of the weight beyond its small end if it went on exponentially there; None
+        where it hardly grows, so that this would be huge and log C would lose its digits.
+        """
+        low, high = self.primitive.low, self.primitive.high
+        step = 1e-6 * (high - low)
+        inside = self.small + (step if self.small == low else -step)
+        at, beside = self.primitive.function(as_float64([self.small, inside])).tolist()
+        if not (at > 0 and beside > 0):
+            return None
+        rate = (math.log(beside) - math.log(at)) / step
+        return at / rate if rate * (high - low) > 1e-2 else None
 
 
 def _variable(
-    functions: list[_ArrayFunction], start: float, end: float, clock: str, clock_start: float | None
-) -> SemiLinearSDE:
+    functions: list[RealFunction], start: float, end: float, clock: str, clock_start: float | None
+) -> Triple:
     drift, factor, diffusion = functions
-    low, high = min(start, end), max(start, end)
-    forwards = end > start
-    log_a = Primitive(drift, low, high, absolute=1e-15, name="A")
+    log_a = Primitive(drift, min(start, end), max(start, end), name="A")
     at_start = log_a(as_float64(start))
 
     def log_propagator(t: Tensor) -> Tensor:
         return log_a(t) - at_start
 
-    def inverse_a(t: np.ndarray) -> np.ndarray:
-        return np.exp(-log_propagator(torch.as_tensor(t)).numpy())
-
-    of_f = _clock_of_f(factor, inverse_a, start, end, clock, clock_start)
-    noise = _noise_clock(diffusion, inverse_a, start, end, forwards)
-    return SemiLinearSDE(
-        log_propagator=log_propagator,
-        clock=of_f,
-        noise=NoiseClock(noise.log, noise.sign) if noise is not None else None,
-        coefficients=lambda t: tuple(
-            torch.as_tensor(np.broadcast_to(f(t.numpy()), t.shape).copy()) for f in functions
-        ),  # pyright: ignore[reportArgumentType]
-        span=(start, end),
-        name=f"coefficients on [{start:g}, {end:g}], {'exponential' if of_f.rho else 'linear'} clock",
+    mu, time_of_mu, rho, kappa = _clock(factor, log_propagator, start, end, clock, clock_start)
+    noise = None
+    if diffusion(torch.linspace(start, end, 257, dtype=torch.float64)).any():
+        square = lambda t: (diffusion(t) * torch.exp(-log_propagator(t))) ** 2  # noqa: E731
+        noise = _Growing(square, start, end, "(g/a)^2")
+    return Triple(
+        log_propagator,
+        mu,
+        time_of_mu,
+        rho,
+        kappa,
+        noise.log if noise else None,
+        noise.sign if noise else 1,
+        None,
+        lambda t: (drift(t), factor(t), diffusion(t)),
+        0,
+        f"coefficients on [{start:g}, {end:g}], {'exponential' if rho else 'linear'} clock",
     )
 
 
-def _clock_of_f(
-    factor: _ArrayFunction,
-    inverse_a: _ArrayFunction,
+def _clock(
+    factor: RealFunction,
+    log_a: RealFunction,
     start: float,
     end: float,
     clock: str,
     clock_start: float | None,
-) -> Clock:
+) -> tuple[RealFunction, RealFunction, float, float]:
+    """In which variable F is interpolated, its inverse, and exponent and factor of the weight
+    there.
+    """
     low, high = min(start, end), max(start, end)
-    forwards = end > start
-    probe = np.linspace(low, high, 1001)[1:-1]
-    values = np.broadcast_to(factor(probe), probe.shape)
+    direction = 1.0 if end > start else -1.0
+    probe = torch.linspace(low, high, 1001, dtype=torch.float64)[1:-1]
+    values = factor(probe)
     if not values.any():
         if clock == "exponential" or clock_start is not None:
             raise ValueError(
                 "b = 0 leaves no weight of F whose logarithm the exponential clock could be: leave "
                 "the clock out."
             )
-        direction = 1.0 if forwards else -1.0
-        return Clock(_time_clock(start, end), lambda mu: start + direction * mu, 0.0, 0.0)
-    if not ((values > 0).all() or (values < 0).all()):
-        where = (
-            probe[np.flatnonzero(values * np.sign(values[0]) <= 0)[0]]
-            if values[0] != 0
-            else probe[0]
-        )
+        return _time_clock(start, end), lambda mu: start + direction * mu, 0.0, 0.0
+    other = values * values[0] <= 0
+    if other.any():
         raise ValueError(
             "b must keep one sign on the span, but it vanishes or changes sign near t = "
-            f"{where:.6g}."
+            f"{probe[other][0].item():.6g}."
         )
-    kappa = float(np.sign(values[0])) * (1.0 if forwards else -1.0)
-
-    def weight(t: np.ndarray) -> np.ndarray:
-        return np.abs(factor(t)) * inverse_a(t)
-
-    primitive, sign, rate, at = _weight(weight, start, end, "the weight b/a of F")
-    # Where the weight is almost constant its primitive would begin at at/rate, huge, and log C
-    # would lose its digits.
-    growth = np.isfinite(rate) and rate * (high - low) > 1e-2
-    exponential = clock == "exponential" or clock_start is not None or (clock == "auto" and growth)
+    weight = lambda t: factor(t).abs() * torch.exp(-log_a(t))  # noqa: E731
+    growing = _Growing(weight, start, end, "the weight b/a of F")
+    beyond = growing.continued()
+    exponential = clock == "exponential" or (clock == "auto" and beyond is not None)
     if clock_start is not None:
-        sign, base = 1, clock_start
+        growing.small, growing.base, exponential = start, clock_start, True
     else:
-        base = at / rate if growth else float(primitive(as_float64(high)))
-    growing = _Growing(primitive, sign, base, forwards)
+        growing.base = growing.between(start, as_float64(end)).item() if beyond is None else beyond
 
     def mu(t: Tensor) -> Tensor:
-        if exponential:
-            return sign * growing.log(t)
-        return primitive(t) if forwards else primitive.to_high(t)
+        return growing.sign * growing.log(t) if exponential else growing.between(start, t)
 
-    return Clock(
+    return (
         mu,
         lambda value: invert_monotone(mu, value, low, high),
-        float(sign) if exponential else 0.0,
-        kappa,
+        float(growing.sign) if exponential else 0.0,
+        direction * math.copysign(1.0, values[0].item()),
     )
-
-
-def _noise_clock(
-    diffusion: _ArrayFunction, inverse_a: _ArrayFunction, start: float, end: float, forwards: bool
-) -> _Growing | None:
-    low, high = min(start, end), max(start, end)
-    if not np.any(diffusion(np.linspace(low, high, 257))):
-        return None
-    primitive, sign, _, _ = _weight(
-        lambda t: (diffusion(t) * inverse_a(t)) ** 2, start, end, "(g/a)^2"
-    )
-    return _Growing(primitive, sign, 0.0, forwards)

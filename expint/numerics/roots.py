@@ -1,16 +1,19 @@
-"""Roots and inverses of monotone functions, bracketed and vectorised."""
+"""Roots and inverses of monotone functions, bracketed, for all values at once, with gradients by
+the implicit function theorem.
+"""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["bracketed_root", "invert_monotone"]
-
+RealFunction = Callable[[Tensor], Tensor]
+_INF = math.inf
 _EPS = torch.finfo(torch.float64).eps
 
 
-def bracketed_root(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
+def bracketed_root(function: RealFunction, low: Tensor, high: Tensor) -> Tensor:
     """The root of `function` in each interval [low, high] at whose ends its signs differ, to the
     last few bits.
 
@@ -35,19 +38,40 @@ def bracketed_root(function: Callable[[Tensor], Tensor], low: Tensor, high: Tens
             break
         xi, ratio = (a - b) / (c - b), (fa - fb) / (fc - fb)
         safe = (ratio**2 < xi) & ((1.0 - ratio) ** 2 < 1.0 - xi)
-        quadratic = fa / (fb - fa) * fc / (fb - fc) + (c - a) / (b - a) * fa / (fc - fa) * fb / (
-            fc - fb
-        )
+        ahead = (c - a) / (b - a) * fa / (fc - fa) * fb / (fc - fb)
+        quadratic = fa / (fb - fa) * fc / (fb - fc) + ahead
         shortest = shortest.clamp(max=0.5)
-        fraction = torch.minimum(
-            torch.maximum(torch.where(safe, quadratic, 0.5), shortest), 1.0 - shortest
-        )
+        fraction = torch.where(safe, quadratic, 0.5)
+        fraction = torch.minimum(torch.maximum(fraction, shortest), 1.0 - shortest)
     return best
 
 
-def invert_monotone(
-    function: Callable[[Tensor], Tensor], value: Tensor, low: float, high: float
-) -> Tensor:
+def attached(root: Tensor, function: RealFunction, value: Tensor) -> Tensor:
+    """`root`, at which function(root) = value, with its gradients by the implicit function theorem.
+
+    Args:
+        root: found without gradients, the shape of `value`.
+        function: elementwise on float64 tensors.
+        value: what the function is to give.
+
+    Returns:
+        The same numbers, differentiable once in `value` and in whatever `function` depends on,
+        where either requires gradients and the function can be differentiated.
+    """
+    if not torch.is_grad_enabled():
+        return root
+    residual = function(root) - value
+    if not residual.requires_grad:
+        return root
+    leaf = root.detach().clone().requires_grad_(True)
+    reached = function(leaf)
+    if not reached.requires_grad:
+        return root
+    (slope,) = torch.autograd.grad(reached.sum(), leaf, retain_graph=True)
+    return root - (residual - residual.detach()) / slope
+
+
+def invert_monotone(function: RealFunction, value: Tensor, low: float, high: float) -> Tensor:
     """The points x in [low, high] with function(x) = value, to rounding, for all entries at once.
 
     Args:
@@ -57,21 +81,122 @@ def invert_monotone(
         low, high: finite ends of the bracket.
 
     Returns:
-        float64, the shape of `value`. It is detached: no gradients flow through the iteration.
+        float64, the shape of `value`, with gradients as `attached` gives them.
     """
     target = value.detach()
     with torch.no_grad():
-        ends = torch.tensor([low, high], dtype=torch.float64)
-        first, last = function(ends).unbind(0)
-        rising = bool(last > first)
-        below, above = (
-            (target <= first, target >= last) if rising else (target >= first, target <= last)
-        )
-        inside = torch.where(below | above, function(ends.mean().reshape(1)), target)
-        start, stop = torch.full_like(target, low), torch.full_like(target, high)
+        first, last = function(torch.tensor([low, high], dtype=torch.float64)).unbind(0)
+        sign = 1.0 if bool(last > first) else -1.0
+        below, above = sign * target <= sign * first, sign * target >= sign * last
+        middle = function(torch.full((1,), 0.5 * (low + high), dtype=torch.float64))
+        inside = torch.where(below | above, middle, target)
         root = bracketed_root(
             lambda x: torch.nan_to_num(function(x) - inside, posinf=1e300, neginf=-1e300),
-            start,
-            stop,
+            torch.full_like(target, low),
+            torch.full_like(target, high),
         )
-        return torch.where(below, low, torch.where(above, high, root))
+    root = attached(root, function, torch.where(below | above, inside, value))
+    return torch.where(below, low, torch.where(above, high, root))
+
+
+class TimeLine:
+    """An increasing map of the real line u onto the interior of (low, high) that resolves both ends
+    geometrically.
+
+    With finite ends t = low + (high − low)/(1 + e^{−u}): λ, which is about linear in log(t − low)
+    near a noiseless end and in log(high − t) near an end of pure noise, is then close to linear in
+    u.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def __call__(self, u: Tensor) -> Tensor:
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            return self.low + (self.high - self.low) * torch.sigmoid(u)
+        if math.isfinite(self.low):
+            return self.low + torch.exp(u)
+        return self.high - torch.exp(-u) if math.isfinite(self.high) else u
+
+    def inside(self, t: Tensor) -> Tensor:
+        """Which times lie inside the interval, its ends left out."""
+        return (t > self.low) & (t < self.high)
+
+    def nodes(self, reach: float, count: int) -> Tensor:
+        """u of `count` points with |u| ≤ reach, without those whose times coincide with an end or
+        with each other.
+        """
+        u = torch.linspace(-reach, reach, count, dtype=torch.float64)
+        u = u[self.inside(self(u))]
+        return u[torch.cat([torch.tensor([True]), self(u).diff() > 0])]
+
+
+class DecreasingInverse:
+    """t(value) for a decreasing function of t in (low, high), to a relative 1e-13 in t − low where
+    the function resolves it.
+
+    Args:
+        function: strictly decreasing, of a float64 tensor of times inside the interval.
+        low, high: the interval; either may be infinite.
+        ends: the limits of the function at `low` and `high`, possibly +inf and −inf.
+        closed_form: the inverse, if it is known; it is then used between the ends.
+
+    Calling it with a tensor of values gives times, with gradients as `attached` gives them.
+    """
+
+    def __init__(
+        self,
+        function: RealFunction,
+        low: float,
+        high: float,
+        ends: tuple[float, float],
+        closed_form: RealFunction | None = None,
+    ) -> None:
+        self._function, self._line, self._ends = function, TimeLine(low, high), ends
+        self._closed_form = closed_form
+        near, far = self._line.nodes(36.0, 145), self._line.nodes(700.0, 29)
+        u = torch.cat([far[far < -36.0], near, far[far > 36.0]])
+        with torch.no_grad():
+            values = function(self._line(u))
+        # Rounding may blur the order very near the ends; what remains is a strictly decreasing
+        # table.
+        first = torch.tensor([ends[0]], dtype=torch.float64)
+        bound = torch.cummin(torch.cat([first, values.nan_to_num(nan=_INF)[:-1]]), 0).values
+        keep = torch.isfinite(values) & (values < bound) & (values > ends[1])
+        self._nodes, self._values = u[keep], values[keep]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        first, last = self._ends
+        slack = 1e-9 * (1.0 + values.detach().abs())
+        outside = (values > first + slack) | (values < last - slack)
+        lost = torch.isnan(values) | (torch.isfinite(values) & outside)
+        if lost.any():
+            raise ValueError(
+                f"lambda = {values[lost].reshape(-1)[0].item():.9g} is not reached: it runs from "
+                f"{first:.9g} down to {last:.9g} on the domain [{self._line.low:.9g}, "
+                f"{self._line.high:.9g}]."
+            )
+        at_low, at_high = values >= first, values <= last
+        inner = torch.where(at_low | at_high, self._values[len(self._values) // 2], values)
+        if self._closed_form is not None:
+            root = self._closed_form(inner).clamp(self._line.low, self._line.high)
+        else:
+            with torch.no_grad():
+                root = self._solve(inner.detach())
+            root = attached(root, self._function, inner)
+        # The end of zero noise, if it lies beyond the domain, is the time −inf.
+        low = torch.where(torch.isposinf(values) & (first < _INF), -_INF, self._line.low)
+        return torch.where(at_low, low, torch.where(at_high, self._line.high, root))
+
+    def _solve(self, values: Tensor) -> Tensor:
+        right = torch.searchsorted(-self._values, -values.contiguous())
+        edge = torch.tensor([746.0], dtype=torch.float64)  # where e^u leaves the floats
+        padded = torch.cat([-edge, self._nodes, edge])
+
+        def residual(u: Tensor) -> Tensor:
+            inside = self._line.inside(self._line(u))
+            value = self._function(self._line(torch.where(inside, u, self._nodes[0])))
+            value = torch.where(inside, value, torch.where(u < 0, _INF, -_INF))
+            return value.nan_to_num(nan=_INF, posinf=_INF, neginf=-_INF) - values
+
+        return self._line(bracketed_root(residual, padded[right], padded[right + 1]))

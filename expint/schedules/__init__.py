@@ -3,6 +3,7 @@
 Each gives alpha(t), std(t), sigma(t), lam(t), t_of_lam(lam) and its time domain.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from expint.schedules.base import Schedule
@@ -20,7 +21,8 @@ from expint.schedules.variance_exploding import EDM, VE
 from expint.schedules.variance_preserving import VP, Cosine
 
 if TYPE_CHECKING:
-    from expint.schedules.formula import FromCallables, Symbolic
+    from expint.schedules.formula.callables import FromCallables
+    from expint.schedules.formula.symbolic import Symbolic
 
 __all__ = [
     "EDM",
@@ -44,12 +46,13 @@ __all__ = [
 ]
 
 
+_LATER = {"FromCallables": "callables", "Symbolic": "symbolic"}
+
+
 def __getattr__(name: str) -> Any:
     """Schedules made of formulas need sympy, which takes longer to import than everything else
     here.
     """
-    if name not in ("FromCallables", "Symbolic"):
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from expint.schedules import formula
-
-    return getattr(formula, name)
+    return getattr(import_module(f"expint.schedules.formula.{_LATER[name]}"), name)

@@ -124,6 +124,31 @@ class Schedule(ABC):
             )
 
 
+class UnitInterval(Schedule):
+    """A schedule on times from 0 to 1, sampled from `t_max` to `t_min`."""
+
+    t_min: float
+    t_max: float = 1.0
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    @property
+    def sampling_range(self) -> tuple[float, float]:
+        return (self.t_max, self.t_min)
+
+    def _check_range(self, **positive: float) -> None:
+        for name, value in positive.items():
+            if not 0 < value < _INF:
+                raise ValueError(f"{type(self).__name__} needs a finite {name} > 0, got {value}.")
+        if not 0 < self.t_min < self.t_max <= 1:
+            raise ValueError(
+                f"{type(self).__name__} needs 0 < t_min < t_max <= 1, got {self.t_min} and "
+                f"{self.t_max}."
+            )
+
+
 def variance_preserving_log_alpha(lam: Tensor) -> Tensor:
     """log α as a function of λ where α² + σ̄² = 1: −½ log(1 + e^{−2λ}); log σ̄ is the same at
     −λ.

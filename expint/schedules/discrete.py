@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from expint.numerics.float64 import as_float64, real_method
-from expint.numerics.roots import bracketed_root
+from expint.numerics.roots import attached, bracketed_root
 from expint.schedules.base import Schedule, variance_preserving_log_alpha
 from expint.schedules.registry import register
 from expint.schedules.tables import linear_betas
@@ -125,20 +125,17 @@ class TabulatedVP(Schedule):
         )
 
     def _cubic_fraction(self, left: Tensor, lam: Tensor) -> Tensor:
-        """The fraction of its cell at which the cubic reaches `lam`; differentiable once, by the
-        implicit function theorem.
-        """
+        """The fraction of its cell at which the cubic reaches `lam`."""
         table = self._finite.to(lam.device)
         target = torch.minimum(torch.maximum(lam, table[left + 1]), table[left])
+
+        def cubic(x: Tensor) -> Tensor:
+            return self._in_cell(left, x)
+
         with torch.no_grad():
             ends = torch.zeros_like(target), torch.ones_like(target)
-            x = bracketed_root(lambda x: self._in_cell(left, x) - target, *ends)
-        if not target.requires_grad:
-            return x
-        with torch.enable_grad():
-            leaf = x.clone().requires_grad_(True)
-            (slope,) = torch.autograd.grad(self._in_cell(left, leaf).sum(), leaf)
-        return x + (target - target.detach()) / slope
+            x = bracketed_root(lambda x: cubic(x) - target, *ends)
+        return attached(x, cubic, target)
 
 
 def _check_table(values: Tensor, what: str, low: float, high: float) -> None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from expint.schedules.base import Schedule
+from expint.schedules.base import UnitInterval
 from expint.schedules.registry import register
 
 
 @register("flow")
 @dataclass(frozen=True)
-class Flow(Schedule):
+class Flow(UnitInterval):
     """α_t = 1 − t', σ̄_t = t' with t' = s t/(1 + (s − 1) t) on t in [0, 1]; σ = ∞ at t = 1. Without
     a shift (s = 1) t' = t.
 
@@ -34,20 +34,7 @@ class Flow(Schedule):
     shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.shift < float("inf"):
-            raise ValueError(f"Flow needs a finite shift > 0, got {self.shift}.")
-        if not 0 < self.t_min < self.t_max <= 1:
-            raise ValueError(
-                f"Flow needs 0 < t_min < t_max <= 1, got {self.t_min} and {self.t_max}."
-            )
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, 1.0)
-
-    @property
-    def sampling_range(self) -> tuple[float, float]:
-        return (self.t_max, self.t_min)
+        self._check_range(shift=self.shift)
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         # 1 − t' = (1 − t)/(1 + (s − 1) t)

@@ -1,38 +1,21 @@
 """Schedules by name, for the command line and for tests that run over every schedule."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from expint.registry import unknown
+from expint.registry import Registry
 from expint.schedules.base import Schedule
 
-S = TypeVar("S", bound=type[Schedule])
-_REGISTRY: dict[str, type[Schedule]] = {}
-
-
-def register(name: str) -> Callable[[S], S]:
-    """Class decorator: make a schedule whose arguments all have defaults available as
-    `get(name)`.
-    """
-
-    def add(cls: S) -> S:
-        _REGISTRY[name] = cls
-        return cls
-
-    return add
-
-
-def names() -> list[str]:
-    """Names of all registered schedules, sorted."""
-    return sorted(_REGISTRY)
+REGISTRY = Registry[type[Schedule]]("schedule")
+register, names = REGISTRY.register, REGISTRY.names
+"""`register(name)` is a class decorator that makes a schedule whose arguments all have defaults
+available as `get(name)`; `names()` are those of all registered schedules, sorted.
+"""
 
 
 def get(name: str, **parameters: Any) -> Schedule:
     """The schedule registered under `name`, built with `parameters`.
 
     Raises:
-        ValueError: if there is no such schedule; the message names the nearest ones.
+        ValueError: if there is no such schedule; the message gives the nearest ones.
     """
-    if name not in _REGISTRY:
-        raise unknown("schedule", name, names())
-    return _REGISTRY[name](**parameters)
+    return REGISTRY.get(name)(**parameters)

@@ -9,14 +9,35 @@ from expint.schedules.base import Schedule
 from expint.schedules.registry import register
 
 
-def _check_sigmas(name: str, low: float, high: float) -> None:
-    if not 0 < low < high < float("inf"):
-        raise ValueError(f"{name} needs 0 < sigma_min < sigma_max < inf, got {low} and {high}.")
+@dataclass(frozen=True)
+class UnitSignal(Schedule):
+    """What schedules with α = 1 and σ from 0 to ∞ share.
+
+    Args:
+        sigma_min, sigma_max: noise levels of the default sampling range.
+    """
+
+    sigma_min: float
+    sigma_max: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < float("inf"):
+            raise ValueError(
+                f"{type(self).__name__} needs 0 < sigma_min < sigma_max < inf, got "
+                f"{self.sigma_min} and {self.sigma_max}."
+            )
+
+    @property
+    def domain(self) -> tuple[float, float]:
+        return (0.0, float("inf"))
+
+    def _log_alpha(self, t: Tensor) -> Tensor:
+        return 0.0 * t
 
 
 @register("ve")
 @dataclass(frozen=True)
-class VE(Schedule):
+class VE(UnitSignal):
     """σ_t = √t (the forward SDE is dx = dω).
 
     Args:
@@ -29,19 +50,9 @@ class VE(Schedule):
     sigma_min: float = 0.02
     sigma_max: float = 100.0
 
-    def __post_init__(self) -> None:
-        _check_sigmas("VE", self.sigma_min, self.sigma_max)
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, float("inf"))
-
     @property
     def sampling_range(self) -> tuple[float, float]:
         return (self.sigma_max**2, self.sigma_min**2)
-
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        return 0.0 * t
 
     def _log_std(self, t: Tensor) -> Tensor:
         return 0.5 * torch.log(t)
@@ -52,7 +63,7 @@ class VE(Schedule):
 
 @register("edm")
 @dataclass(frozen=True)
-class EDM(Schedule):
+class EDM(UnitSignal):
     """σ_t = t.
 
     Args:
@@ -64,19 +75,9 @@ class EDM(Schedule):
     sigma_min: float = 0.002
     sigma_max: float = 80.0
 
-    def __post_init__(self) -> None:
-        _check_sigmas("EDM", self.sigma_min, self.sigma_max)
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, float("inf"))
-
     @property
     def sampling_range(self) -> tuple[float, float]:
         return (self.sigma_max, self.sigma_min)
-
-    def _log_alpha(self, t: Tensor) -> Tensor:
-        return 0.0 * t
 
     def _log_std(self, t: Tensor) -> Tensor:
         return torch.log(t)

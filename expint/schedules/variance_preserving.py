@@ -3,16 +3,17 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from expint.schedules.base import Schedule, variance_preserving_log_alpha
+from expint.schedules.base import UnitInterval, variance_preserving_log_alpha
 from expint.schedules.registry import register
 
 
 @dataclass(frozen=True)
-class LinearBeta(Schedule):
+class LinearBeta(UnitInterval):
     """What schedules with α_t = exp(−½ B(t)), B(t) = ½ β_d t² + β_min t on [0, 1] share; they
     differ in σ̄ as a function of B.
 
@@ -34,14 +35,6 @@ class LinearBeta(Schedule):
             )
         if not 0 < self.t_min < 1:
             raise ValueError(f"{name} needs 0 < t_min < 1, got {self.t_min}.")
-
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, 1.0)
-
-    @property
-    def sampling_range(self) -> tuple[float, float]:
-        return (1.0, self.t_min)
 
     @abstractmethod
     def _exponent_of_lam(self, lam: Tensor) -> Tensor:
@@ -78,7 +71,7 @@ class VP(LinearBeta):
 
 @register("cosine")
 @dataclass(frozen=True)
-class Cosine(Schedule):
+class Cosine(UnitInterval):
     """α_t = cos(θ_t)/cos(θ_0), θ_t = (π/2)(t + s)/(1 + s), on t in [0, 1]; σ = ∞ at t = 1.
 
     Args:
@@ -93,44 +86,26 @@ class Cosine(Schedule):
     t_max: float = 0.9946
 
     def __post_init__(self) -> None:
-        if not self.s > 0:
-            raise ValueError(f"Cosine needs s > 0, got {self.s}.")
-        if not 0 < self.t_min < self.t_max <= 1:
-            raise ValueError(
-                f"Cosine needs 0 < t_min < t_max <= 1, got {self.t_min} and {self.t_max}."
-            )
+        self._check_range(s=self.s)
 
-    @property
-    def domain(self) -> tuple[float, float]:
-        return (0.0, 1.0)
-
-    @property
-    def sampling_range(self) -> tuple[float, float]:
-        return (self.t_max, self.t_min)
-
-    @property
-    def _theta_0(self) -> float:
-        return 0.5 * math.pi * self.s / (1.0 + self.s)
+    def _angle(self, t: Any) -> Any:
+        return 0.5 * math.pi * t / (1.0 + self.s)
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         # cos θ = sin(π/2 − θ), with the difference formed exactly, keeps full accuracy near t = 1.
-        return torch.log(torch.sin(0.5 * math.pi * (1.0 - t) / (1.0 + self.s))) - math.log(
-            math.cos(self._theta_0)
-        )
+        return torch.log(torch.sin(self._angle(1.0 - t)) / math.cos(self._angle(self.s)))
 
     def _log_std(self, t: Tensor) -> Tensor:
         # 1 − cos²θ/cos²θ_0 = sin(θ − θ_0) sin(θ + θ_0)/cos²θ_0
-        step = 0.5 * math.pi * t / (1.0 + self.s)
-        product = torch.sin(step) * torch.sin(step + 2.0 * self._theta_0)
-        return 0.5 * torch.log(product) - math.log(math.cos(self._theta_0))
+        step, first = self._angle(t), self._angle(self.s)
+        product = torch.sin(step) * torch.sin(step + 2 * first)
+        return 0.5 * torch.log(product / math.cos(first) ** 2)
 
     def _t_of_lam(self, lam: Tensor) -> Tensor:
-        # With c = cos θ_0: cos θ = α c and cos 2θ_0 − cos 2θ = 2 σ̄² c², hence sin(θ − θ_0) = σ̄²
-        # c²/sin(θ + θ_0).
-        alpha = torch.exp(variance_preserving_log_alpha(lam))
-        variance = torch.exp(2.0 * variance_preserving_log_alpha(-lam))
-        c, sine_0 = math.cos(self._theta_0), math.sin(self._theta_0)
-        theta = torch.atan2(torch.sqrt(variance * c**2 + sine_0**2), alpha * c)
-        late = theta - self._theta_0
-        early = torch.asin((variance * c**2 / torch.sin(theta + self._theta_0)).clamp(max=1.0))
-        return torch.where(late < 0.5, early, late) * (2.0 / math.pi) * (1.0 + self.s)
+        # With c = cos θ_0, s = sin θ_0: cos θ = α c and sin²θ = σ̄² c² + s²; sin(θ − θ_0) follows
+        # from cos 2θ_0 − cos 2θ = 2 σ̄² c² without cancellation.
+        c, s = math.cos(self._angle(self.s)), math.sin(self._angle(self.s))
+        alpha, std = (torch.exp(variance_preserving_log_alpha(x)) for x in (lam, -lam))
+        sine = torch.sqrt((c * std) ** 2 + s**2)
+        step = torch.atan2(c * std**2 / (sine + alpha * s), c**2 * alpha + sine * s)
+        return step / self._angle(1.0)

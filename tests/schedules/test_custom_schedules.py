@@ -2,11 +2,17 @@
 are refused.
 """
 
+import ast
 import math
 import pickle
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 import sympy
@@ -18,7 +24,7 @@ from torch import Tensor
 
 import expint
 from expint.convergence import fitted_order, gaussian_moments
-from expint.numerics.inversion import TimeLine, bracketed_root
+from expint.numerics.roots import TimeLine, bracketed_root
 from expint.schedules import (
     VE,
     VP,
@@ -154,6 +160,107 @@ def test_inverse_is_closed_where_it_can_be(schedule: Callable[[], Symbolic], clo
     )  # about 0.1 s on an idle machine; 1 s where sympy's integration is given up
 
 
+def test_a_formula_gives_the_same_schedule_however_busy_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """No thread, foreign function or clock is in the formulas' way."""
+    formulas: list[Callable[[], Symbolic]] = [
+        lambda: Symbolic.from_beta("0.1 + 20*sin(t)**2*exp(t**2)"),
+        lambda: Symbolic.from_beta("1 + 8*sin(3*t)**2"),
+        lambda: Symbolic.from_drift("-1/(1 - t)", "sqrt(2*t/(1 - t))"),
+        lambda: Symbolic.from_lam("5 - 10*t - 3*t**2"),
+    ]
+    before = [build() for build in formulas]
+    latex = [schedule.latex() for schedule in before]
+    inverses = [schedule.inverse_expression for schedule in before]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a formula depends on threads or on time")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for clock in ("time", "monotonic", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, refuse)
+    sympy.core.cache.clear_cache()
+    after = [build() for build in formulas]
+    assert after == before and [schedule.latex() for schedule in after] == latex
+    assert [schedule.inverse_expression for schedule in after] == inverses
+
+
+def test_the_schedules_import_no_threads_foreign_functions_or_clocks():
+    root = Path(expint.schedules.__file__).parent
+    files = list(root.rglob("*.py"))
+    assert len(files) > 10
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            found = {name.split(".")[0] for name in names}
+            assert not found & {"threading", "ctypes", "time", "signal"}, (file, found)
+
+
+def test_functions_and_coefficients_need_no_sympy():
+    code = (
+        "import sys, expint, torch; from expint import schedules as s;"
+        "s.FromCallables(1.0, lambda t: t, (0, 1)).t_of_sigma(0.5);"
+        "expint.SemiLinearSDE.from_coefficients(-1.0, lambda t: 1 + t, span=(0, 1));"
+        "assert 'sympy' not in sys.modules;"
+        "expint.SemiLinearSDE.from_coefficients('-t', span=(0, 1));"
+        "assert 'sympy' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_function_without_a_value_at_the_end_takes_its_limit():
+    for schedule in (
+        Symbolic("sin(t)/t", "t**2*(1 + 1/t)", domain=(0, 3)),
+        FromCallables(lambda t: torch.sin(t) / t, lambda t: t**2 / t, (0, 3)),
+    ):
+        assert schedule.alpha(0.0) == pytest.approx(1.0, rel=1e-13) and schedule.sigma(0.0) == 0.0
+        assert schedule.t_of_lam(INF) == 0.0
+    with pytest.raises(ValueError, match=r"at the end t = 0 .* give no noise level"):
+        Symbolic("1 + sin(1/t)/2", "t*exp(2*t)*(2 + sin(1/t))/10", domain=(0, 1))
+
+
+def test_a_schedule_may_start_flat():
+    """λ = 5 − 10 t³ is the same float64 number at all t < 1e-5: that is not a flat stretch."""
+    schedule = Symbolic.from_lam("5 - 10*t**3")
+    assert schedule.t_of_lam(4.0) == pytest.approx(0.1 ** (1 / 3), rel=1e-14)
+    with pytest.raises(ValueError, match="must decrease strictly with t"):
+        Symbolic.from_lam("5 - 10*Max(t - 1/100, 0)")
+
+
+@pytest.mark.parametrize(
+    ("beta", "closed"),
+    [
+        ("1/10 + 3*t**(5/2)", True),
+        ("1/10 + 8*sin(3*t)**2", True),
+        ("1/10 + sin(2*t) + cos(t)", True),
+        ("1/10 + 2*exp(t/3)", True),
+        ("t*exp(t**2)", True),
+        ("3**t", True),
+        ("3/(1 + 2*t) + t", True),
+        ("1/10 + t/((1 + t)*(2 + t)**2) + 3**t", False),  # the logarithms cancel near t = 0
+        ("1/(1 + t**2)", False),
+        ("exp(sin(t))", False),
+    ],
+)
+def test_integrals_by_rule_and_by_quadrature(beta: str, closed: bool):
+    schedule = Symbolic.from_beta(beta)
+    assert schedule.kernel.alpha.has(sympy.Integral) != closed
+    function = sympy.lambdify("t", sympy.sympify(beta), "mpmath")
+    with mpmath.workdps(30):
+        for t in (1e-9, 1e-3, 0.4, 1.0):
+            area = mpmath.quad(function, mpmath.linspace(0, t, 5))
+            assert schedule.lam(t) == pytest.approx(
+                float(-mpmath.log(mpmath.expm1(area)) / 2), rel=1e-13, abs=1e-13
+            )
+
+
 def test_precision_near_the_clean_end():
     """α and σ̄ as one writes them cancel completely at t = 1e-17; the schedule does not."""
     for schedule in (
@@ -231,7 +338,7 @@ def test_a_formula_prints_pickles_and_compares():
     [
         (
             lambda: Symbolic("exp(-b*t)", "t"),
-            r"alpha = exp\(-b\*t\) has the free symbol b; only t may be free",
+            r"alpha = exp\(-b\*t\) has the free symbol b: give it a value; only t may stay",
         ),
         (
             lambda: Symbolic.from_beta("beta*t + gamma"),

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expint.numerics.quadrature import RealFunction
+from expint.numerics.roots import TimeLine
 from expint.schedules.formula.bracketed import BracketedSchedule, check_interval
 
-__all__ = ["FromCallables", "on_arrays"]
-
-_ZERO = 1e-15
 _TimeFunction = Callable[[Any], Any]
 
 
@@ -54,8 +53,8 @@ class FromCallables(BracketedSchedule):
     functions: tuple[_TimeFunction | float, _TimeFunction | float]
     _domain: tuple[float, float]
     _given_range: tuple[float, float] | None
-    _alpha: Callable[[Tensor], Tensor] = field(compare=False)
-    _std: Callable[[Tensor], Tensor] = field(compare=False)
+    _alpha: RealFunction = field(compare=False)
+    _std: RealFunction = field(compare=False)
 
     def __init__(
         self,
@@ -65,12 +64,16 @@ class FromCallables(BracketedSchedule):
         sampling_range: tuple[float, float] | None = None,
     ) -> None:
         interval = check_interval("domain", domain)
-        object.__setattr__(self, "functions", (alpha, std))
-        object.__setattr__(self, "_domain", interval)
-        object.__setattr__(self, "_given_range", sampling_range)
-        probe = self._middle
-        object.__setattr__(self, "_alpha", _lifted("alpha", alpha, probe, interval))
-        object.__setattr__(self, "_std", _lifted("std", std, probe, interval))
+        fields: dict[str, Any] = {
+            "functions": (alpha, std),
+            "_domain": interval,
+            "_given_range": sampling_range,
+        }
+        for name, given in (("alpha", alpha), ("std", std)):
+            probe = TimeLine(*interval)(torch.zeros((), dtype=torch.float64)).item()
+            fields[f"_{name}"] = _lifted(name, given, probe, interval)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
         self._validate()
 
     def __repr__(self) -> str:
@@ -87,56 +90,34 @@ class FromCallables(BracketedSchedule):
     def _closed_form(self) -> None:
         return None
 
-    def _end(self, t: float) -> tuple[float, float]:
-        # At an infinite end the functions are called far out, and what is negligible or immense
-        # there counts as 0 or ∞.
-        far = not math.isfinite(t)
-        time = torch.tensor([math.copysign(1e150, t) if far else t], dtype=torch.float64)
-        with torch.no_grad():
-            alpha, std = self._alpha(time).item(), self._std(time).item()
-        return _log(alpha, _ZERO), math.inf if std > 1e100 else _log(std, _ZERO if far else 0.0)
-
-
-def _log(value: float, negligible: float) -> float:
-    # At an end of the domain a zero comes out as cos(π/2) = 6e-17 or, from the other side, as
-    # −1e-16.
-    return (
-        -math.inf if -_ZERO <= value <= negligible else math.log(value) if value > 0 else math.nan
-    )
-
 
 class _Differences(torch.autograd.Function):
-    """A function of numpy arrays, elementwise; its derivative by sixth-order central
+    """An elementwise function that torch cannot follow; its derivative by sixth-order central
     differences.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, t: Tensor, function: Callable[[np.ndarray], np.ndarray], low: float, high: float
-    ) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, t: Tensor, function: RealFunction, low: float, high: float
+    ) -> Tensor:
         ctx.save_for_backward(t)
         ctx.function, ctx.ends = function, (low, high)
-        return torch.as_tensor(function(t.detach().numpy()), dtype=torch.float64)
+        return function(t)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (t,) = ctx.saved_tensors
         low, high = ctx.ends
-        room = (
-            torch.minimum(t - low, high - t).clamp(max=1.0 if math.isinf(low) else math.inf).numpy()
-        )
-        x, h = t.detach().numpy(), 1e-3 * room
+        room = torch.minimum(t - low, high - t).clamp(max=1.0 if math.isinf(low) else math.inf)
+        h = 1e-3 * room
         slope = sum(
-            w * (ctx.function(x + k * h) - ctx.function(x - k * h))
+            w * (ctx.function(t + k * h) - ctx.function(t - k * h))
             for k, w in ((1, 0.75), (2, -0.15), (3, 1 / 60))
         )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return grad * torch.as_tensor(slope / h, dtype=torch.float64), None, None, None
+        return grad * slope / h, None, None, None
 
 
-def _lifted(
-    name: str, given: Any, probe: float, interval: tuple[float, float]
-) -> Callable[[Tensor], Tensor]:
+def _lifted(name: str, given: Any, probe: float, domain: tuple[float, float]) -> RealFunction:
     """`given` as a function of float64 tensors, however it was written."""
     if not callable(given):
         if isinstance(given, bool) or not isinstance(given, (int, float)):
@@ -148,43 +129,44 @@ def _lifted(
     result = _attempt(function, leaf)
     if isinstance(result, Tensor) and result.shape == leaf.shape and result.requires_grad:
         return lambda t: function(t).to(torch.float64)
-    whole = on_arrays(name, function, probe)
-    return lambda t: torch.as_tensor(_Differences.apply(t, whole, *interval))
+    detached = on_tensors(name, function, probe)
+    return lambda t: torch.as_tensor(_Differences.apply(t, detached, *domain))
 
 
-def on_arrays(
-    name: str, function: Callable[[Any], Any], probe: float
-) -> Callable[[np.ndarray], np.ndarray]:
-    """`function` as one of float64 arrays, whether it was written for numpy, for torch or for one
-    float at a time.
+def on_tensors(name: str, function: Callable[[Any], Any], probe: float) -> RealFunction:
+    """`function` as one of float64 tensors without gradients, whether it was written for numpy
+    arrays, torch tensors or one float at a time; a constant may come as one number.
 
     Which one it is, is found out by calling it at the time `probe`.
 
     Raises:
-        TypeError: if it is none of them, with what it gave or said; `name` is for this message.
+        TypeError: if it is none of them, with what it gave or raised; `name` is for this message.
     """
-    plain = np.array([probe, probe])
-    # A constant written as a function has the shape of nothing.
-    if _real_array(_attempt(function, plain), plain.shape):
-        whole = lambda x: np.broadcast_to(_float64(function(x)), x.shape).copy()  # noqa: E731
-    elif _real_array(_attempt(function, torch.as_tensor(plain)), plain.shape):
-        whole = lambda x: np.broadcast_to(_float64(function(torch.as_tensor(x))), x.shape).copy()  # noqa: E731
-    elif _real_array(_attempt(function, probe), ()):
-        whole = lambda x: np.array([float(function(v)) for v in x.ravel().tolist()]).reshape(
-            x.shape
-        )
+
+    def one_at_a_time(x: Tensor) -> np.ndarray:
+        values = [_detached(function(v)) for v in x.flatten().tolist()]
+        return np.array(values).reshape(x.shape)
+
+    times = torch.full((2,), probe, dtype=torch.float64)
+    for way in (lambda x: function(x.numpy()), function, one_at_a_time):
+        if _are_numbers(_attempt(way, times), times.shape):
+            break
     else:
         raise _not_real(name, function, probe)
 
-    def quiet(x: np.ndarray) -> np.ndarray:
-        with np.errstate(all="ignore"):
-            return whole(x)
+    def lifted(x: Tensor) -> Tensor:
+        with np.errstate(all="ignore"):  # what is not finite is reported with its place
+            values = _detached(way(x.detach()))
+        return torch.as_tensor(values, dtype=torch.float64).expand(x.shape).clone()
 
-    return quiet
+    return lifted
 
 
 def _not_real(name: str, function: Callable[[Any], Any], probe: float) -> TypeError:
-    expected = f"{name} must be a real function of t, written for numpy arrays, torch tensors or one float at a time"
+    expected = (
+        f"{name} must be a real function of t, written for numpy arrays, torch tensors or one "
+        "float at a time"
+    )
     try:
         value = function(probe)
     except Exception as error:  # whatever the user's function does
@@ -192,10 +174,6 @@ def _not_real(name: str, function: Callable[[Any], Any], probe: float) -> TypeEr
             f"{expected}, but {name}({probe:.6g}) fails with {type(error).__name__}: {error}"
         )
     return TypeError(f"{name}({probe:.6g}) must be a real number, got {value!r}; {expected}.")
-
-
-def _float64(result: Any) -> np.ndarray:
-    return np.asarray(result.detach() if isinstance(result, Tensor) else result, dtype=np.float64)
 
 
 def _attempt(function: Any, argument: Any) -> Any:
@@ -208,8 +186,10 @@ def _attempt(function: Any, argument: Any) -> Any:
         return None
 
 
-def _real_array(result: Any, shape: tuple[int, ...]) -> bool:
-    if result is None or isinstance(result, (bool, str)):
-        return False
-    array = result.detach().numpy() if isinstance(result, Tensor) else np.asarray(result)
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _are_numbers(result: Any, shape: tuple[int, ...]) -> bool:
+    array = np.asarray(_detached(result))
     return array.dtype.kind in "fiu" and array.shape in (shape, ())

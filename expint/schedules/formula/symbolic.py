@@ -1,24 +1,27 @@
 """A schedule written as a formula."""
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sympy
-import torch
 from torch import Tensor
 
-from expint.numerics.inversion import TimeFunction, TimeLine
+from expint.numerics.quadrature import RealFunction
+from expint.numerics.roots import TimeLine
 from expint.schedules.formula import kernel as kernels
 from expint.schedules.formula.bracketed import BracketedSchedule, check_interval
-from expint.schedules.formula.expressions import compiled, parse, precise, within
+from expint.schedules.formula.expressions import compiled, parse, time_symbol
 from expint.schedules.formula.kernel import Kernel
 
-__all__ = ["Symbolic"]
 
-_INF = math.inf
-_FAR = 1e150
+class Options(TypedDict, total=False):
+    """What every constructor of `Symbolic` takes besides its formulas."""
+
+    t: str | sympy.Symbol
+    domain: tuple[Any, Any]
+    sampling_range: tuple[float, float] | None
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -37,8 +40,9 @@ class Symbolic(BracketedSchedule):
     Args:
         alpha: α_t, positive inside the domain; may vanish at its end (σ = ∞).
         std: σ̄_t, positive inside the domain; may vanish at its start (σ = 0).
-        t: the time, a name or a sympy symbol.
+        t: the time, a name or a sympy symbol; default "t".
         domain: times (low, high), numbers or sympy numbers; either may be infinite.
+            Default: (0, 1).
         sampling_range: times (noise end, data end). Default: the ends of the domain, with σ = 80
             and σ = 0.002 in place of an infinite end and of an end without noise.
 
@@ -63,139 +67,56 @@ class Symbolic(BracketedSchedule):
     _domain: tuple[float, float]
     _given_range: tuple[float, float] | None
 
-    def __init__(
-        self,
-        alpha: Any,
-        std: Any,
-        t: str | sympy.Symbol = "t",
-        domain: tuple[Any, Any] = (0.0, 1.0),
-        sampling_range: tuple[float, float] | None = None,
-    ) -> None:
-        symbol, interval = _time(t, domain)
-        kernel = kernels.from_alpha_std(
-            parse("alpha", alpha, symbol), parse("std", std, symbol), symbol, interval
-        )
-        self._settle(kernel, symbol, interval, sampling_range)
+    def __init__(self, alpha: Any, std: Any, **options: Unpack[Options]) -> None:
+        given = {"alpha": alpha, "std": std}
+        self._settle(*_derived(kernels.from_alpha_std, given, **options))
 
-    def _settle(
-        self,
-        kernel: Kernel,
-        symbol: sympy.Symbol,
-        domain: tuple[float, float],
-        sampling_range: tuple[float, float] | None,
-    ) -> None:
-        fields = {
-            "kernel": kernel,
-            "symbol": symbol,
-            "_domain": domain,
-            "_given_range": sampling_range,
-        }
+    def _settle(self, kernel: Kernel, symbol: sympy.Symbol, domain: Any, chosen: Any) -> None:
+        fields = {"kernel": kernel, "symbol": symbol, "_domain": domain, "_given_range": chosen}
         for name, value in fields.items():
             object.__setattr__(self, name, value)
         self._validate()
 
     @classmethod
-    def _of(
-        cls,
-        kernel: Kernel,
-        symbol: sympy.Symbol,
-        domain: tuple[float, float],
-        sampling_range: tuple[float, float] | None,
-    ) -> "Symbolic":
+    def _of(cls, *fields: Any) -> "Symbolic":
         schedule = cls.__new__(cls)
-        schedule._settle(kernel, symbol, domain, sampling_range)
+        schedule._settle(*fields)
         return schedule
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self)._of, (self.kernel, self.symbol, self._domain, self._given_range)
 
     @classmethod
-    def from_beta(
-        cls,
-        beta: Any,
-        t: str | sympy.Symbol = "t",
-        domain: tuple[Any, Any] = (0.0, 1.0),
-        sampling_range: Any = None,
-    ) -> "Symbolic":
+    def from_beta(cls, beta: Any, **options: Unpack[Options]) -> "Symbolic":
         """Variance preserving with dx = −½β x dt + √β dω: α_t = exp(−½ ∫β), the integral from the
         start of the domain.
         """
-        symbol, interval = _time(t, domain)
-        rate = parse("beta", beta, symbol)
-        log_alpha = -kernels.integral(rate, symbol, interval) / 2
-        return cls._of(
-            kernels.from_log_alpha(log_alpha, symbol, interval, -rate / 2),
-            symbol,
-            interval,
-            sampling_range,
-        )
+        return cls._of(*_derived(kernels.from_beta, {"beta": beta}, **options))
 
     @classmethod
-    def from_drift(
-        cls,
-        f: Any,
-        g: Any,
-        t: str | sympy.Symbol = "t",
-        domain: tuple[Any, Any] = (0.0, 1.0),
-        sampling_range: Any = None,
-    ) -> "Symbolic":
+    def from_drift(cls, f: Any, g: Any, **options: Unpack[Options]) -> "Symbolic":
         """The kernel of dx = f x dt + g dω from clean data at the start of the domain: α = exp ∫f,
         σ̄² = α² ∫ g²/α².
         """
-        symbol, interval = _time(t, domain)
-        kernel = kernels.from_drift(parse("f", f, symbol), parse("g", g, symbol), symbol, interval)
-        return cls._of(kernel, symbol, interval, sampling_range)
+        return cls._of(*_derived(kernels.from_drift, {"f": f, "g": g}, **options))
 
     @classmethod
-    def from_snr(
-        cls,
-        snr: Any,
-        t: str | sympy.Symbol = "t",
-        domain: tuple[Any, Any] = (0.0, 1.0),
-        sampling_range: Any = None,
-    ) -> "Symbolic":
+    def from_snr(cls, snr: Any, **options: Unpack[Options]) -> "Symbolic":
         """Variance preserving with signal-to-noise ratio α²/σ̄² = `snr`."""
-        symbol, interval = _time(t, domain)
-        lam = sympy.expand_log(sympy.log(parse("snr", snr, symbol)), force=True) / 2
-        return cls._of(kernels.from_lam(lam, symbol, interval), symbol, interval, sampling_range)
+        return cls._of(*_derived(kernels.from_snr, {"snr": snr}, **options))
 
     @classmethod
-    def from_lam(
-        cls,
-        lam: Any,
-        t: str | sympy.Symbol = "t",
-        domain: tuple[Any, Any] = (0.0, 1.0),
-        sampling_range: Any = None,
-    ) -> "Symbolic":
+    def from_lam(cls, lam: Any, **options: Unpack[Options]) -> "Symbolic":
         """Variance preserving with half log signal-to-noise ratio λ_t = `lam`."""
-        symbol, interval = _time(t, domain)
-        return cls._of(
-            kernels.from_lam(parse("lam", lam, symbol), symbol, interval),
-            symbol,
-            interval,
-            sampling_range,
-        )
+        return cls._of(*_derived(kernels.from_lam, {"lam": lam}, **options))
 
     @classmethod
     def from_sigma(
-        cls,
-        sigma: Any,
-        t: str | sympy.Symbol = "t",
-        domain: tuple[Any, Any] = (0.0, 1.0),
-        sampling_range: Any = None,
-        *,
-        variance_preserving: bool = False,
+        cls, sigma: Any, *, variance_preserving: bool = False, **options: Unpack[Options]
     ) -> "Symbolic":
         """Noise level σ̄/α = `sigma`, with α = 1, or with α² + σ̄² = 1."""
-        symbol, interval = _time(t, domain)
-        level = parse("sigma", sigma, symbol)
-        if variance_preserving:
-            kernel = kernels.from_lam(
-                -sympy.expand_log(sympy.log(level), force=True), symbol, interval
-            )
-        else:
-            kernel = kernels.from_sigma(level, symbol, interval)
-        return cls._of(kernel, symbol, interval, sampling_range)
+        build = kernels.from_noise_level if variance_preserving else kernels.from_sigma
+        return cls._of(*_derived(build, {"sigma": sigma}, **options))
 
     @property
     def inverse_expression(self) -> sympy.Expr | None:
@@ -214,19 +135,16 @@ class Symbolic(BracketedSchedule):
             f"f({t})": k.drift,
             f"g({t})^2": k.diffusion_squared,
         }
-        shown = {
-            name: within(0.5, lambda value=value: sympy.simplify(value), value)
-            for name, value in lines.items()
-        }
-        body = r" \\ ".join(f"{name} &= {sympy.latex(value)}" for name, value in shown.items())
+        body = r" \\ ".join(f"{name} &= {sympy.latex(value)}" for name, value in lines.items())
         return rf"\begin{{aligned}} {body} \end{{aligned}}"
 
     def _repr_latex_(self) -> str:
         return f"$${self.latex()}$$"
 
     def __repr__(self) -> str:
-        low, high = self._domain
-        return f"Symbolic({self.kernel.alpha}, {self.kernel.std}, t={self.symbol.name!r}, domain=({low:g}, {high:g}))"
+        (low, high), k = self._domain, self.kernel
+        name = self.symbol.name
+        return f"Symbolic({k.alpha}, {k.std}, t={name!r}, domain=({low:g}, {high:g}))"
 
     def _inner_log_alpha(self, t: Tensor) -> Tensor:
         return self._functions[0](t)
@@ -235,66 +153,33 @@ class Symbolic(BracketedSchedule):
         return self._functions[1](t)
 
     @cached_property
-    def _functions(self) -> tuple[TimeFunction, TimeFunction]:
-        k = self.kernel
-        return compiled(k.log_alpha, self.symbol, self._domain), compiled(
-            k.log_std, self.symbol, self._domain
-        )
+    def _functions(self) -> tuple[RealFunction, RealFunction]:
+        k, t = self.kernel, self.symbol
+        return compiled(k.log_alpha, t, self._domain), compiled(k.log_std, t, self._domain)
 
     @cached_property
-    def _closed(self) -> tuple[sympy.Expr, TimeFunction] | None:
+    def _closed(self) -> tuple[sympy.Expr, RealFunction] | None:
         line = TimeLine(*self._domain)
         times = line(line.nodes(20.0, 81))
         return kernels.closed_form_inverse(self.kernel, self.symbol, self._inner_lam, times)
 
     @property
-    def _closed_form(self) -> TimeFunction | None:
+    def _closed_form(self) -> RealFunction | None:
         return self._closed[1] if self._closed else None
 
-    def _end(self, t: float) -> tuple[float, float]:
-        k = self.kernel
-        # α may miss its zero by the rounding of the end itself, as cos(1.5707963267948966) does.
-        return self._end_log(k.alpha, self._functions[0], t, 1e-15), self._end_log(
-            k.std, self._functions[1], t, 1e-25
-        )
 
-    def _end_log(
-        self, expression: sympy.Expr, log_function: TimeFunction, t: float, negligible: float
-    ) -> float:
-        """log of `expression` at an end of the domain: exact zeros and infinities, limits where the
-        formula has no value.
-        """
-        with torch.no_grad():
-            value = log_function(
-                torch.tensor(
-                    [t if math.isfinite(t) else math.copysign(_FAR, t)], dtype=torch.float64
-                )
-            ).item()
-        if not math.isfinite(t):  # far out, what is negligible or immense counts as 0 or ∞
-            return value if abs(value) < 100.0 else math.copysign(_INF, value)
-        if expression.has(sympy.Integral):
-            return value
-        place = sympy.nsimplify(t, rational=True)
-        (exact,) = precise(expression, self.symbol, [t])
-        if abs(exact) <= negligible or exact == _INF:
-            return -_INF if exact < 1 else _INF
-        if math.isnan(exact):
-            side = "+" if t == self._domain[0] else "-"
-            exact = within(
-                0.3, lambda: float(sympy.limit(expression, self.symbol, place, side)), math.nan
-            )
-            value = math.nan if math.isnan(value) or abs(exact) <= negligible else value
-        if math.isfinite(value):
-            return value
-        return math.log(exact) if exact > 0 else -_INF if exact == 0 else math.nan
-
-
-def _time(t: Any, domain: Any) -> tuple[sympy.Symbol, tuple[float, float]]:
-    """The symbol of time, with the sign that the domain gives it, and the domain in floats."""
+def _derived(
+    build: Callable[..., Kernel],
+    given: dict[str, Any],
+    t: Any = "t",
+    domain: Any = (0.0, 1.0),
+    sampling_range: Any = None,
+) -> tuple[Kernel, sympy.Symbol, tuple[float, float], Any]:
+    """The fields of a schedule: the kernel built from the expressions `given` by name, the symbol
+    of time with the sign that the domain gives it, the domain in floats, the sampling range.
+    """
     interval = check_interval("domain", domain)
-    name = t.name if isinstance(t, sympy.Symbol) else t
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"t must be a sympy symbol or a name, got {t!r}.")
-    return sympy.Symbol(name, positive=True) if interval[0] >= 0 else sympy.Symbol(
-        name, real=True
-    ), interval
+    symbol = time_symbol(t, interval[0])
+    way_out = ", or be the time if its name is given as t"
+    parsed = [parse(what, value, symbol, way_out) for what, value in given.items()]
+    return build(*parsed, symbol, interval), symbol, interval, sampling_range
