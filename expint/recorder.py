@@ -51,7 +51,8 @@ class Recorder:
         if self.steps and self.steps[-1] % self.every:
             for values in kept:  # the last one so far was kept only in case it was the end
                 values.pop()
-        news = (step, nfe, t, x.detach().float().cpu(), denoised.detach().float().cpu())
+        state, estimate = x.detach().float().cpu(), denoised.detach().float().cpu()
+        news: tuple[Any, ...] = (step, nfe, t, state, estimate)
         for values, value in zip(kept, news, strict=True):
             values.append(value)
 
