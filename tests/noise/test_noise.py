@@ -22,10 +22,7 @@ THREE = SubstepNoise(3)
 
 
 def draw(
-    source: noise.NoiseSource,
-    shape: tuple[int, ...],
-    substep: SubstepNoise = THREE,
-    calls: int = 3,
+    source: noise.NoiseSource, shape: tuple[int, ...], substep: SubstepNoise = THREE, calls: int = 3
 ) -> torch.Tensor:
     """All normals of a run, copied, since a stream may use its memory again: shape
     (calls · normals, *shape).
