@@ -78,12 +78,12 @@ def solver_rows(records: dict[str, Record]) -> Rows:
 def strong_rows(records: dict[str, Record]) -> Rows:
     """The table in docs/orders.md."""
     found = {name: records[name].measured["strong"] for name in STRONG}
-    steps = found[STRONG[0]].steps
+    steps = [n for n in found[STRONG[0]].steps if all(n in own.steps for own in found.values())]
     rows = [("solver", "declared", "measured (95 %)", *(f"error at {n} steps" for n in steps))]
     for name, measured in found.items():
         low, high = measured.interval or (measured.order, measured.order)
         errors = dict(zip(measured.steps, measured.errors, strict=True))
-        cells = [f"{errors[n]:.2e}" if n in errors else "" for n in steps]
+        cells = [f"{errors[n]:.2e}" for n in steps]
         order = f"{measured.order:.2f} ({low:.2f} to {high:.2f})"
         rows.append((f"`{name}`", f"{float(get(name).strong_order):g}", order, *cells))
     return rows

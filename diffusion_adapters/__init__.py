@@ -8,7 +8,6 @@ from diffusion_adapters.checkpoints.loading import (
     load_edm,
     load_edm_pickle,
     load_guided_diffusion,
-    load_score_sde,
 )
 from diffusion_adapters.checkpoints.pickles import (
     CheckpointError,
@@ -16,6 +15,7 @@ from diffusion_adapters.checkpoints.pickles import (
     imported_globals,
     read_checkpoint,
 )
+from diffusion_adapters.checkpoints.score_sde import load_score_sde
 from diffusion_adapters.diffusers.networks import from_diffusers
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
 from diffusion_adapters.guidance.constraints import inpaint, reconstruction_guidance, threshold

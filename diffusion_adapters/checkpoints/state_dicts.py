@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from diffusion_adapters.checkpoints.pickles import CheckpointError, first_of, read_checkpoint
 
+Builder = nn.Module | Callable[[], nn.Module]
+
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
-def built(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+def built(network: Builder) -> nn.Module:
     """The network itself, or what the zero-argument builder returns.
 
     Raises:

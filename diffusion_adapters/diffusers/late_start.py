@@ -2,19 +2,18 @@
 scheduler.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from expint.plans.compilation import compile_plan
-from expint.plans.plan import Plan
-from expint.solvers import Operation, Tableau, seeds1
+from expint.plans import Plan, compile_plan
+from expint.solvers import seeds1
 
-__all__ = ["begin_at", "evaluation_times"]
-
+Rounding = Callable[[Tensor], Tensor] | None
 _SAME = 1e-9  # relative difference within which two times are one
+_SHOWN = 64  # places that a message looks for
 
 
 def evaluation_times(plan: Plan) -> Tensor:
@@ -22,13 +21,7 @@ def evaluation_times(plan: Plan) -> Tensor:
     return torch.tensor([row.time for row in plan.rows if row.evaluates], dtype=torch.float64)
 
 
-def begin_at(
-    plan: Plan,
-    index: int,
-    tableau: Tableau,
-    round_time: Callable[[Tensor], Tensor] | None = None,
-    operations: Sequence[Operation] = (),
-) -> Plan:
+def begin_at(plan: Plan, index: int, round_time: Rounding = None) -> Plan:
     """The plan of the evaluations `index`, `index` + 1, … of `plan`, at the same times, from a
     state given at the first of them.
 
@@ -39,58 +32,43 @@ def begin_at(
         plan: the whole plan. At index 0, noise that it adds before the first evaluation is taken as
             part of the given state.
         index: of the first evaluation.
-        tableau, round_time, operations: with which `plan` was compiled.
+        round_time: with which `plan` was compiled.
 
     Raises:
         ValueError: if there is no such plan, with the indices from which there is one.
     """
-    times = evaluation_times(plan)
-    found = (
-        _begin_at(plan, index, times, tableau, round_time, operations)
-        if 0 <= index < len(times)
-        else None
-    )
+    count = len(evaluation_times(plan))
+    found = _rest(plan, index, round_time) if 0 <= index < count else None
     if found is None:
-        known = [
-            i
-            for i in range(min(len(times), 64))
-            if _begin_at(plan, i, times, tableau, round_time, operations) is not None
-        ]
+        known = [i for i in range(min(count, _SHOWN)) if _rest(plan, i, round_time) is not None]
         raise ValueError(
-            f"{plan.solver!r} cannot begin at evaluation {index} of {len(times)}, inside one of "
-            f"its steps: it can begin at {known}{' ...' if len(times) > 64 else ''}."
+            f"{plan.solver!r} cannot begin at evaluation {index} of {count}, inside one of its "
+            f"steps: it can begin at {known}{' ...' if count > _SHOWN else ''}."
         )
     return found
 
 
-def _begin_at(
-    plan: Plan,
-    index: int,
-    times: Tensor,
-    tableau: Tableau,
-    round_time: Callable[[Tensor], Tensor] | None,
-    operations: Sequence[Operation],
-) -> Plan | None:
+def _rest(plan: Plan, index: int, round_time: Rounding) -> Plan | None:
+    """The rows of `plan` itself where they need nothing from before. Otherwise the method anew on
+    the rest of the grid, with steps of first order to its next time and in place of its start-up,
+    if its evaluations then lie at the same times."""
     rest = _cut(plan, index)
     if rest is not None:
         return rest
-    single = replace(seeds1(), form=tableau.form)
-    for extra in range(min(tableau.evaluations + 1, len(times) - index)):
-        (places,) = torch.nonzero(_near(plan.grid, times[index + extra]), as_tuple=True)
+    method, wanted = plan.method, evaluation_times(plan)[index:]
+    for extra in range(min(method.tableau.evaluations + 1, len(wanted))):
+        (places,) = torch.nonzero(_near(plan.grid, wanted[extra]), as_tuple=True)
         if not len(places):
             continue
-        grid = torch.cat([times[index : index + extra], plan.grid[int(places[0]) :]])
-        for start in (tableau.start, (single,) * len(tableau.start)):
-            changed = replace(tableau, start=(single,) * extra + tuple(start))
-            try:
-                other = compile_plan(
-                    plan.sde, changed, grid, round_time=round_time, operations=operations
-                )
-            except ValueError:  # two of the times are one, or nothing is left
-                continue
-            wanted, reached = times[index:], evaluation_times(other)
-            if len(reached) == len(wanted) and bool(_near(reached, wanted).all()):
-                return _cut(other, 0)
+        grid = torch.cat([wanted[:extra], plan.grid[int(places[0]) :]])
+        changed = replace(method, start_up=(seeds1(),) * (extra + len(method.start_up)))
+        try:
+            other = compile_plan(plan.sde, changed, grid, round_time=round_time)
+        except ValueError:  # two of the times are one, or nothing is left
+            continue
+        reached = evaluation_times(other)
+        if len(reached) == len(wanted) and bool(_near(reached, wanted).all()):
+            return _cut(other, 0)
     return None
 
 
@@ -99,33 +77,22 @@ def _near(times: Tensor, other: Tensor) -> Tensor:
 
 
 def _cut(plan: Plan, index: int) -> Plan | None:
-    """The rows from an evaluation on, or None if they need what is before.
-
-    Noise that is added before it is left out.
-    """
+    """The rows from an evaluation on, or None if they need what is before. Noise that is added
+    before it is left out."""
     first = [i for i, row in enumerate(plan.rows) if row.evaluates][index]
-    rows = plan.rows[first:]
     if first == 0:
         return plan
-    leg, step = rows[0].leg, rows[0].step
-    if plan.rows[first - 1].leg == leg or any(
-        (j if j >= 0 else ~j) < first for row in rows for j, _ in row.weights
-    ):
+    rows = plan.rows[first:]
+    step, substep = rows[0].step, rows[0].substep
+    sources = [max(j, ~j) for row in rows for j, _ in row.weights]
+    if not plan.ends_substep[first - 1] or min(sources) < first:
         return None
     moved = tuple(
         row._replace(
             step=row.step - step,
-            leg=row.leg - leg,
-            weights=tuple(
-                (j - first if j >= 0 else j + first, weight) for j, weight in row.weights
-            ),
+            substep=row.substep - substep,
+            weights=tuple((j - first if j >= 0 else j + first, w) for j, w in row.weights),
         )
         for row in rows
     )
-    return replace(
-        plan,
-        grid=plan.grid[step:],
-        rows=moved,
-        taus=plan.taus[leg:],
-        local_taus=plan.local_taus[leg:],
-    )
+    return replace(plan, grid=plan.grid[step:], rows=moved, noises=plan.noises[substep:])

@@ -1,8 +1,8 @@
 """Every solver of the registry behind the step-by-step scheduler interface of diffusers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,14 +14,13 @@ from diffusion_adapters.diffusers.configs import (
     schedule_of,
     step_times,
 )
-from diffusion_adapters.diffusers.late_start import begin_at, evaluation_times
+from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times
 from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.noise import FromGenerators
-from expint.plans.plan import Plan
-from expint.runs.run import Run
+from expint.plans import Plan
+from expint.runs import Description, Run
 from expint.sampling import plan_sampling
-from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 
 try:
@@ -34,10 +33,7 @@ except ImportError as error:
         "install 'expint[diffusers]'."
     ) from error
 
-__all__ = ["ExpIntScheduler", "ExpIntSchedulerOutput"]
-
 Generators = torch.Generator | Sequence[torch.Generator] | None
-Rounding = Callable[[Tensor], Tensor] | None
 
 
 @dataclass
@@ -53,13 +49,6 @@ class ExpIntSchedulerOutput(BaseOutput):
 
     prev_sample: Tensor
     pred_original_sample: Tensor | None = None
-
-
-class _Convention(NamedTuple):
-    """What a run wants to know of a model."""
-
-    schedule: Schedule
-    prediction: str
 
 
 class ExpIntScheduler(SchedulerMixin, ConfigMixin):
@@ -98,7 +87,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
     Source: SEEDS, arXiv 2305.14267; the interface is that of Hugging Face diffusers.
     """
 
-    _compatibles = [
+    _compatibles: ClassVar[list[str]] = [
         *(kind.name for kind in KarrasDiffusionSchedulers),
         "FlowMatchEulerDiscreteScheduler",
     ]
@@ -136,23 +125,24 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         clip_sample_range: float = 1.0,
     ) -> None:
         self._schedule, self._prediction = schedule_of(self.config), prediction_of(self.config)
-        self._tableau = solvers.get(solver, **(solver_options or {}))
         if isinstance(operations, str):
             raise TypeError(
                 f"operations is a list of texts such as ['churn(s_churn=40)'], got {operations!r}."
             )
-        self._operations = tuple(solvers.operation(text) for text in operations or ())
-        table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
+        method = solvers.get(solver, **(solver_options or {}))
+        added = (solvers.operation(text) for text in operations or ())
+        self._method = replace(method, operations=(*method.operations, *added))
+        self._limits = thresholding or clip_sample
+        self._table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
+        # Network timesteps per unit of the schedule's time.
+        self._per_time = 1 if self._table else num_train_timesteps
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
-        if table is not None:
-            self.alphas_cumprod = (
-                table.alpha(self.timesteps.flip(0).to(torch.float64)).square().to(torch.float32)
-            )
-        self.sigmas = self._levels(
-            self.timesteps / (1 if table is not None else num_train_timesteps)
-        )
+        times = self._times(self.timesteps)
+        if self._table:
+            self.alphas_cumprod = self._table.alpha(times.flip(0)).square().to(torch.float32)
+        self.sigmas = self._levels(times)
         self._plan: Plan | None = None
         self._round_time: Rounding = None
         self._reset()
@@ -214,13 +204,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
                 "sample or flow_prediction, or begin at a lower timestep."
             )
         self._plan, self._rules = plan, rules.T.tolist()
-        if self._round_time is not None:
-            labels = places.round().long()
-        else:
-            scale = (
-                1 if isinstance(self._schedule, TabulatedVP) else self.config["num_train_timesteps"]
-            )
-            labels = (places * scale).to(torch.float32)
+        rounds = self._round_time is not None
+        labels = places.round().long() if rounds else (places * self._per_time).to(torch.float32)
         self.timesteps = labels.to(device=device)
         self.sigmas = self._levels(torch.cat([places, plan.grid[-1:]]))
         self.num_inference_steps = plan.steps
@@ -262,12 +247,9 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             )
         kind = torch.promote_types(sample.dtype, torch.float32)
         state, output = sample.to(kind), model_output.to(kind)
-        if output.ndim > 1 and output.shape == (
-            sample.shape[0],
-            2 * sample.shape[1],
-            *sample.shape[2:],
-        ):
-            output = output[:, : sample.shape[1]]
+        batch, *event = sample.shape
+        if event and output.shape == (batch, 2 * event[0], *event[1:]):
+            output = output[:, : event[0]]
         run = self._run or self._open(state, timestep, generator)
         if run.done or self._step_index is None:
             raise ValueError(
@@ -282,9 +264,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             )
         if generator is not None:
             self._noise.generators = generator
-        run.x.copy_(
-            state
-        )  # in place: at the start of a step this state is also the one that the step goes out from
+        # In place: at the start of a step this state is also the one that the step starts from.
+        run.x.copy_(state)
         on_x, on_output = self._rules[self._step_index]
         denoised = limit(on_x * state + on_output * output, self.config)
         run.feed(denoised if self._limits else output)
@@ -317,8 +298,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
     @property
     def order(self) -> int:
         """Network evaluations per step; steps begin at its multiples, for image to image."""
-        around = (*self._tableau.operations, *self._operations)
-        return self._tableau.evaluations + sum(len(operation.langevin) for operation in around)
+        method = self._method
+        return method.tableau.evaluations + sum(len(each.langevin) for each in method.operations)
 
     @property
     def begin_index(self) -> int | None:
@@ -343,9 +324,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         """The plan, and how its times were rounded: if that is left open, to the table unless the
         solver or the grid forbids.
         """
-        table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
-        wanted = self.config["round_timesteps"]
-        if table is not None and wanted is not False:
+        table, wanted = self._table, self.config["round_timesteps"]
+        if table and wanted is not False:
             try:
                 return self._compile_with(given, table.round), table.round
             except ValueError:
@@ -357,12 +337,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         times = step_times(self.config, self._schedule, rounds=rounding is not None, **given)
         options = {name: self.config[name] for name in ("form", "ell", "eta", "noise_scale")}
         return plan_sampling(
-            self._schedule,
-            self._tableau,
-            grid=times,
-            operations=self._operations,
-            round_time=rounding,
-            **options,
+            self._schedule, self._method, grid=times, round_time=rounding, **options
         )
 
     def _reset(self) -> None:
@@ -371,17 +346,13 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         self._begin_index: int | None = None
         self._step_index: int | None = None
 
-    @property
-    def _limits(self) -> bool:
-        return self.config["thresholding"] or self.config["clip_sample"]
-
     def _open(self, state: Tensor, timestep: Any, generator: Generators) -> Run:
         """The run from a state that is given at its first evaluation."""
         assert self._plan is not None
         first = self._index_of(timestep) if self._begin_index is None else self._begin_index
-        plan = begin_at(self._plan, first, self._tableau, self._round_time, self._operations)
+        plan = begin_at(self._plan, first, self._round_time)
         self._noise = FromGenerators(generator)
-        model = _Convention(self._schedule, "data" if self._limits else self._prediction)
+        model = Description(self._schedule, "data" if self._limits else self._prediction)
         self._run, self._step_index = Run(plan, model, state.clone(), self._noise), first
         return self._run
 
@@ -400,22 +371,13 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
 
     def _times(self, timesteps: Any) -> Tensor:
         times = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
-        return (
-            times
-            if isinstance(self._schedule, TabulatedVP)
-            else times / self.config["num_train_timesteps"]
-        )
+        return times / self._per_time
 
     def _kernel(self, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-        times, shape = self._times(timesteps), (-1, *[1] * (like.ndim - 1))
-        return tuple(
-            part(times).reshape(shape).to(like)
-            for part in (self._schedule.alpha, self._schedule.std)
-        )
+        times = self._times(timesteps).reshape(-1, *[1] * (like.ndim - 1))
+        return self._schedule.alpha(times).to(like), self._schedule.std(times).to(like)
 
     def _levels(self, times: Tensor) -> Tensor:
         """σ̄/α, or σ̄ for flow matching, float32."""
-        level = (
-            self._schedule.sigma if isinstance(self._schedule, TabulatedVP) else self._schedule.std
-        )
-        return level(times.to(torch.float64)).to(torch.float32)
+        level = self._schedule.sigma if self._table else self._schedule.std
+        return level(times).to(torch.float32)

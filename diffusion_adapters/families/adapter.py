@@ -185,5 +185,5 @@ class Timesteps:
             entry = label.round().long()
             label = entry if self.originals is None else self.originals[entry]
         if self.policy != "round" or self.scale is not None:
-            label = label.to(torch.promote_types(x.dtype, torch.float32)) * (self.scale or 1.0)
+            label = (label * (self.scale or 1.0)).to(torch.promote_types(x.dtype, torch.float32))
         return label.to(x.device).expand(x.shape[0])

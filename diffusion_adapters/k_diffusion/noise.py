@@ -27,18 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.noise import BrownianPath, Gaussian
-from expint.noise.seeding import per_sample
-from expint.plans.plan import Plan
-
-__all__ = [
-    "RESOLUTION",
-    "BrownianNoiseSampler",
-    "DrawnOn",
-    "SampledNoise",
-    "brownian_noise_sampler",
-    "intervals_between_nodes",
-]
+from expint.noise import BrownianPath, SubstepNoise, per_sample
+from expint.noise.paths.path import OpenedPath
+from expint.plans import Plan
 
 RESOLUTION = 64
 """Leaves of the Brownian path per e-fold of τ: intervals shorter than h = 1/128 in λ are smoother
@@ -46,15 +37,14 @@ than they should be.
 """
 
 
+@dataclass(frozen=True, eq=False)
 class BrownianNoiseSampler:
     """The noise sampler that `brownian_noise_sampler` makes."""
 
-    def __init__(self, path: BrownianPath, x: Tensor, eta: float, flow: bool) -> None:
-        self._eta, self._flow, self._dtype = eta, flow, x.dtype
-        wide = torch.promote_types(
-            x.dtype, torch.float32
-        )  # √τ of the path is large where σ is small
-        self._stream = path.stream(torch.empty_like(x, dtype=wide))
+    path: OpenedPath
+    dtype: torch.dtype
+    eta: float
+    flow: bool
 
     def __call__(self, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:
         """[W(τ_next) − W(τ)]/√|τ_next − τ|, in the shape, dtype and on the device of x.
@@ -70,19 +60,19 @@ class BrownianNoiseSampler:
                 f"There is no noise between a level and itself: sigma = {float(sigma):.9g} came "
                 "twice."
             )
-        (increment,) = self._stream.increments(torch.tensor([low, high], dtype=torch.float64))
-        return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self._dtype)
+        (increment,) = self.path.increments(torch.tensor([low, high], dtype=torch.float64))
+        return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self.dtype)
 
     def _clock(self, sigma: float) -> float:
         """τ = σ^(−2η), with σ = t/(1 − t) for the time t of a flow."""
-        if not 0.0 < sigma < math.inf or (self._flow and sigma > 1.0):
-            allowed = "in (0, 1], times of a flow," if self._flow else "positive and finite,"
+        if not 0.0 < sigma < math.inf or (self.flow and sigma > 1.0):
+            allowed = "in (0, 1], times of a flow," if self.flow else "positive and finite,"
             raise ValueError(
                 f"Noise levels are {allowed} got {sigma:.9g}: the step to 0 has no noise."
             )
-        if self._flow:
-            return ((1.0 - sigma) / sigma) ** (2.0 * self._eta)
-        return sigma ** (-2.0 * self._eta)
+        if self.flow:
+            return ((1.0 - sigma) / sigma) ** (2.0 * self.eta)
+        return sigma ** (-2.0 * self.eta)
 
 
 def brownian_noise_sampler(
@@ -103,7 +93,7 @@ def brownian_noise_sampler(
         x: a state, shape (batch, *event): the noise has its shape, dtype and device.
         sigma_min, sigma_max: the range, 0 < sigma_min ≤ sigma_max, as in k-diffusion; the path
             covers all levels whatever it is.
-        seed: as for `expint.noise.seeding.per_sample`. Sample i depends on its own seed only.
+        seed: as for `expint.noise.per_sample`. Sample i depends on its own seed only.
         eta: ℓ² > 0 of the sampler that it serves.
         flow: whether the levels are times of rectified flow.
         resolution, device: of the `expint.noise.BrownianPath`.
@@ -134,116 +124,77 @@ def brownian_noise_sampler(
             "noise to sample."
         )
     path = BrownianPath(per_sample(seed, x.shape[0]), resolution=resolution, device=device)
-    return BrownianNoiseSampler(path, x, float(eta), flow)
+    # √τ of the path is large where σ is small.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return BrownianNoiseSampler(path.open(x.to(wide)), x.dtype, float(eta), flow)
 
 
-def intervals_between_nodes(plan: Plan, sigmas: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-    """Per leg with noise, the pairs of levels between its nodes: σ itself, or the time of a flow
-    model, 0-dimensional tensors.
-    """
-    if plan.needs_integral:
-        raise ValueError(
-            f"{plan.solver!r} uses the integral of the path, which a noise_sampler does not give: "
-            "leave it out, or pass a noise source such as expint.noise.BrownianPath(seeds)."
-        )
-    known = sigmas.to(torch.promote_types(sigmas.dtype, torch.float32))
-    found: list[list[tuple[Tensor, Tensor]]] = []
-    steps: list[int] = []
-    for leg, taus in enumerate(plan.local_taus):
-        if taus is None:
-            continue
-        rows = [row for row in plan.rows if row.leg == leg]
-        steps.append(rows[0].step)
-        start, end = known[rows[0].step], known[rows[0].step + 1]
-        inside = {row.node: row.target for row in rows}
-        found.append(
-            list(
-                pairwise(
-                    [start, *(known.new_tensor(inside[n]) for n in range(1, len(taus) - 1)), end]
-                )
-            )
-        )
-    if len(set(steps)) < len(steps):
-        raise ValueError(
-            f"{plan.solver!r} adds noise more than once in a step, and a noise_sampler could only "
-            "repeat that of the step: leave it out."
-        )
-    return found
+Intervals = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
 class SampledNoise:
-    """A noise source that asks a noise sampler for each interval, in order."""
+    """A noise source that asks a noise sampler for the intervals between a plan's noise nodes, one
+    after the other.
+
+    Args:
+        sampler: the noise sampler.
+        plan: what is run.
+        sigmas: the levels of its grid, as they were given: σ itself, or the time of a flow model.
+    """
 
     sampler: Callable[..., Any]
-    intervals: list[list[tuple[Tensor, Tensor]]]
+    plan: Plan
+    sigmas: Tensor
 
-    @property
-    def memoryless(self) -> bool:
-        """True: what it is asked for has unit variance, and is scaled here."""
-        return True
+    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_Asked":
+        """See `NoiseSource.stream`."""
+        if any(substep.integral for substep in run):
+            raise ValueError(
+                f"{self.plan.solver!r} uses the integral of the path, which a noise_sampler does "
+                "not give: leave it out, or pass a noise source such as "
+                "expint.noise.BrownianPath(seeds)."
+            )
+        return _Asked(self.sampler, iter(self._intervals()), like)
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Asked":
-        """Open a stream for states like `like`."""
-        return _Asked(self.sampler, iter(self.intervals), like)
+    def _intervals(self) -> list[Intervals]:
+        """For each substep with noise the pairs of levels between its nodes."""
+        plan = self.plan
+        levels = self.sigmas.to(torch.promote_types(self.sigmas.dtype, torch.float32))
+        found: dict[int, Intervals] = {}
+        for substep, noise in enumerate(plan.noises):
+            if noise is None:
+                continue
+            rows = [row for row in plan.rows if row.substep == substep]
+            step = rows[0].step
+            if step in found:
+                raise ValueError(
+                    f"{plan.solver!r} adds noise more than once in a step, and a noise_sampler "
+                    "could only repeat that of the step: leave it out."
+                )
+            # A row at the k-th noise node uses the first k normals.
+            nodes = {len(row.noise): levels.new_tensor(row.target) for row in rows}
+            nodes |= {0: levels[step], noise.count: levels[step + 1]}
+            found[step] = list(pairwise(nodes[k] for k in range(noise.count + 1)))
+        return list(found.values())
 
 
+@dataclass(frozen=True, eq=False)
 class _Asked:
-    def __init__(
-        self, sampler: Callable[..., Any], legs: Iterator[list[tuple[Tensor, Tensor]]], like: Tensor
-    ) -> None:
-        self._sampler, self._legs, self._like = sampler, legs, like
+    sampler: Callable[..., Any]
+    substeps: Iterator[Intervals]
+    like: Tensor
 
-    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`; the integral was refused at the entrance."""
-        stds = torch.sqrt(taus[1:] - taus[:-1]).tolist()
-        return torch.stack(
-            [self._ask(*pair) * std for pair, std in zip(next(self._legs), stds, strict=True)]
-        )
+    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+        """See `NoiseStream.normals`."""
+        return [self._ask(*interval) for interval in next(self.substeps)]
 
     def _ask(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        normals, x = self._sampler(sigma, sigma_next), self._like
-        if not isinstance(normals, Tensor) or normals.shape != x.shape:
-            seen = (
-                f"shape {tuple(normals.shape)}"
-                if isinstance(normals, Tensor)
-                else type(normals).__name__
-            )
-            raise ValueError(
-                f"noise_sampler must return a tensor of the shape of x, {tuple(x.shape)}, got "
-                f"{seen}."
-            )
-        return normals.to(device=x.device, dtype=x.dtype)
-
-
-@dataclass(frozen=True)
-class DrawnOn:
-    """A memoryless source whose numbers are drawn on one device, whatever the state's."""
-
-    source: Gaussian
-    device: torch.device
-
-    @property
-    def memoryless(self) -> bool:
-        """True, as the source."""
-        return self.source.memoryless
-
-    def stream(self, like: Tensor, intervals: int | None = None) -> "_Moved":
-        """Open a stream for states like `like`."""
-        return _Moved(
-            self.source.stream(torch.empty_like(like, device=self.device), intervals), like.device
-        )
-
-
-class _Moved:
-    def __init__(self, stream: Any, device: torch.device) -> None:
-        self._stream, self._device = stream, device
-
-    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
-        """See `NoiseStream.increments`."""
-        result = self._stream.increments(taus, space_time)
-        return (
-            tuple(part.to(self._device) for part in result)
-            if space_time
-            else result.to(self._device)
+        normals, x = self.sampler(sigma, sigma_next), self.like
+        if isinstance(normals, Tensor) and normals.shape == x.shape:
+            return normals.to(device=x.device, dtype=x.dtype)
+        shaped = isinstance(normals, Tensor)
+        seen = f"shape {tuple(normals.shape)}" if shaped else type(normals).__name__
+        raise ValueError(
+            f"noise_sampler must return a tensor of the shape of x, {tuple(x.shape)}, got {seen}."
         )

@@ -15,48 +15,25 @@ e^{−2ηh}). η = 0 is the ODE, η = 1 the reverse SDE.
 Nothing here depends on k-diffusion or ComfyUI, and none of their code is used.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion_adapters.k_diffusion.noise import (
-    RESOLUTION,
-    DrawnOn,
-    SampledNoise,
-    brownian_noise_sampler,
-    intervals_between_nodes,
-)
-from expint import grids, plan_sampling
-from expint.noise import BrownianPath, Gaussian, NoiseSource
-from expint.noise.seeding import per_sample
-from expint.plans.plan import Plan
-from expint.runs.run import Run
+from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise
+from expint import grids, solvers
+from expint.noise import BrownianPath, Gaussian, NoiseSource, per_sample
+from expint.plans import Plan
+from expint.runs import Run, drive
+from expint.sampling import Solver, plan_sampling
 from expint.schedules import EDM, Flow, Schedule
-from expint.solvers import NoiseGain, Tableau, get
-from expint.solvers.registry import entries
-
-__all__ = [
-    "SAMPLERS",
-    "KDiffusionModel",
-    "brownian_noise_sampler",
-    "is_flow",
-    "sample_dpmpp_3m_sde",
-    "sample_er_sde_3",
-    "sample_expint",
-    "sample_sa_solver",
-    "sample_seeds_1",
-    "sample_seeds_2",
-    "sample_seeds_3",
-    "sample_seeds_ab2",
-    "sample_seeds_sra",
-    "sample_unipc",
-    "uniform_lambda_sigmas",
-]
+from expint.solvers import Method
 
 NOISES = ("fresh", "path")
 _NEAR_ONE = 1e-6  # tables in float32 come this near to the time 1 of pure noise, where they mean it
@@ -105,9 +82,8 @@ def is_flow(model: Any) -> bool:
     layer = model
     while layer is not None:
         find = getattr(getattr(layer, "model_patcher", layer), "get_model_object", None)
-        sampling = (
-            find("model_sampling") if callable(find) else getattr(layer, "model_sampling", None)
-        )
+        own = getattr(layer, "model_sampling", None)
+        sampling = find("model_sampling") if callable(find) else own
         if sampling is not None:
             return any(kind.__name__ == "CONST" for kind in type(sampling).__mro__)
         layer = getattr(layer, "inner_model", None)
@@ -122,7 +98,7 @@ def sample_expint(
     callback: Callable[[dict[str, Any]], Any] | None = None,
     disable: bool | None = None,
     *,
-    solver: str | Tableau = "seeds-3",
+    solver: Solver = "seeds-3",
     eta: float | None = None,
     s_noise: float = 1.0,
     noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
@@ -148,7 +124,7 @@ def sample_expint(
             "sigma_hat", "denoised"}: the state at the start of step i, which has the level
             sigma_hat (sigma itself, but for solvers that add noise first).
         disable: whether to hide the progress bar; None hides it where there is no terminal.
-        solver: a registered name (`expint.solvers.names()`) or a tableau.
+        solver: a registered name (`expint.solvers.names()`), a method or a tableau.
         eta: ℓ² (see the module); default: the solver's own, which is 1 for SEEDS and 0 for ODE
             solvers. A solver that has an eta of its own (the ancestral ones) is given this one.
         s_noise: factor of the noise.
@@ -160,7 +136,7 @@ def sample_expint(
         form: "data", "noise", …: see `expint.reverse_sde`. Default: the solver's own, for SEEDS
             "data".
         seed: in place of the "seed" in extra_args: one per sample or one integer (see
-            `expint.noise.seeding.per_sample`); without either, torch's global generator decides.
+            `expint.noise.per_sample`); without either, torch's global generator decides.
         noise: without a noise_sampler, "fresh" normals, or "path": the Brownian path of the seed,
             the same whatever the sigmas, so that a run that is split into two equals the whole.
         noise_device: where noise is drawn, for example "cpu" for the same numbers everywhere.
@@ -182,24 +158,14 @@ def sample_expint(
         ... ).shape
         torch.Size([2, 3])
     """
-    given = (
-        sigmas.detach()
-        if isinstance(sigmas, Tensor)
-        else torch.as_tensor(sigmas, dtype=torch.float64)
-    )
+    given = torch.as_tensor(sigmas, dtype=None if isinstance(sigmas, Tensor) else torch.float64)
+    given = given.detach()
     if given.ndim == 1 and len(given) < 2:
         return x
     denoiser = KDiffusionModel(model, extra_args, flow)
-    tableau, ell, gain = _tableau(solver, eta, s_noise, options)
-    operations = () if gain == 1.0 else (NoiseGain(gain),)
-    plan = plan_sampling(
-        denoiser.schedule,
-        tableau,
-        grid=_levels(given, denoiser.schedule),
-        form=form,
-        ell=ell,
-        operations=operations,
-    )
+    method, ell = _method(solver, eta, s_noise, options)
+    levels = _levels(given, denoiser.schedule)
+    plan = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is called with a dict once per step, got {callback!r}.")
     if noise not in NOISES:
@@ -207,57 +173,49 @@ def sample_expint(
             f"Unknown noise={noise!r}: choose one of {NOISES}, or give a noise_sampler."
         )
     source = None
-    if plan.gaussians:
+    if plan.run:
         seed = denoiser.extra_args.get("seed") if seed is None else seed
         source = _source(plan, x, given, noise_sampler, seed, noise, noise_device)
-    with torch.no_grad(), tqdm(total=plan.steps, disable=disable) as bar:
-        return _loop(denoiser, plan, x, source, _Report(plan, given, callback, bar))
-
-
-def _loop(
-    denoiser: KDiffusionModel, plan: Plan, x: Tensor, source: NoiseSource | None, report: "_Report"
-) -> Tensor:
     run = Run(plan, denoiser, x, source)
-    while not run.done:
-        output = denoiser(run.x, run.time)
-        report.evaluated(run.row, run.x, output)
-        run.feed(output, report.stepped)
-    return run.result()
+    with torch.no_grad(), tqdm(total=plan.steps, disable=disable) as bar:
+        reporting = _Reporting(run, denoiser, given, callback, bar)
+        drive(run, reporting, reporting.stepped)
+        return run.result()
 
 
-class _Report:
-    """Calls the user's callback once per step, with the state at its start and what was denoised
-    there.
-    """
+class _Reporting:
+    """The denoiser of a run, which also calls the user's callback: once per step, with the state at
+    its start and what was denoised there."""
 
     def __init__(
-        self, plan: Plan, sigmas: Tensor, callback: Callable[[dict[str, Any]], Any] | None, bar: Any
+        self, run: Run, denoiser: KDiffusionModel, sigmas: Tensor, callback: Any, bar: Any
     ) -> None:
-        self._sigmas, self._callback, self._bar = sigmas, callback, bar
+        self._run, self._denoiser, self._sigmas = run, denoiser, sigmas
+        self._callback, self._bar = callback, bar
         # The row that begins each step: rows that only add noise have no weights.
-        first = {row.step: i for i, row in reversed(list(enumerate(plan.rows))) if row.weights}
-        self._begins = {
-            i: (step, plan.rows[i].time) for step, i in first.items() if plan.rows[i].evaluates
-        }
-        # Steps whose first evaluation was made at the end of the step before.
-        self._reuses = {step for step, i in first.items() if not plan.rows[i].evaluates}
+        rows = list(enumerate(run.plan.rows))
+        self._first = {row.step: i for i, row in reversed(rows) if row.weights}
 
-    def evaluated(self, row: int, x: Tensor, denoised: Tensor) -> None:
-        if row in self._begins:
-            self._tell(*self._begins[row], x, denoised)
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        i, denoised = self._run.row, self._denoiser(x, t)
+        row = self._run.plan.rows[i]
+        if i == self._first[row.step]:
+            self._report(row.step, row.time, x, denoised)
+        return denoised
 
     def stepped(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
+        """After a step: the next may begin with the evaluation that was made at its end."""
         self._bar.update(1)
-        if step in self._reuses:
-            self._tell(step, t, x, denoised)
+        plan = self._run.plan
+        if step < plan.steps and not plan.rows[self._first[step]].evaluates:
+            self._report(step, t, x, denoised)
 
-    def _tell(self, step: int, time: float, x: Tensor, denoised: Tensor) -> None:
-        if self._callback is not None:
-            sigma = self._sigmas[step]
-            hat = sigma if time == float(sigma) else sigma.new_tensor(time)
-            self._callback(
-                {"x": x, "i": step, "sigma": sigma, "sigma_hat": hat, "denoised": denoised}
-            )
+    def _report(self, step: int, time: float, x: Tensor, denoised: Tensor) -> None:
+        if self._callback is None:
+            return
+        sigma = self._sigmas[step]
+        hat = sigma if time == float(sigma) else sigma.new_tensor(time)
+        self._callback({"x": x, "i": step, "sigma": sigma, "sigma_hat": hat, "denoised": denoised})
 
 
 def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
@@ -266,88 +224,80 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
         raise ValueError(
             f"sigmas is 1-dimensional, shape (steps + 1,), got shape {tuple(sigmas.shape)}."
         )
-    levels = sigmas.to(device="cpu", dtype=torch.float64)
+    levels = sigmas.to(device="cpu", dtype=torch.float64, copy=True)
     flow = isinstance(schedule, Flow)
-    bad = torch.nonzero(~(torch.isfinite(levels) & (levels >= 0)))
-    if len(bad):
-        i = int(bad[0])
-        raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {levels[i].item():.9g}.")
     if flow and abs(levels[0].item() - 1.0) <= _NEAR_ONE:
-        levels = torch.cat([torch.ones(1, dtype=torch.float64), levels[1:]])
-    stuck = torch.nonzero(~(levels[1:] < levels[:-1]))
-    if len(stuck):
-        i = int(stuck[0])
-        here, there = levels[i].item(), levels[i + 1].item()
-        reason = (
-            "a step of no length: drop the repeated levels, for example with "
-            "torch.unique_consecutive (they come from half precision, or from more steps than the "
-            "model has levels)"
-            if here == there
-            else "noise would have to be added: sort them so that they fall, or sample each falling part by itself"
-        )
-        raise ValueError(
-            f"sigmas fall strictly, but sigmas[{i}] = {here:.9g} is followed by {there:.9g}, "
-            f"{reason}."
-        )
-    if flow and levels[0] > 1.0:
+        levels[0] = 1.0
+    values = levels.tolist()
+    for i, value in enumerate(values):
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {value:.9g}.")
+    for i, (here, there) in enumerate(pairwise(values)):
+        if not there < here:
+            reason = _NO_LENGTH if here == there else _RISING
+            raise ValueError(
+                f"sigmas fall strictly, but sigmas[{i}] = {here:.9g} is followed by {there:.9g}, "
+                f"{reason}."
+            )
+    if flow and values[0] > 1.0:
         raise ValueError(
             "For a flow model sigma is the time in [0, 1], of x = (1 - sigma) x0 + sigma eps, got "
-            f"sigmas[0] = {levels[0].item():.9g}: give its own sigmas, or flow=False if the state "
-            "is x0 + sigma eps."
+            f"sigmas[0] = {values[0]:.9g}: give its own sigmas, or flow=False if the state is "
+            "x0 + sigma eps."
         )
     return levels
 
 
-def _tableau(
-    solver: str | Tableau, eta: float | None, s_noise: float, options: dict[str, Any]
-) -> tuple[Tableau, float | None, float]:
-    """The tableau, its ℓ (None: its own) and the factor of its noise."""
+_NO_LENGTH = (
+    "a step of no length: drop the repeated levels, for example with torch.unique_consecutive "
+    "(they come from half precision, or from more steps than the model has levels)"
+)
+_RISING = (
+    "noise would have to be added: sort them so that they fall, or sample each falling part by "
+    "itself"
+)
+
+
+def _method(
+    solver: Solver, eta: float | None, s_noise: float, options: Mapping[str, Any]
+) -> tuple[Method, float | None]:
+    """The method with its noise scale factor, and its ℓ (None: its own)."""
     if eta is not None and not 0.0 <= eta < math.inf:
         raise ValueError(
             f"eta (ell squared) is a finite number >= 0, got {eta!r}: 0 is the ODE, 1 the reverse "
             "SDE."
         )
-    if isinstance(solver, Tableau):
-        own: Mapping[str, Any] = {}
-    else:
-        entry = next((entry for entry in entries() if entry.name == solver), None)
-        own = inspect.signature(entry.build).parameters if entry is not None else options
+    own = solvers.entry(solver).parameters if isinstance(solver, str) else []
     strange = sorted(set(options) - set(own))
     if strange:
         raise TypeError(
             f"The solver {getattr(solver, 'name', solver)!r} has no option {strange[0]!r}: it has "
             f"{sorted(own)}."
         )
-    settings = dict(options)
-    if "s_noise" in own:
-        settings, s_noise = settings | {"s_noise": s_noise}, 1.0
-    if "eta" in own and eta is not None:
-        settings, eta = settings | {"eta": eta}, None
-    return get(solver, **settings), None if eta is None else math.sqrt(eta), s_noise
+    shared = {"eta": eta, "s_noise": s_noise}
+    taken = {name: value for name, value in shared.items() if name in own and value is not None}
+    method = solvers.get(solver, **options, **taken)
+    if s_noise != 1.0 and "s_noise" not in own:
+        method = replace(method, operations=(*method.operations, solvers.noise_factor(s_noise)))
+    return method, None if eta is None or "eta" in own else math.sqrt(eta)
 
 
 def _source(
-    plan: Plan,
-    x: Tensor,
-    sigmas: Tensor,
-    sampler: Any,
-    seed: Any,
-    noise: str,
-    device: torch.device | str | None,
+    plan: Plan, x: Tensor, sigmas: Tensor, sampler: Any, seed: Any, noise: str, device: Any
 ) -> NoiseSource:
     """Where the noise of a run comes from."""
     if isinstance(sampler, NoiseSource):
         return sampler
+    if callable(sampler):
+        return SampledNoise(sampler, plan, sigmas)
     if sampler is not None:
-        if not callable(sampler):
-            raise TypeError(
-                f"noise_sampler is called as noise_sampler(sigma, sigma_next), got {sampler!r}."
-            )
-        return SampledNoise(sampler, intervals_between_nodes(plan, sigmas))
+        raise TypeError(
+            f"noise_sampler is called as noise_sampler(sigma, sigma_next), got {sampler!r}."
+        )
     seeds = per_sample(seed, x.shape[0])
     if noise == "path":
         return BrownianPath(seeds, resolution=RESOLUTION, device=device)
-    return Gaussian(seeds) if device is None else DrawnOn(Gaussian(seeds), torch.device(device))
+    return Gaussian(seeds, device=device)
 
 
 def uniform_lambda_sigmas(
@@ -374,76 +324,30 @@ def uniform_lambda_sigmas(
 
     Source: DPM-Solver, arXiv 2206.00927, section 3.4.
     """
-    schedule = (
-        Flow(float(sigma_min), float(sigma_max))
-        if flow
-        else EDM(float(sigma_min), float(sigma_max))
-    )
+    kind = Flow if flow else EDM
+    schedule = kind(float(sigma_min), float(sigma_max))
     return grids.uniform_lambda(schedule, steps).to(device=device, dtype=dtype)
 
 
-def _sampler(
-    name: str, solver: str, about: str, default_eta: float | None = None
-) -> Callable[..., Tensor]:
+def _named(name: str, solver: str, eta: float | None, about: str) -> Callable[..., Tensor]:
     """`sample_expint` for one solver."""
-
-    def sample(
-        model: Callable[..., Tensor],
-        x: Tensor,
-        sigmas: Tensor | Sequence[float],
-        extra_args: Mapping[str, Any] | None = None,
-        callback: Callable[[dict[str, Any]], Any] | None = None,
-        disable: bool | None = None,
-        *,
-        eta: float | None = default_eta,
-        s_noise: float = 1.0,
-        noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
-        **options: Any,
-    ) -> Tensor:
-        return sample_expint(
-            model,
-            x,
-            sigmas,
-            extra_args,
-            callback,
-            disable,
-            solver=solver,
-            eta=eta,
-            s_noise=s_noise,
-            noise_sampler=noise_sampler,
-            **options,
-        )
-
-    sample.__name__ = sample.__qualname__ = f"sample_{name}"
-    sample.__doc__ = f"{about}: `sample_expint` with solver={solver!r}, whose arguments it takes."
+    sample = partial(sample_expint, solver=solver, eta=eta)
+    doc = f"{about}: `sample_expint` with solver={solver!r}, whose arguments it takes."
+    vars(sample).update(__name__=f"sample_{name}", __doc__=doc)
     SAMPLERS[name] = sample
     return sample
 
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {}
 """The named samplers `sample_seeds_1`, `sample_seeds_2`, …, which follow, under their names without
-`sample_`.
-"""
+`sample_`."""
 
-sample_seeds_1 = _sampler("seeds_1", "seeds-1", "SEEDS-1, one evaluation per step", 1.0)
-sample_seeds_2 = _sampler("seeds_2", "seeds-2", "SEEDS-2, two evaluations per step", 1.0)
-sample_seeds_3 = _sampler("seeds_3", "seeds-3", "SEEDS-3, three evaluations per step", 1.0)
-sample_seeds_sra = _sampler(
-    "seeds_sra", "seeds-sra", "Strong order 3/2, two evaluations per step", 1.0
-)
-sample_seeds_ab2 = _sampler(
-    "seeds_ab2", "seeds-ab2", "Two-step Adams–Bashforth, one evaluation per step", 1.0
-)
-sample_dpmpp_3m_sde = _sampler(
-    "dpmpp_3m_sde",
-    "dpmpp-3m-sde",
-    "DPM-Solver++(3M) SDE with the second difference's factor 2",
-    1.0,
-)
-sample_er_sde_3 = _sampler(
-    "er_sde_3", "er-sde-3", "ER-SDE-3 with exact integrals; its own noise scale unless eta is given"
-)
-sample_sa_solver = _sampler("sa_solver", "sa-solver", "SA-Solver, predictor and corrector", 1.0)
-sample_unipc = _sampler(
-    "unipc", "unipc-2", "UniPC of order 2, an ODE solver unless eta is given", 0.0
-)
+sample_seeds_1 = _named("seeds_1", "seeds-1", 1.0, "SEEDS-1, one evaluation per step")
+sample_seeds_2 = _named("seeds_2", "seeds-2", 1.0, "SEEDS-2, two evaluations per step")
+sample_seeds_3 = _named("seeds_3", "seeds-3", 1.0, "SEEDS-3, three evaluations per step")
+sample_seeds_sra = _named("seeds_sra", "seeds-sra", 1.0, "Strong order 3/2, two evaluations")
+sample_seeds_ab2 = _named("seeds_ab2", "seeds-ab2", 1.0, "Adams–Bashforth of two steps")
+sample_dpmpp_3m_sde = _named("dpmpp_3m_sde", "dpmpp-3m-sde", 1.0, "DPM-Solver++(3M) SDE")
+sample_er_sde_3 = _named("er_sde_3", "er-sde-3", None, "ER-SDE-3, by default its own noise scale")
+sample_sa_solver = _named("sa_solver", "sa-solver", 1.0, "SA-Solver, predictor and corrector")
+sample_unipc = _named("unipc", "unipc-2", 0.0, "UniPC of order 2, by default for the ODE")

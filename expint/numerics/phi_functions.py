@@ -13,8 +13,6 @@ from torch import Tensor
 
 from expint.numerics.float64 import as_float64, like
 
-__all__ = ["phi"]
-
 # Inside |z| <= _RADIUS the recurrence would cancel (its error grows like k!/z^k), so a series is
 # summed there. With 52 terms the remainder of either series at |z| = 8 is below 1e-18 of the sum.
 _RADIUS = 8.0

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from expint.numerics.float64 import as_float64
 
-__all__ = ["cosine_betas", "linear_betas", "rescale_zero_terminal_snr", "scaled_linear_betas"]
-
 
 def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """β from `first` to `last` in equal steps, float64, shape (steps,). Source: Ho et al., arXiv

@@ -98,16 +98,14 @@ class Cosine(UnitInterval):
     def _log_std(self, t: Tensor) -> Tensor:
         # 1 − cos²θ/cos²θ_0 = sin(θ − θ_0) sin(θ + θ_0)/cos²θ_0
         step, first = self._angle(t), self._angle(self.s)
-        return 0.5 * torch.log(torch.sin(step) * torch.sin(step + 2 * first)) - math.log(
-            math.cos(first)
-        )
+        product = torch.sin(step) * torch.sin(step + 2 * first)
+        return 0.5 * torch.log(product / math.cos(first) ** 2)
 
     def _t_of_lam(self, lam: Tensor) -> Tensor:
         # With c = cos θ_0, s = sin θ_0: cos θ = α c and sin²θ = σ̄² c² + s²; sin(θ − θ_0) follows
         # from cos 2θ_0 − cos 2θ = 2 σ̄² c² without cancellation.
         c, s = math.cos(self._angle(self.s)), math.sin(self._angle(self.s))
-        cosine = c * torch.exp(variance_preserving_log_alpha(lam))
-        square = c**2 * torch.exp(2.0 * variance_preserving_log_alpha(-lam))
-        sine = torch.sqrt(square + s**2)
-        step = torch.atan2(square / (sine * c + cosine * s), cosine * c + sine * s)
+        alpha, std = (torch.exp(variance_preserving_log_alpha(x)) for x in (lam, -lam))
+        sine = torch.sqrt((c * std) ** 2 + s**2)
+        step = torch.atan2(c * std**2 / (sine + alpha * s), c**2 * alpha + sine * s)
         return step / self._angle(1.0)

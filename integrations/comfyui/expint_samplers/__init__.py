@@ -41,7 +41,7 @@ OWN_ETA = -1.0
 
 def solver_names() -> list[str]:
     """Solvers for the node, SEEDS first. Those that take derivatives of the model are left out."""
-    known = [name for name in solvers.names() if not solvers.get(name).slopes]
+    known = [name for name in solvers.names() if not solvers.get(name).tableau.slopes]
     return sorted(known, key=lambda name: (not name.startswith("seeds"), name))
 
 

@@ -43,6 +43,7 @@ from diffusion_adapters.checkpoints.published import (
     NumberedVEAdapter,
     respaced_timesteps,
 )
+from diffusion_adapters.checkpoints.state_dicts import read_weights
 from diffusion_adapters.cli import main
 from expint import schedules
 from expint.equations.predictions import Reparametrized
@@ -254,6 +255,17 @@ def test_score_sde_converted_keeps_the_average(tmp_path):
     for ema, net in ((True, averaged), (False, last)):
         model = load_score_sde(tmp_path / "c.safetensors", seeded(ScoreSDENet, 3), ema=ema)
         close(model(states(), 0.5), net(states(), torch.full((2,), 499.5)))
+
+
+def test_one_part_of_a_converted_checkpoint(tmp_path):
+    """The names in it have the keys before them; `key` takes what is below."""
+    last, _ = score_sde_file(tmp_path / "c.pth", wrapped=False)
+    convert_checkpoint(tmp_path / "c.pth", tmp_path / "c.safetensors", ["ema", "model"])
+    weights = read_weights(tmp_path / "c.safetensors", "model")
+    assert weights.keys() == last.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in last.state_dict().items())
+    with pytest.raises(CheckpointError, match="no 'mod' in"):
+        read_weights(tmp_path / "c.safetensors", "mod")
 
 
 def test_score_sde_converted_with_many_parameters_keeps_their_order(tmp_path):

@@ -25,6 +25,7 @@ from expint import sample, solvers
 from expint.noise import Replay
 from expint.schedules import EDM, Discrete, Schedule
 from expint.solvers import (
+    Method,
     Stage,
     Tableau,
     Term,
@@ -33,6 +34,7 @@ from expint.solvers import (
     dpmpp_3m_sde,
     ipndm,
     sa_solver,
+    seeds2,
     seeds3b,
     seeds_ab,
     unipc,
@@ -88,7 +90,7 @@ def random_numbers() -> tuple[Tensor, Tensor]:
     return numbers[0], numbers[1:]
 
 
-Solver = str | Tableau | Callable[[Schedule, Sequence[float]], Tableau]
+Solver = str | Method | Callable[[Schedule, Sequence[float]], Method]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Case:
     scheduler: Any
     config: dict[str, Any]
     solver: Solver
-    other: str | Tableau
+    other: str | Method
     steps: int = 10
     end: float = -1.0
     options: dict[str, Any] = field(default_factory=dict)
@@ -141,16 +143,15 @@ def run(
     grid = case.entries(whole) + ([case.end] if case.to_the_end else [])
 
     def ours(solver: Solver, sign: float = 1.0) -> Tensor:
-        tableau = (
-            solvers.get(solver) if isinstance(solver, str | Tableau) else solver(schedule, whole)
+        method = (
+            solvers.get(solver) if isinstance(solver, str | Method) else solver(schedule, whole)
         )
-        tableau = replace(
-            tableau, max_ratio=math.inf
-        )  # as there: history also over the long last step of a table
+        # As there: history also over the long last step of a table.
+        method = replace(method, ratio_limit=math.inf)
         result = sample(
             target,
             x,
-            tableau,
+            method,
             grid=grid,
             noise=Replay(sign * normals),
             progress=False,
@@ -163,26 +164,22 @@ def run(
 
 def in_groups(
     size: int, tableau: Callable[..., Tableau]
-) -> Callable[[Schedule, Sequence[float]], Tableau]:
+) -> Callable[[Schedule, Sequence[float]], Method]:
     """Of `size` steps on the table one step of ours: its inner nodes are where the table has
     them.
     """
 
-    def build(schedule: Schedule, times: Sequence[float]) -> Tableau:
+    def build(schedule: Schedule, times: Sequence[float]) -> Method:
         lam = [schedule.lam(t) for t in times]
         steps = []
         for k in range(0, len(times) - size, size):
             inner = [
                 Fraction((lam[k + i] - lam[k]) / (lam[k + size] - lam[k])) for i in range(1, size)
             ]
-            steps.append(replace(tableau(*inner), ell=0.0))
-        return replace(steps[0], start=tuple(steps))
+            steps.append(tableau(*inner))
+        return Method(steps[0], ell=0.0, start_up=tuple(steps))
 
     return build
-
-
-def second_order_step(c: Fraction) -> Tableau:
-    return solvers.get("seeds-2", c=c)
 
 
 def third_order_step(c2: Fraction, c3: Fraction) -> Tableau:
@@ -202,10 +199,8 @@ def half_each(c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
 IMPROVED_EULER = Tableau(
     "improved Euler",
     (Stage(Fraction(1), through=(0,)), Stage(Fraction(1), through=(0, 1), basis=half_each)),
-    form="noise",
-    ell=0.0,
 )
-PLMS = replace(ipndm(), start=(IMPROVED_EULER,))
+PLMS = replace(ipndm(), start_up=(IMPROVED_EULER,))
 DPM_M, DPM_S = THEIRS.DPMSolverMultistepScheduler, THEIRS.DPMSolverSinglestepScheduler
 TRAILING = {"timestep_spacing": "trailing"}
 
@@ -230,8 +225,8 @@ def _cases() -> dict[str, Case]:
         "DPM++ 3M": Case(
             DPM_M,
             {"solver_order": 3, "solver_type": "heun"},
-            replace(dpmpp_3m_sde(published=True), ell=0.0, shrink=True),
-            replace(dpmpp_3m_sde(), ell=0.0, shrink=True),
+            replace(dpmpp_3m_sde(published=True), ell=0.0, lower_order_final=True),
+            replace(dpmpp_3m_sde(), ell=0.0, lower_order_final=True),
         ),
         "DPM++ 2M to sigma_min, few steps": Case(
             DPM_M,
@@ -256,7 +251,7 @@ def _cases() -> dict[str, Case]:
         "singlestep 2": Case(
             DPM_S,
             {"lower_order_final": True},
-            in_groups(2, second_order_step),
+            in_groups(2, seeds2),
             "dpmpp-2s",
             steps=11,
             entries=lambda t: t[::2],
@@ -328,7 +323,7 @@ def _cases() -> dict[str, Case]:
         cases[f"DEIS {order}, few steps"] = Case(
             scheduler,
             config,
-            replace(clock, shrink=True),
+            replace(clock, lower_order_final=True),
             clock if order > 1 else "dpmpp-2m",
             steps=5,
             end=0.0,
@@ -396,7 +391,7 @@ def test_the_noise_takes_part(name: str, monkeypatch: pytest.MonkeyPatch):
     assert difference < 1e-10 if case.options.get("eta") == 0.0 else difference > 1e-1
 
 
-EDM_RUNS: dict[str, tuple[Any, dict[str, Any], str | Tableau, str]] = {
+EDM_RUNS: dict[str, tuple[Any, dict[str, Any], str | Method, str]] = {
     "Euler": (THEIRS.EDMEulerScheduler, {}, "ddim", "heun"),
     "DPM++ 2M": (THEIRS.EDMDPMSolverMultistepScheduler, {}, "dpmpp-2m", "ddim"),
     "SDE-DPM++ 2M": (
@@ -408,7 +403,7 @@ EDM_RUNS: dict[str, tuple[Any, dict[str, Any], str | Tableau, str]] = {
     "DPM++ 3M": (
         THEIRS.EDMDPMSolverMultistepScheduler,
         {"solver_order": 3, "solver_type": "heun"},
-        replace(dpmpp_3m_sde(published=True), ell=0.0, shrink=True),
+        replace(dpmpp_3m_sde(published=True), ell=0.0, lower_order_final=True),
         "dpmpp-2m",
     ),
 }

@@ -23,7 +23,7 @@ from torch import Tensor
 from expint import compile_plan, convergence, reverse_sde, sample
 from expint.noise import Replay
 from expint.schedules import VP, Discrete
-from expint.solvers import Tableau, dpmpp_3m_sde, seeds_ab
+from expint.solvers import Method, dpmpp_3m_sde, seeds_ab
 from expint.targets import Gaussian, GaussianMixture
 
 torch.set_num_threads(1)
@@ -45,7 +45,7 @@ def grid(steps: int, before: int = 0) -> list[float]:
     return [SCHEDULE.t_of_lam(-1.0 + 2.0 * (k - before) / steps) for k in range(steps + before + 1)]
 
 
-def solve(solver: str | Tableau, times: list[float], x: Tensor, ell: float) -> Tensor:
+def solve(solver: str | Method, times: list[float], x: Tensor, ell: float) -> Tensor:
     return sample(
         TARGET, x, solver, grid=times, form="data", ell=ell, noise=Replay(SILENCE), progress=False
     )
@@ -107,7 +107,7 @@ def fine_result(ell: float) -> Tensor:
     return solve(FINE, grid(144), random_numbers()[0], ell)
 
 
-def our_order(solver: str | Tableau, ell: float) -> float:
+def our_order(solver: str | Method, ell: float) -> float:
     x = random_numbers()[0]
     exact = fine_result(ell)
     return order(lambda steps: (solve(solver, grid(steps), x, ell) - exact).abs().max().item())
@@ -213,7 +213,7 @@ def variance_error(
     return ((state**2).sum() - target.moments(times[-1])[1]).abs().item()
 
 
-def our_variance_error(solver: str | Tableau, steps: int) -> float:
+def our_variance_error(solver: str | Method, steps: int) -> float:
     target, times = Gaussian([0.0], 0.5, SCHEDULE), grid(steps)
     variance = convergence.gaussian_moments(
         compile_plan(reverse_sde(SCHEDULE), solver, times), target

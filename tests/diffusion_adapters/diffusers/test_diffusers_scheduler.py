@@ -20,7 +20,7 @@ import diffusion_adapters
 import expint
 from diffusion_adapters import cfg, from_diffusers
 from diffusion_adapters.diffusers import ExpIntScheduler
-from expint.noise import FromGenerators
+from expint.noise import FromGenerators, SubstepNoise
 from expint.schedules import Discrete
 from expint.targets import GaussianMixture
 
@@ -845,13 +845,10 @@ def test_without_diffusers(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_generators_give_standard_normals_in_order():
-    like, taus = torch.zeros(2, 3), torch.tensor([0.0, 1.0, 5.0], dtype=torch.float64)
-    expected = torch.stack(
-        [torch.empty(2, 3).normal_(generator=g) for g in [seeded(4)] for _ in range(4)]
-    )
-    steps, integral = FromGenerators(seeded(4)).stream(like).increments(taus, space_time=True)
-    torch.testing.assert_close(steps, expected[:2] * torch.tensor([1.0, 2.0])[:, None, None])
-    replay = expint.noise.Replay(expected).stream(like).increments(taus, space_time=True)
-    torch.testing.assert_close(integral, replay[1])
+    like, substep = torch.zeros(2, 3), SubstepNoise(2, integral=True)
+    expected = [torch.empty(2, 3).normal_(generator=g) for g in [seeded(4)] for _ in range(4)]
+    stream = FromGenerators(seeded(4)).stream(like, [substep])
+    torch.testing.assert_close(stream.normals(substep), expected[:3], rtol=0, atol=0)
+    torch.testing.assert_close(stream.normals(SubstepNoise(1)), expected[3:], rtol=0, atol=0)
     with pytest.raises(TypeError, match=r"torch\.Generator"):
         FromGenerators([3])  # pyright: ignore[reportArgumentType]

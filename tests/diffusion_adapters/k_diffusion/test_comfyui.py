@@ -15,8 +15,7 @@ import torch
 import expint
 from diffusion_adapters import k_diffusion
 from expint import solvers
-from expint.noise import Gaussian
-from expint.noise.seeding import per_sample
+from expint.noise import Gaussian, per_sample
 from expint.schedules import EDM, Flow
 from expint.targets import Gaussian as GaussianTarget
 

@@ -24,10 +24,8 @@ from diffusion_adapters.k_diffusion import (
     sample_expint,
     uniform_lambda_sigmas,
 )
-from diffusion_adapters.k_diffusion import noise as k_noise
 from expint import solvers
-from expint.noise import BrownianPath, Gaussian, Replay
-from expint.noise.seeding import per_sample
+from expint.noise import BrownianPath, Gaussian, Replay, SubstepNoise, per_sample
 from expint.schedules import EDM, Flow
 from expint.solvers import seeds1
 from expint.targets import GaussianMixture
@@ -503,16 +501,14 @@ def test_noise_device():
 
 def test_noise_on_the_cpu_goes_to_the_device_of_the_state():
     """The meta device stands for a GPU: it has shapes and places, but no numbers."""
-    source = k_noise.DrawnOn(Gaussian([1, 2]), torch.device("cpu"))
     like = torch.empty(2, 3, dtype=torch.float16, device="meta")
-    taus = torch.tensor([0.0, 1.0, 2.0], dtype=DOUBLE)
-    steps, integral = source.stream(like).increments(taus, space_time=True)
-    assert (
-        steps.device.type == integral.device.type == "meta"
-        and steps.shape == (2, 2, 3)
-        and steps.dtype == torch.float16
-    )
-    assert source.stream(like).increments(taus).device.type == "meta"
+    for substep in (SubstepNoise(2), SubstepNoise(2, integral=True)):
+        source = Gaussian([1, 2], device="cpu")
+        normals = source.stream(like, [substep]).normals(substep)
+        assert len(normals) == substep.normals
+        for part in normals:
+            assert part.device.type == "meta" and part.shape == (2, 3)
+            assert part.dtype == torch.float16
 
 
 class TestBrownianNoiseSampler:

@@ -1,0 +1,202 @@
+"""What holds for the whole source: one loop, one update, one place that asks a model, no override,
+no clock; and the size of every room."""
+
+import ast
+import importlib
+import inspect
+import io
+import pkgutil
+import re
+import tokenize
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("expint", "diffusion_adapters")
+SOURCES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def files_with(pattern: str, below: str = "") -> set[str]:
+    return {
+        name
+        for name, text in SOURCES.items()
+        if name.startswith(below) and re.search(pattern, text, re.MULTILINE)
+    }
+
+
+def test_one_loop():
+    assert files_with(r"\.feed\(") == {
+        "expint/runs/run.py",
+        "diffusion_adapters/diffusers/scheduler.py",
+    }
+
+
+def test_one_update_of_a_state():
+    in_place = r"\b(state|self\.x|x)\.(add|addcmul|mul|sub|copy|lerp)_\("
+    assert files_with(in_place) == {"expint/runs/run.py"}
+
+
+def test_one_place_asks_a_model_for_its_attributes():
+    assert files_with(r"getattr\((self\.)?_?model\b") == {"expint/runs/model.py"}
+
+
+def test_no_thread_no_ctypes_no_clock():
+    forbidden = r"^\s*(import|from) (threading|ctypes|time|signal|multiprocessing|asyncio)\b"
+    assert not files_with(forbidden, "expint/")
+
+
+def classes() -> list[type]:
+    found = []
+    for package in PACKAGES:
+        top = importlib.import_module(package)
+        for module in pkgutil.walk_packages(top.__path__, f"{package}."):
+            if module.name.endswith("__main__"):
+                continue
+            members = vars(importlib.import_module(module.name)).values()
+            found += [c for c in members if isinstance(c, type) and c.__module__ == module.name]
+    return found
+
+
+def overrides(cls: type) -> list[str]:
+    """Methods of a class that a class of this project above it defines, not as abstract ones."""
+    found = []
+    for name, own in vars(cls).items():
+        if name.startswith("__") or not isinstance(own, FunctionType | property | staticmethod):
+            continue
+        for base in cls.__mro__[1:]:
+            above = vars(base).get(name)
+            ours = base.__module__.split(".")[0] in PACKAGES
+            concrete = not getattr(above, "__isabstractmethod__", False)
+            if above is not None and ours and concrete and not getattr(base, "_is_protocol", False):
+                found.append(f"{cls.__qualname__}.{name} overrides {base.__qualname__}.{name}")
+    return found
+
+
+def test_no_class_overrides_a_concrete_method():
+    assert not [line for cls in classes() for line in overrides(cls)]
+
+
+def test_an_override_is_seen():
+    class Base:
+        def area(self) -> float:
+            return 1.0
+
+    Base.__module__ = "expint.somewhere"
+
+    class Derived(Base):
+        def area(self) -> float:
+            return 2.0
+
+    (line,) = overrides(Derived)
+    assert line.endswith("Derived.area overrides test_an_override_is_seen.<locals>.Base.area")
+
+
+# Code lines: not blank, no comment, no docstring. Ceilings may only fall.
+ENGINE = 3_780
+CEILINGS = {
+    "expint": 9_050,
+    "diffusion_adapters": 3_920,
+}
+
+
+def code_lines(text: str) -> int:
+    words = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            if isinstance(node.value.value, str):
+                words |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    blank = (
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    )
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in blank:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    return len(lines - words)
+
+
+SIZES = {name: code_lines(text) for name, text in SOURCES.items()}
+
+
+def size(*folders: str, without: tuple[str, ...] = ()) -> int:
+    return sum(
+        lines
+        for name, lines in SIZES.items()
+        if name.startswith(folders) and not name.startswith(without)
+    )
+
+
+def engine() -> int:
+    """What is read in an afternoon: from φ to `sample`, without formulas as schedules, SDEs from
+    coefficients, exports, paths and adaptive steps."""
+    return size(
+        "expint/numerics/",
+        "expint/schedules/",
+        "expint/grids/",
+        "expint/equations/",
+        "expint/noise/",
+        "expint/solvers/",
+        "expint/plans/",
+        "expint/runs/",
+        "expint/sampling.py",
+        without=(
+            "expint/schedules/formula/",
+            "expint/equations/coefficients.py",
+            "expint/equations/torchsde_export.py",
+            "expint/noise/paths/",
+            "expint/noise/from_generators.py",
+            "expint/noise/replay.py",
+        ),
+    )
+
+
+def test_the_engine_is_read_in_an_afternoon():
+    assert engine() <= ENGINE
+
+
+@pytest.mark.parametrize("folder", CEILINGS)
+def test_ceilings(folder: str):
+    assert size(folder + "/") <= CEILINGS[folder]
+
+
+def test_code_lines_are_counted():
+    text = '"""A docstring\nof two lines."""\n\n# a comment\nx = (\n    1,\n)\n\n\ndef f():\n    """Doc."""\n    return """two\nlines"""\n'
+    assert code_lines(text) == 6
+
+
+def test_few_fields():
+    from expint import SemiLinearSDE
+    from expint.plans import Row
+    from expint.solvers import Tableau
+
+    for cls, most in ((Row, 10), (Tableau, 5), (SemiLinearSDE, 9)):
+        fields = cls._fields if hasattr(cls, "_fields") else cls.__dataclass_fields__
+        assert len(fields) <= most, cls
+
+
+def test_builders_are_short():
+    """A function that makes a tableau, a closed-form schedule, an adapter."""
+    from expint import schedules, solvers
+
+    for entry in solvers.entries():
+        assert code_lines(inspect.cleandoc("\n" + inspect.getsource(entry.build))) <= 24, entry.name
+    for name in schedules.names():
+        kind = type(schedules.get(name))
+        if kind.__module__.endswith("discrete"):
+            continue
+        assert code_lines(inspect.getsource(kind)) <= 30, name
+
+
+assert torch is not None
