@@ -191,8 +191,8 @@ def noise_covariance(
         plan.solver,
         plan.sde.name,
         tuple(
-            f"step {row.step + 1}" + ("" if row.ends_step else f", stage at {stage.c}")
-            for row, stage in zip(plan.rows, stages, strict=True)
+            f"step {row.step + 1}" + ("" if ends else f", stage at {stage.c}")
+            for row, stage, ends in zip(plan.rows, stages, plan.ends_step, strict=True)
         ),
         responses @ responses.T,
         _exact(plan, stages, equation, lam, at),

@@ -124,9 +124,9 @@ def test_the_bounds_hold_for_any_statistic(value: float):
     schedule = EDM()
     start, end = torch.tensor([[80.0, 3.0, 0.5], [20.0, 1.0, 0.1]], dtype=torch.float64)
     wide = optimal_variance(lambda lam: torch.full_like(lam, value)).factor(schedule, start, end)
-    narrow = optimal_variance(lambda lam: torch.full_like(lam, value), data_range=(-1.0, 1.0)).factor(
-        schedule, start, end
-    )
+    narrow = optimal_variance(
+        lambda lam: torch.full_like(lam, value), data_range=(-1.0, 1.0)
+    ).factor(schedule, start, end)
     assert wide is not None and narrow is not None
     posterior = end**2 * (1 - (end / start) ** 2)
     upper = posterior + (start - end**2 / start) ** 2

@@ -49,7 +49,6 @@ X = torch.tensor([[0.7, -1.1], [2.0, 0.1]], dtype=torch.float64)
 OTHER = VP(beta_d=7.0, beta_min=0.3)
 
 
-
 def with_variable(method: Method, variable: str) -> Method:
     """The same scheme with its polynomials in another variable."""
     return replace(method, tableau=replace(method.tableau, variable=variable))
@@ -236,7 +235,9 @@ def test_adams_bashforth_constants_are_right_for_equal_steps_in_sigma():
         return compile_plan(
             sde,
             solver,
-            sde.diffusion.schedule.t_of_sigma(torch.linspace(sigma[0], sigma[-1], len(grid)).double()),
+            sde.diffusion.schedule.t_of_sigma(
+                torch.linspace(sigma[0], sigma[-1], len(grid)).double()
+            ),
         )
 
     problem = Problem(mixture(EDM()), "sigma", sigmas=(2.0, 0.5), planner=equal)

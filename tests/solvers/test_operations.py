@@ -394,7 +394,8 @@ def test_a_factor_alone_can_take_its_noise_from_a_path():
 def test_rounded_times_and_unknown_objects_are_refused():
     schedule = IDDPM(200)
     with pytest.raises(
-        ValueError, match=r"churn\(.*\) moves the noise level off the table .* timesteps='interpolate'"
+        ValueError,
+        match=r"churn\(.*\) moves the noise level off the table .* timesteps='interpolate'",
     ):
         compile_plan(
             reverse_sde(schedule),

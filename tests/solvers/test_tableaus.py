@@ -151,9 +151,7 @@ def test_a_multistage_scheme_of_fourth_order():
     # and costs the fourth.
     last = stages[3].weights
     moved = {**last, 1: (*last[1], Term(Q(1, 10), 2, one)), 2: (*last[2], Term(Q(-1, 10), 2, one))}
-    assert Tableau(
-        "wrong", (*stages[:3], replace(stages[3], weights=moved))
-    ).order() in (2, 3)
+    assert Tableau("wrong", (*stages[:3], replace(stages[3], weights=moved))).order() in (2, 3)
 
 
 @pytest.mark.parametrize(
