@@ -42,7 +42,7 @@ def _adams(order: int, **kind: Any) -> Stage:
 
 def _start_up(order: int, start: str) -> tuple[Tableau, ...]:
     if start not in STARTS:
-        raise ValueError(f"A multistep scheme starts {' or '.join(map(repr, STARTS))}: {start!r}.")
+        raise ValueError(f"start is {' or '.join(map(repr, STARTS))}, got {start!r}.")
     if start == "growing" or order < 3:
         return ()
     return (seeds2(),) * 2 if order == 3 else (seeds3(),) * 3

@@ -307,9 +307,9 @@ def test_samples_from_end_to_end(form: str, schedule: Schedule, ell: float):
 
 def test_a_derivative_is_not_known_in_the_explicit_forms():
     for form in EXPLICIT:
-        tableau = replace(solvers.taylor2(), form=form)
+        method = replace(solvers.taylor2(), form=form)
         with pytest.raises(ValueError, match="needs a derivative of F that"):
-            compile_plan(reverse_sde(VP(), form, 0.0), tableau, [0.9, 0.1])
+            compile_plan(reverse_sde(VP(), form, 0.0), method, [0.9, 0.1])
 
 
 @pytest.mark.parametrize("form", ["time", "variance", "log-sigma"])
@@ -318,8 +318,6 @@ def test_a_table_that_starts_at_infinite_noise(form: str):
     table = Discrete(rescale_zero_terminal_snr(Discrete.from_betas(linear_betas()).alphas_cumprod))
     plan = plan_sampling(table, "seeds-1", form=form, steps=4)
     numbers = [
-        n
-        for row in plan.rows
-        for n in (row.scale, row.local_noise or 0.0, *(w for _, w in row.weights))
+        n for row in plan.rows for n in (row.scale, *row.noise, *(w for _, w in row.weights))
     ]
     assert all(math.isfinite(n) for n in numbers) and plan.nfe == 4

@@ -165,9 +165,9 @@ def test_runs_are_those_of_sample_and_start_from_the_same_states():
     assert (study.measure, study.settings["references"]) == ("metric", 4)
     runs = {id(x): x for x in kept[6:]}  # after the pairs of references
     expected = [
-        expint.sample(target, (5, 1, 2), solver, nfe=6, seed=seed, progress=False).flatten(1)
+        expint.sample(target, (5, 1, 2), solver, nfe=6, seed=seeds, progress=False).flatten(1)
         for solver in ("seeds-1", "seeds-2")
-        for seed in (3, 8)
+        for seeds in (range(3, 8), range(8, 13))
     ]
     for run, wanted in zip(runs.values(), expected, strict=True):
         torch.testing.assert_close(run, wanted)

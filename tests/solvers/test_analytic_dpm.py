@@ -123,10 +123,10 @@ def test_the_bounds_hold_for_any_statistic(value: float):
     """
     schedule = EDM()
     start, end = torch.tensor([[80.0, 3.0, 0.5], [20.0, 1.0, 0.1]], dtype=torch.float64)
-    wide = optimal_variance(lambda lam: torch.full_like(lam, value)).gain(schedule, start, end)
-    narrow = optimal_variance(lambda lam: torch.full_like(lam, value), data_range=(-1.0, 1.0)).gain(
-        schedule, start, end
-    )
+    wide = optimal_variance(lambda lam: torch.full_like(lam, value)).factor(schedule, start, end)
+    narrow = optimal_variance(
+        lambda lam: torch.full_like(lam, value), data_range=(-1.0, 1.0)
+    ).factor(schedule, start, end)
     assert wide is not None and narrow is not None
     posterior = end**2 * (1 - (end / start) ** 2)
     upper = posterior + (start - end**2 / start) ** 2
@@ -308,7 +308,7 @@ def test_bounds_must_be_in_order(data_range: Any):
 @pytest.mark.parametrize("name", ["seeds-2", "seeds-3", "unipc-2"])
 def test_solvers_of_several_stages_are_refused(name: str):
     with pytest.raises(
-        ValueError, match="optimal_variance gives the noise of a step another variance"
+        ValueError, match=r"optimal-variance\(.*\) gives the noise of a step another variance"
     ):
         compile_plan(reverse_sde(VP()), name, [0.9, 0.5], operations=[optimal_variance(gamma)])
     with pytest.raises(ValueError, match="one stage with ell > 0"):

@@ -23,6 +23,7 @@ from expint.noise import Replay
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import (
+    Method,
     Tableau,
     ancestral,
     churn,
@@ -47,14 +48,20 @@ SIGMA_DATA = 0.7
 X = torch.tensor([[0.7, -1.1], [2.0, 0.1]], dtype=torch.float64)
 OTHER = VP(beta_d=7.0, beta_min=0.3)
 
+
+def with_variable(method: Method, variable: str) -> Method:
+    """The same scheme with its polynomials in another variable."""
+    return replace(method, tableau=replace(method.tableau, variable=variable))
+
+
 INTERPOLATORY = {
     "ab2": seeds_ab(2),
     "ab3": seeds_ab(3),
     "ab4": seeds_ab(4),
-    "pece": pece(3),
+    "pece": solvers.get(pece(3)),
     "sa": sa_solver(3, 4),
-    "ab3 in time": seeds_ab(3, variable="time"),
-    "ab4 in sigma": seeds_ab(4, variable="sigma"),
+    "ab3 in time": with_variable(seeds_ab(3), "time"),
+    "ab4 in sigma": with_variable(seeds_ab(4), "sigma"),
     "deis in another time": deis(4, variable=OTHER),
     "er": er_sde(3, newton=True),
 }
@@ -66,7 +73,7 @@ def lam_grid(
     return schedule.t_of_lam(torch.linspace(first, last, steps + 1, dtype=torch.float64))
 
 
-def in_variable(tableau: Tableau, sde: Any, schedule: Schedule) -> Callable[[Any], torch.Tensor]:
+def in_variable(method: Method, sde: Any, schedule: Schedule) -> Callable[[Any], torch.Tensor]:
     """In what the rows are exact for polynomials, written down from the schedule."""
     names: dict[Any, Callable[[torch.Tensor], torch.Tensor]] = {
         "clock": sde.clock,
@@ -74,7 +81,7 @@ def in_variable(tableau: Tableau, sde: Any, schedule: Schedule) -> Callable[[Any
         "sigma": lambda t: schedule.std(t) / schedule.alpha(t),
         OTHER: lambda t: OTHER.t_of_sigma(schedule.sigma(t)),
     }
-    function = names[tableau.variable]
+    function = names[method.tableau.variable]
     return lambda t: function(torch.as_tensor(t, dtype=torch.float64))
 
 
@@ -91,12 +98,12 @@ def test_rows_are_exact_for_polynomials_on_unequal_grids(
     """Σ w_j v_j^k over all evaluations of a row is ∫ Φ b v^k, v the scheme's variable, against
     quadrature of the reverse SDE.
     """
-    schedule, tableau = VP(), INTERPOLATORY[name]
+    schedule, method = VP(), INTERPOLATORY[name]
     sde = reverse_sde(schedule, form, ell, sigma_data=SIGMA_DATA)
     times = [schedule.t_of_lam(-1.0 + gap) for gap in accumulate(gaps, initial=0.0)]
-    value = in_variable(tableau, sde, schedule)
+    value = in_variable(method, sde, schedule)
     assert_exact(
-        compile_plan(sde, tableau, times),
+        compile_plan(sde, method, times),
         ReverseSDE(schedule, sde.diffusion.prediction, ell, SIGMA_DATA),
         value,
     )
@@ -117,14 +124,14 @@ def assert_exact(plan: Plan, reference: ReverseSDE, value: Callable[[Any], torch
             )
 
 
-@pytest.mark.parametrize("tableau", [er_sde(2), er_sde(3, newton=True)], ids=lambda t: t.name)
-def test_rows_in_sigma_with_a_noise_scale(tableau: Tableau):
+@pytest.mark.parametrize("method", [er_sde(2), er_sde(3, newton=True)], ids=lambda m: m.name)
+def test_rows_in_sigma_with_a_noise_scale(method: Method):
     """φ = σ^1.5 is the data form at ℓ² = 1/2."""
     schedule = EDM()
     sde = reverse_sde(schedule, noise_scale="power-1.5")
-    plan = compile_plan(sde, tableau, [3.0, 2.2, 1.9, 0.8, 0.5])
+    plan = compile_plan(sde, method, [3.0, 2.2, 1.9, 0.8, 0.5])
     assert_exact(
-        plan, ReverseSDE(schedule, "data", math.sqrt(0.5)), in_variable(tableau, sde, schedule)
+        plan, ReverseSDE(schedule, "data", math.sqrt(0.5)), in_variable(method, sde, schedule)
     )
 
 
@@ -140,10 +147,9 @@ def sources(plan: Plan) -> list[list[int]]:
     return counts
 
 
-def plan_of(tableau: Tableau, steps: int) -> Plan:
-    return compile_plan(
-        reverse_sde(VP(), tableau.form, tableau.ell), tableau, lam_grid(VP(), steps)
-    )
+def plan_of(solver: Method | Tableau, steps: int) -> Plan:
+    method = solvers.get(solver)
+    return compile_plan(reverse_sde(VP(), method.form, method.ell), method, lam_grid(VP(), steps))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -158,7 +164,7 @@ def test_a_one_step_start_is_of_one_step_schemes():
     counts = sources(plan_of(seeds_ab(4, "one-step"), 5))
     assert counts[:3] == [sources(plan_of(seeds3(), 1))[0]] * 3 and counts[3:] == [[4], [4]]
     assert sources(plan_of(seeds_ab(3, "one-step"), 4))[:3] == [[1, 1], [1, 1], [3]]
-    with pytest.raises(ValueError, match="seeds-ab3 starts 'growing' or 'one-step', got 'slow'"):
+    with pytest.raises(ValueError, match="start is 'growing' or 'one-step', got 'slow'"):
         seeds_ab(3, "slow")
 
 
@@ -175,20 +181,20 @@ def test_the_order_falls_towards_the_end(build: Any):
 
 @pytest.mark.parametrize("correct_last", [False, True])
 def test_the_last_step_is_corrected_where_it_is_asked_for(correct_last: bool):
-    for tableau in (unipc(2, correct_last=correct_last), sa_solver(correct_last=correct_last)):
-        plan = plan_of(tableau, 5)
+    for method in (unipc(2, correct_last=correct_last), sa_solver(correct_last=correct_last)):
+        plan = plan_of(method, 5)
         assert [len(counts) for counts in sources(plan)] == [2, 2, 2, 2, 1 + correct_last]
-        assert plan.nfe == 5 + correct_last == tableau.evaluations_in(5)
+        assert plan.nfe == 5 + correct_last == method.evaluations_in(5)
         # On the way to σ = 0 the evaluation is made in any case, so that the step before is
         # corrected for nothing.
-        clean = compile_plan(plan.sde, tableau, [*plan.grid.tolist(), -math.inf])
-        assert clean.nfe == 6 == tableau.evaluations_in(6, to_zero=True) and [
+        clean = compile_plan(plan.sde, method, [*plan.grid.tolist(), -math.inf])
+        assert clean.nfe == 6 == method.evaluations_in(6, to_zero=True) and [
             len(c) for c in sources(clean)
         ] == [2] * 5 + [1]
 
 
-def one_step_er(newton: bool) -> Tableau:
-    return replace(er_sde(3, newton=newton), start=(seeds2(), seeds2()))
+def one_step_er(newton: bool) -> Method:
+    return replace(er_sde(3, newton=newton), start_up=(seeds2(), seeds2()))
 
 
 MEASURED = {
@@ -210,11 +216,11 @@ MEASURED = {
 @pytest.mark.parametrize("name", MEASURED)
 @pytest.mark.usefixtures("one_reference")
 def test_measured_orders_without_noise(name: str):
-    tableau, form, order = MEASURED[name]
-    assert tableau.deterministic_order == order
+    method, form, order = MEASURED[name]
+    assert method.deterministic_order == order
     problem = Problem(mixture(VP()), form, sigma_data=0.5)
     assert deterministic_order(
-        tableau, problem, steps=(64, 128, 256), starts=8
+        method, problem, steps=(64, 128, 256), starts=8
     ).order == pytest.approx(order, abs=0.15)
 
 
@@ -222,9 +228,9 @@ def test_adams_bashforth_constants_are_right_for_equal_steps_in_sigma():
     """iPNDM from a third-order start is of order 4 where σ falls in equal steps, and of order 1
     where it does not.
     """
-    tableau = replace(ipndm(), form="sigma", start=(seeds3(),) * 3)
+    method = replace(ipndm(), form="sigma", start_up=(seeds3(),) * 3)
 
-    def equal(sde: Any, solver: Tableau, grid: torch.Tensor) -> Plan:
+    def equal(sde: Any, solver: Method, grid: torch.Tensor) -> Plan:
         sigma = sde.diffusion.schedule.sigma(grid)
         return compile_plan(
             sde,
@@ -236,26 +242,26 @@ def test_adams_bashforth_constants_are_right_for_equal_steps_in_sigma():
 
     problem = Problem(mixture(EDM()), "sigma", sigmas=(2.0, 0.5), planner=equal)
     assert deterministic_order(
-        tableau, problem, steps=(64, 128, 256), starts=8
+        method, problem, steps=(64, 128, 256), starts=8
     ).order == pytest.approx(4, abs=0.3)
     unequal = replace(problem, planner=compile_plan)
-    assert deterministic_order(tableau, unequal, steps=(64, 128, 256), starts=8).order < 2.3
+    assert deterministic_order(method, unequal, steps=(64, 128, 256), starts=8).order < 2.3
 
 
 def test_published_third_order_rows_in_exact_rationals():
     """The weights of F_0, F_−1, F_−2 on equal steps: 2 φ_3 of the second difference, of which the
     published row has half.
     """
-    for published, share in ((False, Q(1)), (True, Q(1, 2))):
-        tableau = dpmpp_3m_sde(published, "one-step")
-        (row,) = tableau.terms
+    for published, part in ((False, Q(1)), (True, Q(1, 2))):
+        method = dpmpp_3m_sde(published, "one-step")
+        (row,) = method.tableau.terms
         found = {j: {t.k: t.q for t in terms} for j, terms in row.items()}
         assert found == {
-            0: {1: Q(1), 2: Q(3, 2), 3: share},
-            -1: {2: Q(-2), 3: -2 * share},
-            -2: {2: Q(1, 2), 3: share},
+            0: {1: Q(1), 2: Q(3, 2), 3: part},
+            -1: {2: Q(-2), 3: -2 * part},
+            -2: {2: Q(1, 2), 3: part},
         }
-        assert tableau.deterministic_order == (2 if published else 3)
+        assert method.deterministic_order == (2 if published else 3)
 
 
 # --- Predictors and correctors
@@ -320,13 +326,13 @@ def test_evaluations_are_counted_exactly(name: str, schedule: Schedule, final: s
     """`evaluations_in`, the plan, and the calls that are made, from σ = ∞ (flow) or not, to σ = 0
     or not.
     """
-    tableau = solvers.get(name)
+    method = solvers.get(name)
     for steps in (2, 7):
         plan = plan_sampling(schedule, name, steps=steps, final=final)
         infinite = math.isinf(schedule.lam(plan.grid[0].item()))
         assert infinite == isinstance(schedule, Flow)
         assert (
-            tableau.evaluations_in(steps, from_infinity=infinite, to_zero=final == "denoise")
+            method.evaluations_in(steps, from_infinity=infinite, to_zero=final == "denoise")
             == plan.nfe
         )
         if plan.has_tangents:
@@ -354,8 +360,8 @@ def test_a_predictor_calls_nothing_and_a_corrector_costs_nothing():
         ratio = float(schedule.std(t) / schedule.std(s))
         predicted = ratio * x - alpha * math.expm1(-h) * data
         new = model(predicted, t)
-        share = (h + math.expm1(-h)) / h  # ∫ θ e^{−(1−θ)h} h dθ
-        x = ratio * x + alpha * ((-math.expm1(-h) - share) * data + share * new)
+        late = (h + math.expm1(-h)) / h  # ∫ θ e^{−(1−θ)h} h dθ
+        x = ratio * x + alpha * ((-math.expm1(-h) - late) * data + late * new)
         data = new
     torch.testing.assert_close(execute(plan, model, X), x, rtol=1e-12, atol=1e-12)
 
@@ -373,7 +379,7 @@ def test_the_variants_of_unipc_differ_at_two_nodes_only():
         counts.add(len(a.weights))
     assert counts == {1, 2, 3, 4}
     # With its B(h) = e^h − 1 the two-node predictor is that of DPM-Solver++(2M).
-    ours, theirs = (compile_plan(sde, tableau, grid).rows for tableau in (unipc(2), dpmpp_2m()))
+    ours, theirs = (compile_plan(sde, method, grid).rows for method in (unipc(2), dpmpp_2m()))
     predictors = [row for row in ours if row.step == 3][:1] + [
         row for row in theirs if row.step == 3
     ]
@@ -382,7 +388,7 @@ def test_the_variants_of_unipc_differ_at_two_nodes_only():
     )
 
 
-STOCHASTIC = {
+STOCHASTIC: dict[str, Any] = {
     "ab2": seeds_ab(2),
     "ab3": seeds_ab(3),
     "2M midpoint": dpmpp_2m_sde(),
@@ -392,14 +398,14 @@ STOCHASTIC = {
 }
 
 
-def leading_terms(tableau: Tableau, form: str) -> list[float]:
+def leading_terms(solver: Method | Tableau, form: str) -> list[float]:
     """c_1, c_2, … of the error c_1 h + c_2 h² + … of the variance at ℓ = 0.7, h = 80/steps: an
     order that shows itself also where two terms of opposite signs hide it from a slope."""
     problem = Problem(Gaussian([0.7], [2.0], VP()), form, 0.7, sigma_data=0.5)
     exact = problem.model.moments(problem.grid(1)[-1])[1]
     steps = (80, 120, 160, 240)
     errors = torch.cat(
-        [gaussian_moments(problem.plan(tableau, n), problem.model)[1] - exact for n in steps]
+        [gaussian_moments(problem.plan(solver, n), problem.model)[1] - exact for n in steps]
     )
     h = 80.0 / torch.tensor(steps, dtype=torch.float64)
     return torch.linalg.solve(torch.stack([h, h**2, h**3, h**4], 1), errors).abs().tolist()
@@ -408,9 +414,9 @@ def leading_terms(tableau: Tableau, form: str) -> list[float]:
 @pytest.mark.parametrize("form", ["data", "noise", "precond"])
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_weak_order_two_with_noise(name: str, form: str):
-    tableau = STOCHASTIC[name]
-    assert tableau.weak_order == 2 and tableau.strong_order == 1
-    first, second, *_ = leading_terms(tableau, form)
+    method = solvers.get(STOCHASTIC[name])
+    assert method.weak_order == 2 and method.strong_order == 1
+    first, second, *_ = leading_terms(method, form)
     assert first < 1e-2 * second and second > 1e-5
 
 
@@ -418,10 +424,10 @@ def test_weak_order_two_with_noise(name: str, form: str):
 def test_noise_added_between_steps_costs_a_scheme_with_history_an_order(form: str):
     """Its earlier evaluations are from before that noise: weak order 1, and it says so."""
     for operation in (churn(6.0), ancestral(1.0)):
-        tableau = replace(seeds_ab(2), operations=(operation,))
-        first, second, *_ = leading_terms(tableau, form)
-        assert tableau.weak_order == 1 and first > second
-        alone = replace(seeds2(), operations=(operation,))
+        method = replace(seeds_ab(2), operations=(operation,))
+        first, second, *_ = leading_terms(method, form)
+        assert method.weak_order == 1 and first > second
+        alone = Method(seeds2(), operations=(operation,))
         first, second, *_ = leading_terms(alone, form)
         assert alone.weak_order == 2 and first < 1e-2 * second
 
@@ -434,8 +440,8 @@ def test_midpoint_row_of_2m_on_unequal_steps(ell: float):
     schedule, before, h = VP(), 0.7, 0.3
     r, s = schedule.t_of_lam(-0.5 - before), schedule.t_of_lam(-0.5)
     t = schedule.t_of_lam(-0.5 + h)
-    tableau = dpmpp_2m() if ell == 0 else dpmpp_2m_sde()
-    row = compile_plan(reverse_sde(schedule, "data", ell), tableau, [r, s, t]).rows[-1]
+    solver = dpmpp_2m() if ell == 0 else dpmpp_2m_sde()
+    row = compile_plan(reverse_sde(schedule, "data", ell), solver, [r, s, t]).rows[-1]
     whole = -schedule.alpha(t) * math.expm1(-(1 + ell**2) * h)
     assert row.scale == pytest.approx(
         schedule.std(t) / schedule.std(s) * math.exp(-(ell**2) * h), rel=1e-12
@@ -447,7 +453,7 @@ def test_midpoint_row_of_2m_on_unequal_steps(ell: float):
 
 
 def test_history_that_is_missing_is_refused():
-    late = replace(seeds_ab(1), start=(seeds_ab(3),))
+    late = replace(seeds_ab(1), start_up=(seeds_ab(3).tableau,))
     assert sources(plan_of(late, 3)) == [
         [1],
         [1],
@@ -468,7 +474,7 @@ def test_a_step_that_is_much_longer_takes_no_history():
     schedule = VP()
     lam = torch.tensor([-2.0, -1.5, -1.0, -0.5, 1.0, 2.0], dtype=torch.float64)
     times = schedule.t_of_lam(lam)
-    free = replace(seeds_ab(3), max_ratio=math.inf)
+    free = replace(seeds_ab(3), ratio_limit=math.inf)
     guarded, plain = (
         compile_plan(reverse_sde(schedule), scheme, times).rows for scheme in (seeds_ab(3), free)
     )

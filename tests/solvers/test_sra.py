@@ -3,6 +3,7 @@ path.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction as Q
 from typing import Any
@@ -16,10 +17,10 @@ from expint.convergence import Problem, fitted_order, gaussian_moments, strong_o
 from expint.convergence.stage_covariance import noise_covariance
 from expint.equations.forms import EXPONENTIAL
 from expint.noise import Gaussian as GaussianNoise
-from expint.noise import Rademacher, initial_state
-from expint.noise.paths.union import UnionPath, union_of_clocks
+from expint.noise import Rademacher, SubstepNoise, initial_state
+from expint.noise.paths.union import UnionPath, union_of_times
 from expint.schedules import EDM, VP
-from expint.solvers import Stage, Tableau, seeds_sra, seeds_sra3
+from expint.solvers import Method, Stage, Tableau, seeds_sra, seeds_sra3
 from expint.targets import Gaussian, GaussianMixture
 
 SIGMA_DATA = 1.2
@@ -36,7 +37,7 @@ def weights_at_zero(tableau: Tableau, row: int) -> dict[int, Q]:
     }
 
 
-def share_of(tableau: Tableau, j: int) -> tuple[Q, Q]:
+def noise_of(tableau: Tableau, j: int) -> tuple[Q, Q]:
     """(p, q): noise p ΔW + q U/Δτ of evaluation j, as h → 0."""
     stage = tableau.stages[j - 1]
     assert stage.increment_weight is not None
@@ -64,14 +65,14 @@ def test_conditions_of_strong_order(name: str):
     """Σ b_j η_j = U/Δτ and Σ b_j E η_j² = 1/2, written out; the covariance of each η_j with ΔW is
     c_j.
     """
-    tableau = solvers.get(name)
+    tableau = solvers.get(name).tableau
     b = weights_at_zero(tableau, -1)
-    shares = {j: share_of(tableau, j) for j in b if j}
+    noises = {j: noise_of(tableau, j) for j in b if j}
     assert sum(b.values()) == 1
-    assert sum((b[j] * p for j, (p, _) in shares.items()), Q(0)) == 0
-    assert sum((b[j] * q for j, (_, q) in shares.items()), Q(0)) == 1
-    assert sum((b[j] * second_moment(p, q) for j, (p, q) in shares.items()), Q(0)) == Q(1, 2)
-    for j, (p, q) in shares.items():
+    assert sum((b[j] * p for j, (p, _) in noises.items()), Q(0)) == 0
+    assert sum((b[j] * q for j, (_, q) in noises.items()), Q(0)) == 1
+    assert sum((b[j] * second_moment(p, q) for j, (p, q) in noises.items()), Q(0)) == Q(1, 2)
+    for j, (p, q) in noises.items():
         assert p + q / 2 == tableau.evaluation_nodes[j]
 
 
@@ -95,28 +96,27 @@ def test_the_condition_for_third_order_of_the_variance():
 
 @every_sra
 @pytest.mark.parametrize("wrong", [Q(1, 1000), Q(-1, 10)])
-def test_a_wrong_share_costs_the_strong_order(name: str, wrong: Q):
-    tableau = solvers.get(name)
+def test_a_wrong_weight_of_the_increment_costs_the_strong_order(name: str, wrong: Q):
+    tableau = solvers.get(name).tableau
+    order = Method(tableau).deterministic_order
     for i, stage in enumerate(tableau.stages[:-1]):
         assert stage.increment_weight is not None
         stages = [*tableau.stages]
         stages[i] = replace(stage, increment_weight=stage.increment_weight + wrong)
-        planted = replace(tableau, stages=tuple(stages))
-        assert (
-            planted.strong_order == 1 and planted.deterministic_order == tableau.deterministic_order
-        )
-        assert planted.weak_order == min(2, tableau.deterministic_order)
+        planted = Method(replace(tableau, stages=tuple(stages)))
+        assert planted.strong_order == 1 and planted.deterministic_order == order
+        assert planted.weak_order == min(2, order)
 
 
 def test_ordinary_noise_in_its_stages_costs_the_strong_order():
     stages = tuple(replace(stage, increment_weight=None) for stage in seeds_sra().stages)
-    assert replace(seeds_sra(), stages=stages).strong_order == 1
+    assert Method(replace(seeds_sra(), stages=stages)).strong_order == 1
 
 
-def test_a_wrong_share_is_measured_too():
-    """The share of seeds-sra off by 1/4: order 1 along each path."""
+def test_a_wrong_weight_of_the_increment_is_measured_too():
+    """The weight of seeds-sra off by 1/4: order 1 along each path."""
     first, last = seeds_sra().stages
-    wrong = Tableau("wrong-share", (replace(first, increment_weight=Q(1, 4)), last))
+    wrong = Tableau("wrong-weight", (replace(first, increment_weight=Q(1, 4)), last))
     mixture = GaussianMixture([[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0]], 0.6, None, EDM())
     found = strong_orders(
         [wrong, "seeds-sra"], Problem(mixture), steps=(32, 64, 128), paths=256, refine=4
@@ -143,16 +143,20 @@ def test_the_noise_of_stage_and_step_is_exact(name: str, form: str):
 
 @every_form
 def test_the_factor_of_seeds_sra_tends_to_three_halves(form: str):
-    """Noise a_i · f · U/Δτ with f = 2 (τ_i − τ_s)/Δτ → 3/2 as h → 0, to first order in h."""
+    """Noise a_i · f · U/Δτ with f = 2 (τ_i − τ_s)/Δτ → 3/2 as h → 0, to first order in h; and
+    U/Δτ = √Δτ (z_1/2 + z_2/√12)."""
     schedule = VP()
     sde = reverse_sde(schedule, form, 1.0, sigma_data=SIGMA_DATA)
     factors = []
     for h in (0.2, 0.02, 0.002):
         s, t = schedule.t_of_lam(0.3), schedule.t_of_lam(0.3 + h)
         plan = compile_plan(sde, "seeds-sra", [s, t])
-        stage, taus = plan.rows[0], plan.taus[0]
-        assert stage.noise is None and stage.area is not None and taus is not None
-        factors.append(float(stage.area * (taus[-1] - taus[0]) / sde.propagator(stage.target)))
+        stage, asked = plan.rows[0], plan.noises[0]
+        assert asked is not None and asked.integral and asked.times is not None
+        size = float(sde.propagator(stage.target) * torch.sqrt(asked.times[-1] - asked.times[0]))
+        of_increment, of_integral = stage.noise
+        assert of_increment == pytest.approx(of_integral * math.sqrt(3.0), rel=1e-12)
+        factors.append(2.0 * of_increment / size)
     errors = [abs(factor - 1.5) for factor in factors]
     assert errors[-1] < 5e-3 and errors[0] > errors[1] > errors[2]
     assert errors[0] / errors[1] == pytest.approx(10.0, rel=0.3) and errors[1] / errors[
@@ -163,8 +167,8 @@ def test_the_factor_of_seeds_sra_tends_to_three_halves(form: str):
 @every_sra
 def test_two_gaussians_per_step(name: str):
     plan = compile_plan(reverse_sde(VP()), name, [0.9, 0.5, 0.2])
-    assert plan.needs_integral and plan.normals == 4
-    assert compile_plan(reverse_sde(VP(), ell=0.0), name, [0.9, 0.5]).gaussians == 0
+    assert all(asked.integral for asked in plan.run) and plan.normals == 4
+    assert compile_plan(reverse_sde(VP(), ell=0.0), name, [0.9, 0.5]).normals == 0
 
 
 @dataclass
@@ -172,15 +176,14 @@ class WithoutIntegral:
     """Fresh Gaussians that refuse to give the integral."""
 
     source: Any
-    memoryless: bool = True
 
-    def stream(self, like: torch.Tensor, intervals: int | None = None) -> Any:
-        stream = self.source.stream(like, intervals)
+    def stream(self, like: torch.Tensor, run: Sequence[SubstepNoise]) -> Any:
+        stream = self.source.stream(like, run)
 
         class Stream:
-            def increments(self, taus: torch.Tensor, space_time: bool = False) -> Any:
-                assert not space_time, "the integral was asked for"
-                return stream.increments(taus)
+            def normals(self, substep: SubstepNoise) -> Any:
+                assert not substep.integral, "the integral was asked for"
+                return stream.normals(substep)
 
         return Stream()
 
@@ -224,7 +227,7 @@ def test_both_ends_of_every_schedule(name: str, schedule_name: str):
     assert drawn.mean(0).tolist() == pytest.approx([0.7, -0.2], abs=0.15)
 
 
-def test_a_stage_with_a_share_cannot_end_the_step():
+def test_a_stage_with_a_weight_of_the_increment_cannot_end_the_step():
     with pytest.raises(
         ValueError, match=r"the last stage must end the step \(c = 1\), with its ordinary noise"
     ):
@@ -241,7 +244,7 @@ def test_union_path_answers_consistently():
     """
     times = torch.tensor([-4.0, -2.5, -1.0, 0.0, 0.5, 3.0], dtype=torch.float64)
     like = torch.zeros(3, 2, dtype=torch.float64)
-    stream = UnionPath([4, 5, 6], times.flip(0)).stream(like)
+    stream = UnionPath([4, 5, 6], times.flip(0)).open(like)
     a, b, c = times[1], times[3], times[5]
     whole, u = stream.increments(torch.stack([a, c]), space_time=True)
     (first, second), again = stream.increments(torch.stack([a, b, c]), space_time=True)
@@ -250,7 +253,7 @@ def test_union_path_answers_consistently():
     left, u_left = stream.increments(torch.stack([a, b]), space_time=True)
     _, u_right = stream.increments(torch.stack([b, c]), space_time=True)
     torch.testing.assert_close(u_left + u_right + left[0] * (c - b), u)
-    one = UnionPath([5], times).stream(like[:1]).increments(times)
+    one = UnionPath([5], times).open(like[:1]).increments(times)
     torch.testing.assert_close(one[:, 0], stream.increments(times)[:, 1])
 
 
@@ -259,7 +262,7 @@ def test_law_of_the_union_path():
     within 5 standard errors.
     """
     n = 20_000
-    stream = UnionPath([3], [1.0, 1.2, 2.0, 3.5]).stream(torch.zeros(1, n, dtype=torch.float64))
+    stream = UnionPath([3], [1.0, 1.2, 2.0, 3.5]).open(torch.zeros(1, n, dtype=torch.float64))
     steps, u = stream.increments(torch.tensor([1.0, 3.5], dtype=torch.float64), space_time=True)
     covariance = torch.cov(torch.stack([steps[0, 0], u[0]]))
     exact = torch.tensor([[2.5, 2.5**2 / 2], [2.5**2 / 2, 2.5**3 / 3]], dtype=torch.float64)
@@ -268,12 +271,12 @@ def test_law_of_the_union_path():
 
 
 def test_equal_nodes_of_different_grids_are_one_time():
-    taus = [
-        torch.tensor([1.0, 2.0], dtype=torch.float64),
-        None,
-        torch.tensor([1.0 + 1e-15, 1.5, 2.0 - 4e-16], dtype=torch.float64),
+    run = [
+        SubstepNoise(1, nodes=torch.tensor([1.0, 2.0], dtype=torch.float64)),
+        SubstepNoise(1),
+        SubstepNoise(2, nodes=torch.tensor([1.0 + 1e-15, 1.5, 2.0 - 4e-16], dtype=torch.float64)),
     ]
-    assert UnionPath([0], union_of_clocks(taus)).taus.tolist() == pytest.approx([1.0, 1.5, 2.0])
+    assert UnionPath([0], union_of_times(run)).taus.tolist() == pytest.approx([1.0, 1.5, 2.0])
 
 
 @pytest.mark.parametrize(
@@ -281,18 +284,21 @@ def test_equal_nodes_of_different_grids_are_one_time():
     [
         (lambda: UnionPath([0], [1.0]), "at least 2 finite times"),
         (lambda: UnionPath([0], [1.0, math.nan]), "at least 2 finite times"),
-        (lambda: UnionPath([0], [1.0, 2.0]).stream(torch.zeros(2, 1)), "one seed per sample"),
+        (lambda: UnionPath([0], [1.0, 2.0]).open(torch.zeros(2, 1)), "one seed per sample"),
         (
             lambda: (
                 UnionPath([0], [1.0, 2.0])
-                .stream(torch.zeros(1, 1))
+                .open(torch.zeros(1, 1))
                 .increments(torch.tensor([1.0, 1.5]))
             ),
             r"made for 2 times of the noise clock, and 1\.5 is not one of them",
         ),
-        (lambda: union_of_clocks([None]), "use no noise"),
-        (lambda: union_of_clocks([torch.tensor([-math.inf, 1.0])]), "start at a finite σ"),
-        (lambda: union_of_clocks([torch.zeros(2, 3)]), "not a diagonal one"),
+        (lambda: union_of_times([SubstepNoise(1)]), "use no noise"),
+        (
+            lambda: union_of_times([SubstepNoise(1, nodes=torch.tensor([-math.inf, 1.0]))]),
+            "start at a finite σ",
+        ),
+        (lambda: union_of_times([SubstepNoise(1, nodes=torch.zeros(2, 3))]), "not a diagonal one"),
     ],
 )
 def test_what_the_union_path_refuses(call: Any, message: str):
@@ -307,24 +313,22 @@ def test_a_fixed_factor_in_place_of_the_clocks_own_fraction_loses_an_order():
     """
     schedule = schedules.EDM()
     target = Gaussian([1.0, -0.5], [0.25, 1.0], schedule)
-    tableau = solvers.get("seeds-sra3")
+    stages = seeds_sra3().stages
     steps, errors = (64, 128, 256), {"exact": [], "fixed": []}
     for n in steps:
         grid = schedule.t_of_lam(torch.linspace(-1.5, 2.5, n + 1, dtype=torch.float64))
-        exact = compile_plan(reverse_sde(schedule), tableau, grid)
+        sde = reverse_sde(schedule)
+        exact = compile_plan(sde, "seeds-sra3", grid)
         rows = []
         for i, row in enumerate(exact.rows):
-            stage = tableau.stages[i % len(tableau.stages)]
-            if stage.increment_weight is not None:
-                whole = float(exact.local_taus[row.step][-1])
-                factor = (
-                    2
-                    * float(stage.c - stage.increment_weight)
-                    / whole
-                    * row.local_noise
-                    / float(stage.increment_weight)
-                )
-                row = row._replace(local_area=factor)
+            stage, asked = stages[i % len(stages)], exact.noises[row.substep]
+            if (p := stage.increment_weight) is not None:
+                assert asked is not None and asked.times is not None
+                whole = asked.times[-1] - asked.times[0]
+                size = float(sde.propagator(row.target) * torch.sqrt(whole))
+                # p ΔW + 2 (c − p) U/Δτ,  U/Δτ = √Δτ (z_1/2 + z_2/√12)
+                of_integral = size * 2.0 * float(stage.c - p) / math.sqrt(12.0)
+                row = row._replace(noise=(size * float(stage.c), of_integral))
             rows.append(row)
         for name, plan in (("exact", exact), ("fixed", replace(exact, rows=tuple(rows)))):
             _, variance = gaussian_moments(plan, target)
