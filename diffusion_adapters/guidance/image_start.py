@@ -51,7 +51,7 @@ def start(
         grid: name of a grid (`expint.grids.names()`), laid over the rest of the sampling range;
             default: that of `expint.sample`.
         final: "denoise" or "none", as for `expint.sample`.
-        seed: seeds of the noise, one per sample, or one integer n for n, n+1, …. The noise is that
+        seed: seeds of the noise, one per sample, or one integer. The noise is that
             of the initial state of `expint.sample` and independent of what it draws along the path
             with the same seeds.
 

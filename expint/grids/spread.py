@@ -6,7 +6,6 @@ import math
 from typing import Unpack
 
 import torch
-from scipy import special
 from torch import Tensor
 
 from expint.grids.layout import FIRST_SIGMA, Ends, SigmaEnds, in_sigma, in_time, lay
@@ -68,7 +67,9 @@ def beta(
     _positive("beta", a=a, b=b)
 
     def quantiles(x: Tensor) -> Tensor:
-        return torch.as_tensor(special.betaincinv(a, b, (1.0 - x).numpy()))
+        from scipy.special import betaincinv  # takes longer to import than this package
+
+        return torch.as_tensor(betaincinv(a, b, (1.0 - x).numpy()))
 
     if over == "time":
         return in_time(schedule, steps, quantiles, **ends)

@@ -187,7 +187,7 @@ def test_steps_too_coarse_to_tell_are_named():
         ),
         (
             ("--solver", "lab_objects:number"),
-            "must be a Tableau, or give one when it is called, got int",
+            "must be a Method or Tableau, or give one when it is called, got int",
         ),
         (("--schedule", "lab_objects:sound"), "must be a Schedule"),
         (("--form", "precond"), "sigma_data"),

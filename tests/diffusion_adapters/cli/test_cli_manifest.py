@@ -13,7 +13,12 @@ import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import main
 
-OPERATIONS = ("--operation", "churn(s_churn=4, s_max=50)", "--operation", "noise-gain(s_noise=1.1)")
+OPERATIONS = (
+    "--operation",
+    "churn(s_churn=4, s_max=50)",
+    "--operation",
+    "noise-factor(s_noise=1.1)",
+)
 
 
 def run(*arguments: Any) -> str:

@@ -383,9 +383,11 @@ def test_start_is_the_noised_image():
     image = normals(3, 2)
     x, times = start(VP, image, strength=0.6, seed=4)
     assert VP.sigma(times[0].item()) == pytest.approx(1.5)
-    noise = expint.noise.initial_state([4, 5, 6], (2,), F64)
+    noise = expint.noise.initial_state(expint.noise.per_sample(4, 3), (2,), F64)
     torch.testing.assert_close(x, VP.alpha(times[0]) * image + VP.std(times[0]) * noise)
-    assert torch.equal(start(VP, image[1:2], strength=0.6, seed=[5]).x, x[1:2])
+    assert torch.equal(
+        start(VP, image[1:2], strength=0.6, seed=expint.noise.per_sample(4, 3)[1:2]).x, x[1:2]
+    )
     assert start(VP, image.float(), strength=0.6).x.dtype == torch.float32
 
 
@@ -494,7 +496,7 @@ TARGET, MASK, Y = mixture(EDM), torch.tensor([True, False]), torch.tensor([1.0, 
         ),
         (
             lambda: start(EDM, torch.zeros(1, 2), sigma=1.0, seed=[1, 2]),
-            "2 seeds came for 1 images",
+            "2 seeds came for a batch of 1",
         ),
         (lambda: start(lambda x, t: x, torch.zeros(1, 2), sigma=1.0), "A model is a callable"),
     ],

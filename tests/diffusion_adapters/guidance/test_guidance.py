@@ -255,7 +255,7 @@ def posterior(schedule):
 
     def logits(x, t):
         alpha, std = schedule.alpha(t), schedule.std(t)
-        return target._logits(x, alpha, alpha**2 * target.std**2 + std**2)
+        return target.logits(x, alpha, alpha**2 * target.std**2 + std**2)[0]
 
     return logits
 
