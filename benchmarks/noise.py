@@ -1,11 +1,11 @@
-"""Time of one sweep of Brownian increments: a path that can be asked again, over fresh Gaussians of
-the same shape and seeds.
+"""Time of one sweep of standard normals: those of a path that can be asked again, over fresh ones
+of the same shape and seeds.
 
 The sweep is one run's: 50 steps of equal length in λ from σ = 80 to 0.002 in the data form, τ =
-σ^(−2), with one increment per step, or an increment and its space-time integral U. Everything is
-measured in one run, interleaved, on one thread; medians and their ratio to the fresh Gaussians
-(without U) are printed. The first column counts the Gaussians drawn per step and number of the
-state.
+σ^(−2), with the normal of one increment per step, or that of an increment and that of its
+space-time integral U. Everything is measured in one run, interleaved, on one thread; medians and
+their ratio to the fresh Gaussians (without U) are printed. The first column counts the Gaussians
+drawn per step and number of the state.
 
 torchsde's BrownianInterval splits where it is asked, so that its path depends on the order of the
 queries; its BrownianTree does not, up to a tolerance.
@@ -24,8 +24,7 @@ import click
 import torch
 import torchsde
 
-from expint.noise import BrownianPath, Gaussian
-from expint.noise.paths.torchsde_bridge import FromTorchsde
+from expint.noise import BrownianPath, FromTorchsde, Gaussian, SubstepNoise
 
 SIGMAS = (80.0, 0.002)
 
@@ -39,10 +38,11 @@ def clock(steps):
 
 
 def sweep(source, like, taus, space_time):
-    """Open a stream and take one increment per step."""
-    stream = source.stream(like, len(taus) - 1)
-    for i in range(len(taus) - 1):
-        stream.increments(taus[i : i + 2], space_time)
+    """Open a stream and take the normals of every step."""
+    run = [SubstepNoise(1, space_time, pair) for pair in taus.unfold(0, 2, 1)]
+    stream = source.stream(like, run)
+    for substep in run:
+        stream.normals(substep)
 
 
 def torchsde_interval(like, taus, space_time):

@@ -76,7 +76,7 @@ class Adaptive:
         max_nfe: most network evaluations.
 
     Attributes:
-        report: of the latest run, else None.
+        report: of the latest run, None before it and if it failed.
 
     Raises:
         ValueError: when a run begins, for a value outside its range, or options that fix the grid.
@@ -123,6 +123,7 @@ class Adaptive:
     ) -> Tensor:
         """What `expint.sample` does with these steps; its arguments, with what the model says of
         itself."""
+        self.report = None
         strange = [name for name in options if name not in ("steps", "form", "ell", "final")]
         if strange:
             raise ValueError(

@@ -14,14 +14,37 @@ from torch import Tensor
 from toy_models import FunctionModel, Recorder, constant, forbidden, mixture, wavy
 
 import expint
-from expint import compile_plan, execute, reverse_sde, sample_adaptive
+from expint import Adaptive, AdaptiveReport, compile_plan, execute, reverse_sde
 from expint.adaptive import EmbeddedPair, StepControl, embedded_pairs, get_pair
-from expint.noise import BrownianPath, Gaussian, Rademacher, Replay, UnionPath
+from expint.adaptive.steps import pair_plan
+from expint.noise import (
+    BrownianPath,
+    Gaussian,
+    Rademacher,
+    Replay,
+    SubstepNoise,
+    UnionPath,
+    per_sample,
+)
+from expint.noise.paths.path import PathSource
+from expint.runs import Run, drive
 from expint.schedules import EDM, VP, Flow, Schedule
-from expint.solvers import seeds1, seeds2, seeds3, seeds_sra
+from expint.solvers import churn, get, seeds1, seeds2, seeds3, seeds_sra
 
-F64 = {"dtype": torch.float64, "progress": False}
+F64 = {"dtype": torch.float64}
 NAMES = sorted(embedded_pairs())
+SETTINGS = ("rtol", "atol", "first_step", "safety", "limits", "norm", "max_nfe")
+
+
+def sample(
+    model: Any, shape: Any, solver: Any = "seeds-23", **options: Any
+) -> tuple[Tensor, AdaptiveReport]:
+    """Samples, and how they came about."""
+    steps = Adaptive(**{name: options.pop(name) for name in SETTINGS if name in options})
+    assert steps.report is None
+    samples = expint.sample(model, shape, solver, steps=steps, progress=False, **options)
+    assert steps.report is not None
+    return samples, steps.report
 
 
 def start_of(schedule: Schedule, batch: int = 6, dim: int = 2) -> Tensor:
@@ -38,15 +61,17 @@ def exact_ode(target: Any, x: Tensor, s: float, t: float) -> Tensor:
 
 
 @dataclass
-class Spy:
+class Spy(PathSource):
     """A path that remembers what it was asked and what it answered."""
 
     path: BrownianPath
     asked: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    memoryless = False
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> "Spy":
-        self.inner = self.path.stream(like)
+    def check(self, like: Tensor, substep: SubstepNoise) -> None:
+        self.path.check(like, substep)
+
+    def open(self, like: Tensor) -> "Spy":
+        self.inner = self.path.open(like)
         return self
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
@@ -56,14 +81,21 @@ class Spy:
 
 
 @dataclass
-class Redrawn:
+class Redrawn(PathSource):
     """What a rejected step must not do: increments that are new each time they are asked for."""
 
     seeds: list[int]
-    memoryless = False
 
-    def stream(self, like: Tensor, intervals: int | None = None) -> Any:
-        return Gaussian(self.seeds).stream(like)
+    def check(self, like: Tensor, substep: SubstepNoise) -> None:
+        pass
+
+    def open(self, like: Tensor) -> "Redrawn":
+        self.inner = Gaussian(self.seeds).stream(like, [SubstepNoise(10_000)])
+        return self
+
+    def increments(self, taus: Tensor, space_time: bool = False) -> Any:
+        normals = torch.stack(list(self.inner.normals(SubstepNoise(len(taus) - 1))))
+        return normals * taus.diff().sqrt()[:, None, None]
 
 
 # --- one path, and the plans of fixed grids
@@ -87,36 +119,31 @@ def test_the_accepted_times_as_a_grid_give_the_same_samples(
 ):
     pair, target, x = get_pair(name), mixture(schedule), start_of(schedule)
     path = BrownianPath(range(6), resolution=256)
-    result = sample_adaptive(
-        target, x, pair, form=form, ell=ell, noise=path, first_step=0.5, safety=0.99, progress=False
+    samples, report = sample(
+        target, x, pair, form=form, ell=ell, noise=path, first_step=0.5, safety=0.99
     )
-    assert result.rejected >= 2
-    assert len(result.times) == result.accepted + 2 + (schedule == Flow())
+    assert report.rejected >= 2
+    assert len(report.times) == report.accepted + 2 + (schedule == Flow())
     sde = reverse_sde(schedule, form or pair.high.form, pair.high.ell if ell is None else ell)
     plain = execute(
-        compile_plan(sde, pair.high, result.times), target, x, path if sde.is_stochastic else None
+        compile_plan(sde, pair.high, report.times), target, x, path if sde.is_stochastic else None
     )
-    torch.testing.assert_close(result.samples, plain, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(samples, plain, rtol=1e-9, atol=1e-9)
 
 
 def test_rejected_steps_meet_the_same_path():
     schedule = VP()
     spy = Spy(BrownianPath(range(6), resolution=256))
-    result = sample_adaptive(
-        mixture(schedule),
-        start_of(schedule),
-        noise=spy,
-        first_step=1.0,
-        safety=0.99,
-        progress=False,
+    _, report = sample(
+        mixture(schedule), start_of(schedule), noise=spy, first_step=1.0, safety=0.99
     )
-    assert result.rejected > 20
-    assert len(spy.asked) == result.accepted + result.rejected
-    known = spy.path.stream(start_of(schedule))
+    assert report.rejected > 20
+    assert len(spy.asked) == report.accepted + report.rejected
+    known = spy.path.open(start_of(schedule))
     for taus, answer in spy.asked:
         torch.testing.assert_close(answer, known.increments(taus), rtol=1e-12, atol=1e-12)
     starts = [float(taus[0]) for taus, _ in spy.asked]
-    assert sum(a == b for a, b in pairwise(starts)) == result.rejected
+    assert sum(a == b for a, b in pairwise(starts)) == report.rejected
 
 
 @pytest.mark.parametrize("form", ["data", "noise"])
@@ -126,7 +153,7 @@ def test_pure_noise_ends_at_the_same_point_of_the_path_whatever_the_steps(form: 
     model = constant(schedule, form, 0.0)
     ends, counts = [], set()
     for first, limits in ((0.01, (0.2, 1.1)), (0.3, (0.2, 2.0)), (1.0, (0.2, 5.0))):
-        result = sample_adaptive(
+        samples, report = sample(
             model,
             x,
             "seeds-23",
@@ -135,14 +162,13 @@ def test_pure_noise_ends_at_the_same_point_of_the_path_whatever_the_steps(form: 
             first_step=first,
             limits=limits,
             final="none",
-            progress=False,
         )
-        ends.append(result.samples)
-        counts.add(result.accepted)
+        ends.append(samples)
+        counts.add(report.accepted)
     assert len(counts) == 3
     sde = reverse_sde(schedule, form)
     s, t = (torch.tensor(v, dtype=torch.float64) for v in schedule.sampling_range)
-    (whole,) = path.stream(x).increments(sde.noise_clock(torch.stack([s, t])))
+    (whole,) = path.open(x).increments(sde.noise_clock(torch.stack([s, t])))
     expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * whole
     for end in ends:
         torch.testing.assert_close(end, expected, rtol=1e-10, atol=1e-10)
@@ -170,19 +196,18 @@ def test_rejections_leave_the_law_alone_and_drawing_anew_would_not():
 
     def ends(source: Any, runs: int) -> tuple[Tensor, int]:
         results = [
-            sample_adaptive(
-                model, x, pair, **control, noise=source(n), final="none", progress=False
-            )
-            for n in range(runs)
+            sample(model, x, pair, **control, noise=source(n), final="none") for n in range(runs)
         ]
-        return torch.cat([r.samples for r in results]).flatten(), sum(r.rejected for r in results)
+        return torch.cat([samples for samples, _ in results]).flatten(), sum(
+            report.rejected for _, report in results
+        )
 
     runs = 40
     kept, rejected = ends(lambda n: BrownianPath([n], resolution=1024), runs)
     assert rejected > 3 * runs
     (whole,) = (
         BrownianPath(range(runs), resolution=1024)
-        .stream(x.expand(runs, 1))
+        .open(x.expand(runs, 1))
         .increments(sde.noise_clock(torch.stack([s, t])))
     )
     torch.testing.assert_close(kept, factor * whole.flatten(), rtol=0, atol=2e-3 * std)
@@ -196,7 +221,7 @@ def test_the_variance_of_gaussian_data_is_exact_after_many_rejections():
     target = expint.targets.Gaussian([0.5, -1.0], [0.3, 2.0], VP())
     n = 400
     x = target.sample(n, VP().sampling_range[0], seed=7)
-    result = sample_adaptive(
+    samples, report = sample(
         target,
         x,
         "seeds-23",
@@ -206,12 +231,11 @@ def test_the_variance_of_gaussian_data_is_exact_after_many_rejections():
         safety=0.99,
         seed=0,
         final="none",
-        progress=False,
     )
-    assert result.rejected > 20
+    assert report.rejected > 20
     mean, variance = target.moments(VP().sampling_range[1])
-    found = result.samples.var(0)
-    assert ((result.samples.mean(0) - mean).abs() < 5 * torch.sqrt(variance / n)).all()
+    found = samples.var(0)
+    assert ((samples.mean(0) - mean).abs() < 5 * torch.sqrt(variance / n)).all()
     assert ((found / variance - 1.0).abs() < 5 * math.sqrt(2 / n)).all()
 
 
@@ -233,10 +257,8 @@ def test_the_error_of_the_ode_follows_the_tolerance(name: str, least: float):
     errors = []
     tolerances = [1e-2 * 2.0**-k for k in range(0, 9, 2)]
     for tolerance in tolerances:
-        result = sample_adaptive(
-            target, x, name, ell=0.0, rtol=tolerance, atol=tolerance, final="none", progress=False
-        )
-        errors.append(float((result.samples - reference).abs().max()))
+        samples, _ = sample(target, x, name, ell=0.0, rtol=tolerance, atol=tolerance, final="none")
+        errors.append(float((samples - reference).abs().max()))
     slope = math.log(errors[0] / errors[-1]) / math.log(tolerances[0] / tolerances[-1])
     assert least < slope < 1.4, errors
     assert errors[-1] < 5 * tolerances[-1] ** least
@@ -251,17 +273,10 @@ def test_the_error_on_one_path_follows_the_tolerance(name: str):
     reference = execute(compile_plan(reverse_sde(schedule), seeds3(), grid), target, x, path)
     errors, tolerances = [], [0.2, 0.05, 0.0125]
     for tolerance in tolerances:
-        result = sample_adaptive(
-            target,
-            x,
-            name,
-            rtol=tolerance,
-            atol=tolerance,
-            noise=path,
-            final="none",
-            progress=False,
+        samples, _ = sample(
+            target, x, name, rtol=tolerance, atol=tolerance, noise=path, final="none"
         )
-        errors.append(float((result.samples - reference).square().mean().sqrt()))
+        errors.append(float((samples - reference).square().mean().sqrt()))
     slope = math.log(errors[0] / errors[-1]) / math.log(tolerances[0] / tolerances[-1])
     assert 0.45 < slope < 1.15, (
         errors
@@ -272,13 +287,11 @@ def test_the_error_on_one_path_follows_the_tolerance(name: str):
 def test_a_tight_tolerance_gives_the_exact_ode(schedule: Schedule):
     target = expint.targets.Gaussian([0.5, -1.0], [0.3, 2.0], schedule)
     x = start_of(schedule)
-    result = sample_adaptive(
-        target, x, "dpm-solver-23", rtol=1e-8, atol=1e-8, final="none", progress=False
-    )
+    samples, _ = sample(target, x, "dpm-solver-23", rtol=1e-8, atol=1e-8, final="none")
     expected = exact_ode(target, x, *schedule.sampling_range)
-    torch.testing.assert_close(result.samples, expected, rtol=0, atol=2e-6)
-    coarse = sample_adaptive(target, x, "dpm-solver-23", final="none", progress=False)
-    assert float((coarse.samples - expected).abs().max()) > 1e-4
+    torch.testing.assert_close(samples, expected, rtol=0, atol=2e-6)
+    coarse, _ = sample(target, x, "dpm-solver-23", final="none")
+    assert float((coarse - expected).abs().max()) > 1e-4
 
 
 # --- the published algorithms
@@ -300,9 +313,8 @@ def test_the_estimate_of_dpm_solver_12_is_that_of_its_formulas():
     low = schedule.alpha(t) / schedule.alpha(s) * x - schedule.std(t) * math.expm1(h) * first
     high = schedule.alpha(t) / schedule.alpha(s) * x - schedule.std(t) * math.expm1(h) * second
     plan, made = pair_plan(reverse_sde(schedule, "noise", 0.0), get_pair("dpm-solver-12"), s, t), {}
-    run = expint.runs.run.Run(plan, model, x, None, made.__setitem__)
-    while not run.done:
-        run.feed(model(run.x, run.time))
+    run = Run(plan, model, x, None, made.__setitem__)
+    drive(run, model)
     assert run.nfe == plan.nfe == 2
     torch.testing.assert_close(run.x, high, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(made[1], high - low, rtol=1e-10, atol=1e-13)
@@ -358,12 +370,12 @@ def test_dpm_solver_adaptive_is_the_published_algorithm(order: int):
     model = wavy(schedule, "noise")
     expected, times = dpm_solver_adaptive(model, schedule, x, order, rtol=0.01, atol=0.005)
     name = f"dpm-solver-{order - 1}{order}"
-    result = sample_adaptive(model, x, name, rtol=0.01, atol=0.005, final="none", progress=False)
-    assert result.rejected > 0
+    samples, report = sample(model, x, name, rtol=0.01, atol=0.005, final="none")
+    assert report.rejected > 0
     torch.testing.assert_close(
-        result.times, torch.tensor(times, dtype=torch.float64), rtol=1e-8, atol=0
+        report.times, torch.tensor(times, dtype=torch.float64), rtol=1e-8, atol=0
     )
-    torch.testing.assert_close(result.samples, expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(samples, expected, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("norm", [2.0, math.inf])
@@ -375,8 +387,8 @@ def test_gotta_go_fast_is_the_published_algorithm(norm: float):
     schedule, batch = VP(beta_d=1e-12, beta_min=rate), 5
     target, x = mixture(schedule), start_of(schedule, batch)
     spy = Spy(BrownianPath(range(batch), resolution=1024))
-    result = sample_adaptive(target, x, "ggf", noise=spy, norm=norm, final="none", progress=False)
-    assert result.rejected > 0
+    samples, report = sample(target, x, "ggf", noise=spy, norm=norm, final="none")
+    assert report.rejected > 0
 
     def drift(x: Tensor, t: float) -> Tensor:  # −f + g² score
         score = (schedule.alpha(t) * target(x, t) - x) / schedule.std(t) ** 2
@@ -402,9 +414,9 @@ def test_gotta_go_fast_is_the_published_algorithm(norm: float):
             times.append(t)
         h = 0.9 * h * error**-0.9
     torch.testing.assert_close(
-        result.times, torch.tensor(times, dtype=torch.float64), rtol=1e-9, atol=0
+        report.times, torch.tensor(times, dtype=torch.float64), rtol=1e-9, atol=0
     )
-    torch.testing.assert_close(result.samples, y, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(samples, y, rtol=1e-6, atol=1e-6)
 
 
 # --- accounting
@@ -419,32 +431,30 @@ def test_every_evaluation_is_counted_and_that_of_a_rejected_start_is_kept(name: 
         assert x.shape == denoised.shape == (6, 2)
         told.append((step, nfe, t))
 
-    result = sample_adaptive(
-        model, start_of(schedule), name, first_step=0.5, callback=callback, progress=False
-    )
+    _, report = sample(model, start_of(schedule), name, first_step=0.5, callback=callback)
     n = get_pair(name).evaluations
-    assert result.rejected > 0
+    assert report.rejected > 0
     assert (
-        result.nfe
+        report.nfe
         == len(model.times)
-        == n * (result.accepted + result.rejected) - result.rejected + 1
+        == n * (report.accepted + report.rejected) - report.rejected + 1
     )
     assert model.times[-1] == schedule.sampling_range[1]
-    assert [step for step, _, _ in told] == list(range(1, result.accepted + 2))
-    assert [t for _, _, t in told] == result.times[1:].tolist()
-    assert told[-1][1] == result.nfe
-    assert all(error <= 1.0 for error in result.errors)
+    assert [step for step, _, _ in told] == list(range(1, report.accepted + 2))
+    assert [t for _, _, t in told] == report.times[1:].tolist()
+    assert told[-1][1] == report.nfe
+    assert all(error <= 1.0 for error in report.errors)
 
 
 def test_it_ends_with_the_denoiser_at_the_last_noise_level():
     schedule, target, x = EDM(), mixture(EDM()), start_of(EDM())
-    plain = sample_adaptive(target, x, "dpm-solver-23", final="none", progress=False)
-    ended = sample_adaptive(target, x, "dpm-solver-23", progress=False)
-    assert ended.times[-1] == 0.0
-    assert ended.nfe == plain.nfe + 1
-    torch.testing.assert_close(ended.times[:-1], plain.times, rtol=0, atol=0)
+    plain, before = sample(target, x, "dpm-solver-23", final="none")
+    ended, after = sample(target, x, "dpm-solver-23")
+    assert after.times[-1] == 0.0
+    assert after.nfe == before.nfe + 1
+    torch.testing.assert_close(after.times[:-1], before.times, rtol=0, atol=0)
     torch.testing.assert_close(
-        ended.samples, target(plain.samples, schedule.sampling_range[1]), rtol=1e-12, atol=1e-12
+        ended, target(plain, schedule.sampling_range[1]), rtol=1e-12, atol=1e-12
     )
 
 
@@ -453,42 +463,35 @@ def test_a_start_at_infinite_sigma_goes_on_from_a_finite_one(ell: float, form: s
     schedule = Flow()
     target = expint.targets.Gaussian([0.5, -1.0], [0.3, 2.0], schedule)
     n = 100
-    result = sample_adaptive(
+    samples, report = sample(
         target, (n, 2), "seeds-23", ell=ell, form=form, rtol=0.1, atol=0.1, final="none", **F64
     )
-    assert result.times[0] == 1.0
-    assert schedule.sigma(float(result.times[1])) == pytest.approx(80.0)
+    assert report.times[0] == 1.0
+    assert schedule.sigma(float(report.times[1])) == pytest.approx(80.0)
     mean, variance = target.moments(schedule.sampling_range[1])
-    assert ((result.samples.mean(0) - mean).abs() < 5 * torch.sqrt(variance / n)).all()
-    assert ((result.samples.var(0) / variance - 1.0).abs() < 5 * math.sqrt(2 / n) + 0.01).all()
+    assert ((samples.mean(0) - mean).abs() < 5 * torch.sqrt(variance / n)).all()
+    assert ((samples.var(0) / variance - 1.0).abs() < 5 * math.sqrt(2 / n) + 0.01).all()
 
 
 def test_the_worst_sample_decides():
     schedule, target = VP(), mixture(VP())
     x = start_of(schedule, batch=6)
-    together = sample_adaptive(target, x, "dpm-solver-12", progress=False)
-    alone = [
-        sample_adaptive(target, x[i : i + 1], "dpm-solver-12", progress=False).accepted
-        for i in range(6)
-    ]
+    _, together = sample(target, x, "dpm-solver-12")
+    alone = [sample(target, x[i : i + 1], "dpm-solver-12")[1].accepted for i in range(6)]
     assert together.accepted >= max(alone)
     assert len(set(alone)) > 1
 
 
 def test_dtype_and_seeds():
     target = mixture(VP())
-    first = sample_adaptive(target, (3, 2), seed=4, progress=False)
-    assert first.samples.dtype == torch.float32
-    again = sample_adaptive(target, (3, 2), seed=[4, 5, 6], progress=False)
-    assert torch.equal(first.samples, again.samples)
-    assert not torch.equal(
-        first.samples, sample_adaptive(target, (3, 2), seed=5, progress=False).samples
-    )
-    half = sample_adaptive(
-        target, (3, 2), "dpm-solver-12", dtype=torch.bfloat16, rtol=0.2, atol=0.1, progress=False
-    )
-    assert half.samples.dtype == torch.bfloat16
-    assert not half.samples.requires_grad
+    first, _ = sample(target, (3, 2), seed=4)
+    assert first.dtype == torch.float32
+    again, _ = sample(target, (3, 2), seed=per_sample(4, 3))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, sample(target, (3, 2), seed=5)[0])
+    half, _ = sample(target, (3, 2), "dpm-solver-12", dtype=torch.bfloat16, rtol=0.2, atol=0.1)
+    assert half.dtype == torch.bfloat16
+    assert not half.requires_grad
 
 
 # --- the control
@@ -525,12 +528,12 @@ def test_pairs_share_their_evaluations(name: str):
     pair = embedded_pairs()[name]
     assert pair.name == name
     assert pair.high.deterministic_order == pair.low.deterministic_order + 1
-    assert len(pair.tableau.stages) == pair.evaluations + 1
+    assert len(pair.method.tableau.stages) == pair.evaluations + 1
     assert pair.source
     plan = pair_plan(reverse_sde(VP(), pair.high.form, 1.0), pair, 0.6, 0.5)
     assert plan.nfe == pair.evaluations
     error = plan.rows[-2]
-    assert error.noise is None
+    assert error.noise == ()
     assert sum(float(w) for _, w in error.weights) == pytest.approx(
         0.0, abs=1e-12
     )  # a constant F has no error
@@ -538,12 +541,38 @@ def test_pairs_share_their_evaluations(name: str):
 
 def test_other_pairs_can_be_made():
     pair = EmbeddedPair("mine", seeds3(), seeds1())
-    result = sample_adaptive(mixture(VP()), (4, 2), pair, rtol=0.1, atol=0.1, **F64)
-    assert result.accepted > 5
+    _, report = sample(mixture(VP()), (4, 2), pair, rtol=0.1, atol=0.1, **F64)
+    assert report.accepted > 5
     with pytest.raises(ValueError, match=r"must be the first ones of 'seeds-3'"):
         EmbeddedPair("wrong", seeds3(), seeds2())
     with pytest.raises(ValueError, match="one-step schemes with the ordinary noise"):
         EmbeddedPair("wrong", seeds_sra(), seeds1())
+
+
+def test_a_pair_takes_names_methods_and_tableaus_and_is_known_by_its_high_scheme():
+    target, x = mixture(VP()), start_of(VP())
+    expected, _ = sample(target, x, "seeds-12", rtol=0.1, atol=0.1)
+    assert torch.equal(sample(target, x, "seeds-2", rtol=0.1, atol=0.1)[0], expected)
+    for high, low in (
+        ("seeds-2", "seeds-1"),
+        (get("seeds-2"), get("seeds-1")),
+        (seeds2(), seeds1()),
+    ):
+        pair = EmbeddedPair("mine", high, low, control=get_pair("seeds-12").control)  # type: ignore[arg-type]
+        assert pair.high == get("seeds-2") and pair.low == get("seeds-1")
+        assert torch.equal(sample(target, x, pair, rtol=0.1, atol=0.1)[0], expected)
+
+
+def test_the_report_is_of_the_latest_run():
+    steps, target, run = Adaptive(rtol=0.1, atol=0.1), mixture(VP()), {"progress": False}
+    expint.sample(target, (3, 2), steps=steps, **run)
+    first = steps.report
+    expint.sample(target, (3, 2), steps=steps, **run)
+    second = steps.report
+    assert first and second and first is not second and torch.equal(first.times, second.times)
+    with pytest.raises(ValueError, match="Unknown form"):
+        expint.sample(target, (3, 2), steps=steps, form="date", **run)
+    assert steps.report is None
 
 
 # --- what is refused
@@ -552,8 +581,17 @@ def test_other_pairs_can_be_made():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"solver": "seeds-3"}, ValueError, "Unknown adaptive solver 'seeds-3'.*for expint.sample"),
+        (
+            {"solver": "seeds-1"},
+            ValueError,
+            "Unknown adaptive solver 'seeds-1'.*others go with steps of given length",
+        ),
         ({"solver": 3}, TypeError, "a name or an EmbeddedPair, got int"),
+        ({"nfe": 20}, ValueError, "Adaptive steps choose the grid .*leave out nfe"),
+        ({"grid": [0.7, 0.1]}, ValueError, "Adaptive steps choose the grid .*leave out grid"),
+        ({"noise_scale": "sde"}, ValueError, "leave out noise_scale"),
+        ({"eta": 1.0}, ValueError, "leave out eta"),
+        ({"operations": [churn(5.0)]}, ValueError, "no operations: leave out operations"),
         (
             {"rtol": -0.1},
             ValueError,
@@ -589,28 +627,26 @@ def test_other_pairs_can_be_made():
 def test_what_does_not_fit_is_refused_before_the_first_evaluation(
     settings: dict[str, Any], error: type[Exception], message: str
 ):
-    arguments = {"shape": (3, 2), "progress": False} | settings
+    arguments = {"shape": (3, 2)} | settings
     with pytest.raises(error, match=message):
-        sample_adaptive(forbidden(VP()), **arguments)
+        sample(forbidden(VP()), **arguments)
 
 
 def test_models_and_schedules_that_do_not_fit_are_refused():
     rounding = forbidden(VP())
     rounding.round_time = lambda t: t  # pyright: ignore
     with pytest.raises(ValueError, match="timesteps='interpolate'"):
-        sample_adaptive(rounding, (3, 2))
+        sample(rounding, (3, 2))
     for settings in ({"solver": "ggf"}, {"form": "noise"}):
         with pytest.raises(ValueError, match="at sigma = infinity: use form='data'"):
-            sample_adaptive(forbidden(Flow()), (3, 2), **settings)
+            sample(forbidden(Flow()), (3, 2), **settings)
     with pytest.raises(TypeError, match="A model is a callable"):
-        sample_adaptive(lambda x, t: x, (3, 2))
+        sample(lambda x, t: x, (3, 2))
 
 
 def test_fresh_noise_is_no_matter_without_noise():
-    result = sample_adaptive(
-        mixture(VP()), (3, 2), "dpm-solver-12", noise=Gaussian([0, 1, 2]), **F64
-    )
-    assert result.accepted > 0
+    _, report = sample(mixture(VP()), (3, 2), "dpm-solver-12", noise=Gaussian([0, 1, 2]), **F64)
+    assert report.accepted > 0
 
 
 def test_what_cannot_be_done_is_told():
@@ -618,15 +654,15 @@ def test_what_cannot_be_done_is_told():
     with pytest.raises(
         RuntimeError, match=r"max_nfe=20 .* steps were accepted .*t = .*raise max_nfe"
     ):
-        sample_adaptive(mixture(schedule), (3, 2), max_nfe=20, progress=False)
+        sample(mixture(schedule), (3, 2), max_nfe=20)
     calls = iter(range(10**6))
     restless = FunctionModel(
         schedule, "data", lambda x, t: torch.full_like(x, float((-1) ** next(calls)))
     )
     with pytest.raises(RuntimeError, match="below rounding"):
-        sample_adaptive(restless, (3, 2), "dpm-solver-12", rtol=1e-40, atol=1e-40, **F64)
+        sample(restless, (3, 2), "dpm-solver-12", rtol=1e-40, atol=1e-40, **F64)
     broken = FunctionModel(
         schedule, "data", lambda x, t: x / 0.0 if float(t) < 0.5 else torch.zeros_like(x)
     )
     with pytest.raises(FloatingPointError, match=r"in a step from t = .* \(sigma = "):
-        sample_adaptive(broken, (3, 2), progress=False)
+        sample(broken, (3, 2))

@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from expint import noise
-from expint.noise import Gaussian, Rademacher, Replay, SubstepNoise, initial_state
+from expint.noise import (
+    BrownianPath,
+    FromGenerators,
+    Gaussian,
+    Rademacher,
+    Replay,
+    SubstepNoise,
+    UnionPath,
+    initial_state,
+)
 from expint.noise.source import INITIAL_STREAM, PATH_STREAM, generators
 
 SEEDED: dict[str, Callable[[Sequence[int]], noise.NoiseSource]] = {
@@ -216,3 +225,57 @@ def test_one_seed_per_sample(source: Callable[[Sequence[int]], noise.NoiseSource
         ValueError, match=r"3 seeds came for a state of shape \(4, 2\): give 4 seeds"
     ):
         source([1, 2, 3]).stream(torch.empty(4, 2), [])
+
+
+def test_identities_are_equal_for_sources_of_the_same_numbers_only():
+    """What a saved run must have in common with the one that it continues."""
+
+    def sources() -> list[noise.NoiseSource]:
+        numbers = torch.arange(4.0).reshape(2, 2, 1)
+        return [
+            Gaussian([1, 2]),
+            Gaussian([1, 3]),
+            Gaussian([1, 2], device="cpu"),
+            Rademacher([1, 2]),
+            Replay(numbers),
+            Replay(numbers + 1e-6),
+            BrownianPath([1, 2]),
+            BrownianPath([1, 2], resolution=7),
+            BrownianPath([1, 2], device="cpu"),
+            UnionPath([1, 2], [1.0, 2.0]),
+            UnionPath([1, 2], [1.0, 2.5]),
+            FromGenerators(torch.Generator().manual_seed(1)),
+            FromGenerators(torch.Generator().manual_seed(2)),
+        ]
+
+    first, again = ([source.identity for source in sources()] for _ in range(2))  # type: ignore[attr-defined]
+    assert first == again and len(set(first)) == len(first)
+    assert all(isinstance(identity, str) and identity for identity in first)
+
+
+def test_generators_go_on_from_where_they_stand():
+    generator = torch.Generator().manual_seed(1)
+    source = FromGenerators(generator)
+    like, before = torch.empty(2, 3), source.identity
+    first = torch.stack(list(source.stream(like, [THREE]).normals(THREE)))
+    assert source.identity != before
+    second = torch.stack(list(source.stream(like, [THREE]).normals(THREE)))
+    again = torch.Generator().manual_seed(1)
+    drawn = torch.stack([torch.randn(2, 3, generator=again) for _ in range(6)])
+    assert torch.equal(torch.cat([first, second]), drawn)
+    assert source.identity == FromGenerators(again).identity
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="compares a CPU with a GPU, and there is no GPU here"
+)
+@every_source
+def test_numbers_drawn_on_the_cpu_are_the_same_for_states_on_a_gpu(
+    source: Callable[..., noise.NoiseSource],
+):
+    here, there = torch.empty(2, 7), torch.empty(2, 7, device="cuda")
+    expected = source([1, 2]).stream(here, [THREE]).normals(THREE)
+    found = source([1, 2], device="cpu").stream(there, [THREE]).normals(THREE)
+    assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
+    own = source([1, 2]).stream(there, [THREE]).normals(THREE)
+    assert all(a.is_cuda for a in own) and not torch.equal(own[0].cpu(), expected[0])
