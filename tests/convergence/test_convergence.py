@@ -273,9 +273,9 @@ def test_independent_stage_noise_is_named():
 
 def test_a_wrong_phi_2_is_named():
     wrong = half_phi_2(seeds3())
-    assert solvers.get(wrong).deterministic_order == 1 and declared_orders(wrong) == declared_orders(
-        "seeds-3"
-    ) == Orders(3, 2, 1)
+    assert solvers.get(wrong).deterministic_order == 1 and declared_orders(
+        wrong
+    ) == declared_orders("seeds-3") == Orders(3, 2, 1)
     certificate = certify(wrong, Problem(mixture()), kinds=("deterministic", "weak"))
     assert certificate.noise is not None and certificate.noise.finding() is None
     assert (
