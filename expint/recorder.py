@@ -47,11 +47,12 @@ class Recorder:
 
     def __call__(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
         """The callback of `expint.sample`."""
-        kept: tuple[list[Any], ...] = (self.steps, self.nfe, self.times, self.states, self.denoised)
+        kept: Any = (self.steps, self.nfe, self.times, self.states, self.denoised)
         if self.steps and self.steps[-1] % self.every:
             for values in kept:  # the last one so far was kept only in case it was the end
                 values.pop()
-        news = (step, nfe, t, x.detach().float().cpu(), denoised.detach().float().cpu())
+        state, estimate = x.detach().float().cpu(), denoised.detach().float().cpu()
+        news: tuple[Any, ...] = (step, nfe, t, state, estimate)
         for values, value in zip(kept, news, strict=True):
             values.append(value)
 

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, TypeVar
 
-__all__ = ["Registry", "unknown"]
-
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 def unknown(kind: str, name: Any, known: Sequence[str], way_out: str = "") -> ValueError:
@@ -56,10 +55,10 @@ class Registry(Generic[T]):
             raise ValueError(f"There is a {self.kind} {name!r} already: choose another name.")
         self._entries[name] = entry
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def register(self, name: str) -> Callable[[E], E]:
         """`add` as a decorator of a function or class."""
 
-        def entered(entry: T) -> T:
+        def entered(entry: Any) -> Any:
             self.add(name, entry)
             return entry
 

@@ -1,7 +1,7 @@
 """Sample a diffusion model."""
 
 from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -64,17 +64,17 @@ def sample(
         shape: (batch, *event) of the samples; or the initial state itself, a tensor at the first
             time of the grid.
         solver: registered name (`expint.solvers.names()`), a method or a tableau.
-        steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising step
-            included; `nfe` takes the most steps that need no more network evaluations. `grid` names
-            a grid (`expint.grids.names()`) or lists the times. Default: 20 steps, uniform in λ
-            (uniform in t for a schedule that starts at infinite σ, entries of the table for a
+        steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
+            step included; `nfe` takes the most steps that need no more network evaluations. `grid`
+            names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps, uniform in
+            λ (uniform in t for a schedule that starts at infinite σ, entries of the table for a
             network that is called on its table only). `steps=expint.Adaptive(rtol, atol)` chooses
             the steps by an estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
             solver's own.
-        noise_scale: a noise-scale function in place of ell, for the data form (see `reverse_sde` and
-            `expint.equations.noise_scales`).
+        noise_scale: a noise-scale function in place of ell, for the data form (see `reverse_sde`
+            and `expint.equations.noise_scales`).
         eta: DDIM's η in place of ell, for the data form: one number, or one for each step between
             finite noise levels.
         operations: what is done around each step besides the solver's own operations:
@@ -128,7 +128,8 @@ def sample(
             device=device,
         )
     plan = plan_sampling(
-        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
+        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time,
+        **cast(SamplingOptions, options),
     )  # fmt: skip
     x, source = start_state(about, shape, plan, seed, noise, dtype, device)
     with (

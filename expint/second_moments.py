@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint.equations.predictions import Reparametrized
 from expint.noise import initial_state
 from expint.noise.source import check_seeds
 from expint.numerics.float64 import as_float64, is_whole
 from expint.registry import unknown
 from expint.results import write_json
+from expint.runs import Reparametrized
 from expint.runs.model import Description, describe
 
 ESTIMATORS = ("moment", "residual")

@@ -18,7 +18,6 @@ import pytest
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
-from expint.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -8,6 +8,8 @@ import torch
 
 import expint
 from expint import noise, schedules, targets
+from expint.runs import describe
+from expint.runs.start import start_state
 
 
 class NeverCalled:
@@ -104,11 +106,17 @@ def test_the_model_must_have_the_schedule_of_the_plan():
 def test_numpy_numbers_are_numbers():
     target = targets.Gaussian([0.5], [1.0], EDM)
     expected = expint.sample(target, (3, 1), "seeds-1", steps=5, seed=7, progress=False)
-    for seed in (np.int64(7), np.arange(7, 10), torch.arange(7, 10), [7, 8, 9], range(7, 10)):
+    listed = expint.sample(target, (3, 1), "seeds-1", steps=5, seed=[7, 8, 9], progress=False)
+    for seed, wanted in (
+        (np.int64(7), expected),
+        (np.arange(7, 10), listed),
+        (torch.arange(7, 10), listed),
+        (range(7, 10), listed),
+    ):
         got = expint.sample(
             target, (np.int64(3), 1), "seeds-1", steps=np.int64(5), seed=seed, progress=False
         )
-        assert torch.equal(got, expected)
+        assert torch.equal(got, wanted)
     expint.sample(target, (3, 1), "seeds-1", nfe=np.int32(5), progress=False)
     start = np.full((3, 1), 80.0)
     assert expint.sample(target, start, "seeds-1", steps=5, progress=False).dtype == torch.float64
@@ -153,8 +161,12 @@ def test_a_wrong_shape_later_in_the_run_is_told():
 
 
 def test_the_device_is_that_of_the_models_parameters():
-    from expint.sampling import _device_of
+    class Network(torch.nn.Linear):
+        schedule, prediction = EDM, "data"
 
-    model = torch.nn.Linear(2, 2, device="meta")
-    assert _device_of(model) == torch.device("meta")
-    assert _device_of(lambda x, t: x) == torch.device("cpu")
+    assert describe(Network(2, 2, device="meta")).device == torch.device("meta")
+    assert describe(NeverCalled(EDM)).device is None
+    started, _ = start_state(
+        describe(NeverCalled(EDM)), (2, 3), expint.plan_sampling(EDM), 0, None, None, None
+    )
+    assert started.device == torch.device("cpu")

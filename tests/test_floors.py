@@ -31,13 +31,13 @@ FLOORS = (
     "expint.targets",
     "expint.metrics",
     "expint.results",
+    "expint.adaptive",
     "expint.sampling",
     "expint.integration",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",
     "expint.second_moments",
-    "expint.adaptive",
     "expint.quality",
     "expint",
     "diffusion_adapters.families",
@@ -241,6 +241,24 @@ def test_randomness_is_in_noise_only():
         if RANDOMNESS.search(line)
     ]
     assert not found, "\n".join(found)
+
+
+def feeders(root: Path) -> list[str]:
+    """Sources in which a run is given evaluations."""
+    return [
+        path.relative_to(root).as_posix()
+        for path in source_files(root)
+        if ".feed(" in path.read_text(encoding="utf-8")
+    ]
+
+
+def test_runs_are_fed_in_one_loop_and_step_by_step_for_diffusers():
+    assert set(feeders(ROOT)) == {"expint/runs/run.py", "diffusion_adapters/diffusers/scheduler.py"}
+
+
+def test_another_loop_is_seen(tmp_path: Path):
+    root = house(tmp_path, expint__loop="while not run.done:\n    run.feed(model(run.x, run.time))")
+    assert feeders(root) == ["expint/loop.py"]
 
 
 def test_every_folder_and_flat_file_has_a_floor_of_its_own():

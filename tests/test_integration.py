@@ -13,7 +13,7 @@ from torch import Tensor
 
 from expint import Plan, SemiLinearSDE, compile_plan, integrate, noise, solvers
 
-LINEAR = [name for name in KINDS if not any(s.increment_weight is not None for s in solvers.get(name).tableau.stages)]
+LINEAR = [name for name in KINDS if not solvers.get(name).tableau.needs_integral]
 WAVES = torch.arange(65, dtype=torch.float64)
 RATES = -(WAVES**2)
 STRENGTH = 0.5 / (1 + WAVES)
@@ -32,8 +32,8 @@ def moments(plan: Plan, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]
     """Mean and variance of the end state where F = 0: the product of the scales and the sum of what
     each step adds.
     """
-    for row in plan.rows:
-        if row.ends_step:
+    for row, ends_step in zip(plan.rows, plan.ends_step, strict=True):
+        if ends_step:
             p, std = (
                 torch.as_tensor(v, dtype=torch.float64) for v in (row.scale, plan.noise_std(row))
             )
@@ -70,16 +70,13 @@ def test_covariance_of_the_stages_of_stiff_modes(solver: str, steps: int):
     numbers that a run uses.
     """
     plan = compile_plan(heat(), solver, np.linspace(0, 1, steps + 1))
-    rows, taus = [row for row in plan.rows if row.step == 0], plan.local_taus[0]
-    assert taus is not None
+    rows = [row for row in plan.rows if row.step == 0]
+    assert all(row.noise for row in rows)
     for first in rows:
         for second in rows:
             if first.target <= second.target:
-                found = (
-                    torch.as_tensor(first.local_noise)
-                    * torch.as_tensor(second.local_noise)
-                    * taus[first.node]
-                )
+                shared = zip(first.noise, second.noise, strict=False)  # of the earlier node
+                found = sum(torch.as_tensor(a) * torch.as_tensor(b) for a, b in shared)
                 exact = torch.exp(RATES * (second.target - first.target)) * heat_variance(
                     first.target
                 )
@@ -136,10 +133,8 @@ def test_mode_without_rate_is_an_ordinary_polynomial_rule(solver: str):
     x = integrate(
         sde, lambda x, t: t + 0 * x, torch.zeros(1, 1, dtype=torch.float64), [0.0, 0.7, 2.0], solver
     ).x
-    first = 0.0 if solvers.get(solver).at(0, 2).deterministic_order == 1 else 0.7**2 / 2
-    second = (
-        1.3 * 0.7 if solvers.get(solver).at(1, 2).deterministic_order == 1 else (4 - 0.7**2) / 2
-    )
+    first = 0.0 if solvers.get(solver).at(0, 2).order() == 1 else 0.7**2 / 2
+    second = 1.3 * 0.7 if solvers.get(solver).at(1, 2).order() == 1 else (4 - 0.7**2) / 2
     expected = first + second
     assert x.item() == pytest.approx(expected, rel=1e-14)
 

@@ -23,8 +23,8 @@ from expint import (
     solvers,
 )
 from expint.equations.forms import EXPONENTIAL
-from expint.equations.predictions import Reparametrized
-from expint.noise import Gaussian, Rademacher, Replay, initial_state
+from expint.noise import Gaussian, Rademacher, Replay, initial_state, per_sample
+from expint.runs import Reparametrized
 from expint.schedules import EDM, IDDPM, VP, Flow
 from expint.targets import Gaussian as GaussianTarget
 
@@ -43,14 +43,15 @@ def test_every_solver_on_every_schedule(name: str, solver: str):
 def test_is_the_plan_executed(solver: str):
     """Nothing happens in `sample` but compile, start and execute."""
     plan = compile_plan(reverse_sde(VP(), "noise", 0.6), solver, grids.uniform_lambda(VP(), 5))
-    start = initial_state([4, 5, 6], (2,), torch.float64) * VP().std(1.0)
-    expected = execute(plan, MODEL, start, Gaussian([4, 5, 6]))
+    seeds = per_sample(4, 3)
+    start = initial_state(seeds, (2,), torch.float64) * VP().std(1.0)
+    expected = execute(plan, MODEL, start, Gaussian(seeds))
     result = sample(
         MODEL, (3, 2), solver, form="noise", ell=0.6, seed=4, dtype=torch.float64, **QUIET
     )
     assert torch.equal(result, expected)
     assert torch.equal(
-        sample(MODEL, start, solver, form="noise", ell=0.6, seed=[4, 5, 6], **QUIET), expected
+        sample(MODEL, start, solver, form="noise", ell=0.6, seed=seeds, **QUIET), expected
     )
     assert torch.equal(
         sample(MODEL, start, solvers.get(solver), form="noise", ell=0.6, seed=4, **QUIET), expected
@@ -60,14 +61,17 @@ def test_is_the_plan_executed(solver: str):
 @every_solver
 @pytest.mark.parametrize("ell", [0.0, 1.0])
 def test_deterministic_and_independent_of_the_batch(solver: str, ell: float):
-    """Bitwise: sample i depends on seed i alone."""
+    """Bitwise: sample i depends on seed i alone, or for one seed n on (n, i)."""
     model = wavy(VP())
     settings = {**QUIET, "ell": ell}
-    whole = sample(model, (5, 3, 2), solver, seed=10, **settings)
+    whole, seeds = sample(model, (5, 3, 2), solver, seed=10, **settings), per_sample(10, 5)
     assert torch.equal(sample(model, (5, 3, 2), solver, seed=10, **settings), whole)
-    assert torch.equal(sample(model, (2, 3, 2), solver, seed=12, **settings), whole[2:4])
-    assert torch.equal(sample(model, (2, 3, 2), solver, seed=[14, 11], **settings), whole[[4, 1]])
-    assert not torch.equal(sample(model, (5, 3, 2), solver, seed=11, **settings), whole)
+    assert torch.equal(sample(model, (2, 3, 2), solver, seed=10, **settings), whole[:2])
+    assert torch.equal(sample(model, (2, 3, 2), solver, seed=seeds[2:4], **settings), whole[2:4])
+    part = sample(model, (2, 3, 2), solver, seed=[seeds[4], seeds[1]], **settings)
+    assert torch.equal(part, whole[[4, 1]])
+    other = sample(model, (5, 3, 2), solver, seed=11, **settings)
+    assert not any(torch.equal(a, b) for a in other for b in whole)
 
 
 def test_global_random_state_is_left_alone():
@@ -132,7 +136,7 @@ def test_callback_and_progress_bar(solver: str, capsys: pytest.CaptureFixture[st
     ends = [
         (row.step + 1, calls[i], row.target, (2, 2), (2, 2))
         for i, row in enumerate(plan.rows)
-        if row.ends_step
+        if plan.ends_step[i]
     ]
     assert seen == ends
     seen.clear()
@@ -157,7 +161,7 @@ def test_grid_by_name(name: str):
 def test_other_noise_sources():
     for source in (Rademacher([1, 2]), Replay(torch.zeros(100, 2, 2)), Gaussian([1, 2])):
         assert torch.isfinite(sample(MODEL, (2, 2), noise=source, **QUIET)).all()
-    same = sample(MODEL, (2, 2), seed=1, noise=Gaussian([1, 2]), **QUIET)
+    same = sample(MODEL, (2, 2), seed=1, noise=Gaussian(per_sample(1, 2)), **QUIET)
     assert torch.equal(same, sample(MODEL, (2, 2), seed=1, **QUIET))
 
 
@@ -190,7 +194,7 @@ def test_rounding_model_is_called_at_entries_of_its_table():
     ("settings", "error", "message"),
     [
         ({"solver": "seed3"}, ValueError, r"Unknown solver 'seed3'; nearest: \['seeds-3"),
-        ({"solver": 3}, TypeError, "A solver is a name or a Tableau, got int"),
+        ({"solver": 3}, TypeError, "A solver is a name, a Method or a Tableau, got int"),
         ({"form": "dat"}, ValueError, r"Unknown form 'dat'; nearest: \['data'"),
         ({"form": "precond"}, ValueError, r"needs sigma_data > 0"),
         ({"grid": "karass"}, ValueError, r"Unknown grid 'karass'; nearest: \['karras'"),
@@ -272,8 +276,8 @@ def test_form_takes_sigma_data_from_the_model(form: str):
             reverse_sde(VP(), form, 1.0, sigma_data=0.4), "seeds-2", grids.uniform_lambda(VP(), 5)
         ),
         model,
-        initial_state([0, 1], (2,), torch.float64) * VP().std(1.0),
-        Gaussian([0, 1]),
+        initial_state(per_sample(0, 2), (2,), torch.float64) * VP().std(1.0),
+        Gaussian(per_sample(0, 2)),
     )
     assert torch.equal(
         sample(model, (2, 2), "seeds-2", form=form, dtype=torch.float64, **QUIET), expected

@@ -1,6 +1,9 @@
-"""A run that is left after any evaluation and continued gives the unsplit run, bit by bit."""
+"""A run that is left after any evaluation and continued gives the unsplit run, bit for bit."""
 
 import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_models import wavy
 
-from expint import Plan, begin_sampling, continue_sampling, sample, solvers
-from expint.noise import BrownianPath, Gaussian, Replay
+from expint import Plan, begin_sampling, continue_sampling, sample, saved_runs, solvers
+from expint.noise import BrownianPath, FromGenerators, Gaussian, Replay
+from expint.plans import Row
 from expint.schedules import VP, Flow
 from expint.solvers import churn
 
@@ -97,7 +101,7 @@ def saved(path: Path, **options: Any) -> Path:
     [
         ({"steps": 5, "seed": 3}, "another plan"),
         ({"steps": 4, "seed": 4}, "another noise"),
-        ({"steps": 4, "seed": 3, "ell": 0.5}, "another plan"),
+        ({"steps": 4, "seed": 3, "ell": 0.5}, r"another equation \(.*ell=1,.*here .*ell=0.5"),
         ({"steps": 4, "seed": 3, "dtype": torch.float64}, "holds a run in torch.float32"),
         ({"steps": 4, "seed": 3, "operations": [churn(5.0)]}, "another plan"),
         ({"steps": 4, "noise": Gaussian([3, 5])}, "another noise"),
@@ -132,8 +136,8 @@ def test_files_that_are_no_runs(tmp_path: Path):
         ("absent", "no saved run"),
         ("cut", "damaged"),
         ("other", "damaged"),
-        ("weights", "no saved run"),
-        ("bare", "no saved run"),
+        ("weights", "not a saved run"),
+        ("bare", "not a saved run"),
     ):
         with pytest.raises(ValueError, match=message):
             continue_sampling(tmp_path / name, MODEL, "seeds-2", steps=4, seed=3)
@@ -141,7 +145,7 @@ def test_files_that_are_no_runs(tmp_path: Path):
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     run = begin_sampling(MODEL, (2, 2), "seeds-2", steps=4)
-    with pytest.raises(OSError, match="no folder"):
+    with pytest.raises(OSError, match="its folder does not exist"):
         run.save(tmp_path / "missing" / "run")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
@@ -157,15 +161,100 @@ def test_what_is_refused():
         begin_sampling(MODEL, (2, 2), "taylor-2", steps=4)
 
 
-def test_the_plan_digest_sees_every_number(tmp_path: Path):
-    """Plans of the same solver on neighbouring grids have other digests: the file of one is refused
-    for the other.
-    """
+def test_another_grid_is_refused(tmp_path: Path):
+    """Where it differs by more than rounding; the file of one is refused for the other."""
     grid = [1.0, 0.6, 0.3, 1e-3]
     run = begin_sampling(MODEL, (1, 2), "seeds-1", grid=grid)
     run.advance(1)
     run.save(tmp_path / "run")
     assert isinstance(run.plan, Plan) and json.dumps(run.plan.to_dict())
-    with pytest.raises(ValueError, match="another plan"):
-        continue_sampling(tmp_path / "run", MODEL, "seeds-1", grid=[1.0, 0.6, 0.3 + 1e-12, 1e-3])
+    for other in ([1.0, 0.6, 0.3 + 1e-8, 1e-3], [1.0, 0.6, 1e-3], [1.0, 0.6, 0.3, 0.2, 1e-3]):
+        with pytest.raises(ValueError, match="another plan"):
+            continue_sampling(tmp_path / "run", MODEL, "seeds-1", grid=other)
     assert "seeds-1" in solvers.names()
+
+
+Change = Callable[[float], float]
+CHANGES: dict[str, Callable[[Row, Change], Row]] = {
+    "time": lambda row, change: row._replace(time=change(row.time)),
+    "target": lambda row, change: row._replace(target=change(row.target)),
+    "scale": lambda row, change: row._replace(scale=change(row.scale)),  # type: ignore[arg-type]
+    "weights": lambda row, change: row._replace(
+        weights=tuple((j, change(weight)) for j, weight in row.weights)  # type: ignore[arg-type]
+    ),
+    "noise": lambda row, change: row._replace(noise=tuple(map(change, row.noise))),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+@pytest.mark.parametrize("i", range(5))
+def test_the_plan_is_known_by_every_number_up_to_rounding(
+    field: str, i: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A last digit, such as another version of a library may change, is no other plan; a change by
+    a millionth of one coefficient of one row is.
+    """
+    options: dict[str, Any] = {"grid": [1.0, 0.6, 0.3, 1e-3], "seed": 3}
+    run = begin_sampling(MODEL, (2, 2), "seeds-2", **options)
+    run.advance(3)
+    run.save(tmp_path / "run")
+    whole, compiled, row = run.advance(), run.plan, run.plan.rows[i]
+    assert row.scale and row.weights and row.noise
+
+    def go_on(change: Change) -> torch.Tensor:
+        rows = [*compiled.rows]
+        rows[i] = CHANGES[field](row, change)
+        assert rows[i] != row
+        changed = replace(compiled, rows=tuple(rows))
+        monkeypatch.setattr(saved_runs, "plan_sampling", lambda *args, **kwargs: changed)
+        return continue_sampling(tmp_path / "run", MODEL, "seeds-2", **options).advance()
+
+    torch.testing.assert_close(go_on(lambda value: math.nextafter(value, 9.0)), whole)
+    with pytest.raises(ValueError, match="another plan"):
+        go_on(lambda value: value * (1 + 1e-6))
+
+
+@pytest.mark.parametrize("kind", ["one per sample", "one for all", "torch's own"])
+@pytest.mark.parametrize("solver", ["seeds-3", "seeds-sra", "dpm2-ancestral"])
+def test_generators_are_known_by_where_they_stand(kind: str, solver: str, tmp_path: Path):
+    """The run moves them: as they stand then, they would give other noise, which is refused; put
+    back to where they stood when the run began, they give the unsplit run.
+    """
+    generators: Any = {
+        "one per sample": [torch.Generator().manual_seed(7), torch.Generator().manual_seed(8)],
+        "one for all": torch.Generator().manual_seed(7),
+        "torch's own": None,
+    }[kind]
+    noise = FromGenerators(generators)
+    moved = [torch.default_generator if g is None else g for g in noise.listed()]
+    begin = [generator.get_state() for generator in moved]
+
+    def put_back() -> None:
+        for generator, state in zip(moved, begin, strict=True):
+            generator.set_state(state)
+
+    options: dict[str, Any] = {"steps": 5, "noise": noise}
+    whole = sample(MODEL, (2, 2), solver, progress=False, **options)
+    put_back()
+    run = begin_sampling(MODEL, (2, 2), solver, **options)
+    run.advance(4)
+    run.save(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"another noise \(FromGenerators"):
+        continue_sampling(tmp_path / "run", MODEL, solver, **options)
+    put_back()
+    assert torch.equal(
+        continue_sampling(tmp_path / "run", MODEL, solver, **options).advance(), whole
+    )
+    put_back()
+
+
+def test_a_source_without_an_identity_is_not_saved(tmp_path: Path):
+    class Nameless:
+        def stream(self, like: torch.Tensor, run: Any) -> Any:
+            return Gaussian([3, 4]).stream(like, run)
+
+    run = begin_sampling(MODEL, (2, 2), "seeds-2", steps=4, noise=Nameless())
+    run.advance(3)
+    with pytest.raises(ValueError, match=r"Nameless noise .* attribute `identity`"):
+        run.save(tmp_path / "run")
+    assert not [*tmp_path.iterdir()]

@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Callable
 from functools import reduce
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
-def named_or_own(name: str, kind: type[T], what: str, registered: Callable[[str], T]) -> T:
+def named_or_own(
+    name: str, kind: type | tuple[type, ...], what: str, registered: Callable[[str], Any]
+) -> Any:
     """What is registered under a name, or the user's object `module:object`.
 
     Args:

@@ -7,13 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers.configs import (
-    limit,
-    prediction_of,
-    read_config,
-    schedule_of,
-    step_times,
-)
+from diffusion_adapters.diffusers import configs
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times
 from expint import solvers
 from expint.equations.predictions import to_denoiser
@@ -33,6 +27,7 @@ except ImportError as error:
         "install 'expint[diffusers]'."
     ) from error
 
+_THEIRS = [kind.name for kind in KarrasDiffusionSchedulers]
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -87,10 +82,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
     Source: SEEDS, arXiv 2305.14267; the interface is that of Hugging Face diffusers.
     """
 
-    _compatibles: ClassVar[list[str]] = [
-        *(kind.name for kind in KarrasDiffusionSchedulers),
-        "FlowMatchEulerDiscreteScheduler",
-    ]
+    _compatibles: ClassVar[list[str]] = [*_THEIRS, "FlowMatchEulerDiscreteScheduler"]
 
     @register_to_config
     def __init__(
@@ -124,7 +116,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         clip_sample: bool = False,
         clip_sample_range: float = 1.0,
     ) -> None:
-        self._schedule, self._prediction = schedule_of(self.config), prediction_of(self.config)
+        self._schedule = configs.schedule_of(self.config)
+        self._prediction = configs.prediction_of(self.config)
         if isinstance(operations, str):
             raise TypeError(
                 f"operations is a list of texts such as ['churn(s_churn=40)'], got {operations!r}."
@@ -161,7 +154,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             ValueError: for schedulers of networks that are called in another way (EDM's) or have
                 other noise levels.
         """
-        known = read_config(config) if isinstance(config, Mapping) else config
+        known = configs.read_config(config) if isinstance(config, Mapping) else config
         return super().from_config(known, return_unused_kwargs, **kwargs)
 
     def set_timesteps(
@@ -253,8 +246,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         run = self._run or self._open(state, timestep, generator)
         if run.done or self._step_index is None:
             raise ValueError(
-                f"All {len(self.timesteps)} evaluations are made: call set_timesteps before the "
-                "next run."
+                f"All {len(self.timesteps)} evaluations are made: call set_timesteps for a new run."
             )
         if state.shape != run.x.shape or output.shape != state.shape:
             raise ValueError(
@@ -267,7 +259,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         # In place: at the start of a step this state is also the one that the step starts from.
         run.x.copy_(state)
         on_x, on_output = self._rules[self._step_index]
-        denoised = limit(on_x * state + on_output * output, self.config)
+        denoised = configs.limit(on_x * state + on_output * output, self.config)
         run.feed(denoised if self._limits else output)
         self._step_index += 1
         reached = (run.result() if run.done else run.x).to(sample.dtype, copy=True)
@@ -334,11 +326,10 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         return self._compile_with(given, None), None
 
     def _compile_with(self, given: dict[str, Any], rounding: Rounding) -> Plan:
-        times = step_times(self.config, self._schedule, rounds=rounding is not None, **given)
-        options = {name: self.config[name] for name in ("form", "ell", "eta", "noise_scale")}
-        return plan_sampling(
-            self._schedule, self._method, grid=times, round_time=rounding, **options
-        )
+        config, rounds = self.config, rounding is not None
+        times = configs.step_times(config, self._schedule, rounds=rounds, **given)
+        own = {name: config[name] for name in ("form", "ell", "eta", "noise_scale")}
+        return plan_sampling(self._schedule, self._method, grid=times, round_time=rounding, **own)
 
     def _reset(self) -> None:
         self._run: Run | None = None

@@ -18,7 +18,8 @@ from torch import Tensor
 from diffusion_adapters.families.adapter import NetworkAdapter, class_indices
 from diffusion_adapters.families.adapters import EDMAdapter
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
-from expint.equations.predictions import Reparametrized, conversion
+from expint.equations.predictions import conversion
+from expint.runs import Reparametrized
 from expint.runs.model import describe
 
 
@@ -37,7 +38,7 @@ class cfg(ModelWrapper):  # noqa: N801
             prediction.
         rescale: fraction in [0, 1] of the result whose standard deviation over each sample is set
             to that of the conditional output. As published, the output is what the network
-            predicts; wrap the models in `expint.equations.predictions.Reparametrized` to have
+            predicts; wrap the models in `expint.runs.Reparametrized` to have
             another prediction rescaled.
         interval: (sigma_lo, sigma_hi): guide where sigma_lo < σ <= sigma_hi only; elsewhere the
             conditional model alone is called. On a GPU this reads the time back at every

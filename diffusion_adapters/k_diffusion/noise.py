@@ -57,8 +57,7 @@ class BrownianNoiseSampler:
         low, high = sorted((start, end))
         if low == high:
             raise ValueError(
-                f"There is no noise between a level and itself: sigma = {float(sigma):.9g} came "
-                "twice."
+                f"There is no noise between a level and itself: sigma = {float(sigma):.9g} twice."
             )
         (increment,) = self.path.increments(torch.tensor([low, high], dtype=torch.float64))
         return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self.dtype)
@@ -70,9 +69,8 @@ class BrownianNoiseSampler:
             raise ValueError(
                 f"Noise levels are {allowed} got {sigma:.9g}: the step to 0 has no noise."
             )
-        if self.flow:
-            return ((1.0 - sigma) / sigma) ** (2.0 * self.eta)
-        return sigma ** (-2.0 * self.eta)
+        signal = 1.0 - sigma if self.flow else 1.0
+        return (signal / sigma) ** (2.0 * self.eta)
 
 
 def brownian_noise_sampler(
@@ -120,8 +118,7 @@ def brownian_noise_sampler(
         )
     if not 0.0 < eta < math.inf:
         raise ValueError(
-            f"eta (ell squared) is positive and finite here, got {eta!r}: with eta=0 there is no "
-            "noise to sample."
+            f"eta (ell squared) is positive and finite here, got {eta!r}: eta=0 has no noise."
         )
     path = BrownianPath(per_sample(seed, x.shape[0]), resolution=resolution, device=device)
     # √τ of the path is large where σ is small.

@@ -30,13 +30,22 @@ from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise
 from expint import grids, solvers
 from expint.noise import BrownianPath, Gaussian, NoiseSource, per_sample
 from expint.plans import Plan
+from expint.registry import unknown
 from expint.runs import Run, drive
 from expint.sampling import Solver, plan_sampling
 from expint.schedules import EDM, Flow, Schedule
 from expint.solvers import Method
 
+Denoiser = Callable[..., Tensor]
+Sampler = Callable[..., Tensor]
+Arguments = Mapping[str, Any] | None
 NOISES = ("fresh", "path")
 _NEAR_ONE = 1e-6  # tables in float32 come this near to the time 1 of pure noise, where they mean it
+_REPEATED = (
+    "a step of no length: drop the repeated levels, for example with torch.unique_consecutive "
+    "(they come from half precision, or from more steps than the model has levels)"
+)
+_RISING = "noise would have to be added: sort them, or sample each falling part by itself"
 
 
 class KDiffusionModel:
@@ -53,11 +62,8 @@ class KDiffusionModel:
     prediction = "data"
 
     def __init__(
-        self,
-        model: Callable[..., Tensor],
-        extra_args: Mapping[str, Any] | None = None,
-        flow: bool | None = None,
-    ):
+        self, model: Denoiser, extra_args: Arguments = None, flow: bool | None = None
+    ) -> None:
         if not callable(model):
             raise TypeError(
                 f"The model is called as model(x, sigma, **extra_args), got {type(model).__name__}."
@@ -91,10 +97,10 @@ def is_flow(model: Any) -> bool:
 
 
 def sample_expint(
-    model: Callable[..., Tensor],
+    model: Denoiser,
     x: Tensor,
     sigmas: Tensor | Sequence[float],
-    extra_args: Mapping[str, Any] | None = None,
+    extra_args: Arguments = None,
     callback: Callable[[dict[str, Any]], Any] | None = None,
     disable: bool | None = None,
     *,
@@ -169,9 +175,7 @@ def sample_expint(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback is called with a dict once per step, got {callback!r}.")
     if noise not in NOISES:
-        raise ValueError(
-            f"Unknown noise={noise!r}: choose one of {NOISES}, or give a noise_sampler."
-        )
+        raise unknown("noise", noise, NOISES, ", or give a noise_sampler")
     source = None
     if plan.run:
         seed = denoiser.extra_args.get("seed") if seed is None else seed
@@ -234,7 +238,7 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
             raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {value:.9g}.")
     for i, (here, there) in enumerate(pairwise(values)):
         if not there < here:
-            reason = _NO_LENGTH if here == there else _RISING
+            reason = _REPEATED if here == there else _RISING
             raise ValueError(
                 f"sigmas fall strictly, but sigmas[{i}] = {here:.9g} is followed by {there:.9g}, "
                 f"{reason}."
@@ -248,24 +252,13 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
     return levels
 
 
-_NO_LENGTH = (
-    "a step of no length: drop the repeated levels, for example with torch.unique_consecutive "
-    "(they come from half precision, or from more steps than the model has levels)"
-)
-_RISING = (
-    "noise would have to be added: sort them so that they fall, or sample each falling part by "
-    "itself"
-)
-
-
 def _method(
     solver: Solver, eta: float | None, s_noise: float, options: Mapping[str, Any]
 ) -> tuple[Method, float | None]:
     """The method with its noise scale factor, and its ℓ (None: its own)."""
     if eta is not None and not 0.0 <= eta < math.inf:
         raise ValueError(
-            f"eta (ell squared) is a finite number >= 0, got {eta!r}: 0 is the ODE, 1 the reverse "
-            "SDE."
+            f"eta (ell squared) is finite and >= 0 (0: the ODE, 1: the reverse SDE), got {eta!r}."
         )
     own = solvers.entry(solver).parameters if isinstance(solver, str) else []
     strange = sorted(set(options) - set(own))
@@ -324,30 +317,26 @@ def uniform_lambda_sigmas(
 
     Source: DPM-Solver, arXiv 2206.00927, section 3.4.
     """
-    kind = Flow if flow else EDM
-    schedule = kind(float(sigma_min), float(sigma_max))
+    schedule = (Flow if flow else EDM)(float(sigma_min), float(sigma_max))
     return grids.uniform_lambda(schedule, steps).to(device=device, dtype=dtype)
 
 
-def _named(name: str, solver: str, eta: float | None, about: str) -> Callable[..., Tensor]:
-    """`sample_expint` for one solver."""
+SAMPLERS: dict[str, Sampler] = {}
+"""The named samplers `sample_seeds_1`, `sample_seeds_2`, … under their names without `sample_`."""
+
+
+def named(solver: str, eta: float | None, about: str, name: str | None = None) -> Sampler:
+    """`sample_expint` for one solver, also entered in `SAMPLERS`.
+
+    Args:
+        solver: registered name.
+        eta: its default; None for the solver's own.
+        about: what the solver is, for the docstring.
+        name: of the sampler, without `sample_`; default: the solver's.
+    """
+    name = name or solver.replace("-", "_")
     sample = partial(sample_expint, solver=solver, eta=eta)
     doc = f"{about}: `sample_expint` with solver={solver!r}, whose arguments it takes."
     vars(sample).update(__name__=f"sample_{name}", __doc__=doc)
     SAMPLERS[name] = sample
     return sample
-
-
-SAMPLERS: dict[str, Callable[..., Tensor]] = {}
-"""The named samplers `sample_seeds_1`, `sample_seeds_2`, …, which follow, under their names without
-`sample_`."""
-
-sample_seeds_1 = _named("seeds_1", "seeds-1", 1.0, "SEEDS-1, one evaluation per step")
-sample_seeds_2 = _named("seeds_2", "seeds-2", 1.0, "SEEDS-2, two evaluations per step")
-sample_seeds_3 = _named("seeds_3", "seeds-3", 1.0, "SEEDS-3, three evaluations per step")
-sample_seeds_sra = _named("seeds_sra", "seeds-sra", 1.0, "Strong order 3/2, two evaluations")
-sample_seeds_ab2 = _named("seeds_ab2", "seeds-ab2", 1.0, "Adams–Bashforth of two steps")
-sample_dpmpp_3m_sde = _named("dpmpp_3m_sde", "dpmpp-3m-sde", 1.0, "DPM-Solver++(3M) SDE")
-sample_er_sde_3 = _named("er_sde_3", "er-sde-3", None, "ER-SDE-3, by default its own noise scale")
-sample_sa_solver = _named("sa_solver", "sa-solver", 1.0, "SA-Solver, predictor and corrector")
-sample_unipc = _named("unipc", "unipc-2", 0.0, "UniPC of order 2, by default for the ODE")

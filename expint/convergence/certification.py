@@ -219,8 +219,8 @@ def register_solver(build: Callable[..., Method | Tableau], summary: str) -> Cer
     """Certify the tableau or method that `build()` makes, and register it under its name.
 
     Args:
-        build: makes the tableau or method; called without arguments, and by `solvers.get(name, **parameters)`
-            with some.
+        build: makes the tableau or method; called without arguments, and by `solvers.get(name,
+            **parameters)` with some.
         summary: one line about it.
 
     Returns:

@@ -136,9 +136,7 @@ class NoiseStudy(Result):
         return figure
 
 
-def noise_covariance(
-    plan: Plan, solver: Solver | None = None, *, ell: float = 1.0
-) -> NoiseStudy:
+def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1.0) -> NoiseStudy:
     """The joint covariance of the noise in all states of a run, as executed, against that of the
     reverse SDE by quadrature.
 

@@ -13,8 +13,9 @@ In the form "sigma" every φ_k is 1/k!, so that a classical Runge–Kutta scheme
 with respect to t, σ² or log σ, whose clock they have (ρ = 0); their first-order step is
 Euler–Maruyama.
 
-    C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ        (in the code μ = −log(C/C(∞)), κ = (1+ℓ²)
-    C(∞), the same weight)
+    C(σ) = σd^(−ℓ²) ∫_0^{arctan(σ/σd)} cos^{ℓ²}θ dθ
+
+(in the code μ = −log(C/C(∞)) and κ = (1+ℓ²) C(∞): the same weight).
 
 ℓ = 0 is the probability-flow ODE, ℓ = 1 the reverse SDE; the extended form takes any admissible
 noise-scale function φ(σ) in the place of σ^(1+ℓ²). Source: SEEDS, arXiv 2305.14267, sections 3 and
@@ -34,7 +35,7 @@ from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, TimeFunction
-from expint.numerics.quadrature import gauss_legendre
+from expint.numerics.quadrature import integrate
 from expint.registry import Registry
 from expint.schedules.base import Schedule
 
@@ -215,14 +216,13 @@ def _explicit(form: str) -> Callable[[Schedule, float, float | None], SemiLinear
         def noise_between(low: Tensor, high: Tensor) -> Tensor:
             # ∫ 2 ℓ² α² σ² dλ, in panels of one e-fold at most; from σ = ∞ as from e^30
             low = low.clamp(min=-30.0)
+
+            def density(lam: Tensor) -> Tensor:
+                alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
+                return 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
+
             panels = max(1, math.ceil((high - low).max().item()))
-            points, weights = gauss_legendre(16)
-            places = ((torch.arange(panels)[:, None] + points) / panels).flatten()
-            lam = low[..., None] + (high - low)[..., None] * places
-            alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
-            density = 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
-            total = (density * (weights / panels).repeat(panels)).sum(-1)
-            return torch.log(total * (high - low)) - 2.0 * low
+            return torch.log(integrate(density, low, high, 16, panels)) - 2.0 * low
 
         def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
             lam = schedule.lam(t)

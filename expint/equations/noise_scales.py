@@ -5,37 +5,27 @@ The extended reverse-time SDE with noise scale φ has propagator α φ(σ), cloc
 clock σ²/φ(σ)². It is admissible where φ increases (so that the clock runs forward) and φ/σ does not
 decrease (so that no variance would be negative):
 
-    d log φ / d log σ = 1 + ℓ²(σ),     so that     φ = σ is the ODE, φ = σ² the reverse SDE, φ =
-    σ^(1+ℓ²) constant ℓ.
+    d log φ / d log σ = 1 + ℓ²(σ),
+
+so that φ = σ is the ODE, φ = σ² the reverse SDE and φ = σ^(1+ℓ²) constant ℓ.
 
 Source: ER-SDE-Solver, arXiv 2309.06169, section 4; ℓ as in SEEDS, arXiv 2305.14267.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from expint.numerics.float64 import as_float64
+from expint.numerics.quadrature import Primitive
 from expint.numerics.roots import invert_monotone
-from expint.registry import unknown
+from expint.registry import Registry
 from expint.schedules.base import Schedule
-
-__all__ = [
-    "NoiseScale",
-    "ell_from_churn",
-    "ell_from_eta",
-    "eta_from_ell",
-    "noise_scale",
-    "noise_scale_from_ell",
-    "noise_scale_from_eta",
-    "noise_scale_names",
-    "window",
-]
 
 _LOG_RANGE = (-60.0, 60.0)  # log σ between which inverses are sought
 
@@ -82,23 +72,18 @@ class NoiseScale:
                 f"The noise scale {self.name!r} is not admissible: phi is not positive and finite "
                 f"at sigma = {where:.6g}."
             )
-        for values, what in (
-            (log_phi, "phi does not increase"),
-            (self.log_excess(log_sigma), "phi/sigma decreases"),
+        rise, growth = log_phi.diff(), self.log_excess(log_sigma).diff()
+        room = 1e-13 * (1 + log_phi[1:].abs())
+        needs = ", which would need noise of negative variance"
+        for wrong, what, why in (
+            (rise < room, "phi does not increase", ""),
+            (growth < -room, "phi/sigma decreases", needs),
         ):
-            rise = values[1:] - values[:-1]
-            room = 1e-13 * (1 + values[1:].abs())
-            fall = torch.nonzero(rise < (room if what.endswith("increase") else -room))
-            if len(fall):
-                where = torch.exp(log_sigma[int(fall[0])]).item()
-                reason = (
-                    ""
-                    if what.endswith("increase")
-                    else ", which would need noise of negative variance"
-                )
+            if bool(wrong.any()):
+                where = torch.exp(log_sigma[int(torch.nonzero(wrong)[0])]).item()
                 raise ValueError(
                     f"The noise scale {self.name!r} is not admissible: {what} at sigma = "
-                    f"{where:.6g}{reason}."
+                    f"{where:.6g}{why}."
                 )
 
 
@@ -106,33 +91,23 @@ def _excess(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda log_sigma: torch.log(function(torch.exp(log_sigma))) - log_sigma
 
 
+_LOG_10 = math.log(10.0)
 # Noise scales of the kinds that ER-SDE-Solver compares (arXiv 2309.06169); the first two are the
 # ODE and the reverse SDE.
-_NAMED: dict[str, NoiseScale] = {
-    scale.name: scale
-    for scale in (
-        NoiseScale("ode", torch.zeros_like, has_noise=False),
-        NoiseScale("sde", lambda u: u),
-        NoiseScale("power-1.5", lambda u: 0.5 * u),
-        NoiseScale("power-2.5", lambda u: 1.5 * u),
-        NoiseScale(
-            "log",
-            lambda u: torch.log(torch.log1p(100.0 * torch.exp(1.5 * u)) / np.log(10.0)) - 0.1 * u,
-        ),
-        NoiseScale(
-            "exp-0.3",
-            lambda u: torch.logaddexp(torch.exp(0.3 * u), torch.full_like(u, np.log(10.0))),
-        ),
-        NoiseScale(
-            "exp-linear", lambda u: torch.logaddexp(torch.exp(u), torch.full_like(u, np.log(10.0)))
-        ),
-    )
-}
+_NAMED = Registry[NoiseScale]("noise scale")
+_NAMED.add("ode", NoiseScale("ode", torch.zeros_like, has_noise=False))
+for _name, _log_excess in {
+    "sde": lambda u: u,
+    "power-1.5": lambda u: 0.5 * u,
+    "power-2.5": lambda u: 1.5 * u,
+    "log": lambda u: torch.log(torch.log1p(100.0 * torch.exp(1.5 * u)) / _LOG_10) - 0.1 * u,
+    "exp-0.3": lambda u: torch.logaddexp(torch.exp(0.3 * u), torch.full_like(u, _LOG_10)),
+    "exp-linear": lambda u: torch.logaddexp(torch.exp(u), torch.full_like(u, _LOG_10)),
+}.items():
+    _NAMED.add(_name, NoiseScale(_name, _log_excess))
 
-
-def noise_scale_names() -> list[str]:
-    """Names that `noise_scale` knows."""
-    return sorted(_NAMED)
+noise_scale_names = _NAMED.names
+"""Names that `noise_scale` knows, sorted."""
 
 
 def noise_scale(scale: "str | NoiseScale | Callable[[Tensor], Tensor]") -> NoiseScale:
@@ -145,9 +120,7 @@ def noise_scale(scale: "str | NoiseScale | Callable[[Tensor], Tensor]") -> Noise
     if isinstance(scale, NoiseScale):
         return scale
     if isinstance(scale, str):
-        if scale not in _NAMED:
-            raise unknown("noise scale", scale, noise_scale_names())
-        return _NAMED[scale]
+        return _NAMED.get(scale)
     if callable(scale):
         return NoiseScale(getattr(scale, "__name__", "phi"), _excess(scale))
     raise TypeError(
@@ -161,62 +134,39 @@ def noise_scale_from_ell(
     *,
     breaks: Sequence[float] = (),
     lam_range: tuple[float, float] = (-15.0, 15.0),
-    panels: int = 256,
 ) -> NoiseScale:
-    """φ for a stochasticity ℓ(λ) that varies: log(φ/σ) = −∫ ℓ²(λ) dλ, by Gauss–Legendre quadrature.
+    """φ for a stochasticity ℓ(λ) that varies: log(φ/σ) = −∫ ℓ²(λ) dλ, by quadrature.
 
     Args:
         ell: elementwise function of a float64 tensor λ, ≥ 0; it may jump at `breaks`.
-        breaks: values of λ where ℓ or a derivative jumps; panels end there, so that the quadrature
-            stays exact to rounding.
+        breaks: values of λ where ℓ or a derivative jumps.
         lam_range: values of λ between which ℓ is looked at; beyond them it is taken as constant.
-        panels: panels between the ends, besides the breaks.
+
+    Raises:
+        ValueError: where ℓ is negative, or jumps at no break.
 
     Source: ER-SDE-Solver, arXiv 2309.06169, eq. (11), in the stochasticity of SEEDS.
     """
     low, high = lam_range
-    inside = [b for b in breaks if low < b < high]
-    edges = torch.tensor(
-        sorted({*np.linspace(low, high, panels + 1).tolist(), *inside}), dtype=torch.float64
-    )
-    nodes, weights = (torch.as_tensor(v) for v in np.polynomial.legendre.leggauss(16))
 
     def square(lam: Tensor) -> Tensor:
-        value = as_float64(ell(lam.clamp(low, high))).expand(lam.shape)
+        value = as_float64(ell(lam)).expand(lam.shape)
         if not bool((value >= 0).all()):
             raise ValueError(f"ell(lambda) must be >= 0, got {value.min().item():.6g}.")
         return value**2
 
-    def integral(
-        a: Tensor, b: Tensor
-    ) -> Tensor:  # of ℓ² over [a, b], which contain no break inside
-        half, middle = (0.5 * (b - a)).unsqueeze(-1), (0.5 * (a + b)).unsqueeze(-1)
-        return (square(middle + half * nodes) * weights).sum(-1) * half.squeeze(-1)
-
-    sums = torch.cat(
-        [torch.zeros(1, dtype=torch.float64), torch.cumsum(integral(edges[:-1], edges[1:]), 0)]
-    )
-    first, last = (square(edges[:1] + 1e-9), square(edges[-1:] - 1e-9))
+    area = Primitive(square, low, high, name="ell(lambda)^2", breaks=breaks)
+    first, last = square(torch.tensor([low + 1e-9, high - 1e-9], dtype=torch.float64))
 
     def log_excess(log_sigma: Tensor) -> Tensor:
         lam = -log_sigma
-        k = (
-            torch.searchsorted(edges, lam.detach().contiguous(), right=True)
-            .sub(1)
-            .clamp(0, len(edges) - 2)
-        )
-        core = sums[k] + integral(edges[k], lam.clamp(low, high))
-        outside = torch.where(
-            lam < low, first * (lam - low), torch.where(lam > high, last * (lam - high), 0.0)
-        )
-        return -(core + outside)
+        inside = lam.clamp(low, high)
+        outside = torch.where(lam < low, first, last) * (lam - inside)
+        return -(area(inside) + outside)
 
-    probe = torch.linspace(low, high, 513, dtype=torch.float64)
-    return NoiseScale(
-        getattr(ell, "__name__", "ell(lambda)"),
-        log_excess,
-        has_noise=bool((square(probe) > 0.0).any()),
-    )
+    whole = area(torch.tensor(high, dtype=torch.float64))
+    name = getattr(ell, "__name__", "ell(lambda)")
+    return NoiseScale(name, log_excess, has_noise=bool(whole > 0.0))
 
 
 def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
@@ -230,7 +180,7 @@ def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
             f"A window needs value >= 0 and 0 < sigma_low < sigma_high, got {value}, {sigma_low}, "
             f"{sigma_high}."
         )
-    low, high = float(np.log(sigma_low)), float(np.log(sigma_high))
+    low, high = math.log(sigma_low), math.log(sigma_high)
     name = f"ell={value:g} for sigma in [{sigma_low:g}, {sigma_high:g}]"
     return NoiseScale(name, lambda u: value**2 * u.clamp(low, high), has_noise=value > 0)
 

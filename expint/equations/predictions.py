@@ -7,14 +7,13 @@ affine function D = on_x · x + on_output · output:
     data      D
     noise     ε = (x − αD)/σ̄
     v         v = αε − σ̄D                        (Salimans & Ho, arXiv 2202.00512)
-    flow      u = ε − D                           (flow matching, arXiv 2210.02747, for α = 1 − t,
-    σ̄ = t) score     s = (αD − x)/σ̄²                     (the gradient of the log-density of x)
-    precond   D = c_skip x/α + c_out F            (EDM, arXiv 2206.00364, eq. (7), with the
-    network's own sigma_data)
+    flow      u = ε − D                           (arXiv 2210.02747, for α = 1 − t, σ̄ = t)
+    score     s = (αD − x)/σ̄²                     (the gradient of the log-density of x)
+    precond   D = c_skip x/α + c_out F            (EDM, arXiv 2206.00364, eq. (7),
+                                                   with the network's own sigma_data)
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +22,6 @@ from torch import Tensor
 from expint.numerics.float64 import as_float64
 from expint.registry import unknown
 from expint.schedules.base import Schedule
-
-__all__ = ["PREDICTIONS", "Affine", "Reparametrized", "check", "conversion", "to_denoiser"]
 
 
 class Affine(NamedTuple):
@@ -127,42 +124,3 @@ def conversion(
             "predicts data, v or flow."
         )
     return result
-
-
-@dataclass(frozen=True)
-class Reparametrized:
-    """The same model, presented with another prediction.
-
-    Args:
-        model: a model with attributes `schedule`, `prediction` (and `sigma_data` if either
-            prediction is "precond").
-        prediction: what this object returns instead.
-        sigma_data: for "precond"; default: the model's.
-    """
-
-    model: Any
-    prediction: str
-    sigma_data: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.sigma_data is None:
-            object.__setattr__(self, "sigma_data", getattr(self.model, "sigma_data", None))
-        check(self.prediction, self.sigma_data)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The model's schedule."""
-        return self.model.schedule
-
-    def __call__(self, x: Tensor, t: Any) -> Tensor:
-        """Prediction at state x of shape (batch, *event) and time t."""
-        rule = conversion(
-            self.model.prediction,
-            self.prediction,
-            self.schedule,
-            t,
-            source_sigma_data=getattr(self.model, "sigma_data", None),
-            target_sigma_data=self.sigma_data,
-        )
-        output = self.model(x, t)
-        return x * rule.on_x.to(x.dtype) + output * rule.on_output.to(x.dtype)

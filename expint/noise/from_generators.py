@@ -15,8 +15,8 @@ class FromGenerators:
     """Standard normals from torch generators, which go on from where they stand.
 
     One state of normals is drawn for each interval, in order of use, and then, where the integral U
-    is used, one for U. Unlike the sources with seeds, this one leaves the generators moved: a second
-    stream gives other numbers.
+    is used, one for U. Unlike the sources with seeds, this one leaves the generators moved: a
+    second stream gives other numbers.
 
     Args:
         generators: one generator per sample, so that a sample depends on its own alone; or one for
@@ -57,8 +57,7 @@ class FromGenerators:
     def listed(self) -> "Sequence[torch.Generator | None]":
         """The generators as a list."""
         given = self.generators
-        single = given is None or isinstance(given, torch.Generator)
-        listed = [given] if single else list(given)
+        listed = [given] if given is None or isinstance(given, torch.Generator) else list(given)
         wrong = [g for g in listed if g is not None and not isinstance(g, torch.Generator)]
         if wrong or not listed:
             raise TypeError(

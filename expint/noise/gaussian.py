@@ -58,8 +58,8 @@ class Seeded(ABC):
 
 
 class Gaussian(Seeded):
-    """Independent standard normals; sample i depends on seed i alone: not on the batch it is in, its
-    size or order.
+    """Independent standard normals; sample i depends on seed i alone: not on the batch it is in,
+    its size or order.
 
     Args:
         seeds: one integer per sample.

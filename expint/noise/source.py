@@ -1,12 +1,13 @@
 """The seam for noise: what a source is, and how seeds become streams of random numbers.
 
-A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, run)` opens a
-*stream* for one run, which answers, substep by substep, with its standard normals. Opening a second
-stream from the same source repeats the same noise.
+A *source* is an immutable description (seeds, or recorded arrays). `source.stream(like, run)` opens
+a *stream* for one run, which answers, substep by substep, with its standard normals. Opening a
+second stream from the same source repeats the same noise.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ INITIAL_STREAM, PATH_STREAM, INTEGRAL_STREAM = 0x9E3779B9, 0x85EBCA6B, 0x27D4EB2
 SIDE_STREAMS = {1: 0x165667B1, -1: 0xD3A2646C}
 
 
-class SubstepNoise(NamedTuple):
+@dataclass(frozen=True)
+class SubstepNoise:
     """What a substep asks of the noise.
 
-    Its first `count` normals are the normalised increments of W over the intervals between its noise
-    nodes, W(τ_k) − W(τ_{k−1}) = √(τ_k − τ_{k−1}) z_k. With `integral` there is one more, of the
-    space-time integral U = ∫ [W(τ) − W(τ_0)] dτ over the whole substep given these increments:
+    Its first `count` normals are the normalised increments of W over the intervals between its
+    noise nodes, W(τ_k) − W(τ_{k−1}) = √(τ_k − τ_{k−1}) z_k. With `integral` there is one more, of
+    the space-time integral U = ∫ [W(τ) − W(τ_0)] dτ over the whole substep given these increments:
 
         U = Σ_k (τ_m − (τ_{k−1} + τ_k)/2) ΔW_k + √(Σ_k (τ_k − τ_{k−1})³/12) z_U.
 
@@ -33,8 +35,8 @@ class SubstepNoise(NamedTuple):
         count: number of intervals, ≥ 1.
         integral: whether U is used.
         nodes: noise times τ_0 < … < τ_m, float64, shape (count + 1,), or for diagonal noise clocks
-            (count + 1, *broadcastable to the event), or a function that gives them (only paths ask);
-            None for noise that is not the path's, such as churn.
+            (count + 1, *broadcastable to the event), or a function that gives them (only paths
+            ask); None for noise that is not the path's, such as churn.
     """
 
     count: int

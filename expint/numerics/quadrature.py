@@ -183,7 +183,7 @@ class Primitive:
                 raise ValueError(
                     f"The integral of {self._name} over ({self.low}, {self.high}) does not settle: "
                     f"{self._name} is too rough near t = {worst:.9g} to be integrated to "
-                    f"{_TOLERANCE:g}: split the span there."
+                    f"{_TOLERANCE:g}: split the span there, or give it as a break."
                 )
             middle = 0.5 * (a + b)[rough]
             a, b = torch.cat([a[rough], middle]), torch.cat([middle, b[rough]])

@@ -155,8 +155,8 @@ def _rounded(sde: SemiLinearSDE, method: Method, times: Tensor, round_time: Roun
 
 
 class _Inner:
-    """Times of the steps between finite noise levels: those of the grid, and those between which the
-    solver steps, the starts of all steps and of the one after them, and the ends."""
+    """Times of the steps between finite noise levels: those of the grid, and those between which
+    the solver steps, the starts of all steps and of the one after them, and the ends."""
 
     def __init__(self, grid: Tensor, begin: Tensor, stop: Tensor) -> None:
         self.grid, self.begin, self.stop = grid, begin, stop

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +31,8 @@ class Row(NamedTuple):
         target: time of the state that the row produces.
         prediction: what F is in this row.
         scale: coefficient of x_s.
-        weights: (evaluation, weight) pairs; an evaluation has the index of the row that makes it, and
-            ~i is the time derivative of that of row i.
+        weights: (evaluation, weight) pairs; an evaluation has the index of the row that makes it,
+            and ~i is the time derivative of that of row i.
         noise: coefficients of the first normals of the substep; () without noise.
         substep: index of the substep: rows that start from one state x_s and share normals. Most
             steps are one substep; noise that is added before or after a step is one of its own.
@@ -96,13 +97,13 @@ class Plan:
     def ends_step(self) -> tuple[bool, ...]:
         """For each row whether the state that it produces is the result of its step."""
         steps = [*(row.step for row in self.rows), None]
-        return tuple(step != after for step, after in zip(steps, steps[1:], strict=False))
+        return tuple(step != after for step, after in pairwise(steps))
 
     @cached_property
     def ends_substep(self) -> tuple[bool, ...]:
         """For each row whether the state that it produces is x_s of the next substep."""
         places = [*(row.substep for row in self.rows), None]
-        return tuple(place != after for place, after in zip(places, places[1:], strict=False))
+        return tuple(place != after for place, after in pairwise(places))
 
     @property
     def run(self) -> list[SubstepNoise]:

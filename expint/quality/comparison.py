@@ -61,9 +61,9 @@ def compare_quality(
     Args:
         model: an analytic target of `expint.targets`, or any model with an attribute `shape` (then
             with a `reference`).
-        solvers: "all", a name, method or tableau, several of them, or {label: settings} with any of solver,
-            form, ell, noise_scale, eta, operations, sigma_data, grid and final, which take the
-            place of those given for all.
+        solvers: "all", a name, method or tableau, several of them, or {label: settings} with any of
+            solver, form, ell, noise_scale, eta, operations, sigma_data, grid and final, which take
+            the place of those given for all.
         nfe: network evaluations allowed.
         n: samples per run; a run without samples (metric "wasserstein") does not need them.
         metric: "wasserstein", the exact Wasserstein-2 distance over the root of the total variance,

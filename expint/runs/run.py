@@ -71,8 +71,8 @@ class Run:
         sees every state.
 
     While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates`
-    (without, plans that take derivatives are refused) call `differentiate` before it. `checked` says
-    that the state is known to be finite, which costs a synchronisation to see.
+    (without, plans that take derivatives are refused) call `differentiate` before it. `checked`
+    says that the state is known to be finite, which costs a synchronisation to see.
     """
 
     def __init__(

@@ -72,7 +72,8 @@ def dpmpp_2m_sde(variant: str = "midpoint") -> Tableau:
     """The same in the data form at ℓ = 1.
 
     Args:
-        variant: "midpoint" as `dpmpp_2m`; "heun" integrates the line exactly, as `seeds_ab(2)` does.
+        variant: "midpoint" as `dpmpp_2m`; "heun" integrates the line exactly, as `seeds_ab(2)`
+            does.
 
     Source: DPM-Solver++, arXiv 2211.01095, appendix; the variants are those of k-diffusion.
     """
@@ -150,10 +151,11 @@ _ADAMS = {
 
 
 def ipndm(order: int = 4) -> Method:
-    """1 ← φ_1 Σ a_j F_{−j} with the constants of Adams–Bashforth for equal steps; noise form, ℓ = 0.
+    """1 ← φ_1 Σ a_j F_{−j} with the constants of Adams–Bashforth for equal steps; noise form, ℓ =
+    0.
 
-    The constants are right for steps that are equal in σ; on other grids the order is at most 2, and
-    1 where the steps vary.
+    The constants are right for steps that are equal in σ; on other grids the order is at most 2,
+    and 1 where the steps vary.
 
     Args:
         order: number of nodes, 1 to 4.
@@ -166,8 +168,8 @@ def ipndm(order: int = 4) -> Method:
 
 
 def pndm() -> Method:
-    """Three steps of the pseudo Runge–Kutta scheme, 4 evaluations each, then iPNDM of order 4; nodes
-    half-way in time.
+    """Three steps of the pseudo Runge–Kutta scheme, 4 evaluations each, then iPNDM of order 4;
+    nodes half-way in time.
 
     Source: PNDM, arXiv 2202.09778, eq. (12) and (13) and algorithm 2.
     """

@@ -1,8 +1,8 @@
 """What a sampler does to the noise level around its steps: it composes with any solver.
 
 An operation may move the level from which a step starts (noise is added up to it), the level at
-which it ends (noise is added up to the grid's level afterwards), scale the noise of the step itself,
-or make the state anew at the end of the step.
+which it ends (noise is added up to the grid's level afterwards), scale the noise of the step
+itself, or make the state anew at the end of the step.
 """
 
 import inspect
@@ -25,14 +25,14 @@ class Operation:
 
     Args:
         name: with its arguments, for print-outs; operations of one name are equal.
-        raised: raised(σ, steps) → the noise level σ̂ ≥ σ from which the step starts, after noise has
-            been added; `steps` counts all steps of the grid.
+        raised: raised(σ, steps) → the noise level σ̂ ≥ σ from which the step starts, after noise
+            has been added; `steps` counts all steps of the grid.
         lowered: lowered(σ, target) → the noise level ≤ target at which the step from σ ends, before
             noise is added up to the target.
         s_noise: factor of the noise that is added.
         factor: factor(schedule, start, end) → factor of the noise of the step itself.
-        own_variance: whether `factor` gives that noise another variance than the SDE's, which only a
-            one-stage solver with noise can have.
+        own_variance: whether `factor` gives that noise another variance than the SDE's, which only
+            a one-stage solver with noise can have.
         ell: the stochasticity of the data form that `factor` is for, or None for any equation.
         langevin: signal-to-noise ratios of the Langevin steps that follow the step.
         preserves_law: whether exact steps would still give the exact law of the state; otherwise
@@ -70,8 +70,8 @@ _BUILDERS = Registry[Callable[..., Operation]]("operation")
 def churn(
     s_churn: float, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
 ) -> Operation:
-    """Stochastic EDM: before a step, noise is added from σ to σ̂ = (1 + γ) σ, γ = min(s_churn/steps,
-    √2 − 1).
+    """Stochastic EDM: before a step, noise is added from σ to σ̂ = (1 + γ) σ, γ =
+    min(s_churn/steps, √2 − 1).
 
     Args:
         s_churn: ≥ 0.
@@ -134,8 +134,8 @@ def noise_factor(s_noise: float) -> Operation:
 
 @_BUILDERS.register("large-variance")
 def large_variance() -> Operation:
-    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²), (σ̄_s/σ̄_t)²
-    times the posterior's.
+    """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²),
+    (σ̄_s/σ̄_t)² times the posterior's.
 
     Source: DDPM, arXiv 2006.11239, section 3.2.
     """
@@ -148,7 +148,8 @@ def large_variance() -> Operation:
 
 @_BUILDERS.register("langevin")
 def langevin(snr: float = 0.16, count: int = 1) -> Operation:
-    """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the score.
+    """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the
+    score.
 
     Song et al. take ε = 2 (snr ‖z‖/‖s‖)² with norms averaged over the batch; here the ratio of the
     norms is replaced by its value σ̄ for a perfect score, so that a sample does not depend on its

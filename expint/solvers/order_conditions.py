@@ -136,8 +136,8 @@ def strong_order(
     Args:
         order: deterministic order.
         targets, terms: as for `deterministic_order`.
-        increment_weights: for each stage the weight p of the increment in its noise p ΔW + 2(c − p) U/Δτ, or None for the
-            ordinary W(c) − W(0).
+        increment_weights: for each stage the weight p of the increment in its noise p ΔW + 2(c − p)
+            U/Δτ, or None for the ordinary W(c) − W(0).
     """
     if order < 1:
         return Fraction(0)

@@ -15,9 +15,9 @@ from expint.solvers.multistep import (
     seeds_ab,
 )
 from expint.solvers.operations import ancestral, churn, langevin, large_variance
-from expint.solvers.optimal_variance import analytic_dpm
 from expint.solvers.predictor_corrector import pece, sa_solver, unipc
 from expint.solvers.registry import register
+from expint.solvers.reverse_variance import analytic_dpm
 from expint.solvers.runge_kutta import (
     deis_rk3,
     dpm_solver,
@@ -57,7 +57,8 @@ def edm_stochastic(
     Source: EDM, arXiv 2206.00364, algorithm 2 and table 5.
     """
     around = (churn(s_churn, s_min, s_max, s_noise),)
-    return Method(heun().tableau, form="sigma", ell=0.0, operations=around)
+    source = "EDM, arXiv 2206.00364, algorithm 2"
+    return Method(heun().tableau, source=source, form="sigma", ell=0.0, operations=around)
 
 
 def _ancestral(tableau: Tableau, form: str) -> Any:

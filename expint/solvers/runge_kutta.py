@@ -92,8 +92,8 @@ def etd_rk4() -> Method:
 
 
 def etd_rk4_ho() -> Method:
-    """The five-stage scheme of stiff order four. Source: Hochbruck & Ostermann, SINUM 43 (2005), eq.
-    (5.19).
+    """The five-stage scheme of stiff order four. Source: Hochbruck & Ostermann, SINUM 43 (2005),
+    eq. (5.19).
     """
     half, quarter = _HALF, Fraction(1, 4)
     # a_52 = a_53 = ½ φ_2(½z) − φ_3(z) + ¼ φ_2(z) − ½ φ_3(½z);  a_54 = ¼ φ_2(½z) − a_52

@@ -24,12 +24,13 @@ def seeds_sra() -> Tableau:
 
 
 def seeds_sra3() -> Tableau:
-    """1/3 ← {0}, increment weight 2/9; 5/6 ← F_0 and (5/2) φ_2 F_1, increment weight −5/18; 1 ← {0, 1/3, 5/6}.
+    """1/3 ← {0}, increment weight 2/9; 5/6 ← F_0 and (5/2) φ_2 F_1, increment weight −5/18;
+    1 ← {0, 1/3, 5/6}.
 
     With the last row interpolating through nodes c_2, c_3, deterministic order 3 fixes a_32 =
-    φ_2(c_3 z)/(3 b_3 c_2). The conditions of strong order 3/2 leave the weights of the increment p_i = ±s/b_i with s²
-    (1/b_2 + 1/b_3) − 2 s (c_2 − c_3) = 1/6; these nodes are the simplest with positive weights,
-    (1/10, 1/2, 2/5), for which s is rational (s = 1/9).
+    φ_2(c_3 z)/(3 b_3 c_2). The conditions of strong order 3/2 leave the weights of the increment
+    p_i = ±s/b_i with s² (1/b_2 + 1/b_3) − 2 s (c_2 − c_3) = 1/6; these nodes are the simplest with
+    positive weights, (1/10, 1/2, 2/5), for which s is rational (s = 1/9).
 
     Source: derived here from the conditions in `expint.solvers.order_conditions`.
     """

@@ -39,8 +39,8 @@ class Term(NamedTuple):
 
 
 Rule = Callable[[Any, Sequence[Any]], Sequence[Sequence[tuple[Any, ...]]]]
-"""rule(c, nodes) → for each node the terms (q, k) or (q, k, scale) of its weight Σ q φ_k(scale · z),
-scale = c by default.
+"""rule(c, nodes) → for each node the terms (q, k) or (q, k, scale) of its weight Σ q φ_k(scale ·
+z), scale = c by default.
 
 Written in plain arithmetic, so that it serves for Fractions (order conditions) and for tensors (the
 real, unequal steps); c and nodes are positions in units of the step, 0 at its start, negative at
@@ -55,8 +55,8 @@ VARIABLES = ("clock", "time", "sigma")
 
 @dataclass(frozen=True)
 class Stage:
-    """One row: the state at node c, from evaluations of F: 0, 1, … are made in this step, −j was the
-    evaluation 0 of j steps ago.
+    """One row: the state at node c, from evaluations of F: 0, 1, … are made in this step, −j was
+    the evaluation 0 of j steps ago.
 
     Give either `through`, the evaluations whose interpolation polynomial is integrated exactly (or
     to which `rule` gives weights), or `weights`, the combination of φ-functions of each evaluation.
@@ -165,16 +165,16 @@ class Stage:
 class Tableau:
     """The numbers of an exponential scheme, of one step or of several.
 
-    It needs no noise columns: the noise of a stage is a_i [W(τ_i) − W(τ_s)], unless the stage has an
-    `increment_weight` and takes it from the step's increment and space-time integral.
+    It needs no noise columns: the noise of a stage is a_i [W(τ_i) − W(τ_s)], unless the stage has
+    an `increment_weight` and takes it from the step's increment and space-time integral.
 
     Args:
         name: for print-outs.
         stages: rows in order of evaluation; the last one has c = 1.
         source: paper and equation.
         reuse: evaluation 0 is the last one of the step before, at the state that the stage before
-            the last produced (PEC), so that a corrector (the last stage, which uses that evaluation)
-            costs nothing. In the first step it is made.
+            the last produced (PEC), so that a corrector (the last stage, which uses that
+            evaluation) costs nothing. In the first step it is made.
         variable: in what the interpolation polynomials are taken and the nodes placed: the form's
             "clock", "time" or "sigma", or the time of another schedule at the same σ.
 
@@ -252,8 +252,8 @@ class Tableau:
         return len(self.noise_nodes) + self.needs_integral
 
     def limited(self, history: int, stages: int | None = None) -> "Tableau":
-        """The scheme where only `history` earlier steps are known, of the first stages only if their
-        number is given; one and the same object for the same numbers."""
+        """The scheme where only `history` earlier steps are known, of the first stages only if
+        their number is given; one and the same object for the same numbers."""
         key = min(history, self.history), stages
         if key not in self._variants:
             kept = tuple(stage.limited(history) for stage in self.stages[:stages])
@@ -282,8 +282,8 @@ class Tableau:
         return tuple(stage.terms(self.nodes) for stage in self.stages)
 
     def order(self, *, classical: bool = False) -> int:
-        """Order of a full step without noise, from the algebraic order conditions in exact rationals
-        (up to 4); `classical`: for an equation with ρ = 0."""
+        """Order of a full step without noise, from the algebraic order conditions in exact
+        rationals (up to 4); `classical`: for an equation with ρ = 0."""
         targets, nodes, terms = [stage.c for stage in self.stages], self.nodes, list(self.terms)
         if not self.slopes:
             return deterministic_order(nodes, targets, terms, classical=classical)

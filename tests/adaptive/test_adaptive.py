@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from expint.adaptive.one_step_plans import pair_plan
 from torch import Tensor
 from toy_models import FunctionModel, Recorder, constant, forbidden, mixture, wavy
 
 import expint
 from expint import compile_plan, execute, reverse_sde, sample_adaptive
 from expint.adaptive import EmbeddedPair, StepControl, embedded_pairs, get_pair
-from expint.adaptive.one_step_plans import pair_plan
 from expint.noise import BrownianPath, Gaussian, Rademacher, Replay, UnionPath
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import seeds1, seeds2, seeds3, seeds_sra

@@ -318,8 +318,6 @@ def test_a_table_that_starts_at_infinite_noise(form: str):
     table = Discrete(rescale_zero_terminal_snr(Discrete.from_betas(linear_betas()).alphas_cumprod))
     plan = plan_sampling(table, "seeds-1", form=form, steps=4)
     numbers = [
-        n
-        for row in plan.rows
-        for n in (row.scale, *row.noise, *(w for _, w in row.weights))
+        n for row in plan.rows for n in (row.scale, *row.noise, *(w for _, w in row.weights))
     ]
     assert all(math.isfinite(n) for n in numbers) and plan.nfe == 4

@@ -9,8 +9,8 @@ from quadrature import ReverseSDE, interval
 from scipy import integrate
 
 from expint import SemiLinearSDE, reverse_sde, schedules
-from expint.equations.sde import NoiseClock
 from expint.equations.forms import EXPONENTIAL
+from expint.equations.sde import NoiseClock
 
 ELLS = (0.0, 0.3, 1.0, 1.7)
 SIGMA_DATA = 0.7
@@ -111,9 +111,7 @@ def test_clock_of_the_preconditioned_form(m: float, sd: float):
         # C, κ = 1 + ℓ².
         weight = sde.kappa * math.exp(-float(sde.clock(as_tensor(sigma))))
         assert weight == pytest.approx((1 + m) * value * sd**-m, rel=1e-12)
-        assert float(sde.clock.time(sde.clock(as_tensor(sigma)))) == pytest.approx(
-            sigma, rel=1e-13
-        )
+        assert float(sde.clock.time(sde.clock(as_tensor(sigma)))) == pytest.approx(sigma, rel=1e-13)
 
 
 def test_clock_of_the_preconditioned_form_as_written():

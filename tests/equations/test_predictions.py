@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from expint import predictions, schedules
-from expint.equations.predictions import PREDICTIONS, Reparametrized, conversion
+from expint.equations.predictions import PREDICTIONS, conversion
+from expint.runs import Reparametrized
 from expint.schedules import Flow
 from expint.targets import Gaussian
 

@@ -281,8 +281,6 @@ def test_defaults_are_the_flat_state_and_the_span_of_the_sde():
     assert torch.equal(short.f(0.2, y), long.f(0.2, y)) and torch.equal(
         short.g(0.2, y), long.g(0.2, y)
     )
-    bare = SemiLinearSDE(
-        log_propagator=lambda t: -t, clock=Clock(lambda t: t, lambda mu: mu)
-    )
+    bare = SemiLinearSDE(log_propagator=lambda t: -t, clock=Clock(lambda t: t, lambda mu: mu))
     with pytest.raises(ValueError, match="give span="):
         to_torchsde(bare, target)

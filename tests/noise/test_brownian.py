@@ -3,6 +3,7 @@ increments and integrals.
 """
 
 import hashlib
+import importlib.util
 import itertools
 import math
 import subprocess
@@ -24,10 +25,13 @@ from expint.noise import (
     NoiseSource,
     Rademacher,
     Replay,
+    SubstepNoise,
+    UnionPath,
     initial_state,
 )
 from expint.noise.paths import brownian
 from expint.noise.paths.brownian_leaf import Terms, integral_terms, leaf_of, value_terms
+from expint.noise.paths.path import PathSource
 from expint.schedules import EDM, VP
 
 LEVEL = 1e-6  # of every statistical test, corrected for the number of its comparisons
@@ -55,15 +59,34 @@ def clock(*taus: float) -> Tensor:
 
 
 def ask(
-    source: NoiseSource, like: Tensor, queries: Sequence[Query]
+    source: PathSource, like: Tensor, queries: Sequence[Query]
 ) -> dict[Query, tuple[Tensor, Tensor]]:
-    """(ΔW, U) over each interval, asked in the given order from one stream."""
-    stream = source.stream(like)
+    """(ΔW, U) over each interval, asked in the given order from one opened path."""
+    opened = source.open(like)
     answers = {}
     for query in queries:
-        increments, integral = stream.increments(clock(*query), space_time=True)
+        increments, integral = opened.increments(clock(*query), space_time=True)
         answers[query] = increments[0].clone(), integral.clone()
     return answers
+
+
+def recombined(normals: Sequence[Tensor], taus: Tensor) -> tuple[Tensor, Tensor]:
+    """(ΔW, U) over the intervals between `taus`, (n + 1,) or (n + 1, *event), and over the whole,
+    from the n normals of the increments and that of U:
+
+        U = Σ_k (τ_n − (τ_{k−1} + τ_k)/2) ΔW_k + √(Σ_k (τ_k − τ_{k−1})³/12) z_U.
+    """
+    *steps, last = (normal.clone() for normal in normals)
+    lengths, middles = taus.diff(dim=0), (taus[1:] + taus[:-1]) / 2
+    increments = torch.stack([z * d.sqrt() for z, d in zip(steps, lengths, strict=True)])
+    ahead = [(taus[-1] - m) * w for m, w in zip(middles, increments, strict=True)]
+    return increments, torch.stack(ahead).sum(0) + ((lengths**3).sum(0) / 12).sqrt() * last
+
+
+def drawn(source: NoiseSource, like: Tensor, taus: Tensor) -> tuple[Tensor, Tensor]:
+    """(ΔW, U) from the normals of a run of one substep."""
+    substep = SubstepNoise(len(taus) - 1, integral=True, nodes=taus)
+    return recombined(source.stream(like, [substep]).normals(substep), taus)
 
 
 def all_queries(taus: Sequence[float]) -> list[Query]:
@@ -211,7 +234,7 @@ def test_several_intervals_in_one_query():
     queries.
     """
     path, like, taus = BrownianPath([4]), torch.empty(1, 9, dtype=torch.float64), clock(*CROSSING)
-    increments, integral = path.stream(like).increments(taus, space_time=True)
+    increments, integral = path.open(like).increments(taus, space_time=True)
     single = ask(path, like, [*itertools.pairwise(CROSSING), (CROSSING[0], CROSSING[-1])])
     assert torch.equal(
         increments, torch.stack([single[query][0] for query in itertools.pairwise(CROSSING)])
@@ -219,7 +242,7 @@ def test_several_intervals_in_one_query():
     torch.testing.assert_close(
         integral, single[CROSSING[0], CROSSING[-1]][1], rtol=1e-10, atol=1e-10
     )
-    assert torch.equal(increments, path.stream(like).increments(taus))
+    assert torch.equal(increments, path.open(like).increments(taus))
 
 
 EVENTS = pytest.mark.parametrize("event", [(), (3,), (1, 8, 8), (3, 31, 17)], ids=str)
@@ -229,7 +252,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=st
 @EVENTS
 @DTYPES
 def test_the_order_of_queries_does_not_matter(event: tuple[int, ...], dtype: torch.dtype):
-    """Bitwise: sorted, reversed and random orders, repetitions, and a stream of its own for every
+    """Bitwise: sorted, reversed and random orders, repetitions, and a path opened for every
     query.
     """
     path, like, queries = (
@@ -257,8 +280,8 @@ def test_a_sample_does_not_depend_on_its_batch(event: tuple[int, ...], dtype: to
     taus = clock(-2.0, 0.3, 0.35, 0.7, 90.0)
 
     def run(chosen: Sequence[int]) -> list[Tensor]:
-        stream = BrownianPath(chosen, 2).stream(torch.empty(len(chosen), *event, dtype=dtype))
-        increments, integral = stream.increments(taus, space_time=True)
+        opened = BrownianPath(chosen, 2).open(torch.empty(len(chosen), *event, dtype=dtype))
+        increments, integral = opened.increments(taus, space_time=True)
         return [*increments.clone(), integral.clone()]
 
     together = torch.stack(run(seeds), 1)
@@ -273,16 +296,16 @@ DIGEST = """
 import hashlib, torch
 from expint.noise import BrownianPath
 torch.set_num_threads(2)
-stream = BrownianPath([1, 2**33]).stream(torch.empty(2, 3, 40, 40))
+opened = BrownianPath([1, 2**33]).open(torch.empty(2, 3, 40, 40))
 times = torch.tensor([-1.0, 0.2, 0.21, 5.0], dtype=torch.float64)
-parts = [*stream.increments(times, space_time=True)]
+parts = [*opened.increments(times, space_time=True)]
 print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest())
 """
 
 
 def test_another_process_with_other_threads_sees_the_same_path():
-    stream = BrownianPath([1, 2**33]).stream(torch.empty(2, 3, 40, 40))
-    parts = stream.increments(clock(-1.0, 0.2, 0.21, 5.0), space_time=True)
+    opened = BrownianPath([1, 2**33]).open(torch.empty(2, 3, 40, 40))
+    parts = opened.increments(clock(-1.0, 0.2, 0.21, 5.0), space_time=True)
     mine = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
     run = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == mine
@@ -297,7 +320,7 @@ def test_independent_of_the_initial_state_and_of_fresh_noise(seeds: list[int]):
     like = torch.empty(1, n, dtype=torch.float64)
     answers = ask(BrownianPath(seeds, resolution=1), like, [(-1.0, 0.0), (0.0, 1.0)])
     path = [part[0] for answer in answers.values() for part in answer]
-    fresh, integral = Gaussian(seeds).stream(like).increments(clock(0.0, 1.0), space_time=True)
+    fresh, integral = drawn(Gaussian(seeds), like, clock(0.0, 1.0))
     samples = torch.stack(
         [initial_state(seeds, (n,), torch.float64)[0], *path, fresh[0, 0], integral[0]]
     )
@@ -336,7 +359,7 @@ def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
     x = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 60
     path = BrownianPath([8, 9])
     s, t = fine[0], fine[-1]
-    w = path.stream(x).increments(torch.stack([sde.noise_clock(s), sde.noise_clock(t)]))[0]
+    w = path.open(x).increments(sde.noise_clock(torch.stack([s, t])))[0]
     expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * w
     model = constant(schedule, sde.diffusion.prediction, 0.0, sigma_data)
     for solver, stride in itertools.product(["seeds-1", "seeds-2", "seeds-3"], [64, 1]):
@@ -361,7 +384,7 @@ def test_stated_error_of_law_inside_one_leaf():
         taus = [1 + length * first, 1 + length * second]
         w = (
             BrownianPath([2], resolution)
-            .stream(torch.empty(1, n, dtype=torch.float64))
+            .open(torch.empty(1, n, dtype=torch.float64))
             .increments(clock(*taus))[0]
         )
         q1, q2 = (p * (1 - p) for p in (first, second))
@@ -379,9 +402,9 @@ def test_errors_of_law_inside_a_leaf_do_not_reach_its_ends():
         torch.empty(1, 40, dtype=torch.float64),
         [1 + 0.001 * i for i in range(150)],
     )
-    total = path.stream(like).increments(clock(0.8, *inner, 2.0)).sum(0)
+    total = path.open(like).increments(clock(0.8, *inner, 2.0)).sum(0)
     torch.testing.assert_close(
-        total, path.stream(like).increments(clock(0.8, 2.0))[0], rtol=1e-11, atol=1e-11
+        total, path.open(like).increments(clock(0.8, 2.0))[0], rtol=1e-11, atol=1e-11
     )
 
 
@@ -412,11 +435,11 @@ def test_tiny_intervals(dtype: torch.dtype):
     """Neighbouring floats and empty intervals: finite, of the size √Δτ, and exactly zero if
     empty.
     """
-    stream = BrownianPath([6]).stream(torch.empty(1, 100, dtype=dtype))
+    opened = BrownianPath([6]).open(torch.empty(1, 100, dtype=dtype))
     for tau in (1e-300, 3e-5, math.exp(0.5), 1.0, 7.7, 1e9, -1.0, -1e-12):
         near = math.nextafter(tau, math.inf)
         for taus in ([tau, tau], [tau, near], [math.nextafter(tau, -math.inf), tau, near]):
-            increments, integral = stream.increments(clock(*taus), space_time=True)
+            increments, integral = opened.increments(clock(*taus), space_time=True)
             length, rounding = (
                 taus[-1] - taus[0],
                 100 * torch.finfo(dtype).eps * math.sqrt(abs(tau)),
@@ -427,16 +450,16 @@ def test_tiny_intervals(dtype: torch.dtype):
                 integral.abs().max()
                 <= (6 * math.sqrt(length) + rounding) * length + 1e-15 * abs(tau) ** 1.5
             )
-    increments, integral = stream.increments(clock(2.0, 2.0), space_time=True)
+    increments, integral = opened.increments(clock(2.0, 2.0), space_time=True)
     assert not increments.any() and not integral.any()
 
 
 def test_the_whole_range_of_float64():
-    stream = BrownianPath([6]).stream(torch.empty(1, 100, dtype=torch.float64))
+    opened = BrownianPath([6]).open(torch.empty(1, 100, dtype=torch.float64))
     taus = (-1e200, -1.0, -5e-324, 0.0, 5e-324, 1e-310, 1e-160, 1e-20, 1.0, 1e100, 1e200)
-    assert stream.increments(clock(*taus)).isfinite().all()
-    assert stream.increments(clock(*taus), space_time=True)[1].isfinite().all()
-    assert stream.increments(clock(0.0, 1.7e308)).isfinite().all()
+    assert opened.increments(clock(*taus)).isfinite().all()
+    assert opened.increments(clock(*taus), space_time=True)[1].isfinite().all()
+    assert opened.increments(clock(0.0, 1.7e308)).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -453,9 +476,13 @@ def test_the_whole_range_of_float64():
 def test_times_that_cannot_be_served(
     dtype: torch.dtype, taus: tuple[float, ...], space_time: bool, message: str
 ):
-    stream = BrownianPath([6]).stream(torch.empty(1, 3, dtype=dtype))
+    """Neither by the path nor, before it begins, in a run."""
+    path, like = BrownianPath([6]), torch.empty(1, 3, dtype=dtype)
     with pytest.raises(ValueError, match=message):
-        stream.increments(clock(*taus), space_time=space_time)
+        path.open(like).increments(clock(*taus), space_time=space_time)
+    fine, bad = clock(0.5, 0.9), clock(*taus)
+    with pytest.raises(ValueError, match=message):
+        path.stream(like, [SubstepNoise(1, False, fine), SubstepNoise(1, space_time, bad)])
 
 
 def test_wrong_arguments_are_named():
@@ -464,19 +491,17 @@ def test_wrong_arguments_are_named():
     with pytest.raises(TypeError, match=r"resolution is an integer.*got 2.5"):
         BrownianPath([1], resolution=2.5)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="2 seeds came for a state of shape"):
-        BrownianPath([1, 2]).stream(torch.empty(3, 2))
+        BrownianPath([1, 2]).stream(torch.empty(3, 2), [])
     with pytest.raises(ValueError, match="0 <= seed"):
         BrownianPath([-1])
 
 
 def test_half_precision_states_see_the_float32_path():
     taus = clock(0.1, 0.5, 3.0)
-    exact = BrownianPath([1, 2]).stream(torch.empty(2, 7)).increments(taus)
+    exact = BrownianPath([1, 2]).open(torch.empty(2, 7)).increments(taus)
     for dtype in (torch.float16, torch.bfloat16):
         half = (
-            BrownianPath([1, 2], device="cpu")
-            .stream(torch.empty(2, 7, dtype=dtype))
-            .increments(taus)
+            BrownianPath([1, 2], device="cpu").open(torch.empty(2, 7, dtype=dtype)).increments(taus)
         )
         assert half.dtype == dtype and torch.equal(half, exact.to(dtype))
 
@@ -486,8 +511,8 @@ def test_half_precision_states_see_the_float32_path():
 )
 def test_a_path_on_the_cpu_is_the_same_for_states_on_a_gpu():
     taus, path = clock(-0.1, 0.5, 3.0), BrownianPath([1, 2], device="cpu")
-    there = path.stream(torch.empty(2, 7, device="cuda")).increments(taus, space_time=True)
-    here = path.stream(torch.empty(2, 7)).increments(taus, space_time=True)
+    there = path.open(torch.empty(2, 7, device="cuda")).increments(taus, space_time=True)
+    here = path.open(torch.empty(2, 7)).increments(taus, space_time=True)
     assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(there, here, strict=True))
 
 
@@ -498,12 +523,12 @@ def test_diagonal_noise_clock(shape: tuple[int, int]):
     scales = torch.arange(1.0, 1 + math.prod(shape)).reshape(shape).double()
     taus = clock(0.2, 0.9, 1.4)[:, None, None] * scales
     increments, integral = (
-        part.clone() for part in path.stream(like).increments(taus, space_time=True)
+        part.clone() for part in path.open(like).increments(taus, space_time=True)
     )
-    assert torch.equal(path.stream(like).increments(taus), increments)
+    assert torch.equal(path.open(like).increments(taus), increments)
     for i, k in itertools.product(range(3), range(4)):
         column = taus.expand(3, 3, 4)[:, i, k]
-        single = path.stream(like).increments(column, space_time=True)
+        single = path.open(like).increments(column, space_time=True)
         assert torch.equal(increments[..., i, k], single[0][..., i, k]) and torch.equal(
             integral[..., i, k], single[1][..., i, k]
         )
@@ -530,54 +555,114 @@ def test_a_sweep_draws_every_number_once(monkeypatch: pytest.MonkeyPatch):
         (taus, True, 8),
         (-taus.flip(0), True, 8),
     ):
-        drawn, stream = 0, BrownianPath([1]).stream(like)
-        for pair in clocks.unfold(0, 2, 1):
-            stream.increments(pair, space_time=space_time)
+        run = [SubstepNoise(1, space_time, pair) for pair in clocks.unfold(0, 2, 1)]
+        drawn, stream = 0, BrownianPath([1]).stream(like, run)
+        for substep in run:
+            stream.normals(substep)
         assert drawn <= most * 50 * like.numel()
 
 
-# The integral U of the other sources
+# Standard normals: what a run is given of a path, and the integral U of the other sources
 
 
 @pytest.mark.parametrize(
     "taus", [(0.0, 1.0), (0.5, 1.0, 1.2, 3.0)], ids=["one interval", "three intervals"]
 )
-@pytest.mark.parametrize("kind", ["gaussian", "replay", "path"])
+@pytest.mark.parametrize("kind", ["gaussian", "replay", "path", "union"])
 def test_law_of_the_integral_over_several_intervals(kind: str, taus: tuple[float, ...]):
-    """n = 131072: the covariance of all increments of one query and U over the whole, corrected
-    level 1e-6.
+    """n = 131072: the covariance of all increments of one substep and U over the whole, and that
+    its normals are independent of unit variance; each at the corrected level 1e-6.
     """
     n, count = 131072, len(taus) - 1
     like = torch.empty(1, n, dtype=torch.float64)
     normals = torch.randn(
         2 * count, 1, n, dtype=torch.float64, generator=torch.Generator().manual_seed(4)
     )
-    sources = {"gaussian": Gaussian([3]), "replay": Replay(normals), "path": BrownianPath([3])}
-    increments, integral = (
-        sources[kind].stream(like, count).increments(clock(*taus), space_time=True)
-    )
+    sources = {
+        "gaussian": Gaussian([3]),
+        "replay": Replay(normals),
+        "path": BrownianPath([3]),
+        "union": UnionPath([3], taus),
+    }
+    substep = SubstepNoise(count, integral=True, nodes=clock(*taus))
+    given = list(sources[kind].stream(like, [substep]).normals(substep))
+    assert worst_p_value(torch.cat(given), torch.eye(count + 1, dtype=torch.float64)) > LEVEL
+    increments, integral = recombined(given, clock(*taus))
     cells = list(itertools.pairwise(taus))
     covariance = exact_covariance(taus, [*cells, (taus[0], taus[-1])])
     keep = [*range(0, 2 * count, 2), 2 * count + 1]  # increments of the cells, U of the whole
     assert worst_p_value(torch.cat([increments[:, 0], integral]), covariance[keep][:, keep]) > LEVEL
 
 
+def paths(shape: tuple[int, ...], taus: Sequence[float]) -> dict[str, PathSource]:
+    found: dict[str, PathSource] = {
+        "BrownianPath": BrownianPath(range(shape[0])),
+        "UnionPath": UnionPath(range(shape[0]), taus),
+    }
+    if importlib.util.find_spec("torchsde"):
+        found["FromTorchsde"] = FromTorchsde(interval(shape))
+    return found
+
+
+@pytest.mark.parametrize("name", ["BrownianPath", "UnionPath", "FromTorchsde"])
+def test_normals_of_a_path_recombine_to_its_increments_and_integral(name: str):
+    """To 1e-12, in a run of substeps of one and of three intervals, with and without U."""
+    taus = (0.05, 0.3, 0.9, 1.3, 2.1, 7.7)
+    like, found = torch.empty(2, 40, dtype=torch.float64), paths((2, 40), taus)
+    if name not in found:
+        pytest.skip("needs torchsde")
+    run = [
+        SubstepNoise(1, False, clock(*taus[:2])),
+        SubstepNoise(3, True, clock(*taus[1:5])),
+        SubstepNoise(1, True, clock(*taus[4:])),
+    ]
+    stream, opened = found[name].stream(like, run), found[name].open(like)
+    for substep in run:
+        times, normals = substep.times, [z.clone() for z in stream.normals(substep)]
+        assert times is not None and len(normals) == substep.normals
+        steps, integral = opened.increments(times, space_time=True)
+        kept = normals if substep.integral else [*normals, torch.zeros_like(like)]
+        found_steps, found_integral = recombined(kept, times)
+        torch.testing.assert_close(found_steps, steps, rtol=1e-12, atol=1e-12)
+        if substep.integral:
+            torch.testing.assert_close(found_integral, integral, rtol=1e-12, atol=1e-12)
+
+
+def test_normals_of_a_path_on_a_diagonal_clock():
+    """Column by column those of the scalar clock, and 0 where an interval has no length."""
+    like, path = torch.empty(2, 3, dtype=torch.float64), BrownianPath([1, 2])
+    taus = clock(0.2, 0.9, 1.4)[:, None] * clock(1.0, 2.0, 5.0)
+    taus[1, 2] = taus[0, 2]
+    for integral in (False, True):
+        whole = SubstepNoise(2, integral, taus)
+        normals = [z.clone() for z in path.stream(like, [whole]).normals(whole)]
+        for i in range(3):
+            column = SubstepNoise(2, integral, taus[:, i].contiguous())
+            single = path.stream(like, [column]).normals(column)
+            for found, expected in zip(normals, single, strict=True):
+                torch.testing.assert_close(found[:, i], expected[:, i], rtol=1e-13, atol=1e-13)
+        assert not normals[0][:, 2].any() and normals[0][:, :2].all()
+
+
+def test_noise_that_is_not_of_the_path_is_refused():
+    """Churn, say, which has no place in the noise clock."""
+    run = [SubstepNoise(1, False, clock(1.0, 2.0)), SubstepNoise(1)]
+    with pytest.raises(ValueError, match=r"not part of the path.*BrownianPath cannot give"):
+        BrownianPath([1]).stream(torch.empty(1, 2), run)
+
+
 def test_fresh_integrals_leave_the_increments_alone_and_repeat():
-    taus, like = clock(0.0, 1.0, 3.0), torch.empty(2, 5, dtype=torch.float64)
-    alone = torch.cat(
-        [
-            part.clone()
-            for stream in [Gaussian([1, 2]).stream(like, 4)]
-            for part in map(stream.increments, [taus, taus])
-        ]
-    )
-    stream = Gaussian([1, 2]).stream(like, 4)
-    first, second = (
-        [part.clone() for part in stream.increments(taus, space_time=True)] for _ in range(2)
-    )
-    assert torch.equal(torch.cat([first[0], second[0]]), alone)
-    again = Gaussian([1, 2]).stream(like, 4).increments(taus, space_time=True)[1]
-    assert torch.equal(first[1], again) and not torch.equal(first[1], second[1])
+    """In runs that use as many normals: how they are drawn depends on that number."""
+    like = torch.empty(2, 5, dtype=torch.float64)
+    alone, both = SubstepNoise(2), SubstepNoise(2, integral=True)
+
+    def normals(asked: SubstepNoise) -> list[Tensor]:
+        stream = Gaussian([1, 2]).stream(like, [both] * 2)
+        return [z.clone() for _ in range(2) for z in stream.normals(asked)]
+
+    found = normals(both)
+    assert all(map(torch.equal, [*found[:2], *found[3:5]], normals(alone)))
+    assert torch.equal(found[2], normals(both)[2]) and not torch.equal(found[2], found[5])
 
 
 def test_fresh_integral_on_a_diagonal_clock():
@@ -585,19 +670,18 @@ def test_fresh_integral_on_a_diagonal_clock():
     normals = torch.randn(4, 1, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     scales = clock(1.0, 2.0, 5.0)
     taus, like = clock(0.2, 0.9, 1.4), torch.empty(1, 3, dtype=torch.float64)
-    integral = Replay(normals).stream(like).increments(taus[:, None] * scales, space_time=True)[1]
+    integral = drawn(Replay(normals), like, taus[:, None] * scales)[1]
     for i in range(3):
-        single = Replay(normals).stream(like).increments(taus * scales[i], space_time=True)[1]
+        single = drawn(Replay(normals), like, taus * scales[i])[1]
         torch.testing.assert_close(integral[:, i], single[:, i], rtol=1e-13, atol=0)
 
 
 def test_rademacher_refuses_the_integral():
-    stream = Rademacher([1]).stream(torch.empty(1, 2))
     with pytest.raises(
         ValueError,
         match=r"Rademacher noise has no space-time integral.*Gaussian or expint.noise.BrownianPath",
     ):
-        stream.increments(clock(0.0, 1.0), space_time=True)
+        Rademacher([1]).stream(torch.empty(1, 2), [SubstepNoise(1), SubstepNoise(1, integral=True)])
 
 
 # torchsde
@@ -629,9 +713,9 @@ def test_torchsde_integral_is_ours():
     for query, answer in answers.items():
         expected = torch.einsum("ak,kbe->abe", by_chen(taus, query), cells)
         torch.testing.assert_close(torch.stack(answer), expected, rtol=1e-9, atol=1e-9)
-    stream = FromTorchsde(interval((1, 2000))).stream(torch.empty(1, 2000, dtype=torch.float64))
-    _, integral = stream.increments(clock(1.0, 1.5), space_time=True)
-    fine = stream.increments(torch.linspace(1.0, 1.5, 65, dtype=torch.float64)).cumsum(0)
+    opened = FromTorchsde(interval((1, 2000))).open(torch.empty(1, 2000, dtype=torch.float64))
+    _, integral = opened.increments(clock(1.0, 1.5), space_time=True)
+    fine = opened.increments(torch.linspace(1.0, 1.5, 65, dtype=torch.float64)).cumsum(0)
     riemann = (fine.sum(0) - 0.5 * fine[-1]) * 0.5 / 64
     assert (
         riemann - integral
@@ -657,19 +741,18 @@ def test_torchsde_interval_drives_a_run():
 
 def test_torchsde_interval_that_does_not_fit():
     with pytest.raises(ValueError, match=r"shape \(2, 3\), dtype torch.float64"):
-        FromTorchsde(interval((2, 3))).stream(torch.empty(2, 4))
-    stream = FromTorchsde(interval((2, 3), levy="none")).stream(
-        torch.empty(2, 3, dtype=torch.float64)
-    )
+        FromTorchsde(interval((2, 3))).stream(torch.empty(2, 4), [])
+    plain = FromTorchsde(interval((2, 3), levy="none"))
+    run = [SubstepNoise(1, integral=True, nodes=clock(1.0, 2.0))]
     with pytest.raises(ValueError, match="levy_area_approximation='space-time'"):
-        stream.increments(clock(1.0, 2.0), space_time=True)
+        plain.stream(torch.empty(2, 3, dtype=torch.float64), run)
 
 
 def test_torchsde_interval_on_a_diagonal_clock():
-    stream = FromTorchsde(interval((1, 2))).stream(torch.empty(1, 2, dtype=torch.float64))
-    increments = stream.increments(torch.tensor([[0.1, 0.2], [1.0, 3.0]], dtype=torch.float64))
-    assert torch.equal(increments[0, :, 0], stream.increments(clock(0.1, 1.0))[0, :, 0])
-    assert torch.equal(increments[0, :, 1], stream.increments(clock(0.2, 3.0))[0, :, 1])
+    opened = FromTorchsde(interval((1, 2))).open(torch.empty(1, 2, dtype=torch.float64))
+    increments = opened.increments(torch.tensor([[0.1, 0.2], [1.0, 3.0]], dtype=torch.float64))
+    assert torch.equal(increments[0, :, 0], opened.increments(clock(0.1, 1.0))[0, :, 0])
+    assert torch.equal(increments[0, :, 1], opened.increments(clock(0.2, 3.0))[0, :, 1])
 
 
 class Growth:
@@ -704,7 +787,7 @@ def test_a_path_drives_torchsde(method: str, order: float):
 def test_as_torchsde_answers_like_a_brownian_motion_of_torchsde():
     path = BrownianPath([1, 2])
     bm = AsTorchsde(path, (2, 3), torch.float64)
-    increments, integral = path.stream(torch.empty(2, 3, dtype=torch.float64)).increments(
+    increments, integral = path.open(torch.empty(2, 3, dtype=torch.float64)).increments(
         clock(0.5, 2.0), space_time=True
     )
     w, u = bm(torch.tensor(0.5), torch.tensor(2.0), return_U=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from expint import noise
-from expint.noise import Gaussian, Rademacher, Replay, initial_state
+from expint.noise import Gaussian, Rademacher, Replay, SubstepNoise, initial_state
 from expint.noise.source import INITIAL_STREAM, PATH_STREAM, generators
 
 SEEDED: dict[str, Callable[[Sequence[int]], noise.NoiseSource]] = {
@@ -18,15 +18,17 @@ SEEDED: dict[str, Callable[[Sequence[int]], noise.NoiseSource]] = {
     "rademacher": Rademacher,
 }
 every_source = pytest.mark.parametrize("source", SEEDED.values(), ids=SEEDED.keys())
-TAUS = torch.tensor([0.0, 1.0, 1.5, 4.0], dtype=torch.float64)
+THREE = SubstepNoise(3)
 
 
 def draw(
-    source: noise.NoiseSource, shape: tuple[int, ...], taus: torch.Tensor = TAUS, calls: int = 3
+    source: noise.NoiseSource, shape: tuple[int, ...], substep: SubstepNoise = THREE, calls: int = 3
 ) -> torch.Tensor:
-    """All increments of a run, copied, since a stream may use its memory again."""
-    stream = source.stream(torch.empty(shape, dtype=torch.float64), calls * (len(taus) - 1))
-    return torch.cat([stream.increments(taus).clone() for _ in range(calls)])
+    """All normals of a run, copied, since a stream may use its memory again: shape
+    (calls · normals, *shape).
+    """
+    stream = source.stream(torch.empty(shape, dtype=torch.float64), [substep] * calls)
+    return torch.cat([torch.stack(list(stream.normals(substep))) for _ in range(calls)])
 
 
 @every_source
@@ -62,8 +64,7 @@ def test_two_runs_of_one_source_are_equal_and_other_seeds_differ(
 def test_a_large_number_of_steps_has_no_repeats(
     source: Callable[[Sequence[int]], noise.NoiseSource],
 ):
-    taus = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    rows = draw(source([5]), (1, 64), taus, calls=1500)[:, 0]
+    rows = draw(source([5]), (1, 64), SubstepNoise(1), calls=1500)[:, 0]
     assert len(torch.unique(rows, dim=0)) == 1500
 
 
@@ -76,9 +77,7 @@ def test_initial_state_and_path_are_independent(seeds: list[int]):
     """n = 40000 pairs, 5 sigma; nor does either hold the other's numbers."""
     n = 40_000
     start = initial_state(seeds, (n,), torch.float64)[0]
-    path = draw(Gaussian(seeds), (1, n), torch.tensor([0.0, 1.0], dtype=torch.float64), calls=1)[
-        0, 0
-    ]
+    path = draw(Gaussian(seeds), (1, n), SubstepNoise(1), calls=1)[0, 0]
     assert abs(float((start * path).mean())) < correlation_bound(n)
     assert not np.intersect1d(start.numpy(), path.numpy()).size
 
@@ -98,13 +97,12 @@ def test_seeds_map_to_distinct_generators():
 
 
 def test_gaussian_law():
-    """n = 200000 per interval; mean, variance, fourth moment and correlations each within 5
-    standard errors of the exact law.
+    """n = 200000 per normal, that of U among them; mean, variance, fourth moment and correlations
+    each within 5 standard errors of the exact law.
     """
     n = 200_000
-    w = draw(Gaussian([11]), (1, n), calls=1)[:, 0]
-    lengths = TAUS.diff()
-    z = w / torch.sqrt(lengths)[:, None]
+    z = draw(Gaussian([11]), (1, n), SubstepNoise(3, integral=True), calls=1)[:, 0]
+    assert len(z) == 4
     assert (z.mean(1).abs() < 5 / math.sqrt(n)).all()
     assert ((z**2).mean(1) - 1).abs().max() < 5 * math.sqrt(2 / n)
     assert ((z**4).mean(1) - 3).abs().max() < 5 * math.sqrt(96 / n)
@@ -117,45 +115,45 @@ def test_rademacher_signs_are_fair():
     has mean −0.38).
     """
     n = 200_000
-    w = draw(Rademacher([11]), (1, n), calls=1)[:, 0]
-    z = w / torch.sqrt(TAUS.diff())[:, None]
-    assert torch.allclose(z.abs(), torch.ones_like(z), rtol=1e-14)
+    z = draw(Rademacher([11]), (1, n), calls=1)[:, 0]
+    assert torch.equal(z.abs(), torch.ones_like(z))
     assert (z.mean(1).abs() < 5 / math.sqrt(n)).all()
     assert abs(float((z[0] * z[1]).mean())) < 5 / math.sqrt(n)
 
 
 @every_source
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_increments_have_the_dtype_of_the_state(
+def test_normals_have_the_dtype_of_the_state(
     source: Callable[[Sequence[int]], noise.NoiseSource], dtype: torch.dtype
 ):
-    result = source([1, 2]).stream(torch.empty(2, 3, dtype=dtype)).increments(TAUS)
-    assert result.dtype == dtype and result.shape == (3, 2, 3)
+    result = source([1, 2]).stream(torch.empty(2, 3, dtype=dtype), [THREE]).normals(THREE)
+    assert len(result) == 3
+    assert all(state.dtype == dtype and state.shape == (2, 3) for state in result)
     assert initial_state([1, 2], (3,), dtype).dtype == dtype
 
 
 @every_source
-def test_diagonal_noise_clock(source: Callable[[Sequence[int]], noise.NoiseSource]):
-    taus = torch.tensor([[0.0, 0.0], [1.0, 4.0], [1.0, 20.0]], dtype=torch.float64)
-    w = source([1, 2]).stream(torch.empty(2, 2, dtype=torch.float64)).increments(taus)
-    unit = (
-        source([1, 2])
-        .stream(torch.empty(2, 2, dtype=torch.float64))
-        .increments(torch.tensor([0.0, 1.0, 2.0]).double())
-    )
-    torch.testing.assert_close(
-        w, unit * torch.tensor([[[1.0, 2.0]], [[0.0, 4.0]]]).double(), rtol=1e-14, atol=0
-    )
+def test_normals_do_not_depend_on_the_noise_times(
+    source: Callable[[Sequence[int]], noise.NoiseSource],
+):
+    """Fresh noise is scaled by the plan alone: no nodes, a scalar clock and a diagonal one, whose
+    times may coincide, all have the same normals.
+    """
+    scalar = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+    diagonal = torch.tensor([[0.0, 0.0], [1.0, 4.0], [1.0, 20.0]], dtype=torch.float64)
+    plain = draw(source([1, 2]), (2, 2), SubstepNoise(2))
+    for nodes in (scalar, diagonal, lambda: diagonal):
+        assert torch.equal(draw(source([1, 2]), (2, 2), SubstepNoise(2, False, nodes)), plain)
 
 
 def test_replay_gives_back_what_it_holds_in_order():
     normals = torch.arange(12, dtype=torch.float64).reshape(6, 1, 2)
-    stream = Replay(normals).stream(torch.empty(1, 2, dtype=torch.float64), 6)
-    scale = torch.sqrt(TAUS.diff())[:, None, None]
-    assert torch.equal(stream.increments(TAUS), normals[:3] * scale)
-    assert torch.equal(stream.increments(TAUS), normals[3:] * scale)
-    with pytest.raises(ValueError, match="Replay holds 6 standard normals and all are used up"):
-        stream.increments(TAUS)
+    for substep in (THREE, SubstepNoise(2, integral=True)):
+        stream = Replay(normals).stream(torch.empty(1, 2, dtype=torch.float64), [substep] * 2)
+        assert torch.equal(torch.stack(list(stream.normals(substep))), normals[:3])
+        assert torch.equal(torch.stack(list(stream.normals(substep))), normals[3:])
+        with pytest.raises(ValueError, match="Replay holds 6 standard normals and all are used up"):
+            stream.normals(substep)
     assert torch.equal(normals, torch.arange(12, dtype=torch.float64).reshape(6, 1, 2))
 
 
@@ -170,13 +168,13 @@ def test_replay_takes_arrays_and_sequences(kind: Callable[[np.ndarray], object])
 def test_replay_says_before_the_run_what_does_not_fit():
     source = Replay(torch.zeros(3, 4, 2))
     with pytest.raises(ValueError, match="This run uses 5 standard normals, but Replay holds 3"):
-        source.stream(torch.empty(4, 2), 5)
+        source.stream(torch.empty(4, 2), [THREE, SubstepNoise(1, integral=True)])
     with pytest.raises(
         ValueError, match=r"normals of shape \(4, 2\), but the state has shape \(2, 4\)"
     ):
-        source.stream(torch.empty(2, 4), 3)
+        source.stream(torch.empty(2, 4), [THREE])
     with pytest.raises(ValueError, match="Replay holds 0"):
-        Replay([]).stream(torch.empty(2, 4), 1)
+        Replay([]).stream(torch.empty(2, 4), [SubstepNoise(1)])
     with pytest.raises(ValueError, match="contain NaN or infinity"):
         Replay([[[float("nan")]]])
 
@@ -217,4 +215,4 @@ def test_one_seed_per_sample(source: Callable[[Sequence[int]], noise.NoiseSource
     with pytest.raises(
         ValueError, match=r"3 seeds came for a state of shape \(4, 2\): give 4 seeds"
     ):
-        source([1, 2, 3]).stream(torch.empty(4, 2))
+        source([1, 2, 3]).stream(torch.empty(4, 2), [])

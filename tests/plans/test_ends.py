@@ -12,8 +12,9 @@ from toy_models import FunctionModel, constant, forbidden, mixture, wavy
 
 from expint import compile_plan, execute, grids, reverse_sde, sample, schedules, solvers
 from expint.equations.forms import EXPONENTIAL
-from expint.equations.predictions import PREDICTIONS, Reparametrized
+from expint.equations.predictions import PREDICTIONS
 from expint.noise import Replay
+from expint.runs import Reparametrized
 from expint.schedules import Cosine, Flow, Schedule
 from expint.targets import Gaussian
 
@@ -74,9 +75,7 @@ def test_final_none_stops_at_the_data_end_with_all_its_noise(form: str, solver: 
         model = constant(schedule, "data", 0.0)
         variance = sum(
             execute(plan, model, torch.zeros(1, 1, dtype=torch.float64), Replay(unit)) ** 2
-            for unit in torch.eye(plan.normals, dtype=torch.float64).reshape(
-                -1, plan.normals, 1, 1
-            )
+            for unit in torch.eye(plan.normals, dtype=torch.float64).reshape(-1, plan.normals, 1, 1)
         )
         kept = plan.rows[-1].scale ** 2 * schedule.std(start) ** 2
         assert float(variance) + kept == pytest.approx(schedule.std(data) ** 2, rel=1e-9)

@@ -81,7 +81,12 @@ def test_constant_F_is_exact_for_every_step_size(form: str, solver: str, name: s
     for grid in ([start, data], fine):
         plan = compile_plan(reverse(schedule, form, ell), solver, grid)
         results.append(
-            execute(plan, constant(schedule, plan.sde.diffusion.prediction, 0.8, SIGMA_DATA), X, silent(plan))
+            execute(
+                plan,
+                constant(schedule, plan.sde.diffusion.prediction, 0.8, SIGMA_DATA),
+                X,
+                silent(plan),
+            )
         )
     torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-10)
 

@@ -107,7 +107,9 @@ def test_explicit_formulas(c: Fraction, h: float, schedule: VP):
 @pytest.mark.parametrize("form", EXPONENTIAL)
 @pytest.mark.parametrize("solver", ONE_STEP)
 def test_the_normals_are_those_of_the_path(form: str, solver: str):
-    """The rows' coefficients, formed in logarithms, are the law of W at the substep's noise times."""
+    """The rows' coefficients, formed in logarithms, are the law of W at the substep's noise
+    times.
+    """
     schedule = VP()
     sde = reverse_sde(schedule, form, 0.7, sigma_data=SIGMA_DATA)
     plan = compile_plan(sde, solver, [0.9, 0.6, 0.2, 0.01])
@@ -119,7 +121,9 @@ def test_the_normals_are_those_of_the_path(form: str, solver: str):
         for stage, row in zip(tableau.stages, plan.rows[k * len(tableau.stages) :], strict=False):
             a, at = float(sde.propagator(row.target)), float(sde.noise_clock(row.target) - taus[0])
             p = stage.increment_weight
-            r, u = (a, 0.0) if p is None else (a * float(p), 2 * a * (at / whole - float(p)) / whole)
+            r, u = (
+                (a, 0.0) if p is None else (a * float(p), 2 * a * (at / whole - float(p)) / whole)
+            )
             at = at if p is None else whole
             variance = r**2 * at + 2 * r * u * (at * whole - at**2 / 2) + u**2 * whole**3 / 3
             assert math.sqrt(variance) == pytest.approx(float(plan.noise_std(row)), rel=1e-8)

@@ -13,9 +13,9 @@ from toy_models import constant, forbidden, mixture
 import expint
 from expint import SecondMoment, compile_plan, reverse_sde, schedules, second_moment, solvers
 from expint.convergence import gaussian_moments
-from expint.equations.predictions import Reparametrized
+from expint.runs import Reparametrized
 from expint.schedules import EDM, VE, VP, Discrete, Flow, Schedule
-from expint.solvers import optimal_variance, analytic_dpm
+from expint.solvers import analytic_dpm, optimal_variance
 from expint.targets import Gaussian
 
 torch.set_num_threads(1)

@@ -1,5 +1,5 @@
-"""What is done around the steps: churn, ancestral steps, noise scale factors and Langevin steps, with any solver,
-and what is refused.
+"""What is done around the steps: churn, ancestral steps, noise scale factors and Langevin steps,
+with any solver, and what is refused.
 """
 
 import math
@@ -19,13 +19,13 @@ from expint.noise import Gaussian as GaussianNoise
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, IDDPM, VP, Flow, Schedule
 from expint.solvers import (
+    Method,
+    Operation,
     ancestral,
     churn,
     langevin,
     large_variance,
-    Method,
     noise_factor,
-    Operation,
     operation,
 )
 from expint.targets import Gaussian
@@ -333,7 +333,8 @@ def test_names_that_are_refused(text: str, message: str):
             "unipc-2",
             churn(40.0),
             {},
-            r"'unipc-2' corrects a step .* churn\(.*\) changes the state in between.*without a corrector",
+            (r"'unipc-2' corrects a step .* churn\(.*\) changes the state in between.*without a "
+            r"corrector"),
         ),
         ("sa-solver", langevin(), {}, r"langevin\(.*\) changes the state in between"),
         (

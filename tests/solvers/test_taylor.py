@@ -20,7 +20,8 @@ from expint import (
     schedules,
 )
 from expint.convergence import Problem, deterministic_order, gaussian_moments
-from expint.equations.predictions import PREDICTIONS, Reparametrized
+from expint.equations.predictions import PREDICTIONS
+from expint.runs import Reparametrized
 from expint.runs.conversions import conversion_rates
 from expint.runs.forward_mode import along
 from expint.runs.run import Run

@@ -119,7 +119,7 @@ def by_column(
     """
     columns, index = torch.unique(taus.reshape(len(taus), -1), dim=1, return_inverse=True)
     index = torch.broadcast_to(index.reshape(taus.shape[1:]), event.shape).to(event.device)
-    total: tuple[Tensor, ...] = ()
+    total: Any = ()
     for c, column in enumerate(columns.unbind(1)):
         result = query(column.contiguous(), space_time)
         parts = result if space_time else (result,)

@@ -46,7 +46,7 @@ from diffusion_adapters.checkpoints.published import (
 from diffusion_adapters.checkpoints.state_dicts import read_weights
 from diffusion_adapters.cli import main
 from expint import schedules
-from expint.equations.predictions import Reparametrized
+from expint.runs import Reparametrized
 
 SHAPE = (2, 3, 4, 4)
 

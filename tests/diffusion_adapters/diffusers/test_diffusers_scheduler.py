@@ -774,7 +774,7 @@ def test_wrong_steps():
     scheduler = ExpIntScheduler(solver="pndm")
     scheduler.set_timesteps(6)
     scheduler.set_begin_index(2)
-    with pytest.raises(ValueError, match=r"can begin at \[0,"):
+    with pytest.raises(ValueError, match=r"can begin at \[0, 12, 13, 14\]"):
         scheduler.step(x, 0, x)
     scheduler = ExpIntScheduler(solver="seeds-1")
     scheduler.set_timesteps(6)

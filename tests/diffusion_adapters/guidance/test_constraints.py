@@ -20,7 +20,8 @@ from diffusion_adapters import (
     threshold,
 )
 from expint import grids, schedules
-from expint.equations.predictions import PREDICTIONS, Reparametrized, to_denoiser
+from expint.equations.predictions import PREDICTIONS, to_denoiser
+from expint.runs import Reparametrized
 
 F64 = torch.float64
 EDM, VP, FLOW = schedules.EDM(), schedules.VP(), schedules.Flow()

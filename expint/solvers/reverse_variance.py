@@ -57,9 +57,9 @@ def optimal_variance(
             another.
         data_range: (a, b) with all data between them, or None if there are no such bounds.
 
-    It goes with solvers of one stage in the data form with the same ell > 0 (at 1 DDPM). DDIM (ell =
-    0) has no noise that could be scaled: take a small ell, such as 1e-3, for which the variance is
-    the optimal one of the paper's Analytic-DDIM.
+    It goes with solvers of one stage in the data form with the same ell > 0 (at 1 DDPM). DDIM (ell
+    = 0) has no noise that could be scaled: take a small ell, such as 1e-3, for which the variance
+    is the optimal one of the paper's Analytic-DDIM.
 
     Raises:
         TypeError, ValueError: for a statistic that is not callable (with the way to get one), ell
