@@ -333,8 +333,10 @@ def test_names_that_are_refused(text: str, message: str):
             "unipc-2",
             churn(40.0),
             {},
-            (r"'unipc-2' corrects a step .* churn\(.*\) changes the state in between.*without a "
-            r"corrector"),
+            (
+                r"'unipc-2' corrects a step .* churn\(.*\) changes the state in between.*without a "
+                r"corrector"
+            ),
         ),
         ("sa-solver", langevin(), {}, r"langevin\(.*\) changes the state in between"),
         (
