@@ -27,20 +27,20 @@ from expint.solvers import get, names
 def main(chosen, write, paths, steps):
     """Measure and, if asked to, record."""
     torch.set_num_threads(1)
-    tableaus = [get(name) for name in chosen or names()]
+    methods = [get(name) for name in chosen or names()]
     counts = tuple(int(n) for n in steps.split(","))
-    strong = strong_studies(tableaus, TARGETS["mixture"], counts, paths)
+    strong = strong_studies(methods, TARGETS["mixture"], counts, paths)
     records = certificates.read()
-    for tableau in tqdm(tableaus, unit="solver"):
-        study = strong.get(tableau.name)
-        certificate = certify_registration(tableau, strong=study)
+    for method in tqdm(methods, unit="solver"):
+        study = strong.get(method.name)
+        certificate = certify_registration(method, strong=study)
         held = study is None or holds(study)
         tqdm.write(certificate.table())
         if not held:
             tqdm.write("  off: the interval of the strong order lies below the declared one")
-        records.pop(tableau.name, None)
+        records.pop(method.name, None)
         if certificate.passed and held:
-            records[tableau.name] = certificates.record(certificate, tableau)
+            records[method.name] = certificates.record(certificate, method)
     if write:
         certificates.write(records)
 

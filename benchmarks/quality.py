@@ -80,7 +80,7 @@ PLANE = partial(sliced_wasserstein, directions=32)
 
 def is_stochastic(settings: dict[str, Any]) -> bool:
     """Whether a solver draws Gaussians in this setting."""
-    return expint.plan_sampling(EDM(), steps=3, **settings).gaussians > 0
+    return expint.plan_sampling(EDM(), steps=3, **settings).normals > 0
 
 
 def candidates() -> dict[str, dict[str, dict[str, Any]]]:

@@ -43,15 +43,15 @@ STRONG = ("seeds-1", "seeds-2", "seeds-3", "seeds-sra", "seeds-sra3")
 
 def row(entry: Entry, found: Record, floors: dict[str, int | None]) -> tuple[str, ...]:
     """One line of the table of solvers."""
-    tableau = entry.build()
-    scale = getattr(tableau.noise_scale, "name", tableau.noise_scale)
-    equation = f"{tableau.form}, {tableau.ell:g}" if scale is None else f"noise scale {scale}"
+    method = get(entry.name)
+    scale = getattr(method.noise_scale, "name", method.noise_scale)
+    equation = f"{method.form}, {method.ell:g}" if scale is None else f"noise scale {scale}"
+    noisy = method.ell > 0 or method.operations
+    own_path = method.ell > 0 and not method.operations
     declared = {
-        "deterministic": tableau.deterministic_order,
-        "weak": tableau.weak_order
-        if tableau.ell > 0 or tableau.operations
-        else tableau.deterministic_order,
-        "strong": tableau.strong_order if tableau.ell > 0 and not tableau.operations else "–",
+        "deterministic": method.deterministic_order,
+        "weak": method.weak_order if noisy else method.deterministic_order,
+        "strong": method.strong_order if own_path else "–",
     }
     orders = [
         f"{order} ({found.measured[kind].order:.2f})" if kind in found.measured else str(order)
@@ -62,10 +62,10 @@ def row(entry: Entry, found: Record, floors: dict[str, int | None]) -> tuple[str
         f"`{entry.name}`",
         entry.summary,
         equation,
-        str(tableau.evaluations),
+        str(method.tableau.evaluations),
         *orders,
         "" if reached == 0 else "> 100" if reached is None else str(reached),
-        tableau.source,
+        method.source,
     )
 
 
@@ -91,16 +91,16 @@ def strong_rows(records: dict[str, Record]) -> Rows:
 
 def as_study(name: str, measured: Measured) -> OrderStudy:
     """A recorded strong order, to draw it."""
-    tableau, steps = get(name), tuple(measured.steps)
+    method, steps = get(name), tuple(measured.steps)
     return OrderStudy(
         kind="strong",
         solver=name,
-        declared=float(tableau.strong_order),
+        declared=float(method.strong_order),
         setting="",
         measure="RMS error",
         reference="",
         steps=steps,
-        evaluations=tuple(tableau.evaluations_in(n) for n in steps),
+        evaluations=tuple(method.evaluations_in(n) for n in steps),
         errors=tuple(measured.errors),
         fitted=(0, len(steps) - 1),
         order=measured.order,

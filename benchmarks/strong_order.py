@@ -5,7 +5,7 @@ The data are smooth enough that few paths do not decide the root mean square, an
 fine that the order is that of the limit: on the defaults the 95 % interval of every registered
 solver holds its declared order or lies above it.
 
-Prints a table per target and whether the intervals hold what the tableaus declare. With --out it
+Prints a table per target and whether the intervals hold the declared orders. With --out it
 draws them as well. A quarter of an hour on one thread; benchmarks/certify.py does the same for all
 solvers.
 
@@ -22,7 +22,7 @@ import torch
 from expint.convergence import Comparison, OrderStudy, Problem, strong_orders
 from expint.convergence.certification import has_path_noise
 from expint.schedules import VP
-from expint.solvers import Tableau, get
+from expint.solvers import Method, get
 from expint.targets import Gaussian, GaussianMixture
 
 SOLVERS = ("seeds-1", "seeds-2", "seeds-3", "seeds-sra", "seeds-sra3")
@@ -35,14 +35,14 @@ LATE = ("seeds-3", "seeds-3b")
 
 
 def strong_studies(
-    tableaus: Iterable[Tableau], target: Any, steps: Sequence[int], paths: int
+    methods: Iterable[Method], target: Any, steps: Sequence[int], paths: int
 ) -> dict[str, OrderStudy]:
     """The strong orders of those that have one, by name; all of one equation on the same paths."""
-    groups: dict[tuple[str, float, int], list[Tableau]] = {}
-    for tableau in tableaus:
-        if has_path_noise(tableau) and tableau.strong_order > 0:
-            finer = 2 if tableau.name in LATE else 1
-            groups.setdefault((tableau.form, tableau.ell, finer), []).append(tableau)
+    groups: dict[tuple[str, float, int], list[Method]] = {}
+    for method in methods:
+        if has_path_noise(method) and method.strong_order > 0:
+            finer = 2 if method.name in LATE else 1
+            groups.setdefault((method.form, method.ell, finer), []).append(method)
     studies: dict[str, OrderStudy] = {}
     for (form, ell, finer), group in groups.items():
         found = strong_orders(

@@ -57,7 +57,8 @@ def edm_stochastic(
     Source: EDM, arXiv 2206.00364, algorithm 2 and table 5.
     """
     around = (churn(s_churn, s_min, s_max, s_noise),)
-    return Method(heun().tableau, form="sigma", ell=0.0, operations=around)
+    source = "EDM, arXiv 2206.00364, algorithm 2"
+    return Method(heun().tableau, source=source, form="sigma", ell=0.0, operations=around)
 
 
 def _ancestral(tableau: Tableau, form: str) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction as Q
 from functools import cache
@@ -13,7 +13,7 @@ import pytest
 import torch
 from solver_kinds import ONE_STEP
 
-from expint import compile_plan, reverse_sde, schedules, solvers
+from expint import compile_plan, phi, reverse_sde, schedules, solvers
 from expint.convergence import (
     Comparison,
     Problem,
@@ -26,7 +26,7 @@ from expint.convergence import (
     weak_order,
 )
 from expint.convergence.certification import Orders, certify, declared_orders
-from expint.convergence.linear_response import _UnitResponses, gaussian_moments
+from expint.convergence.linear_response import _Units, gaussian_moments
 from expint.convergence.order_fitting import (
     asymptotic_range,
     bootstrap,
@@ -36,9 +36,9 @@ from expint.convergence.order_fitting import (
     root_mean,
 )
 from expint.equations.forms import EXPONENTIAL
-from expint.noise import BrownianPath
+from expint.noise import BrownianPath, SubstepNoise
+from expint.plans import stage_coefficients
 from expint.plans.plan import Plan
-from expint.plans.stage_coefficients import step_stages
 from expint.schedules import EDM, VP, Flow
 from expint.solvers import Stage, Tableau, Term, seeds3
 from expint.targets import Gaussian, GaussianMixture
@@ -208,41 +208,30 @@ def test_covariance_of_a_step_by_hand():
 
 def planner(change: Callable[[Plan], Plan]) -> Callable[..., Plan]:
     """An engine with a fault."""
-    return lambda sde, tableau, grid: change(compile_plan(sde, tableau, grid))
+    return lambda sde, method, grid: change(compile_plan(sde, method, grid))
 
 
 def swap_noise(plan: Plan) -> Plan:
-    """The first two intervals of every step take each other's Gaussians: a stage sees the wrong one
-    of them.
-    """
-    rows = [
-        row._replace(node=2 if row.node == 1 else 1) if row.node in (1, 2) else row
-        for row in plan.rows
-    ]
+    """SEEDS-3 whose first two stages take each other's noise."""
+    rows = [*plan.rows]
+    for i in range(0, len(rows), 3):
+        first, second = rows[i : i + 2]
+        rows[i], rows[i + 1] = (
+            first._replace(noise=second.noise),
+            second._replace(noise=first.noise),
+        )
     return replace(plan, rows=tuple(rows))
 
 
 def independent_noise(plan: Plan) -> Plan:
-    """SEEDS-2 whose stage has noise of the right variance that is independent of the step's: p (ΔW
-    − 2 U/Δτ), Var = p² Δτ/3.
-    """
-    rows = []
-    for row in plan.rows:
-        if not row.ends_step:
-            clocks = [clock[row.step] for clock in (plan.taus, plan.local_taus)]
-            values = {}
-            names = (("noise", "area", row.noise), ("local_noise", "local_area", row.local_noise))
-            for clock, (noise, area, old) in zip(clocks, names, strict=True):
-                assert clock is not None and old is not None
-                theta, whole = (
-                    float((clock[1] - clock[0]) / (clock[2] - clock[0])),
-                    float(clock[2] - clock[0]),
-                )
-                p = (3.0 * theta) ** 0.5
-                values |= {noise: old * p, area: -2.0 * old * p / whole}
-            row = row._replace(node=2, **values)
-        rows.append(row)
-    return replace(plan, rows=tuple(rows))
+    """SEEDS-2 whose stage has noise of the right variance that is independent of the step's: of the
+    normal that is left for the integral."""
+    rows = [
+        row if ends else row._replace(noise=(0.0, 0.0, *row.noise))
+        for row, ends in zip(plan.rows, plan.ends_step, strict=True)
+    ]
+    noises = [noise and noise._replace(integral=True) for noise in plan.noises]
+    return replace(plan, rows=tuple(rows), noises=tuple(noises))
 
 
 def half_phi_2(tableau: Tableau) -> Tableau:
@@ -284,9 +273,9 @@ def test_independent_stage_noise_is_named():
 
 def test_a_wrong_phi_2_is_named():
     wrong = half_phi_2(seeds3())
-    assert wrong.deterministic_order == 1 and declared_orders(wrong) == declared_orders(
-        "seeds-3"
-    ) == Orders(3, 2, 1)
+    assert solvers.get(wrong).deterministic_order == 1 and declared_orders(
+        wrong
+    ) == declared_orders("seeds-3") == Orders(3, 2, 1)
     certificate = certify(wrong, Problem(mixture()), kinds=("deterministic", "weak"))
     assert certificate.noise is not None and certificate.noise.finding() is None
     assert (
@@ -302,9 +291,8 @@ def test_a_wrong_phi_2_is_named():
 
 def test_a_wrong_phi_2_in_the_engine_is_named(monkeypatch: pytest.MonkeyPatch):
     """The tableau is sound and says so; only what the engine makes of it is wrong."""
-    right = step_stages.__globals__["phi"]
-    monkeypatch.setitem(
-        step_stages.__globals__, "phi", lambda k, z: right(k, z) * (0.5 if k == 2 else 1.0)
+    monkeypatch.setattr(
+        stage_coefficients, "phi", lambda k, z: phi(k, z) * (0.5 if k == 2 else 1.0)
     )
     certificate = certify("seeds-3", Problem(mixture()), kinds=("deterministic",))
     (finding,) = certificate.findings
@@ -313,13 +301,13 @@ def test_a_wrong_phi_2_in_the_engine_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_noise_that_is_drawn_twice_in_the_loop_is_named(monkeypatch: pytest.MonkeyPatch):
     """Step 2 repeats the noise of step 1: a fault of the run, not of the plan."""
-    take = _UnitResponses._take
+    normals = _Units.normals
 
-    def again(self: _UnitResponses, count: int) -> torch.Tensor:
-        self.used = 0
-        return take(self, count)
+    def again(self: _Units, substep: SubstepNoise) -> Sequence[torch.Tensor]:
+        self._used = 0
+        return normals(self, substep)
 
-    monkeypatch.setattr(_UnitResponses, "_take", again)
+    monkeypatch.setattr(_Units, "normals", again)
     finding = noise_covariance(Problem(gaussian()).plan("seeds-1", 2)).finding()
     assert finding is not None and finding.startswith(
         "stage covariance: the noise of step 2 has variance"
@@ -327,25 +315,14 @@ def test_noise_that_is_drawn_twice_in_the_loop_is_named(monkeypatch: pytest.Monk
 
 
 def test_noise_that_the_plan_does_not_have_is_named():
-    """A plan that says less than its run draws."""
+    """Rows with more noise than the plan asks of its source, and so less than the SDE's."""
 
     def silent(plan: Plan) -> Plan:
-        object.__setattr__(plan, "__class__", _Silent)
-        return plan
+        return replace(plan, noises=tuple(n and n._replace(count=1) for n in plan.noises))
 
-    certificate = certify("seeds-1", Problem(gaussian(), planner=planner(silent)), kinds=())
-    assert certificate.findings == (
-        (
-            "stage covariance: cannot be measured (The run draws more than the 1 Gaussians that "
-            "its plan has.)"
-        ),
-    )
-
-
-class _Silent(Plan):
-    @property
-    def gaussians(self) -> int:
-        return 1
+    certificate = certify("seeds-2", Problem(gaussian(), planner=planner(silent)), kinds=())
+    (finding,) = certificate.findings
+    assert finding.startswith("stage covariance: the noise of step 1 has variance")
 
 
 def test_a_wrong_propagator_is_named():
