@@ -10,7 +10,7 @@ from expint.equations import SemiLinearSDE, predictions, reverse_sde
 from expint.integration import Solution, integrate
 from expint.numerics import phi
 from expint.plans import Plan, compile_plan
-from expint.runs import execute
+from expint.runs import Reparametrized, execute
 from expint.sampling import plan_sampling, sample
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "AdaptiveReport",
     "Plan",
     "Recorder",
+    "Reparametrized",
     "Sampling",
     "SecondMoment",
     "SemiLinearSDE",

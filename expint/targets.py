@@ -255,7 +255,7 @@ class Empirical(_Mixture):
 def _check_prediction(prediction: str) -> None:
     if prediction != "data":
         raise ValueError(
-            "A target predicts data; wrap it in expint.runs.Reparametrized for another prediction."
+            "A target predicts data; wrap it in expint.Reparametrized for another prediction."
         )
 
 

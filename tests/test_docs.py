@@ -163,10 +163,8 @@ def test_navigation_and_pages_agree():
 PUBLIC = (
     "expint",
     "diffusion_adapters",
-    "diffusion_adapters.checkpoints",
     "diffusion_adapters.diffusers",
     "diffusion_adapters.families",
-    "diffusion_adapters.guidance",
     "diffusion_adapters.k_diffusion",
     "diffusion_adapters.shipped",
 )

@@ -10,7 +10,6 @@ LATER = {
     "expint.convergence",
     "expint.metrics",
     "expint.quality",
-    "expint.schedules.formula",
     "expint.targets",
     "matplotlib",
     "scipy.interpolate",

@@ -256,8 +256,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             )
         if generator is not None:
             self._noise.generators = generator
-        # In place: at the start of a step this state is also the one that the step starts from.
-        run.x.copy_(state)
+        run.replace_state(state)
         on_x, on_output = self._rules[self._step_index]
         denoised = configs.limit(on_x * state + on_output * output, self.config)
         run.feed(denoised if self._limits else output)

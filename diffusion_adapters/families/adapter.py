@@ -127,8 +127,12 @@ def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> T
     """`labels` as int64 of shape (batch,).
 
     Raises:
-        ValueError: unless they are a 1-D sequence of whole numbers ≥ 0, and below `count`.
+        ValueError: unless they are a 1-D sequence of whole numbers ≥ 0, and below `count` > 0.
     """
+    if count == 0:
+        raise ValueError(
+            f"This network has no classes (label_dim = 0), but labels {labels!r} came."
+        )
     indices = torch.as_tensor(labels)
     listed, end = indices.tolist(), math.inf if count is None else count
     are_indices = isinstance(listed, list) and all(type(i) is int and 0 <= i < end for i in listed)

@@ -213,10 +213,6 @@ class EDMAdapter(NetworkAdapter):
     def _one_hot(self, labels: Sequence[int] | Tensor | None) -> Tensor | None:
         if labels is None:
             return None
-        if self.label_dim == 0:
-            raise ValueError(
-                f"This network has no classes (label_dim = 0), but labels {labels!r} came."
-            )
         indices = class_indices(labels, self.label_dim)
         one_hot = torch.nn.functional.one_hot(indices, self.label_dim)
         return one_hot.to(device=self.device, dtype=torch.float32)

@@ -38,7 +38,7 @@ class cfg(ModelWrapper):  # noqa: N801
             prediction.
         rescale: fraction in [0, 1] of the result whose standard deviation over each sample is set
             to that of the conditional output. As published, the output is what the network
-            predicts; wrap the models in `expint.runs.Reparametrized` to have
+            predicts; wrap the models in `expint.Reparametrized` to have
             another prediction rescaled.
         interval: (sigma_lo, sigma_hi): guide where sigma_lo < σ <= sigma_hi only; elsewhere the
             conditional model alone is called. On a GPU this reads the time back at every

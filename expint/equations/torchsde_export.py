@@ -101,7 +101,7 @@ def to_torchsde(
 
     Args:
         sde: the semi-linear SDE; for a diffusion model, `reverse_sde(...)`.
-        F: F(x, t), what the SDE's form asks for; `expint.runs.Reparametrized`
+        F: F(x, t), what the SDE's form asks for; `expint.Reparametrized`
             gives a model another prediction.
         event_shape: shape of one sample; torchsde's state is (batch, product of event_shape).
             Default: the state as it is.

@@ -122,7 +122,7 @@ class Samples:
                 seeds = range(start, min(start + self.batch, first + self.n))
                 x = initial_state(seeds, model.shape or (), torch.float32, model.device or "cpu")
                 source = FreshNoise(seeds) if self.path is None else self.path(seeds)
-                drawn.append(self.features_of(execute(plan, self.model, x.mul_(std), source)))
+                drawn.append(self.features_of(execute(plan, self.model, x * std, source)))
                 count(plan.nfe)
         return torch.cat(drawn)
 

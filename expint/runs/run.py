@@ -136,6 +136,13 @@ class Run:
         self._advance(callback)
         self._updates(callback)
 
+    def replace_state(self, state: Tensor) -> None:
+        """Go on from a state that the caller changed.
+
+        In place: at the start of a step it is also the one that the step starts from.
+        """
+        self.x.copy_(state)
+
     def differentiate(self, model: Any, output: Tensor) -> None:
         """Take the derivative of F along the ODE if the row uses it, before `feed` takes the output
         of the model there."""

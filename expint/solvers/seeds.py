@@ -26,19 +26,11 @@ def seeds2(c: Number = Fraction(1, 2)) -> Tableau:
     node = rational(c)
     if not 0 < node <= 1:
         raise ValueError(f"seeds-2 needs a node with 0 < c <= 1, got {c!r}.")
-    final = (
-        Stage(_ONE, through=(1,))
-        if node == Fraction(1, 2)
-        else Stage(
-            _ONE,
-            weights={0: (Term(1 - 1 / (2 * node), 1, _ONE),), 1: (Term(1 / (2 * node), 1, _ONE),)},
-        )
-    )
-    return Tableau(
-        "seeds-2",
-        (Stage(node, through=(0,)), final),
-        "SEEDS-2, arXiv 2305.14267; DPM-Solver-2, arXiv 2206.00927",
-    )
+    late = 1 / (2 * node)
+    weights = {0: (Term(1 - late, 1, _ONE),), 1: (Term(late, 1, _ONE),)}
+    final = {"through": (1,)} if node == Fraction(1, 2) else {"weights": weights}
+    source = "SEEDS-2, arXiv 2305.14267; DPM-Solver-2, arXiv 2206.00927"
+    return Tableau("seeds-2", (Stage(node, through=(0,)), Stage(_ONE, **final)), source)
 
 
 def _three_stage_nodes(name: str, r1: Number, r2: Number) -> tuple[Fraction, Fraction]:
@@ -69,11 +61,15 @@ def seeds3(
     """
     c2, c3 = _three_stage_nodes("seeds-3", r1, r2)
     source = "SEEDS-3, arXiv 2305.14267; DPM-Solver-3, arXiv 2206.00927"
-    first = Stage(c2, through=(0,))
-    if published_row or c3 == Fraction(2, 3):
-        return Tableau(
-            "seeds-3", (first, Stage(c3, through=(0, 1)), Stage(_ONE, through=(0, 2))), source
-        )
+    stages = (Stage(c2, through=(0,)), Stage(c3, through=(0, 1)), Stage(_ONE, through=(0, 2)))
+    if not published_row and c3 != Fraction(2, 3):
+        stages = (stages[0], *_luan_ostermann(c2, c3))
+        source += "; rows of Luan & Ostermann, SINUM 2013"
+    return Tableau("seeds-3", stages, source)
+
+
+def _luan_ostermann(c2: Fraction, c3: Fraction) -> tuple[Stage, Stage]:
+    """The last two rows of the schemes of order 3."""
     if c2 == Fraction(2, 3):
         raise ValueError(
             "seeds-3 with r1 = 2/3 has no third-order row: choose another r1, or "
@@ -84,13 +80,8 @@ def seeds3(
     slope = (Term(gamma * c2, 2, c2), Term(c3**2 / c2, 2, c3))
     second = Stage(c3, weights={0: (Term(c3, 1, c3), *_negated(slope)), 1: slope})
     middle, late = (Term(gamma * weight, 2, _ONE),), (Term(weight, 2, _ONE),)
-    final = Stage(
-        _ONE,
-        weights={0: (Term(_ONE, 1, _ONE), *_negated(middle), *_negated(late)), 1: middle, 2: late},
-    )
-    return Tableau(
-        "seeds-3", (first, second, final), source + "; rows of Luan & Ostermann, SINUM 2013"
-    )
+    first = (Term(_ONE, 1, _ONE), *_negated(middle), *_negated(late))
+    return second, Stage(_ONE, weights={0: first, 1: middle, 2: late})
 
 
 def seeds3b(r1: Number = Fraction(1, 3), r2: Number = Fraction(2, 3)) -> Tableau:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from expint.adaptive.one_step_plans import pair_plan
 from torch import Tensor
 from toy_models import FunctionModel, Recorder, constant, forbidden, mixture, wavy
 

@@ -21,6 +21,7 @@ from diffusion_adapters import (
 )
 from expint import grids, schedules
 from expint.equations.predictions import PREDICTIONS, to_denoiser
+from expint.noise import per_sample
 from expint.runs import Reparametrized
 
 F64 = torch.float64
@@ -383,11 +384,9 @@ def test_start_is_the_noised_image():
     image = normals(3, 2)
     x, times = start(VP, image, strength=0.6, seed=4)
     assert VP.sigma(times[0].item()) == pytest.approx(1.5)
-    noise = expint.noise.initial_state(expint.noise.per_sample(4, 3), (2,), F64)
+    noise = expint.noise.initial_state(per_sample(4, 3), (2,), F64)
     torch.testing.assert_close(x, VP.alpha(times[0]) * image + VP.std(times[0]) * noise)
-    assert torch.equal(
-        start(VP, image[1:2], strength=0.6, seed=expint.noise.per_sample(4, 3)[1:2]).x, x[1:2]
-    )
+    assert torch.equal(start(VP, image[1:2], strength=0.6, seed=per_sample(4, 3)[1:2]).x, x[1:2])
     assert start(VP, image.float(), strength=0.6).x.dtype == torch.float32
 
 
