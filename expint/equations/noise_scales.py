@@ -155,7 +155,8 @@ def noise_scale_from_ell(
             raise ValueError(f"ell(lambda) must be >= 0, got {value.min().item():.6g}.")
         return value**2
 
-    area = Primitive(square, low, high, name="ell(lambda)^2", breaks=breaks)
+    way_out = "give the value of lambda where it jumps as one of `breaks`"
+    area = Primitive(square, low, high, name="ell^2", breaks=breaks, way_out=way_out)
     first, last = square(torch.tensor([low + 1e-9, high - 1e-9], dtype=torch.float64))
 
     def log_excess(log_sigma: Tensor) -> Tensor:

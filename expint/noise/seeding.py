@@ -7,9 +7,10 @@ import torch
 
 from expint.noise.source import check_seeds
 
-# Odd, so that multiples are distinct modulo 2**64; large, so that they are nowhere near the next
-# seeds that a user would take.
-_STRIDE = 0x9E3779B97F4A7C15
+# From one sample to the next. It is odd, so that the first 2**32 samples have distinct seeds, and by
+# the 32 bits that differ distinct numbers. Its inverse modulo 2**32 is 0x9E3779B9, the golden ratio:
+# then seeds n and n + d meet first after about 2**32/(2.2 d) samples.
+_STRIDE = 0x144CBC89
 
 
 def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
@@ -17,8 +18,8 @@ def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
 
     Args:
         seed: a seed per sample; or one integer, which is the seed of the first sample, the others
-            being derived from it so that batches of neighbouring seeds share none (programs add 1
-            to the seed for the next batch); or None for seeds drawn from torch's global generator,
+            being derived from it: samples of one seed, and of seeds up to 1,000 apart, share no
+            numbers up to a million samples; or None for seeds drawn from torch's global generator,
             which `torch.manual_seed` sets.
         batch: number of samples.
 
@@ -38,7 +39,8 @@ def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
         return tuple(torch.randint(0, 2**63 - 1, (batch,)).tolist())
     seeds = check_seeds(seed)
     if np.ndim(seed) == 0:
-        return tuple((seeds[0] + i * _STRIDE) % 2**64 for i in range(batch))
+        high, low = divmod(seeds[0], 2**32)
+        return tuple(high * 2**32 + (low + i * _STRIDE) % 2**32 for i in range(batch))
     if len(seeds) != batch:
         raise ValueError(
             f"There is one seed per sample, but {len(seeds)} seeds came for a batch of {batch}."

@@ -89,6 +89,7 @@ class Primitive:
         low, high: the interval, finite.
         name: of f, for messages.
         breaks: where f or a derivative jumps; panels end there.
+        way_out: what to do where f is too rough, for messages.
 
     Calling it with times (float64, any shape) inside the interval is differentiable in them, with
     the derivative f. Gradients do not reach what f depends on.
@@ -112,8 +113,10 @@ class Primitive:
         *,
         name: str = "f",
         breaks: Sequence[float] = (),
+        way_out: str = "split the span there",
     ) -> None:
-        self.low, self.high, self.function, self._name = low, high, function, name
+        self.low, self.high, self.function = low, high, function
+        self._name, self._way_out = name, way_out
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(
                 f"The integral of {name} has no closed form, and its domain must then be finite, "
@@ -183,7 +186,7 @@ class Primitive:
                 raise ValueError(
                     f"The integral of {self._name} over ({self.low}, {self.high}) does not settle: "
                     f"{self._name} is too rough near t = {worst:.9g} to be integrated to "
-                    f"{_TOLERANCE:g}: split the span there, or give it as a break."
+                    f"{_TOLERANCE:g}: {self._way_out}."
                 )
             middle = 0.5 * (a + b)[rough]
             a, b = torch.cat([a[rough], middle]), torch.cat([middle, b[rough]])

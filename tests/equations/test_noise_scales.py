@@ -243,7 +243,7 @@ def test_breaks_matter():
     torch.testing.assert_close(
         values[1] - values[0], torch.tensor(1.23, dtype=torch.float64), rtol=1e-12, atol=0
     )
-    with pytest.raises(ValueError, match=r"near t = 0\.77 .* give it as a break"):
+    with pytest.raises(ValueError, match=r"near t = 0\.77 .* as one of `breaks`"):
         noise_scale_from_ell(ell)
 
 

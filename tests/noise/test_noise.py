@@ -19,8 +19,9 @@ from expint.noise import (
     SubstepNoise,
     UnionPath,
     initial_state,
+    per_sample,
 )
-from expint.noise.source import INITIAL_STREAM, PATH_STREAM, generators
+from expint.noise.source import INITIAL_STREAM, PATH_STREAM, generators, seed_word
 
 SEEDED: dict[str, Callable[[Sequence[int]], noise.NoiseSource]] = {
     "gaussian": Gaussian,
@@ -279,3 +280,17 @@ def test_numbers_drawn_on_the_cpu_are_the_same_for_states_on_a_gpu(
     assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
     own = source([1, 2]).stream(there, [THREE]).normals(THREE)
     assert all(a.is_cuda for a in own) and not torch.equal(own[0].cpu(), expected[0])
+
+
+def test_samples_of_one_seed_and_of_neighbours_share_no_numbers():
+    """By the 32 bits that torch's CPU generator keeps: 200,000 random ones would meet 4 times."""
+    words = [{seed_word(s, 0) for s in per_sample(n, 200_000)} for n in (7, 8, 2**40 + 7)]
+    assert [len(w) for w in words] == [200_000] * 3
+    assert not words[0] & words[1]
+
+
+def test_seeds_up_to_a_thousand_apart_meet_late():
+    stride = per_sample(0, 2)[1]
+    inverse = pow(stride, -1, 2**32)
+    meetings = [d * inverse % 2**32 for d in range(1, 1001)]
+    assert min(min(k, 2**32 - k) for k in meetings) > 10**6
