@@ -32,14 +32,16 @@ def floor(plan, x):
     """What a step cannot do without: the Gaussians, and a multiply-add for every source tensor of
     every row.
     """
-    normals = [torch.empty_like(x) for _ in range(3)]
+    normals, substep = [], -1
     for row in plan.rows:
-        if row.node == 1:
-            normals = [torch.randn(x.shape) for _ in range(3)]
+        if row.substep != substep:
+            substep = row.substep
+            noise = plan.noises[substep]
+            normals = [torch.randn(x.shape) for _ in range(noise.normals if noise else 0)]
         state = torch.mul(x, 0.5)
         for _ in row.weights:
             state.add_(x, alpha=0.5)
-        for z in normals[: row.node]:
+        for z in normals[: len(row.noise)]:
             state.add_(z, alpha=0.5)
     return state
 

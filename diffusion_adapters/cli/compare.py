@@ -69,13 +69,13 @@ def compare(
     solvers = solvers.strip()
     entries = chosen_solvers(solvers if solvers == "all" else options.listed("--solvers", solvers))
     counts = options.listed("--nfe", nfe, int)
-    sampled, judging = _model(model, others["n"], data)
+    sampled, distances = _model(model, others["n"], data)
     output.check_folder(out, FILES)
     study = compare_quality(
         sampled,
         entries,
         counts,
-        **judging | {name: value for name, value in others.items() if value is not None},
+        **distances | {name: value for name, value in others.items() if value is not None},
         path=(lambda seeds: BrownianPath(seeds, resolution=_RESOLUTION)) if common_path else None,
         name=model,
     )

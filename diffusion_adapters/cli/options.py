@@ -54,7 +54,7 @@ _OWN = "the solver's own"
 _ELL = "Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE."
 _OPERATIONS = (
     "Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), "
-    "noise-gain(s_noise=1), large-variance. May be repeated."
+    "noise-factor(s_noise=1), large-variance. May be repeated."
 )
 _SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
 _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."

@@ -64,9 +64,9 @@ def sample(
         sigma_data=described.sigma_data,
         round_time=described.round_time,
     )
+    seeds, parts = per_sample(seed, num), []
     output.check_folder(out, FILES)
 
-    seeds, parts = per_sample(seed, num), []
     began = time.perf_counter()
     with tqdm(total=plan.nfe * -(-num // batch), disable=not progress, unit="NFE") as bar:
         bar.set_description(plan.solver)

@@ -228,13 +228,13 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if self.scale == 0.0:
             return self._evaluate(self.model, x, t)
-        slope, output = state_gradient(self._misfit, x, t)
+        slope, output = state_gradient(self._residual, x, t)
         alpha, variance = self.schedule.alpha(t), self.schedule.std(t) ** 2
         # σ²/(σ² + noise_std²) with σ² = σ̄²/α², in a form that is finite at α = 0
         weight = -0.5 * self.scale * alpha * variance / (variance + (alpha * self.noise_std) ** 2)
         return self._moved(output, t, weight, slope)
 
-    def _misfit(self, state: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+    def _residual(self, state: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         """|y − H(D)|² of each sample, and the model's output."""
         output = self._evaluate(self.model, state, time)
         denoised = self._denoised(output, state, time)

@@ -7,9 +7,9 @@ import torch
 
 from expint.noise.source import check_seeds
 
-# From one sample to the next. It is odd, so that the first 2**32 samples have distinct seeds, and by
-# the 32 bits that differ distinct numbers. Its inverse modulo 2**32 is 0x9E3779B9, the golden ratio:
-# then seeds n and n + d meet first after about 2**32/(2.2 d) samples.
+# From one sample to the next. It is odd, so that the first 2**32 samples have distinct seeds, and,
+# by the 32 bits that differ, distinct numbers. Its inverse modulo 2**32 is 0x9E3779B9, the golden
+# ratio: then seeds n and n + d meet first after about 2**32/(2.2 d) samples.
 _STRIDE = 0x144CBC89
 
 
@@ -27,7 +27,7 @@ def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
         `batch` integers, 0 ≤ seed < 2**64.
 
     Raises:
-        TypeError, ValueError: for what is no seed, or a list of another length than the batch.
+        TypeError, ValueError: for an invalid seed, or a list of another length than the batch.
 
     Example:
         >>> per_sample([3, 4], 2), per_sample(3, 1)

@@ -28,9 +28,10 @@ def seeds2(c: Number = Fraction(1, 2)) -> Tableau:
         raise ValueError(f"seeds-2 needs a node with 0 < c <= 1, got {c!r}.")
     late = 1 / (2 * node)
     weights = {0: (Term(1 - late, 1, _ONE),), 1: (Term(late, 1, _ONE),)}
-    final = {"through": (1,)} if node == Fraction(1, 2) else {"weights": weights}
+    plain = node == Fraction(1, 2)
+    final = Stage(_ONE, through=(1,)) if plain else Stage(_ONE, weights=weights)
     source = "SEEDS-2, arXiv 2305.14267; DPM-Solver-2, arXiv 2206.00927"
-    return Tableau("seeds-2", (Stage(node, through=(0,)), Stage(_ONE, **final)), source)
+    return Tableau("seeds-2", (Stage(node, through=(0,)), final), source)
 
 
 def _three_stage_nodes(name: str, r1: Number, r2: Number) -> tuple[Fraction, Fraction]:

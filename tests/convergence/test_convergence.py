@@ -230,7 +230,7 @@ def independent_noise(plan: Plan) -> Plan:
         row if ends else row._replace(noise=(0.0, 0.0, *row.noise))
         for row, ends in zip(plan.rows, plan.ends_step, strict=True)
     ]
-    noises = [noise and noise._replace(integral=True) for noise in plan.noises]
+    noises = [noise and replace(noise, integral=True) for noise in plan.noises]
     return replace(plan, rows=tuple(rows), noises=tuple(noises))
 
 
@@ -318,7 +318,7 @@ def test_noise_that_the_plan_does_not_have_is_named():
     """Rows with more noise than the plan asks of its source, and so less than the SDE's."""
 
     def silent(plan: Plan) -> Plan:
-        return replace(plan, noises=tuple(n and n._replace(count=1) for n in plan.noises))
+        return replace(plan, noises=tuple(n and replace(n, count=1) for n in plan.noises))
 
     certificate = certify("seeds-2", Problem(gaussian(), planner=planner(silent)), kinds=())
     (finding,) = certificate.findings

@@ -45,7 +45,7 @@ class PathSource(ABC):
 
     @abstractmethod
     def check(self, like: Tensor, substep: SubstepNoise) -> None:
-        """Refuse a substep that this path cannot serve, by a ValueError with the way out."""
+        """Raise a ValueError if this path cannot serve the substep."""
 
     def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> NoiseStream:
         """See `NoiseSource.stream`."""
