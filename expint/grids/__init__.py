@@ -52,7 +52,12 @@ __all__ = [
 ]
 
 _GRIDS = Registry[GridBuilder]("grid", ", or give the times themselves")
-get, names, register = _GRIDS.get, _GRIDS.names, _GRIDS.register
+get = _GRIDS.get
+"""The grid registered under a name; a ValueError gives the nearest names."""
+names = _GRIDS.names
+"""Names of all registered grids, sorted."""
+register = _GRIDS.register
+"""`register(name)` is a decorator that makes a grid builder available as `get(name)`."""
 for _builder in (
     beta,
     cosine,

@@ -6,10 +6,11 @@ from expint.registry import Registry
 from expint.schedules.base import Schedule
 
 REGISTRY = Registry[type[Schedule]]("schedule")
-register, names = REGISTRY.register, REGISTRY.names
+register = REGISTRY.register
 """`register(name)` is a class decorator that makes a schedule whose arguments all have defaults
-available as `get(name)`; `names()` are those of all registered schedules, sorted.
-"""
+available as `get(name)`."""
+names = REGISTRY.names
+"""Names of all registered schedules, sorted."""
 
 
 def get(name: str, **parameters: Any) -> Schedule:
