@@ -103,8 +103,8 @@ def test_an_override_is_seen():
 BUILDER, SCHEDULE, ADAPTER = 23, 20, 40
 
 # Code lines: not blank, no comment, no docstring. Ceilings may only fall.
-ENGINE = 4_384
-CEILINGS = {"expint": 9_010, "diffusion_adapters": 3_685}
+ENGINE = 4_333
+CEILINGS = {"expint": 8_902, "diffusion_adapters": 3_665}
 
 
 def code_lines(text: str) -> int:

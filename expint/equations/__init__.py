@@ -8,10 +8,5 @@ from expint.equations.sde import SemiLinearSDE
 from expint.equations.torchsde_export import to_torchsde
 
 __all__ = [
-    "SemiLinearSDE",
-    "form_names",
-    "noise_scales",
-    "predictions",
-    "reverse_sde",
-    "to_torchsde",
-]
+    "SemiLinearSDE", "form_names", "noise_scales", "predictions", "reverse_sde", "to_torchsde",
+]  # fmt: skip

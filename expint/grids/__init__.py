@@ -27,29 +27,10 @@ from expint.grids.training_table import SPACINGS, discrete
 from expint.registry import Registry
 
 __all__ = [
-    "FINALS",
-    "FIRST_SIGMA",
-    "SPACINGS",
-    "GridBuilder",
-    "beta",
-    "check",
-    "cosine",
-    "default",
-    "discrete",
-    "edm_iddpm",
-    "edm_ve",
-    "edm_vp",
-    "exponential",
-    "get",
-    "karras",
-    "names",
-    "quadratic",
-    "register",
-    "shifted",
-    "sigmoid",
-    "uniform_lambda",
-    "uniform_time",
-]
+    "FINALS", "FIRST_SIGMA", "SPACINGS", "GridBuilder", "beta", "check", "cosine", "default",
+    "discrete", "edm_iddpm", "edm_ve", "edm_vp", "exponential", "get", "karras", "names",
+    "quadratic", "register", "shifted", "sigmoid", "uniform_lambda", "uniform_time",
+]  # fmt: skip
 
 _GRIDS = Registry[GridBuilder]("grid", ", or give the times themselves")
 get = _GRIDS.get
@@ -59,18 +40,9 @@ names = _GRIDS.names
 register = _GRIDS.register
 """`register(name)` is a decorator that makes a grid builder available as `get(name)`."""
 for _builder in (
-    beta,
-    cosine,
-    discrete,
-    edm_iddpm,
-    edm_vp,
-    karras,
-    quadratic,
-    shifted,
-    sigmoid,
-    uniform_lambda,
+    beta, cosine, discrete, edm_iddpm, edm_vp, karras, quadratic, shifted, sigmoid, uniform_lambda,
     uniform_time,
-):
+):  # fmt: skip
     _GRIDS.add(_builder.__name__, _builder)
 _GRIDS.add("edm_ve", edm_ve)
 _GRIDS.add("exponential", exponential)

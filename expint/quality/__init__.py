@@ -7,14 +7,6 @@ from expint.quality.distances import EXACT, METRICS, Metric
 from expint.quality.studies import QualityCurve, QualityPoint, QualityStudy
 
 __all__ = [
-    "EXACT",
-    "METRICS",
-    "Metric",
-    "QualityCurve",
-    "QualityPoint",
-    "QualityStudy",
-    "analytic_target",
-    "chosen_solvers",
-    "compare_quality",
-    "target_names",
-]
+    "EXACT", "METRICS", "Metric", "QualityCurve", "QualityPoint", "QualityStudy", "analytic_target",
+    "chosen_solvers", "compare_quality", "target_names",
+]  # fmt: skip

@@ -5,12 +5,5 @@ from expint.runs.reparametrized import Reparametrized
 from expint.runs.run import Callback, Run, drive, execute
 
 __all__ = [
-    "Callback",
-    "Description",
-    "Model",
-    "Reparametrized",
-    "Run",
-    "describe",
-    "drive",
-    "execute",
-]
+    "Callback", "Description", "Model", "Reparametrized", "Run", "describe", "drive", "execute",
+]  # fmt: skip
