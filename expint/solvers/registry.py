@@ -23,7 +23,6 @@ class Entry:
         build: makes the tableau or method.
         summary: one line about it.
         arguments: of `build`, where they are not its defaults.
-        settings: of the `Method` where they differ from what `build` makes.
         needs: the argument without which nothing can be built; such a solver is not listed.
     """
 
@@ -31,7 +30,6 @@ class Entry:
     build: Callable[..., Tableau | Method]
     summary: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
     needs: str = ""
 
     @property
@@ -42,7 +40,7 @@ class Entry:
     def method(self, **parameters: Any) -> Method:
         """The method, built with `parameters`."""
         made = _method(self.build(**{**self.arguments, **parameters}))
-        return replace(made, name=self.name, **self.settings)
+        return replace(made, name=self.name)
 
 
 _SOLVERS = Registry[Entry]("solver")
@@ -52,7 +50,13 @@ def _method(made: Tableau | Method) -> Method:
     return made if isinstance(made, Method) else Method(made)
 
 
-def register(name: str, build: Callable[..., Tableau | Method], summary: str, **more: Any) -> None:
+def register(
+    name: str,
+    build: Callable[..., Tableau | Method],
+    summary: str,
+    arguments: Mapping[str, Any] | None = None,
+    needs: str = "",
+) -> None:
     """Make what `build` returns available as `get(name, **parameters)`.
 
     `expint.convergence.register_solver` measures its orders first.
@@ -61,12 +65,12 @@ def register(name: str, build: Callable[..., Tableau | Method], summary: str, **
         name: registry name.
         build: makes the tableau or method; its arguments are those of `get`.
         summary: one line about it.
-        more: see `Entry`.
+        arguments, needs: see `Entry`.
 
     Raises:
         ValueError: if the name is taken.
     """
-    _SOLVERS.add(name, Entry(name, build, summary, **more))
+    _SOLVERS.add(name, Entry(name, build, summary, arguments or {}, needs))
 
 
 def entry(name: str) -> Entry:
