@@ -103,8 +103,29 @@ def test_an_override_is_seen():
 BUILDER, SCHEDULE, ADAPTER = 23, 20, 40
 
 # Code lines: not blank, no comment, no docstring. Ceilings may only fall.
-ENGINE = 4_333
-CEILINGS = {"expint": 8_902, "diffusion_adapters": 3_665}
+ENGINE = 4_253
+CEILINGS = {
+    "expint": 8_822,
+    "expint/adaptive": 428,
+    "expint/convergence": 1_142,
+    "expint/equations": 903,
+    "expint/grids": 307,
+    "expint/noise": 807,
+    "expint/numerics": 334,
+    "expint/plans": 686,
+    "expint/quality": 424,
+    "expint/runs": 459,
+    "expint/schedules": 1_271,
+    "expint/solvers": 1_068,
+    "diffusion_adapters": 3_665,
+    "diffusion_adapters/checkpoints": 724,
+    "diffusion_adapters/cli": 800,
+    "diffusion_adapters/diffusers": 562,
+    "diffusion_adapters/families": 241,
+    "diffusion_adapters/guidance": 499,
+    "diffusion_adapters/k_diffusion": 330,
+    "diffusion_adapters/shipped": 481,
+}
 
 
 def code_lines(text: str) -> int:
