@@ -114,6 +114,7 @@ def sample(
         call = torch.compile(model, backend=backend, dynamic=False)
     steps = options.get("steps")
     if isinstance(steps, Adaptive):
+        check_options(options | {"steps": None})
         return steps.sample(
             about,
             call,
@@ -186,6 +187,11 @@ def check_options(options: Any) -> None:
     if strange:
         known = sorted(SamplingOptions.__optional_keys__)
         raise TypeError(f"Unknown option {strange[0]!r} of sampling: there are {known}.")
+    if isinstance(options.get("steps"), Adaptive):
+        raise TypeError(
+            "Adaptive steps become known in the run, so that there is no plan before it: use "
+            "expint.sample(..., steps=expint.Adaptive(...)), or give a number of steps."
+        )
 
 
 def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, table: bool) -> Tensor:

@@ -12,6 +12,7 @@ from pairs import every_schedule_and_solver
 from solver_kinds import KINDS
 from toy_models import FunctionModel, Recorder, forbidden, mixture, wavy
 
+from diffusion_adapters import VPAdapter
 from expint import (
     compile_plan,
     execute,
@@ -282,3 +283,16 @@ def test_form_takes_sigma_data_from_the_model(form: str):
     assert torch.equal(
         sample(model, (2, 2), "seeds-2", form=form, dtype=torch.float64, **QUIET), expected
     )
+
+
+def test_a_reparametrized_table_is_still_called_at_its_entries():
+    calls: list[list[float]] = [[], []]
+    for seen, wrap in zip(calls, (lambda m: m, lambda m: Reparametrized(m, "data")), strict=True):
+
+        def network(x: torch.Tensor, t: torch.Tensor, seen: list[float] = seen) -> torch.Tensor:
+            seen.append(float(t[0]))
+            return 0.1 * x
+
+        adapter = VPAdapter(network, schedules.Discrete(), timesteps="round")
+        sample(wrap(adapter), (3, 2), "seeds-1", steps=3, progress=False)
+    assert calls[0] == calls[1] and len(calls[0]) == 3

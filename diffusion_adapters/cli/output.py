@@ -24,16 +24,19 @@ _LEGIBLE = 64  # pixels: the least side of an image in a picture
 
 
 def check_folder(folder: Path, names: Sequence[str]) -> None:
-    """Create `folder` if need be, and make sure that files called `names` can be written there.
+    """Make sure that files called `names` can be written to `folder`; nothing is left there.
 
     Raises:
         ValueError: saying what is in the way.
     """
     probe = folder / f".probe.{os.getpid()}.part"
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
         probe.unlink()
+        for each in new:
+            each.rmdir()
     except OSError as error:
         blocked = isinstance(error, (FileExistsError, NotADirectoryError))
         reason = "a file is in its place" if blocked else error.strerror
@@ -55,6 +58,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> str:
     """
     names = ", ".join(files)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             for name, content in files.items():
                 stack.enter_context(replacing(folder / name)).write_bytes(content)

@@ -23,6 +23,7 @@ _LABELS = (
     "Classes, with commas, repeated in turn until there is one per sample; 'none' for no class."
 )
 _ALL_LABELS = "all classes of a class-conditional network"
+_SEED = "Its samples are a function of N; samples.npz and manifest.json hold the seed of each."
 _BATCH = "Samples computed at a time; a sample does not depend on it, but for rounding."
 
 
@@ -30,7 +31,7 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 @options.MODEL
 @options.sampling_options
 @option("--num N", "How many samples.", default=64, least=1)
-@options.SEED
+@option("--seed N", _SEED, default=0, least=0)
 @option("--labels LIST", _LABELS, usual=_ALL_LABELS)
 @options.OUT
 @option("--dtype [float32|float64]", "Precision of the state.", default="float32")
@@ -145,9 +146,8 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
-    if not isinstance(asked["grid"], str | None):  # times say themselves where they end
-        last = equation.schedule.sigma(plan.grid[-1])
-        settings["final"] = "none" if last > 0 else "denoise"
+    if not isinstance(asked["grid"], str | None):  # the last time says where it ends
+        settings["final"] = None
     return settings
 
 

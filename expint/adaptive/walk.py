@@ -124,15 +124,18 @@ class Adaptive:
         """What `expint.sample` does with these steps; its arguments, with what the model says of
         itself."""
         self.report = None
-        strange = [name for name in options if name not in ("steps", "form", "ell", "final")]
+        given = [name for name, value in options.items() if value is not None]
+        strange = [name for name in given if name not in ("steps", "form", "ell", "final")]
+        if strange == ["operations"] and not options["operations"]:
+            strange = []
         if strange:
             raise ValueError(
                 f"Adaptive steps choose the grid and have no operations: leave out {strange[0]}, "
                 "or give a number of steps."
             )
         pair = get_pair(solver)
-        given = {name: getattr(self, name) for name in _SETTINGS}
-        settings = {name: value for name, value in given.items() if value is not None}
+        own = {name: getattr(self, name) for name in _SETTINGS}
+        settings = {name: value for name, value in own.items() if value is not None}
         control = replace(pair.control, **settings)
         if not is_whole(self.max_nfe) or self.max_nfe < 1:
             raise ValueError(

@@ -169,9 +169,7 @@ def _levels(diffusion: Diffusion, method: Method, inner: Tensor, steps: int) -> 
     sigma = schedule.sigma(inner)
     noisiest = max(schedule.domain)
     limit = schedule.sigma(noisiest) if math.isfinite(noisiest) else _INF
-    target = torch.cat([sigma[1:], sigma[-1:]])
-    raised, lowered = levels(method.operations, sigma, target, steps, limit)
-    lowered = lowered[:-1]
+    raised, lowered = levels(method.operations, sigma, steps, limit)
     begin = torch.where(raised == sigma, inner, schedule.t_of_sigma(raised))
     stop = torch.where(lowered == sigma[1:], inner[1:], schedule.t_of_sigma(lowered))
     return _Inner(inner, begin, stop)

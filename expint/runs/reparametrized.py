@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from expint.equations.predictions import check, conversion
@@ -12,7 +13,7 @@ from expint.schedules import Schedule
 
 @dataclass(frozen=True)
 class Reparametrized:
-    """The same model, presented with another prediction.
+    """The same model, presented with another prediction; what else it says of itself is kept.
 
     Args:
         model: a model with attributes `schedule`, `prediction` (and `sigma_data` if either
@@ -29,11 +30,18 @@ class Reparametrized:
         if self.sigma_data is None:
             object.__setattr__(self, "sigma_data", attributes(self.model).get("sigma_data"))
         check(self.prediction, self.sigma_data)
+        for name in ("round_time", "shape", "label_dim"):
+            object.__setattr__(self, name, attributes(self.model).get(name))
 
     @property
     def schedule(self) -> Schedule:
         """The model's schedule."""
         return self.model.schedule
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the model is."""
+        return attributes(self.model).get("device")
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         """Prediction at state x of shape (batch, *event) and time t."""

@@ -105,7 +105,7 @@ class Run:
         self._of_data = {
             i
             for i, row in enumerate(plan.rows)
-            if any(plan.rows[j].prediction != row.prediction for j, _ in row.weights)
+            if any(j >= 0 and plan.rows[j].prediction != row.prediction for j, _ in row.weights)
         }
         self._slots: dict[int, Tensor] = {}
         self._anchor, self._substep = x, -1

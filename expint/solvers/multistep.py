@@ -3,6 +3,7 @@ steps of any length."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from expint.schedules import Schedule
@@ -135,7 +136,11 @@ def deis(
 def _constants(
     rows: Mapping[int, Sequence[Fraction]],
 ) -> Callable[[Any, Sequence[Any]], list[list[Any]]]:
-    return lambda c, nodes: [[q] for q in rows[len(nodes)]]
+    return partial(_constant_rows, rows)
+
+
+def _constant_rows(rows: Any, c: Any, nodes: Sequence[Any]) -> list[list[Any]]:
+    return [[q] for q in rows[len(nodes)]]
 
 
 # Adams–Bashforth for equal steps, by the number of nodes, the latest first.
@@ -188,12 +193,12 @@ def pndm() -> Method:
 
 def _by_phi_1(*constants: Fraction) -> Any:
     """A rule: the same F over the whole way to the stage."""
+    return partial(_phi_1_rows, constants)
 
-    def rule(c: Any, nodes: Sequence[Any]) -> list[list[tuple[Any, int]]]:
-        exact = isinstance(c, Fraction)
-        return [[((q if exact else float(q)) * c, 1)] for q in constants]
 
-    return rule
+def _phi_1_rows(constants: Any, c: Any, nodes: Sequence[Any]) -> list[list[tuple[Any, int]]]:
+    exact = isinstance(c, Fraction)
+    return [[((q if exact else float(q)) * c, 1)] for q in constants]
 
 
 def lms(order: int = 4, start: str = "growing") -> Method:

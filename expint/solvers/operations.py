@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,13 +85,14 @@ def churn(
         _check(f"churn: {name}", value)
     _check("churn: s_max", s_max, s_min, infinite=True)
 
-    def raised(sigma: Tensor, steps: int) -> Tensor:
-        gamma = min(s_churn / steps, math.sqrt(2.0) - 1.0)
-        inside = (sigma >= s_min) & (sigma <= s_max)
-        return torch.where(inside, sigma * (1.0 + gamma), sigma)
-
+    raised = partial(_churned, s_churn, s_min, s_max)
     name = f"churn(s_churn={s_churn:g}, s_min={s_min:g}, s_max={s_max:g}, s_noise={s_noise:g})"
     return Operation(name, raised=raised, s_noise=s_noise, preserves_law=s_noise == 1.0)
+
+
+def _churned(s_churn: float, low: float, high: float, sigma: Tensor, steps: int) -> Tensor:
+    gamma = min(s_churn / steps, math.sqrt(2.0) - 1.0)
+    return torch.where((sigma >= low) & (sigma <= high), sigma * (1.0 + gamma), sigma)
 
 
 @_BUILDERS.register("ancestral")
@@ -108,13 +110,14 @@ def ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Operation:
     _check("ancestral: eta", eta)
     _check("ancestral: s_noise", s_noise)
 
-    def lowered(sigma: Tensor, target: Tensor) -> Tensor:
-        up = torch.minimum(target, eta * target * torch.sqrt(1.0 - (target / sigma) ** 2))
-        # Held above a small part of the target, where the solver still has a finite λ to go to.
-        return torch.sqrt(target**2 - up**2).clamp(min=1e-6 * target)
-
-    name = f"ancestral(eta={eta:g}, s_noise={s_noise:g})"
+    name, lowered = f"ancestral(eta={eta:g}, s_noise={s_noise:g})", partial(_lowered, eta)
     return Operation(name, lowered=lowered, s_noise=s_noise, preserves_law=s_noise == 1.0)
+
+
+def _lowered(eta: float, sigma: Tensor, target: Tensor) -> Tensor:
+    up = torch.minimum(target, eta * target * torch.sqrt(1.0 - (target / sigma) ** 2))
+    # Held above a small part of the target, where the solver still has a finite λ to go to.
+    return torch.sqrt(target**2 - up**2).clamp(min=1e-6 * target)
 
 
 @_BUILDERS.register("noise-factor")
@@ -127,9 +130,13 @@ def noise_factor(s_noise: float) -> Operation:
     _check("noise-factor: s_noise", s_noise)
     return Operation(
         f"noise-factor(s_noise={s_noise:g})",
-        factor=lambda schedule, start, end: torch.full_like(start, s_noise),
+        factor=partial(_constant_factor, s_noise),
         preserves_law=s_noise == 1.0,
     )
+
+
+def _constant_factor(s_noise: float, schedule: Schedule, start: Tensor, end: Tensor) -> Tensor:
+    return torch.full_like(start, s_noise)
 
 
 @_BUILDERS.register("large-variance")
@@ -139,11 +146,11 @@ def large_variance() -> Operation:
 
     Source: DDPM, arXiv 2006.11239, section 3.2.
     """
-    return Operation(
-        "large-variance",
-        factor=lambda schedule, start, end: schedule.std(start) / schedule.std(end),
-        own_variance=True,
-    )
+    return Operation("large-variance", factor=_large, own_variance=True)
+
+
+def _large(schedule: Schedule, start: Tensor, end: Tensor) -> Tensor:
+    return schedule.std(start) / schedule.std(end)
 
 
 @_BUILDERS.register("langevin")
@@ -200,13 +207,14 @@ def operation(text: str) -> Operation:
 
 
 def levels(
-    operations: Sequence[Operation], sigma: Tensor, target: Tensor, steps: int, limit: float
+    operations: Sequence[Operation], sigma: Tensor, steps: int, limit: float
 ) -> tuple[Tensor, Tensor]:
-    """Noise levels between which the solver steps, given those of the grid; none above `limit`."""
-    raised, lowered = sigma, target
+    """Noise levels from which the solver steps, shape (n + 1,), and to which, shape (n,), given
+    those of the grid, shape (n + 1,); none above `limit`."""
+    raised, lowered = sigma, sigma[1:]
     for operation in operations:
         raised = operation.raised(raised, steps) if operation.raised else raised
     raised = torch.maximum(torch.minimum(raised, torch.full_like(raised, limit)), sigma)
     for operation in operations:
-        lowered = operation.lowered(raised, lowered) if operation.lowered else lowered
+        lowered = operation.lowered(raised[:-1], lowered) if operation.lowered else lowered
     return raised, lowered

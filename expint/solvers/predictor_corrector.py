@@ -3,11 +3,12 @@ step needs in any case."""
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from expint.solvers.interpolation import interpolation_weights
 from expint.solvers.method import Method
-from expint.solvers.tableau import Rule, Stage, Tableau
+from expint.solvers.tableau import Stage, Tableau
 
 _ONE = Fraction(1)
 
@@ -16,23 +17,19 @@ def _latest(count: int) -> tuple[int, ...]:
     return tuple(-j for j in range(count))
 
 
-def _unipc_rule(variant: str, *, corrector: bool) -> Rule:
+def _unipc(variant: str, corrector: bool, c: Any, nodes: Sequence[Any]) -> Any:
     """UniPC's weights: those of interpolation, except that where there is one difference quotient
     its weight is B(h)/2.
 
     B_1(h) = h and B_2(h) = e^h − 1 in the authors' signs: in units of the step's own weight 1 and
     φ_1.
     """
-
-    def rule(c: Any, nodes: Sequence[Any]) -> Sequence[Sequence[tuple[Any, ...]]]:
-        if len(nodes) != 2:
-            return interpolation_weights(c, nodes)
-        slope = 1 / (2 * (nodes[0] if corrector else nodes[-1]))
-        kind = (1, 0) if variant == "bh1" else (1,)
-        zero, other = [(1, 1), (-slope, *kind)], [(slope, *kind)]
-        return [other, zero] if corrector else [zero, other]
-
-    return rule
+    if len(nodes) != 2:
+        return interpolation_weights(c, nodes)
+    slope = 1 / (2 * (nodes[0] if corrector else nodes[-1]))
+    kind = (1, 0) if variant == "bh1" else (1,)
+    zero, other = [(1, 1), (-slope, *kind)], [(slope, *kind)]
+    return [other, zero] if corrector else [zero, other]
 
 
 def unipc(
@@ -61,8 +58,8 @@ def unipc(
         raise ValueError(f"UniPC's B(h) is 'bh1' or 'bh2', got {variant!r}.")
     through = _latest(order)
     stages = (
-        Stage(_ONE, through=through, rule=_unipc_rule(variant, corrector=False)),
-        Stage(_ONE, through=(1, *through), rule=_unipc_rule(variant, corrector=True)),
+        Stage(_ONE, through=through, rule=partial(_unipc, variant, False)),
+        Stage(_ONE, through=(1, *through), rule=partial(_unipc, variant, True)),
     )
     return Method(
         Tableau(f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True),
@@ -103,7 +100,7 @@ def sa_solver(
             f"SA-Solver takes predictor 1 to 4 and corrector 0 to 4, got {predictor!r} and "
             f"{corrector!r}."
         )
-    rules = [_unipc_rule("bh1", corrector=late) if few_steps else None for late in (False, True)]
+    rules = [partial(_unipc, "bh1", late) if few_steps else None for late in (False, True)]
     stages = [Stage(_ONE, through=_latest(predictor), rule=rules[0])]
     if corrector:
         stages.append(Stage(_ONE, through=(1, *_latest(corrector - 1)), rule=rules[1]))

@@ -665,3 +665,17 @@ def test_what_cannot_be_done_is_told():
     )
     with pytest.raises(FloatingPointError, match=r"in a step from t = .* \(sigma = "):
         sample(broken, (3, 2))
+
+
+def test_options_at_their_defaults_are_not_refused():
+    default = {"nfe": None, "grid": None, "noise_scale": None, "eta": None, "operations": ()}
+    options = {"steps": Adaptive(), "progress": False}
+    model, x = mixture(VP()), start_of(VP())
+    one, other = (expint.sample(model, x, "seeds-23", **options, **more) for more in ({}, default))
+    torch.testing.assert_close(one, other, rtol=0.0, atol=0.0)
+    with pytest.raises(TypeError, match="Unknown option 'stepz'"):
+        expint.sample(model, x, "seeds-23", **options, stepz=3)
+    with pytest.raises(TypeError, match="no plan before it"):
+        expint.plan_sampling(VP(), "seeds-3", steps=Adaptive())
+    with pytest.raises(TypeError, match="no plan before it"):
+        expint.begin_sampling(model, (3, 2), "seeds-3", steps=Adaptive())

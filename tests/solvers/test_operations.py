@@ -14,6 +14,7 @@ from toy_models import Recorder, constant, forbidden, mixture
 
 from expint import Plan, compile_plan, execute, reverse_sde, sample, solvers
 from expint.convergence import Problem, fitted_order, gaussian_moments
+from expint.grids import uniform_lambda
 from expint.noise import BrownianPath, Rademacher, Replay
 from expint.noise import Gaussian as GaussianNoise
 from expint.sampling import plan_sampling
@@ -425,3 +426,17 @@ def test_silent_data_are_left_with_the_noise_of_the_last_level():
     found = execute(plan, model, start, GaussianNoise(range(4000)))
     # 5 sigma for the standard deviation of n = 4000 normals: 5/√(2n) = 5.6 %.
     assert float(found.std()) == pytest.approx(VP().std(plan.grid[-1].item()), rel=0.056)
+
+
+@pytest.mark.parametrize("solver", ["euler-ancestral", "dpm2-ancestral", "edm-stochastic"])
+def test_gradients_of_the_coefficients_are_finite(solver: str):
+    """Also at the last time, from which no step starts."""
+    schedule = EDM()
+    grid = uniform_lambda(schedule, 4)
+    inner = grid[1:-1].clone().requires_grad_(True)
+    times = torch.cat([grid[:1], inner, grid[-1:]])
+    plan = compile_plan(solvers.get(solver).equation(schedule), solver, times)
+    target = Gaussian([1.0, -2.0], [0.25, 1.0], schedule)
+    x = execute(plan, target, torch.ones(3, 2, dtype=torch.float64), GaussianNoise([3, 9, 4]))
+    (gradient,) = torch.autograd.grad(x.square().sum(), inner)
+    assert torch.isfinite(gradient).all() and gradient.abs().min() > 0

@@ -3,6 +3,7 @@ not linear.
 """
 
 import math
+import pickle
 from fractions import Fraction
 
 import pytest
@@ -11,7 +12,8 @@ from toy_models import FunctionModel, wavy
 
 from expint import compile_plan, execute, reverse_sde, schedules, solvers
 from expint.noise import Replay
-from expint.schedules import Schedule
+from expint.sampling import plan_sampling
+from expint.schedules import EDM, Schedule
 from expint.schedules.discrete import TabulatedVP
 from expint.solvers import Tableau
 
@@ -238,3 +240,12 @@ def test_ddim(schedule: Schedule, eta: float):
     D = step.model(X, s)
     v = eta**2 * d_t**2 / d_s**2 * (d_s**2 - (a_s / a_t) ** 2 * d_t**2)
     step.agrees_with(a_t * D + math.sqrt(d_t**2 - v) * (X - a_s * D) / d_s + math.sqrt(v) * Z[0])
+
+
+@pytest.mark.parametrize("name", solvers.names())
+def test_a_method_travels_to_another_process(name: str):
+    method = solvers.get(name)
+    sent = pickle.loads(pickle.dumps(method))
+    schedule = EDM()
+    plans = [plan_sampling(schedule, each, steps=4).to_dict()["rows"] for each in (method, sent)]
+    assert plans[0] == plans[1]

@@ -415,3 +415,15 @@ def test_declared_order_follows_from_the_weights():
         half, Problem(mixture(VP()), "data", 0.0), steps=(64, 128, 256), starts=4
     )
     assert study.order == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("form", ["data", "noise", "precond"])
+def test_a_run_to_sigma_zero_in_every_form(form: str):
+    """The last step takes the denoised estimate of an evaluation whose derivative was taken too."""
+    target = expint.targets.Gaussian([1.0, -2.0], [0.25, 1.0], expint.schedules.EDM())
+    options = {"ell": 0.0, "dtype": torch.float64, "progress": False}
+    x = expint.sample(
+        Reparametrized(target, form, 0.5), (3, 2), "taylor-2", steps=200, form=form, **options
+    )
+    fine = expint.sample(target, (3, 2), "seeds-3", steps=400, **options)
+    torch.testing.assert_close(x, fine, rtol=0.0, atol=1e-3)

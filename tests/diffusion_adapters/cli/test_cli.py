@@ -268,6 +268,18 @@ def test_what_does_not_fit_is_refused_before_the_network_is_called(
 
 
 @pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "--nfe", "10,0", "--solvers", "seeds-1"),
+        ("convergence", "--solver", "seeds-1", "--paths", "64", "--steps", "2,3"),
+    ],
+)
+def test_what_is_refused_late_leaves_no_folder(tmp_path: Path, arguments: tuple[str, ...]):
+    refusal(*arguments, "--out", tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+
+
 def test_final_beside_a_grid_of_times_is_refused(tmp_path: Path):
     message = refusal("sample", "--grid", "80,1,0", "--final", "none", "--out", tmp_path / "out")
     assert "let the last time say where to end" in message

@@ -63,7 +63,6 @@ def again_on_the_command_line(manifest: dict[str, Any], folder: Path) -> np.ndar
     del settings["out"]
     if isinstance(settings["grid"], list):
         settings["grid"] = ",".join(map(repr, settings["grid"]))
-        del settings["final"]  # the last time says where the run ends
     for name, value in settings.items():
         if value is not None and value is not False:
             arguments.append(f"--{name.replace('_', '-')}={value}")
@@ -102,8 +101,8 @@ def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: 
         (("--form", "precond", "--ell", "0.7"), {"form": "precond", "ell": 0.7}),
         (("--form", "noise", "--grid", "karras"), {"form": "noise", "grid": "karras"}),
         (("--final", "none"), {"final": "none"}),
-        (("--grid", "80,3,0.2"), {"grid": [80.0, 3.0, 0.2], "final": "none"}),
-        (("--grid", "80,3,0"), {"grid": [80.0, 3.0, 0.0], "final": "denoise"}),
+        (("--grid", "80,3,0.2"), {"grid": [80.0, 3.0, 0.2], "final": None}),
+        (("--grid", "80,3,0"), {"grid": [80.0, 3.0, 0.0], "final": None}),
         (("--solver", "seeds-1", *OPERATIONS), {"operations": list(OPERATIONS[1::2])}),
         (("--labels", "3,1"), {"labels": "3,1"}),
         (("--labels", "none"), {"labels": "none"}),
