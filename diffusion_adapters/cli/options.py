@@ -59,9 +59,7 @@ _OPERATIONS = (
 _SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
 _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
 _USUAL_GRID = "uniform_lambda; uniform_time where sigma starts at infinity"
-_FINAL = (
-    "denoise: end with an evaluation that takes sigma to 0; none: keep the noise of the last sigma."
-)
+_FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 
 SOLVER = option("--solver NAME", one_of(solvers.names()), default="seeds-3")
 STEPS = option("--steps N", "Steps of the grid, the final denoising step included.", usual="20")

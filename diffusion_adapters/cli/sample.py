@@ -19,9 +19,7 @@ from expint.plans import Plan
 from expint.runs.model import describe
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
-_LABELS = (
-    "Classes, with commas, repeated in turn until there is one per sample; 'none' for no class."
-)
+_LABELS = "Classes, with commas, repeated in turn for all samples; 'none' for no class."
 _ALL_LABELS = "all classes of a class-conditional network"
 _SEED = "Its samples are a function of N; samples.npz and manifest.json hold the seed of each."
 _BATCH = "Samples computed at a time; a sample does not depend on it, but for rounding."

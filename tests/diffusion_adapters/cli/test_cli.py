@@ -276,7 +276,7 @@ def test_what_does_not_fit_is_refused_before_the_network_is_called(
     ],
 )
 def test_what_is_refused_late_leaves_no_folder(tmp_path: Path, arguments: tuple[str, ...]):
-    refusal(*arguments, "--out", tmp_path / "a" / "b")
+    assert run(*arguments, "--out", tmp_path / "a" / "b").exit_code == 2
     assert not list(tmp_path.iterdir())
 
 
