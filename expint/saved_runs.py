@@ -188,7 +188,7 @@ def continue_sampling(
             )
     kept, own = tensors.pop(_COEFFICIENTS), _coefficients(begun.plan)
     # Not exactly: the last digit of a coefficient depends on the version of the libraries.
-    if kept.shape != own.shape or not torch.allclose(kept, own, rtol=1e-9, atol=1e-12):
+    if kept.shape != own.shape or not torch.allclose(kept, own, rtol=1e-12, atol=1e-15):
         raise ValueError(f"{path} holds a run with another plan (grid or coefficients): {way_out}.")
     moved = {name: value.to(begun.x.device) for name, value in tensors.items()}
     begun._run.restore(moved, json.loads(content["position"]))

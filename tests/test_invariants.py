@@ -103,16 +103,16 @@ def test_an_override_is_seen():
 BUILDER, SCHEDULE, ADAPTER = 23, 20, 40
 
 # Code lines: not blank, no comment, no docstring. Ceilings may only fall.
-ENGINE = 4_266
+ENGINE = 4_264
 CEILINGS = {
-    "expint": 8_838,
+    "expint": 8_836,
     "expint/adaptive": 431,
     "expint/convergence": 1_142,
     "expint/equations": 903,
     "expint/grids": 307,
     "expint/noise": 807,
     "expint/numerics": 334,
-    "expint/plans": 684,
+    "expint/plans": 682,
     "expint/quality": 424,
     "expint/runs": 465,
     "expint/schedules": 1_271,

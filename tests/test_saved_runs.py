@@ -168,7 +168,7 @@ def test_another_grid_is_refused(tmp_path: Path):
     run.advance(1)
     run.save(tmp_path / "run")
     assert isinstance(run.plan, Plan) and json.dumps(run.plan.to_dict())
-    for other in ([1.0, 0.6, 0.3 + 1e-9, 1e-3], [1.0, 0.6, 1e-3], [1.0, 0.6, 0.3, 0.2, 1e-3]):
+    for other in ([1.0, 0.6, 0.3 + 1e-12, 1e-3], [1.0, 0.6, 1e-3], [1.0, 0.6, 0.3, 0.2, 1e-3]):
         with pytest.raises(ValueError, match="another plan"):
             continue_sampling(tmp_path / "run", MODEL, "seeds-1", grid=other)
     assert "seeds-1" in solvers.names()

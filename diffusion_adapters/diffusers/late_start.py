@@ -1,15 +1,20 @@
-"""Plans that begin at one of the evaluations of another plan: image to image with a step-by-step
-scheduler.
+"""Plans of a scheduler, and those that begin at one of the evaluations of another plan: image to
+image.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from expint.plans import Plan, compile_plan
-from expint.solvers import seeds1
+from diffusion_adapters.diffusers.configs import step_times
+from expint import Plan, compile_plan, plan_sampling
+from expint.schedules import Schedule
+from expint.schedules.discrete import TabulatedVP
+from expint.solvers import Method, seeds1
 
 Rounding = Callable[[Tensor], Tensor] | None
 _SAME = 1e-9  # relative difference within which two times are one
@@ -19,6 +24,27 @@ _SHOWN = 64  # places that a message looks for
 def evaluation_times(plan: Plan) -> Tensor:
     """Times of the network evaluations in order, float64, shape (nfe,)."""
     return torch.tensor([row.time for row in plan.rows if row.evaluates], dtype=torch.float64)
+
+
+def plan_of(config: Any, schedule: Schedule, method: Method, given: Any) -> tuple[Plan, Rounding]:
+    """The plan of a scheduler's configuration, and how its times were rounded: if that is left
+    open, to the table unless the solver or the grid forbids.
+
+    Args:
+        config, schedule, method: of the scheduler.
+        given: the arguments of `set_timesteps`.
+    """
+    own = {name: config[name] for name in ("form", "ell", "eta", "noise_scale")}
+
+    def plan(rounding: Rounding) -> Plan:
+        times = step_times(config, schedule, rounds=rounding is not None, **given)
+        return plan_sampling(schedule, method, grid=times, round_time=rounding, **own)
+
+    wanted = config["round_timesteps"]
+    if isinstance(schedule, TabulatedVP) and wanted is not False:
+        with suppress(*([] if wanted else [ValueError])):
+            return plan(schedule.round), schedule.round
+    return plan(None), None
 
 
 def begin_at(plan: Plan, index: int, round_time: Rounding = None) -> Plan:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.diffusers import configs
-from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times
+from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.noise import FromGenerators
 from expint.plans import Plan
 from expint.runs import Description, Run
-from expint.sampling import plan_sampling
 from expint.schedules.discrete import TabulatedVP
 
 try:
@@ -182,7 +181,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             ValueError: for anything that cannot be compiled, saying why.
         """
         given = {"steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
-        plan, self._round_time = self._compile(given)
+        plan, self._round_time = plan_of(self.config, self._schedule, self._method, given)
         if plan.has_tangents:
             raise ValueError(
                 f"{plan.solver!r} takes derivatives of the network, which no scheduler sees: use "
@@ -303,32 +302,11 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         return self._step_index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Let the next run begin at an entry of `timesteps`: at a multiple of `order`, for the
-        start of a step.
-        """
+        """Begin the next run at an entry of `timesteps`; steps begin at multiples of `order`."""
         self._begin_index = begin_index
 
     def __len__(self) -> int:
         return self.config["num_train_timesteps"]
-
-    def _compile(self, given: dict[str, Any]) -> tuple[Plan, Rounding]:
-        """The plan, and how its times were rounded: if that is left open, to the table unless the
-        solver or the grid forbids.
-        """
-        table, wanted = self._table, self.config["round_timesteps"]
-        if table and wanted is not False:
-            try:
-                return self._compile_with(given, table.round), table.round
-            except ValueError:
-                if wanted:
-                    raise
-        return self._compile_with(given, None), None
-
-    def _compile_with(self, given: dict[str, Any], rounding: Rounding) -> Plan:
-        config, rounds = self.config, rounding is not None
-        times = configs.step_times(config, self._schedule, rounds=rounds, **given)
-        own = {name: config[name] for name in ("form", "ell", "eta", "noise_scale")}
-        return plan_sampling(self._schedule, self._method, grid=times, round_time=rounding, **own)
 
     def _reset(self) -> None:
         self._run: Run | None = None
@@ -347,9 +325,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         return self._run
 
     def _index_of(self, timestep: Any) -> int:
-        """The last entry equal to `timestep`: where a step ends and the next begins at the same
-        time, it is the next one's.
-        """
+        """The last entry equal to `timestep`: that of the step that begins there."""
         value = torch.as_tensor(timestep).reshape(-1)[0].to(self.timesteps.device)
         (places,) = torch.nonzero((self.timesteps - value).abs() < 1e-3, as_tuple=True)
         if not len(places):

@@ -1,9 +1,8 @@
-"""Coefficients of many steps of one tableau at a time, float64, with a leading dimension over the
-steps."""
+"""Coefficients of many steps of one tableau at a time, float64, the steps in dimension 0."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +19,8 @@ from expint.solvers import Stage, Tableau
 
 
 class StageNumbers(NamedTuple):
-    """One stage in all steps of a group: lists with one entry per step; for the attributes see
-    `Row`. `weights` and `slopes` are by evaluation, `noise` by normal."""
+    """One stage in all steps of a group, one entry per step; for the attributes see `Row`.
+    `weights` and `slopes` are by evaluation, `noise` by normal."""
 
     time: Sequence[float]
     target: Sequence[float]
@@ -67,8 +66,7 @@ def step_numbers(
     nodes = _nodes(sde, tableau, s, t, mu_s, h)
     if round_time is not None:
         nodes = {c: node if c in (0, 1) else round_time(node) for c, node in nodes.items()}
-    # Positions in the clock: the tableau's own, but for rounded times, unequal steps and nodes that
-    # lie in another variable.
+    # Positions in the clock where they are not the tableau's own.
     where: dict[Fraction, Tensor] = {}
     if round_time is not None or earlier or tableau.variable != "clock":
         where = {c: (sde.clock(node) - mu_s) / h for c, node in nodes.items()}
@@ -213,9 +211,8 @@ class _Step:
         return {j: values.sum(row) for j, row in zip(stage.sources, rows, strict=True)}
 
     def _by_quadrature(self, stage: Stage, target: Tensor) -> dict[int, Tensor]:
-        """b_j = ∫_s^t L_j(v) e^{ρ(μ − μ_t)} dμ/h for polynomials in another variable v than the
-        clock, by Gauss–Legendre quadrature in λ, where e^{ρμ} and v are smooth (without a noise
-        schedule in μ itself)."""
+        """b_j = ∫_s^t L_j(v) e^{ρ(μ − μ_t)} dμ/h for another variable v than the clock, by
+        Gauss–Legendre quadrature in λ, where e^{ρμ} and v are smooth (else in μ)."""
         sde, diffusion = self.sde, self.sde.diffusion
         variable, _ = _variable(sde, self.tableau.variable)
         along, time = sde.clock.mu, sde.clock.time
@@ -290,11 +287,7 @@ def _noises(
         return torch.stack([clock(node).detach() for node in ordered], 1)
 
     count, integral = len(tableau.noise_nodes), tableau.needs_integral
-    return [SubstepNoise(count, integral, partial(_row, times, k)) for k in range(steps)]
-
-
-def _row(times: Callable[[], Tensor], k: int) -> Tensor:
-    return times()[k]
+    return [SubstepNoise(count, integral, lambda k=k: times()[k]) for k in range(steps)]
 
 
 def _stage_noise(

@@ -228,10 +228,10 @@ def test_the_variance_of_gaussian_data_is_exact_after_many_rejections():
         atol=0.03,
         first_step=2.0,
         safety=0.99,
-        seed=0,
+        seed=range(n),
         final="none",
     )
-    assert report.rejected > 15
+    assert report.rejected > 20
     mean, variance = target.moments(VP().sampling_range[1])
     found = samples.var(0)
     assert ((samples.mean(0) - mean).abs() < 5 * torch.sqrt(variance / n)).all()
