@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from expint.noise.source import check_seeds
+from expint.noise.source import Seeds, check_seeds
 
 # From one sample to the next. It is odd, so that the first 2**32 samples have distinct seeds, and,
 # by the 32 bits that differ, distinct numbers. Its inverse modulo 2**32 is 0x9E3779B9, the golden
@@ -36,11 +36,11 @@ def per_sample(seed: int | Sequence[int] | None, batch: int) -> tuple[int, ...]:
         set()
     """
     if seed is None:
-        return tuple(torch.randint(0, 2**63 - 1, (batch,)).tolist())
+        return Seeds(torch.randint(0, 2**63 - 1, (batch,)).tolist())
     seeds = check_seeds(seed)
     if np.ndim(seed) == 0:
         high, low = divmod(seeds[0], 2**32)
-        return tuple(high * 2**32 + (low + i * _STRIDE) % 2**32 for i in range(batch))
+        return Seeds(high * 2**32 + (low + i * _STRIDE) % 2**32 for i in range(batch))
     if len(seeds) != batch:
         raise ValueError(
             f"There is one seed per sample, but {len(seeds)} seeds came for a batch of {batch}."

@@ -84,12 +84,18 @@ class NoiseSource(Protocol):
         ...
 
 
-def check_seeds(seeds: int | Sequence[int] | Tensor | np.ndarray) -> tuple[int, ...]:
-    """One non-negative integer per sample, as a tuple.
+class Seeds(tuple[int, ...]):
+    """Seeds that have been checked."""
+
+
+def check_seeds(seeds: int | Sequence[int] | Tensor | np.ndarray) -> Seeds:
+    """One non-negative integer per sample.
 
     Raises:
         TypeError, ValueError: naming the value that is not a non-negative integer.
     """
+    if isinstance(seeds, Seeds):
+        return seeds
     if isinstance(seeds, (Tensor, np.ndarray, np.generic)):
         seeds = seeds.tolist()
     if isinstance(seeds, (bool, str)) or not isinstance(seeds, (int, Sequence)):
@@ -99,7 +105,7 @@ def check_seeds(seeds: int | Sequence[int] | Tensor | np.ndarray) -> tuple[int, 
         if not is_whole(seed) or not 0 <= seed < 2**64:
             raise ValueError(f"Each seed must be an integer with 0 <= seed < 2**64, got {seed!r}.")
         listed.append(int(seed))
-    return tuple(listed)
+    return Seeds(listed)
 
 
 def check_batch(seeds: Sequence[int], like: Tensor) -> None:

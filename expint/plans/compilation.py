@@ -67,8 +67,8 @@ def compile_plan(
         assembly = _Assembly(sde, method, times.detach())
         assembly.regular(_Inner(times, times, times[1:]), 0, 0, round_time)
         return assembly.plan()
-    lam = sde.diffusion.schedule.lam(times.detach())
-    starts, ends = lam[0].item() == -_INF, lam[-1].item() == _INF
+    first, last = sde.diffusion.schedule.lam(times[[0, -1]].detach()).tolist()
+    starts, ends = first == -_INF, last == _INF
     inner = times[int(starts) : len(times) - int(ends)]
     around = _levels(sde.diffusion, method, inner, len(times) - 1)
     assembly = _Assembly(sde, method, times.detach())

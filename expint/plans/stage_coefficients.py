@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from expint.numerics.quadrature import gauss_legendre
 from expint.plans.plan import Coefficient
 from expint.schedules import Schedule
 from expint.solvers import Stage, Tableau
+
+_ZERO, _ONE = Fraction(0), Fraction(1)
 
 
 class StageNumbers(NamedTuple):
@@ -59,66 +62,87 @@ def step_numbers(
         round_time: maps interior nodes to times that the network knows.
         factor: noise scale factor of each step, shape (steps,).
     """
-    shape = (-1, *[1] * sde.event_ndim)
-    s, t = s.reshape(shape), t.reshape(shape)
-    mu_s = sde.clock(s)
-    h = sde.clock(t) - mu_s
-    nodes = _nodes(sde, tableau, s, t, mu_s, h)
-    if round_time is not None:
-        nodes = {c: node if c in (0, 1) else round_time(node) for c, node in nodes.items()}
-    # Positions in the clock where they are not the tableau's own.
-    where: dict[Fraction, Tensor] = {}
-    if round_time is not None or earlier or tableau.variable != "clock":
-        where = {c: (sde.clock(node) - mu_s) / h for c, node in nodes.items()}
-        if round_time is not None:
-            _check_rounding(tableau, where)
-    before = {-j - 1: time.reshape(shape) for j, time in enumerate(earlier)}
-    places = {j: nodes[c] for j, c in enumerate(tableau.evaluation_nodes)} | before
-    step = _Step(sde, tableau, s, t, mu_s, h, places)
-    log_a_s = sde.log_propagator(s)
+    at = _Times(sde, tableau, s, t, earlier, round_time)
+    kappa, rho = as_float64(sde.kappa), as_float64(sde.rho)
+    phi_sums = _Phi(-rho * at.h)
+    rates = _rates(sde, tableau, at)
+    columns = _noise_columns(sde, tableau, at, factor)
     steps = len(s)
-    rates = _rates(sde, tableau, nodes)
     stages = []
-    for i, (stage, at) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
-        target = nodes[stage.c]
-        log_a = sde.log_propagator(target)
-        size = as_float64(sde.kappa) * h
-        size = size * torch.exp(log_a + as_float64(sde.rho) * sde.clock(target))
-        weights = step.weights(i, where.get(stage.c), target)
+    for i, (stage, own) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
+        size = kappa * at.h * torch.exp(at.log_a[stage.c] + rho * at.mu[stage.c])
+        weights = _weights(sde, tableau, i, at, phi_sums)
         slopes = {
-            j: size * h * step.phi.sum(terms) * rates[j][2] for j, terms in stage.slope.items()
+            j: size * at.h * phi_sums.of(terms) * rates[j][2] for j, terms in stage.slope.items()
         }
         tangent = None
         if i in rates:
             tangent = list(zip(*(_numbers(v, sde, steps) for v in rates[i][:2]), strict=True))
+        noise: Sequence[tuple[Coefficient, ...]] = [()] * steps
+        if columns:
+            noise = list(zip(*(_numbers(v, sde, steps) for v in columns[i]), strict=True))
         stages.append(
             StageNumbers(
-                nodes[at].detach().reshape(-1).tolist(),
-                target.detach().reshape(-1).tolist(),
-                _numbers(torch.exp(log_a - log_a_s), sde, steps),
+                at.node[own].detach().reshape(-1).tolist(),
+                at.node[stage.c].detach().reshape(-1).tolist(),
+                _numbers(torch.exp(at.log_a[stage.c] - at.log_a[_ZERO]), sde, steps),
                 {j: _numbers(size * b, sde, steps) for j, b in weights.items()},
                 {j: _numbers(b, sde, steps) for j, b in slopes.items()},
-                _stage_noise(sde, tableau, stage, nodes, log_a, factor),
+                noise,
                 tangent,
             )
         )
-    return StepNumbers(tuple(stages), _noises(sde, tableau, nodes))
+    return StepNumbers(tuple(stages), _noises(sde, tableau, at))
+
+
+class _Times:
+    """The nodes c of a group of steps, those of earlier steps (c < 0) included: their times, and
+    the clock and the propagator there, each evaluated once. Shape (steps, *1) each."""
+
+    def __init__(
+        self,
+        sde: SemiLinearSDE,
+        tableau: Tableau,
+        s: Tensor,
+        t: Tensor,
+        earlier: Sequence[Tensor],
+        round_time: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        shape = (-1, *[1] * sde.event_ndim)
+        node = {_ZERO: s.reshape(shape), _ONE: t.reshape(shape)}
+        variable, inverse = _variable(sde, tableau.variable)
+        start, end = variable(torch.stack([node[_ZERO], node[_ONE]]))
+        for c in {stage.c for stage in tableau.stages} - {_ONE}:
+            inner = inverse(start + float(c) * (end - start))
+            node[c] = inner if round_time is None else round_time(inner)
+        node |= {Fraction(-j - 1): time.reshape(shape) for j, time in enumerate(earlier)}
+        every = torch.stack(list(node.values()))
+        self.node = node
+        self.mu = dict(zip(node, sde.clock(every), strict=True))
+        self.log_a = dict(zip(node, sde.log_propagator(every), strict=True))
+        self.h = self.mu[_ONE] - self.mu[_ZERO]
+        self.position = {c: (mu - self.mu[_ZERO]) / self.h for c, mu in self.mu.items()}
+        # Whether the positions in the clock are other than the tableau's c.
+        self.moved = bool(earlier) or round_time is not None or tableau.variable != "clock"
+        if round_time is not None:
+            _check_rounding(tableau, {c: x for c, x in self.position.items() if c >= 0})
 
 
 def _rates(
-    sde: SemiLinearSDE, tableau: Tableau, nodes: Mapping[Fraction, Tensor]
+    sde: SemiLinearSDE, tableau: Tableau, at: _Times
 ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
     """(A, b, dt/dμ) at the evaluations whose derivative is used; b = κ a e^{ρμ} dμ/dt."""
     rates = {}
     for j in tableau.slopes:
-        t = nodes[tableau.evaluation_nodes[j]]
+        node = tableau.evaluation_nodes[j]
+        t = at.node[node]
         if t.requires_grad:
             raise ValueError(
                 f"{tableau.name!r} cannot be differentiated with respect to the grid: use a solver "
                 "without derivatives."
             )
         A, b, _ = sde.coefficients_at(t)
-        weight = torch.exp(sde.log_propagator(t) + as_float64(sde.rho) * sde.clock(t))
+        weight = torch.exp(at.log_a[node] + as_float64(sde.rho) * at.mu[node])
         rates[j] = (A, b, as_float64(sde.kappa) * weight / b)
     return rates
 
@@ -146,21 +170,6 @@ def _variable(sde: SemiLinearSDE, name: str | Schedule) -> Variable:
     return schedule.sigma, schedule.t_of_sigma
 
 
-def _nodes(
-    sde: SemiLinearSDE, tableau: Tableau, s: Tensor, t: Tensor, mu_s: Tensor, h: Tensor
-) -> dict[Fraction, Tensor]:
-    """Times of the nodes 0, 1 and of all stages."""
-    nodes = {Fraction(0): s, Fraction(1): t}
-    variable, inverse = _variable(sde, tableau.variable)
-    for c in {stage.c for stage in tableau.stages} - {Fraction(1)}:
-        if tableau.variable == "clock":
-            nodes[c] = inverse(mu_s + float(c) * h)
-        else:
-            start, end = variable(s), variable(t)
-            nodes[c] = inverse(start + float(c) * (end - start))
-    return nodes
-
-
 def _check_rounding(tableau: Tableau, position: Mapping[Fraction, Tensor]) -> None:
     if any(stage.weights for stage in tableau.stages):
         raise ValueError(
@@ -177,87 +186,75 @@ def _check_rounding(tableau: Tableau, position: Mapping[Fraction, Tensor]) -> No
         )
 
 
-class _Step:
-    """The weights b_j of F in the stages, in units of κ a e^{ρμ} h, for all steps of a group."""
+def _weights(
+    sde: SemiLinearSDE, tableau: Tableau, i: int, at: _Times, phi_sums: "_Phi"
+) -> dict[int, Tensor]:
+    """b_j(z) of F in stage i, in units of κ a e^{ρμ} h."""
+    stage, nodes = tableau.stages[i], tableau.nodes
+    if not at.moved:
+        return {j: phi_sums.of(terms) for j, terms in tableau.terms[i].items()}
+    if stage.weights:
+        rows = [[tuple(term) for term in terms] for terms in stage.weights.values()]
+    elif tableau.variable == "clock" or stage.rule is not None:
+        c = at.position[stage.c]
+        rows = stage.placed(c, [at.position[nodes[j]] for j in stage.through])
+        phi_sums = _Phi(phi_sums.z, c)
+    else:
+        return _by_quadrature(sde, tableau, stage, at)
+    return {j: phi_sums.of(row) for j, row in zip(stage.sources, rows, strict=True)}
 
-    def __init__(
-        self,
-        sde: SemiLinearSDE,
-        tableau: Tableau,
-        s: Tensor,
-        t: Tensor,
-        mu_s: Tensor,
-        h: Tensor,
-        places: Mapping[int, Tensor],
-    ) -> None:
-        self.sde, self.tableau, self.s, self.t, self.mu_s, self.h = sde, tableau, s, t, mu_s, h
-        self.z = -as_float64(sde.rho) * h
-        self.places = places
-        self.phi = _Phi(self.z)
 
-    def weights(self, i: int, c: Tensor | None, target: Tensor) -> dict[int, Tensor]:
-        """b_j(z) of stage i, which lies at position `c` if that is not the tableau's own."""
-        stage = self.tableau.stages[i]
-        if c is None:
-            return {j: self.phi.sum(terms) for j, terms in self.tableau.terms[i].items()}
-        if stage.weights:
-            rows = [[tuple(term) for term in terms] for terms in stage.weights.values()]
-        elif self.tableau.variable == "clock" or stage.rule is not None:
-            nodes = [(self.sde.clock(self.places[j]) - self.mu_s) / self.h for j in stage.through]
-            rows = stage.placed(c, nodes)
-        else:
-            return self._by_quadrature(stage, target)
-        values = self.phi if stage.weights else _Phi(self.z, c)
-        return {j: values.sum(row) for j, row in zip(stage.sources, rows, strict=True)}
-
-    def _by_quadrature(self, stage: Stage, target: Tensor) -> dict[int, Tensor]:
-        """b_j = ∫_s^t L_j(v) e^{ρ(μ − μ_t)} dμ/h for another variable v than the clock, by
-        Gauss–Legendre quadrature in λ, where e^{ρμ} and v are smooth (else in μ)."""
-        sde, diffusion = self.sde, self.sde.diffusion
-        variable, _ = _variable(sde, self.tableau.variable)
-        along, time = sde.clock.mu, sde.clock.time
-        if diffusion:
-            along, time = diffusion.schedule.lam, diffusion.schedule.t_of_lam
-        low, high = along(self.s), along(target)
-        points, widths = (v.reshape(-1, *[1] * low.ndim) for v in gauss_legendre(32))
-        u = low + (high - low) * points
-        if along == sde.clock.mu:
-            t, speed = time(u), torch.ones_like(u)
-            mu = u
-        else:
-            with torch.enable_grad():
-                leaf = u if u.requires_grad else u.clone().requires_grad_(True)
-                t = time(leaf)
-                mu = sde.clock(t)
-                (speed,) = torch.autograd.grad(mu.sum(), leaf, create_graph=u.requires_grad)
-            if not u.requires_grad:
-                t, mu = t.detach(), mu.detach()
-        start = variable(self.s)
-        width = variable(self.t) - start
-        nodes = [(variable(self.places[j]) - start) / width for j in stage.through]
-        rows = stage.polynomials((variable(target) - start) / width, nodes)
-        v = (variable(t) - start) / width
-        density = widths * speed * torch.exp(as_float64(sde.rho) * (mu - sde.clock(target)))
-        density = density * (high - low) / self.h
-        sums = []
-        for row in rows:
-            value = torch.zeros_like(v)
-            for coefficient in reversed(list(row)):
-                value = value * v + coefficient
-            sums.append((density * value).sum(0))
-        return dict(zip(stage.through, sums, strict=True))
+def _by_quadrature(
+    sde: SemiLinearSDE, tableau: Tableau, stage: Stage, at: _Times
+) -> dict[int, Tensor]:
+    """b_j = ∫_s^t L_j(v) e^{ρ(μ − μ_t)} dμ/h for another variable v than the clock, by
+    Gauss–Legendre quadrature in λ, where e^{ρμ} and v are smooth (else in μ)."""
+    variable, _ = _variable(sde, tableau.variable)
+    along, time = sde.clock.mu, sde.clock.time
+    if sde.diffusion:
+        along, time = sde.diffusion.schedule.lam, sde.diffusion.schedule.t_of_lam
+    low, high = along(torch.stack([at.node[_ZERO], at.node[stage.c]]))
+    points, widths = (v.reshape(-1, *[1] * low.ndim) for v in gauss_legendre(32))
+    u = low + (high - low) * points
+    if along == sde.clock.mu:
+        t, speed = time(u), torch.ones_like(u)
+        mu = u
+    else:
+        with torch.enable_grad():
+            leaf = u if u.requires_grad else u.clone().requires_grad_(True)
+            t = time(leaf)
+            mu = sde.clock(t)
+            (speed,) = torch.autograd.grad(mu.sum(), leaf, create_graph=u.requires_grad)
+        if not u.requires_grad:
+            t, mu = t.detach(), mu.detach()
+    places = [at.node[tableau.nodes[j]] for j in stage.through]
+    start, end, target, *through = variable(
+        torch.stack([at.node[_ZERO], at.node[_ONE], at.node[stage.c], *places])
+    )
+    width = end - start
+    rows = stage.polynomials((target - start) / width, [(v - start) / width for v in through])
+    v = (variable(t) - start) / width
+    density = widths * speed * torch.exp(as_float64(sde.rho) * (mu - at.mu[stage.c]))
+    density = density * (high - low) / at.h
+    sums = []
+    for row in rows:
+        value = torch.zeros_like(v)
+        for coefficient in reversed(list(row)):
+            value = value * v + coefficient
+        sums.append((density * value).sum(0))
+    return dict(zip(stage.through, sums, strict=True))
 
 
 class _Phi:
     """φ_k(scale · z), each computed once for all evaluations of a stage."""
 
     def __init__(self, z: Tensor, c: Tensor | float = 1.0) -> None:
-        self._z, self._c = z, c
+        self.z, self._c = z, c
         self._known: dict[tuple[int, Any], Tensor] = {}
 
-    def sum(self, terms: Sequence[Sequence[Any]]) -> Tensor:
+    def of(self, terms: Sequence[Sequence[Any]]) -> Tensor:
         """Σ q φ_k(scale · z) over terms (q, k, scale), or (q, k) with the stage's own position."""
-        total = torch.zeros_like(self._z)
+        total = torch.zeros_like(self.z)
         for q, k, *scale in terms:
             total = total + _real(q) * self._value(k, scale[0] if scale else None)
         return total
@@ -265,7 +262,7 @@ class _Phi:
     def _value(self, k: int, scale: Any) -> Tensor:
         key = (k, scale)
         if key not in self._known:
-            self._known[key] = phi(k, (self._c if scale is None else _real(scale)) * self._z)
+            self._known[key] = phi(k, (self._c if scale is None else _real(scale)) * self.z)
         return self._known[key]
 
 
@@ -273,66 +270,57 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, Fraction) else value
 
 
-def _noises(
-    sde: SemiLinearSDE, tableau: Tableau, nodes: Mapping[Fraction, Tensor]
-) -> Sequence[SubstepNoise | None]:
+def _noises(sde: SemiLinearSDE, tableau: Tableau, at: _Times) -> Sequence[SubstepNoise | None]:
     """What each step asks of the noise."""
-    clock, steps = sde.noise, len(nodes[Fraction(0)])
+    clock, steps = sde.noise, len(at.h)
     if clock is None:
         return [None] * steps
-    ordered = [nodes[Fraction(0)], *(nodes[c] for c in tableau.noise_nodes)]
 
     @cache
     def times() -> Tensor:
-        return torch.stack([clock(node).detach() for node in ordered], 1)
+        ordered = [at.node[c].detach() for c in (_ZERO, *tableau.noise_nodes)]
+        return clock(torch.stack(ordered, 1))
 
     count, integral = len(tableau.noise_nodes), tableau.needs_integral
     return [SubstepNoise(count, integral, lambda k=k: times()[k]) for k in range(steps)]
 
 
-def _stage_noise(
-    sde: SemiLinearSDE,
-    tableau: Tableau,
-    stage: Stage,
-    nodes: Mapping[Fraction, Tensor],
-    log_a: Tensor,
-    factor: Tensor | None,
-) -> Sequence[tuple[Coefficient, ...]]:
-    """Per step the coefficients of the substep's normals in the noise of a stage.
+def _noise_columns(
+    sde: SemiLinearSDE, tableau: Tableau, at: _Times, factor: Tensor | None
+) -> list[list[Tensor]]:
+    """By stage and normal of the substep, the coefficients of all steps; nothing without noise.
 
     Ordinary noise a_i [W(τ_i) − W(τ_s)] has a_i √(τ_k − τ_{k−1}) up to its own node. With the
     weight p of the increment, a_i [p ΔW + 2(θ − p) U/Δτ] has, with δ_k = (τ_k − τ_{k−1})/Δτ and m_k
     the middle of interval k, a_i √Δτ √δ_k [p + 2(θ − p)(1 − m_k)] and for the normal of U
     a_i √Δτ 2(θ − p) √(Σ δ_k³/12). All in logarithms: a and τ may overflow, their product does not.
     """
-    steps = len(log_a)
     if sde.noise is None:
-        return [()] * steps
-    log_interval = sde.noise.log_interval
-    ends = [nodes[c] for c in tableau.noise_nodes]
-    starts = [nodes[Fraction(0)], *ends[:-1]]
-    logs = [log_interval(a, b) for a, b in zip(starts, ends, strict=True)]
-    if stage.increment_weight is None:
-        used = logs[: tableau.noise_nodes.index(stage.c) + 1]
-        columns = [_finite(log_a + 0.5 * log) for log in used]
-    else:
-        p, whole = float(stage.increment_weight), log_interval(starts[0], ends[-1])
-        noiseless = torch.isneginf(whole)
-        theta = torch.where(
-            noiseless, 0.0, torch.exp(log_interval(starts[0], nodes[stage.c]) - whole)
-        )
-        parts = [torch.where(noiseless, 0.0, torch.exp(log - whole)) for log in logs]
-        size = _finite(log_a + 0.5 * whole)
-        passed, columns = torch.zeros_like(whole), []
-        for part in parts:
-            ahead = 1.0 - passed - 0.5 * part
-            columns.append(size * torch.sqrt(part) * (p + 2.0 * (theta - p) * ahead))
-            passed = passed + part
-        spread = torch.sqrt(sum((part**3 for part in parts), torch.zeros_like(whole)) / 12.0)
-        columns.append(size * 2.0 * (theta - p) * spread)
-    if factor is not None:
-        columns = [values * factor.reshape(-1, *[1] * sde.event_ndim) for values in columns]
-    return list(zip(*(_numbers(values, sde, steps) for values in columns), strict=True))
+        return []
+    ends = tableau.noise_nodes
+    targets = (_ONE, *(stage.c for stage in tableau.stages))
+    pairs = [*pairwise((_ZERO, *ends)), *((_ZERO, c) for c in targets)]
+    first, last = (torch.stack([at.node[c] for c in side]) for side in zip(*pairs, strict=True))
+    logs = sde.noise.log_interval(first, last)
+    inner, whole, until = logs[: len(ends)], logs[len(ends)], logs[len(ends) + 1 :]
+    noiseless = torch.isneginf(whole)
+    found = []
+    for stage, log in zip(tableau.stages, until, strict=True):
+        log_a = at.log_a[stage.c]
+        if stage.increment_weight is None:
+            columns = [_finite(log_a + 0.5 * part) for part in inner[: ends.index(stage.c) + 1]]
+        else:
+            p = float(stage.increment_weight)
+            theta = torch.where(noiseless, 0.0, torch.exp(log - whole))
+            parts = torch.where(noiseless, 0.0, torch.exp(inner - whole))
+            size = _finite(log_a + 0.5 * whole)
+            ahead = 1.0 - parts.cumsum(0) + 0.5 * parts
+            columns = [*(size * torch.sqrt(parts) * (p + 2.0 * (theta - p) * ahead))]
+            columns.append(size * 2.0 * (theta - p) * torch.sqrt((parts**3).sum(0) / 12.0))
+        if factor is not None:
+            columns = [values * factor.reshape(at.h.shape) for values in columns]
+        found.append(columns)
+    return found
 
 
 def _finite(log: Tensor) -> Tensor:
