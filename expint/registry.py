@@ -1,6 +1,6 @@
 """Things by name: solvers, schedules, grids, forms and whatever else is looked up by a string."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, ClassVar, Generic, TypeVar
@@ -22,6 +22,17 @@ def unknown(kind: str, name: Any, known: Sequence[str], way_out: str = "") -> Va
     return ValueError(
         f"Unknown {kind} {name!r}; nearest: {near or list(known)}. All: {list(known)}{way_out}."
     )
+
+
+def check_choice(what: str, value: Any, known: Iterable[Any]) -> None:
+    """Refuse an argument that is none of the values allowed.
+
+    Raises:
+        ValueError: with the value and those allowed.
+    """
+    allowed = list(known)
+    if isinstance(value, bool) or value not in allowed:
+        raise ValueError(f"{what} must be one of {allowed}, got {value!r}.")
 
 
 class Registry(Generic[T]):

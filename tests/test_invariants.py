@@ -100,7 +100,7 @@ def test_an_override_is_seen():
     assert line.endswith("Derived.area overrides test_an_override_is_seen.<locals>.Base.area")
 
 
-BUILDER, SCHEDULE, ADAPTER = 23, 20, 40
+BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 
 # Code lines: not blank, no comment, no docstring. Ceilings may only fall.
 ENGINE = 4_264

@@ -5,13 +5,20 @@ step.
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 from expint.equations import SemiLinearSDE, reverse_sde
 from expint.equations.forms import EXPONENTIAL
 from expint.schedules import Schedule
 from expint.solvers.operations import Operation
 from expint.solvers.tableau import Tableau
+
+
+class EndSettings(TypedDict, total=False):
+    """What builders of multistep methods pass on to `Method` about the last steps."""
+
+    lower_order_final: bool
+    correct_last: bool
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ steps of any length."""
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
+from expint.registry import check_choice
 from expint.schedules import Schedule
 from expint.solvers.interpolation import lagrange_coefficients
-from expint.solvers.method import Method
+from expint.solvers.method import EndSettings, Method
 from expint.solvers.seeds import seeds2, seeds3
 from expint.solvers.tableau import Stage, Tableau
 
@@ -36,14 +37,12 @@ def seeds_ab(order: int = 2, start: str = "growing", **settings: Any) -> Method:
 
 
 def _adams(order: int, **kind: Any) -> Stage:
-    if not (isinstance(order, int) and 1 <= order <= 4):
-        raise ValueError(f"order is the number of nodes, an integer from 1 to 4, got {order!r}.")
+    check_choice("order, the number of nodes,", order, range(1, 5))
     return Stage(_ONE, through=tuple(-j for j in range(order)), **kind)
 
 
 def _start_up(order: int, start: str) -> tuple[Tableau, ...]:
-    if start not in STARTS:
-        raise ValueError(f"start is {' or '.join(map(repr, STARTS))}, got {start!r}.")
+    check_choice("start", start, STARTS)
     if start == "growing" or order < 3:
         return ()
     return (seeds2(),) * 2 if order == 3 else (seeds3(),) * 3
@@ -78,8 +77,7 @@ def dpmpp_2m_sde(variant: str = "midpoint") -> Tableau:
 
     Source: DPM-Solver++, arXiv 2211.01095, appendix; the variants are those of k-diffusion.
     """
-    if variant not in ("midpoint", "heun"):
-        raise ValueError(f"dpmpp-2m-sde has the variants 'midpoint' and 'heun', got {variant!r}.")
+    check_choice("variant", variant, ("midpoint", "heun"))
     stage = _adams(2, basis=_midpoint if variant == "midpoint" else None)
     return Tableau("dpmpp-2m-sde", (stage,), "DPM-Solver++, arXiv 2211.01095, appendix")
 
@@ -109,7 +107,7 @@ def deis(
     order: int = 3,
     variable: str | Schedule = "time",
     start: str = "growing",
-    lower_order_final: bool = False,
+    **settings: Unpack[EndSettings],
 ) -> Method:
     """DEIS tAB: the noise prediction as a polynomial in time (or σ, or λ), integrated in σ; noise
     form, ℓ = 0.
@@ -119,18 +117,13 @@ def deis(
         variable: "time" is the paper's tAB; "sigma" its ρAB; "clock" is a polynomial in λ, as in
             diffusers; a schedule: its time.
         start: as for `seeds_ab`.
-        lower_order_final: the order falls to 1 towards the last step.
+        settings: `lower_order_final`: the order falls to 1 towards the last step.
 
     Source: DEIS, arXiv 2204.13902, eq. (14) and (15).
     """
     source = "DEIS, arXiv 2204.13902, eq. (15)"
-    return Method(
-        Tableau(f"deis-tab{order}", (_adams(order),), source, variable=variable),
-        form="noise",
-        ell=0.0,
-        start_up=_start_up(order, start),
-        lower_order_final=lower_order_final,
-    )
+    tableau = Tableau(f"deis-tab{order}", (_adams(order),), source, variable=variable)
+    return Method(tableau, form="noise", ell=0.0, start_up=_start_up(order, start), **settings)
 
 
 def _constants(

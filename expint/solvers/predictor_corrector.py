@@ -4,10 +4,11 @@ step needs in any case."""
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
+from expint.registry import check_choice
 from expint.solvers.interpolation import interpolation_weights
-from expint.solvers.method import Method
+from expint.solvers.method import EndSettings, Method
 from expint.solvers.tableau import Stage, Tableau
 
 _ONE = Fraction(1)
@@ -32,12 +33,17 @@ def _unipc(variant: str, corrector: bool, c: Any, nodes: Sequence[Any]) -> Any:
     return [other, zero] if corrector else [zero, other]
 
 
-def unipc(
-    order: int = 2,
-    variant: str = "bh2",
-    lower_order_final: bool = False,
-    correct_last: bool = False,
-) -> Method:
+def _pair(predictor: int, corrector: int, variant: str | None = None) -> tuple[Stage, ...]:
+    """Predictor through `predictor` evaluations and corrector through `corrector`, the new one
+    included, with the weights of interpolation or of a variant of UniPC."""
+    rules = [partial(_unipc, variant, late) if variant else None for late in (False, True)]
+    first = Stage(_ONE, through=_latest(predictor), rule=rules[0])
+    if corrector == 0:
+        return (first,)
+    return first, Stage(_ONE, through=(1, *_latest(corrector - 1)), rule=rules[1])
+
+
+def unipc(order: int = 2, variant: str = "bh2", **settings: Unpack[EndSettings]) -> Method:
     """UniPC-p: predictor through p evaluations, corrector through one more; data form, ℓ = 0; no
     evaluation for the corrector.
 
@@ -45,37 +51,25 @@ def unipc(
         order: p, 1 to 3.
         variant: B(h): "bh1" is h, "bh2" is e^h − 1; of influence only where there is a single
             difference quotient.
-        lower_order_final: the order falls to 1 towards the last step, as the authors do on few
-            steps.
-        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more
-            evaluation.
+        settings: `lower_order_final`: the order falls to 1 towards the last step, as the authors do
+            on few steps; `correct_last`: the last step of a grid that ends at σ > 0 is corrected,
+            for one more evaluation. Both are off by default.
 
     Source: UniPC, arXiv 2302.04867, algorithms 1 and 2 and eq. (9).
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"UniPC has orders 1, 2 and 3, got {order!r}.")
-    if variant not in ("bh1", "bh2"):
-        raise ValueError(f"UniPC's B(h) is 'bh1' or 'bh2', got {variant!r}.")
-    through = _latest(order)
-    stages = (
-        Stage(_ONE, through=through, rule=partial(_unipc, variant, False)),
-        Stage(_ONE, through=(1, *through), rule=partial(_unipc, variant, True)),
-    )
-    return Method(
-        Tableau(f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True),
-        ell=0.0,
-        lower_order_final=lower_order_final,
-        correct_last=correct_last,
-    )
+    check_choice("UniPC's order", order, (1, 2, 3))
+    check_choice("UniPC's B(h)", variant, ("bh1", "bh2"))
+    stages = _pair(order, order + 1, variant)
+    tableau = Tableau(f"unipc-{order}", stages, "UniPC, arXiv 2302.04867", reuse=True)
+    return Method(tableau, ell=0.0, **(EndSettings(correct_last=False) | settings))
 
 
 def sa_solver(
     predictor: int = 3,
     corrector: int = 4,
     tau: float = 1.0,
-    lower_order_final: bool = False,
-    correct_last: bool = False,
     few_steps: bool = False,
+    **settings: Unpack[EndSettings],
 ) -> Method:
     """Adams–Bashforth through `predictor` evaluations, Adams–Moulton through `corrector`, in the
     data form at ℓ = τ (PEC).
@@ -87,29 +81,19 @@ def sa_solver(
         predictor: evaluations of the predictor, 1 to 4.
         corrector: evaluations of the corrector, the new one included, 1 to 4; 0 for none.
         tau: the ℓ of the SDE.
-        lower_order_final: the orders fall towards the last step, as the authors do on few steps.
-        correct_last: whether the last step of a grid that ends at σ > 0 is corrected, for one more
-            evaluation.
         few_steps: the authors' mode for few steps: where there are two nodes, their difference
             quotient has the weight h/2.
+        settings: `lower_order_final`: the orders fall towards the last step, as the authors do on
+            few steps; `correct_last`: the last step of a grid that ends at σ > 0 is corrected, for
+            one more evaluation. Both are off by default.
 
     Source: SA-Solver, arXiv 2309.05019, eq. (14) and (17) and algorithm 1.
     """
-    if not (1 <= predictor <= 4 and 0 <= corrector <= 4):
-        raise ValueError(
-            f"SA-Solver takes predictor 1 to 4 and corrector 0 to 4, got {predictor!r} and "
-            f"{corrector!r}."
-        )
-    rules = [partial(_unipc, "bh1", late) if few_steps else None for late in (False, True)]
-    stages = [Stage(_ONE, through=_latest(predictor), rule=rules[0])]
-    if corrector:
-        stages.append(Stage(_ONE, through=(1, *_latest(corrector - 1)), rule=rules[1]))
-    return Method(
-        Tableau("sa-solver", tuple(stages), "SA-Solver, arXiv 2309.05019", reuse=bool(corrector)),
-        ell=tau,
-        lower_order_final=lower_order_final,
-        correct_last=correct_last or not corrector,
-    )
+    check_choice("SA-Solver's predictor", predictor, range(1, 5))
+    check_choice("SA-Solver's corrector", corrector, range(5))
+    stages = _pair(predictor, corrector, "bh1" if few_steps else None)
+    tableau = Tableau("sa-solver", stages, "SA-Solver, arXiv 2309.05019", reuse=bool(corrector))
+    return Method(tableau, ell=tau, **(EndSettings(correct_last=not corrector) | settings))
 
 
 def pece(order: int = 2) -> Tableau:
@@ -121,8 +105,6 @@ def pece(order: int = 2) -> Tableau:
 
     Source: Hairer, Nørsett & Wanner I, section III.1, in exponential form.
     """
-    if order not in (1, 2, 3):
-        raise ValueError(f"PECE has orders 1, 2 and 3, got {order!r}.")
-    stages = (Stage(_ONE, through=_latest(order)), Stage(_ONE, through=(1, *_latest(order))))
+    check_choice("PECE's order", order, (1, 2, 3))
     source = "exponential PECE; Hairer, Norsett & Wanner I, III.1"
-    return Tableau(f"pece-{order}", stages, source)
+    return Tableau(f"pece-{order}", _pair(order, order + 1), source)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from expint.registry import check_choice
 from expint.solvers import multistep, predictor_corrector, runge_kutta, seeds, space_time
 from expint.solvers.method import Method
 from expint.solvers.operations import ancestral, churn, langevin, large_variance
@@ -22,8 +23,7 @@ def ddpm(variance: str = "posterior") -> Method:
 
     Source: DDPM, arXiv 2006.11239, eq. (7) and section 3.2.
     """
-    if variance not in ("posterior", "large"):
-        raise ValueError(f"DDPM's variance is 'posterior' or 'large', got {variance!r}.")
+    check_choice("DDPM's variance", variance, ("posterior", "large"))
     around = (large_variance(),) if variance == "large" else ()
     return Method(seeds.seeds1(), source="DDPM, arXiv 2006.11239, eq. (7)", operations=around)
 

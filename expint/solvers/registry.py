@@ -7,7 +7,7 @@ from inspect import signature
 from typing import Any
 
 from expint.registry import Registry
-from expint.solvers.method import Method
+from expint.solvers.method import EndSettings, Method
 from expint.solvers.tableau import Tableau
 
 Solver = str | Method | Tableau
@@ -35,7 +35,10 @@ class Entry:
     @property
     def parameters(self) -> list[str]:
         """Names of the arguments that `get` takes for this solver."""
-        return [name for name in signature(self.build).parameters if name not in self.arguments]
+        names = list(signature(self.build).parameters)
+        if "settings" in names:
+            names = [*names[:-1], *EndSettings.__annotations__]
+        return [name for name in names if name not in self.arguments]
 
     def method(self, **parameters: Any) -> Method:
         """The method, built with `parameters`."""

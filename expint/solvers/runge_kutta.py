@@ -1,18 +1,19 @@
 """One-step schemes: exponential Runge–Kutta of orders 2 to 4, and classical Runge–Kutta in σ."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+from expint.registry import check_choice
 from expint.solvers.method import Method
 from expint.solvers.seeds import seeds1, seeds2, seeds3
 from expint.solvers.tableau import Number, Stage, Tableau, Term, rational
 
-_ONE, _HALF = Fraction(1), Fraction(1, 2)
+_ONE, _HALF, _QUARTER = Fraction(1), Fraction(1, 2), Fraction(1, 4)
 _HO = "Hochbruck & Ostermann, SINUM 43 (2005)"
 
 
 def _row(
-    c: Number, weights: Mapping[int, Mapping[int, Number] | list[tuple[Number, int, Number]]]
+    c: Number, weights: Mapping[int, Mapping[int, Number] | Sequence[tuple[Number, int, Number]]]
 ) -> Stage:
     """A stage at c from {evaluation: {k: q}} with Σ q φ_k(c z), or from lists of (q, k, scale)."""
     node = rational(c)
@@ -38,8 +39,7 @@ def dpm_solver(order: int) -> Method:
     Source: DPM-Solver, arXiv 2206.00927, algorithms 1 and 2.
     """
     builders = {1: seeds1, 2: seeds2, 3: seeds3}
-    if order not in builders:
-        raise ValueError(f"DPM-Solver has orders 1, 2 and 3, got {order!r}.")
+    check_choice("DPM-Solver's order", order, builders)
     stages = builders[order]().stages
     return _in_noise(f"dpm-solver-{order}", stages, "DPM-Solver, arXiv 2206.00927")
 
@@ -95,20 +95,16 @@ def etd_rk4_ho() -> Method:
     """The five-stage scheme of stiff order four. Source: Hochbruck & Ostermann, SINUM 43 (2005),
     eq. (5.19).
     """
-    half, quarter = _HALF, Fraction(1, 4)
-    # a_52 = a_53 = ½ φ_2(½z) − φ_3(z) + ¼ φ_2(z) − ½ φ_3(½z);  a_54 = ¼ φ_2(½z) − a_52
-    middle = [(half, 2, half), (-_ONE, 3, _ONE), (quarter, 2, _ONE), (-half, 3, half)]
-    late = [(quarter, 2, half), *((-q, k, s) for q, k, s in middle)]
-    rest = [
-        (half, 1, half),
-        *((-2 * q, k, s) for q, k, s in middle),
-        *((-q, k, s) for q, k, s in late),
-    ]
+    # a_52 = a_53 = ½ φ_2(½z) − φ_3(z) + ¼ φ_2(z) − ½ φ_3(½z);  a_54 = ¼ φ_2(½z) − a_52;
+    # a_51 = ½ φ_1(½z) − ¼ φ_2(½z) − a_52
+    middle = [(_HALF, 2, _HALF), (-_ONE, 3, _ONE), (_QUARTER, 2, _ONE), (-_HALF, 3, _HALF)]
+    less = [(-q, k, scale) for q, k, scale in middle]
+    first, fourth = [(_HALF, 1, _HALF), (-_QUARTER, 2, _HALF), *less], [(_QUARTER, 2, _HALF), *less]
     stages = (
-        Stage(half, through=(0,)),
-        _row(half, {0: {1: half, 2: -1}, 1: {2: 1}}),
+        Stage(_HALF, through=(0,)),
+        _row(_HALF, {0: {1: _HALF, 2: -1}, 1: {2: 1}}),
         _row(1, {0: {1: 1, 2: -2}, 1: {2: 1}, 2: {2: 1}}),
-        _row(half, {0: list(rest), 1: list(middle), 2: list(middle), 3: list(late)}),
+        _row(_HALF, {0: first, 1: middle, 2: middle, 3: fourth}),
         _row(1, {0: {1: 1, 2: -3, 3: 4}, 3: {2: -1, 3: 4}, 4: {2: 4, 3: -8}}),
     )
     return _in_noise("etd-rk4-ho", stages, _HO + ", eq. (5.19)")

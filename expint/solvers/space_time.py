@@ -35,15 +35,12 @@ def seeds_sra3() -> Tableau:
     Source: derived here from the conditions in `expint.solvers.order_conditions`.
     """
     c2, c3 = Fraction(1, 3), Fraction(5, 6)
-    slope = (Term(Fraction(5, 2), 2, c3),)
-    start = (Term(c3, 1, c3), Term(Fraction(-5, 2), 2, c3))
+    slope = Term(Fraction(5, 2), 2, c3)
+    weights = {0: (Term(c3, 1, c3), slope._replace(q=-slope.q)), 1: (slope,)}
     stages = (
         Stage(c2, through=(0,), increment_weight=Fraction(2, 9)),
-        Stage(c3, weights={0: start, 1: slope}, increment_weight=Fraction(-5, 18)),
+        Stage(c3, weights=weights, increment_weight=Fraction(-5, 18)),
         Stage(_ONE, through=(0, 1, 2)),
     )
-    return Tableau(
-        "seeds-sra3",
-        stages,
-        "expint, from the order conditions of Luan & Ostermann (2013) and Roessler (2010)",
-    )
+    source = "expint, from the order conditions of Luan & Ostermann (2013) and Roessler (2010)"
+    return Tableau("seeds-sra3", stages, source)

@@ -164,7 +164,9 @@ def test_a_one_step_start_is_of_one_step_schemes():
     counts = sources(plan_of(seeds_ab(4, "one-step"), 5))
     assert counts[:3] == [sources(plan_of(seeds3(), 1))[0]] * 3 and counts[3:] == [[4], [4]]
     assert sources(plan_of(seeds_ab(3, "one-step"), 4))[:3] == [[1, 1], [1, 1], [3]]
-    with pytest.raises(ValueError, match="start is 'growing' or 'one-step', got 'slow'"):
+    with pytest.raises(
+        ValueError, match=r"start must be one of \['growing', 'one-step'\], got 'slow'"
+    ):
         seeds_ab(3, "slow")
 
 
@@ -460,10 +462,10 @@ def test_history_that_is_missing_is_refused():
         [1],
     ]  # in the first step it is cut to what there is
     with pytest.raises(
-        ValueError, match=r"order is the number of nodes, an integer from 1 to 4, got 5"
+        ValueError, match=r"order, the number of nodes, must be one of \[1, 2, 3, 4\], got 5"
     ):
         seeds_ab(5)
-    with pytest.raises(ValueError, match=r"predictor 1 to 4 and corrector 0 to 4, got 5 and 4"):
+    with pytest.raises(ValueError, match=r"predictor must be one of \[1, 2, 3, 4\], got 5"):
         sa_solver(5)
 
 

@@ -333,7 +333,7 @@ def _cases() -> dict[str, Case]:
                 THEIRS.UniPCMultistepScheduler,
                 {"solver_order": order, "solver_type": variant, "final_sigmas_type": end},
                 unipc(order, variant, lower_order_final=True),
-                unipc(order, {"bh1": "bh2", "bh2": "bh1"}[variant], True),
+                unipc(order, {"bh1": "bh2", "bh2": "bh1"}[variant], lower_order_final=True),
                 end=-1.0 if end == "zero" else 0.0,
             )
     for predictor, corrector in ((1, 1), (1, 2), (2, 2), (3, 3), (3, 4)):
