@@ -133,12 +133,9 @@ def sample(
         **cast(SamplingOptions, options),
     )  # fmt: skip
     x, source = start_state(about, shape, plan, seed, noise, dtype, device)
-    with (
-        torch.inference_mode(),
-        tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver) as bar,
-    ):
-        result = execute(plan, Counted(about, call, bar), x, source, callback)
-    return result.clone()  # outside inference mode: an ordinary tensor
+    bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
+    with torch.no_grad(), bar:
+        return execute(plan, Counted(about, call, bar), x, source, callback)
 
 
 def plan_sampling(

@@ -10,8 +10,8 @@ so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integ
 step with
 
     k_i(λ) = Φ(λ_i, λ) g(λ) · 1[λ < λ_i]                      for the ordinary noise of its node,
-    k_i(λ) = Φ(λ_i, λ) g(λ) · [p + 2 (θ_i − p) R(λ)]          for a stage with weight p of the
-    increment and the rest from U,
+    k_i(λ) = Φ(λ_i, λ) g(λ) · [θ_i + r_i (2 R(λ) − 1)]        for a stage with weight p of the
+    increment and the rest from U, r_i = (c − p) √(θ_i (1 − θ_i)/(c (1 − c))),
 
 Φ(b, a) = exp ∫_a^b A, R(λ) the part of ∫ (g/Φ)² dλ that lies after λ, and θ_i = 1 − R(λ_i).
 Covariances are ∫ k_i k_j dλ.
@@ -240,8 +240,10 @@ class _Equation:
         """k_i(λ) of a stage at `at`, for λ where it is not cut off."""
         if stage.increment_weight is None:
             return self.kernel(at, lam)
-        p, theta = float(stage.increment_weight), 1.0 - self.later(start, at, end)
-        return self.kernel(at, lam) * (p + 2.0 * (theta - p) * self.later(start, lam, end))
+        after = self.later(start, at, end)
+        theta, c, p = 1.0 - after, float(stage.c), float(stage.increment_weight)
+        rest = (c - p) * torch.sqrt(theta * after / (c * (1.0 - c)))
+        return self.kernel(at, lam) * (theta + rest * (2.0 * self.later(start, lam, end) - 1.0))
 
 
 def _exact(

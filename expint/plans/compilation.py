@@ -20,7 +20,7 @@ from expint.plans.ends import (
     langevin_row,
     last_to_zero,
 )
-from expint.plans.plan import Plan, Row
+from expint.plans.plan import Plan, Row, each
 from expint.plans.stage_coefficients import StepNumbers, step_numbers
 from expint.solvers import Method, Operation, Tableau, get
 from expint.solvers.operations import levels
@@ -64,14 +64,14 @@ def compile_plan(
     if round_time is not None:
         times = _rounded(sde, method, times, round_time)
     if not sde.diffusion:
-        assembly = _Assembly(sde, method, times.detach())
+        assembly = _Assembly(sde, method, times)
         assembly.regular(_Inner(times, times, times[1:]), 0, 0, round_time)
         return assembly.plan()
     first, last = sde.diffusion.schedule.lam(times[[0, -1]].detach()).tolist()
     starts, ends = first == -_INF, last == _INF
     inner = times[int(starts) : len(times) - int(ends)]
     around = _levels(sde.diffusion, method, inner, len(times) - 1)
-    assembly = _Assembly(sde, method, times.detach())
+    assembly = _Assembly(sde, method, times)
     if starts:
         assembly.substep(*first_from_infinity(sde, sde.diffusion, times))
     if len(inner) > 1:
@@ -186,7 +186,7 @@ class _Assembly:
         self.s_noise = math.prod(operation.s_noise for operation in method.operations)
 
     def plan(self) -> Plan:
-        return Plan(self.sde, self.method, self.grid, tuple(self.rows), tuple(self.noises))
+        return Plan(self.sde, self.method, self.grid.detach(), tuple(self.rows), tuple(self.noises))
 
     def substep(self, rows: list[Row], noise: SubstepNoise | None) -> None:
         """Rows that share a start and normals."""
@@ -206,9 +206,7 @@ class _Assembly:
             behind = self._lifts(self.sde.diffusion, stop, grid[1:], first)
         ratios = [ratio for operation in self.method.operations for ratio in operation.langevin]
         corrections = [
-            langevin(self.sde.diffusion, grid[1:].detach(), ratio)
-            for ratio in ratios
-            if self.sde.diffusion
+            langevin(self.sde.diffusion, grid[1:], ratio) for ratio in ratios if self.sde.diffusion
         ]
         starts: list[int] = []  # row of the evaluation 0 of each step
         for k, (tableau, values, i) in enumerate(numbers):
@@ -262,7 +260,7 @@ class _Assembly:
     ) -> list[Substep | None]:
         """Per step the substep that adds noise between the two times, None where they are one."""
         added = added_noise(diffusion, start, end, self.s_noise)
-        times = zip(start.tolist(), end.tolist(), added, strict=True)
+        times = zip(each(start), each(end), added, strict=True)
         return [
             fresh_noise(first + k, low, high, *numbers) if low != high else None
             for k, (low, high, numbers) in enumerate(times)
@@ -300,13 +298,13 @@ class _Assembly:
 
     def end(self, diffusion: Diffusion, begin: Tensor) -> None:
         """The last step to σ = 0, from `begin` after the noise that operations add."""
-        step, start, end = len(self.grid) - 2, self.grid[-2].item(), self.grid[-1].item()
-        if begin.item() != start:
-            (lift,) = self._lifts(diffusion, self.grid[-2:-1], begin.detach().reshape(1), step)
+        step, start = len(self.grid) - 2, self.grid[-2]
+        if begin != start:
+            (lift,) = self._lifts(diffusion, start.reshape(1), begin.reshape(1), step)
             assert lift is not None
             self.substep(*lift)
-            start = begin.item()
+            start = begin
         here = len(self.rows)
         source = here if self.carried is None else self.carried
-        row = last_to_zero(diffusion, step, start, end, source)
+        row = last_to_zero(diffusion, step, start, self.grid[-1], source)
         self.substep([row._replace(evaluates=source == here)], None)

@@ -1,5 +1,6 @@
 """The compiled plan: rows of float64 coefficients, with no network and no randomness in it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,6 +16,11 @@ from expint.solvers import Method
 Coefficient = float | Tensor
 """A float, or a float64 tensor that broadcasts against the event (a diagonal linear part); it may
 carry gradients."""
+
+
+def each(values: Tensor) -> Sequence[Coefficient]:
+    """The entries of a 1-D tensor: floats, or tensors where they carry gradients."""
+    return values.unbind(0) if values.requires_grad else values.tolist()
 
 
 class Row(NamedTuple):
@@ -43,8 +49,8 @@ class Row(NamedTuple):
     """
 
     step: int
-    time: float
-    target: float
+    time: Coefficient
+    target: Coefficient
     prediction: str
     scale: Coefficient
     weights: tuple[tuple[int, Coefficient], ...]
@@ -87,6 +93,15 @@ class Plan:
         """Number of network evaluations; a derivative along the ODE, a Jacobian-vector product,
         counts as one."""
         return sum(row.evaluates + (row.tangent is not None) for row in self.rows)
+
+    @cached_property
+    def times(self) -> Tensor:
+        """Times of the rows' evaluations, float64, shape (rows,); with gradients if they have
+        any."""
+        times = [row.time for row in self.rows]
+        if any(isinstance(time, Tensor) for time in times):
+            return torch.stack([torch.as_tensor(time, dtype=torch.float64) for time in times])
+        return torch.tensor(times, dtype=torch.float64)
 
     @cached_property
     def has_tangents(self) -> bool:

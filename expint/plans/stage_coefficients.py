@@ -1,5 +1,6 @@
 """Coefficients of many steps of one tableau at a time, float64, the steps in dimension 0."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
@@ -14,7 +15,7 @@ from expint.noise import SubstepNoise
 from expint.numerics.float64 import as_float64
 from expint.numerics.phi_functions import phi
 from expint.numerics.quadrature import gauss_legendre
-from expint.plans.plan import Coefficient
+from expint.plans.plan import Coefficient, each
 from expint.schedules import Schedule
 from expint.solvers import Stage, Tableau
 
@@ -25,8 +26,8 @@ class StageNumbers(NamedTuple):
     """One stage in all steps of a group, one entry per step; for the attributes see `Row`.
     `weights` and `slopes` are by evaluation, `noise` by normal."""
 
-    time: Sequence[float]
-    target: Sequence[float]
+    time: Sequence[Coefficient]
+    target: Sequence[Coefficient]
     scale: Sequence[Coefficient]
     weights: dict[int, Sequence[Coefficient]]
     slopes: dict[int, Sequence[Coefficient]]
@@ -83,8 +84,8 @@ def step_numbers(
             noise = list(zip(*(_numbers(v, sde, steps) for v in columns[i]), strict=True))
         stages.append(
             StageNumbers(
-                at.node[own].detach().reshape(-1).tolist(),
-                at.node[stage.c].detach().reshape(-1).tolist(),
+                each(at.node[own].reshape(-1)),
+                each(at.node[stage.c].reshape(-1)),
                 _numbers(torch.exp(at.log_a[stage.c] - at.log_a[_ZERO]), sde, steps),
                 {j: _numbers(size * b, sde, steps) for j, b in weights.items()},
                 {j: _numbers(b, sde, steps) for j, b in slopes.items()},
@@ -290,10 +291,12 @@ def _noise_columns(
 ) -> list[list[Tensor]]:
     """By stage and normal of the substep, the coefficients of all steps; nothing without noise.
 
-    Ordinary noise a_i [W(τ_i) − W(τ_s)] has a_i √(τ_k − τ_{k−1}) up to its own node. With the
-    weight p of the increment, a_i [p ΔW + 2(θ − p) U/Δτ] has, with δ_k = (τ_k − τ_{k−1})/Δτ and m_k
-    the middle of interval k, a_i √Δτ √δ_k [p + 2(θ − p)(1 − m_k)] and for the normal of U
-    a_i √Δτ 2(θ − p) √(Σ δ_k³/12). All in logarithms: a and τ may overflow, their product does not.
+    With θ = (τ_i − τ_s)/Δτ, ordinary noise a_i [W(τ_i) − W(τ_s)] has a_i √(τ_k − τ_{k−1}) up to its
+    own node. A stage with the weight p of the increment has a_i [θ ΔW + κ √(12 θ(1−θ)) H], where
+    H = U/Δτ − ΔW/2 is independent of ΔW and κ = (c − p)/√(3c(1−c)): p ΔW + 2(c − p) U/Δτ where
+    θ = c, and for κ = ±1 the joint law of W(τ_i) and W(τ_t) at every step size. On δ_k =
+    (τ_k − τ_{k−1})/Δτ with m_k the middle of interval k, U/Δτ is Σ_k (1 − m_k) √δ_k z_k +
+    √(Σ δ_k³/12) z_U. All in logarithms: a and τ may overflow, their product does not.
     """
     if sde.noise is None:
         return []
@@ -303,20 +306,20 @@ def _noise_columns(
     first, last = (torch.stack([at.node[c] for c in side]) for side in zip(*pairs, strict=True))
     logs = sde.noise.log_interval(first, last)
     inner, whole, until = logs[: len(ends)], logs[len(ends)], logs[len(ends) + 1 :]
-    noiseless = torch.isneginf(whole)
+    whole = torch.where(torch.isneginf(whole), 0.0, whole)  # no noise: its parts are −∞
     found = []
     for stage, log in zip(tableau.stages, until, strict=True):
         log_a = at.log_a[stage.c]
         if stage.increment_weight is None:
             columns = [_finite(log_a + 0.5 * part) for part in inner[: ends.index(stage.c) + 1]]
         else:
-            p = float(stage.increment_weight)
-            theta = torch.where(noiseless, 0.0, torch.exp(log - whole))
-            parts = torch.where(noiseless, 0.0, torch.exp(inner - whole))
-            size = _finite(log_a + 0.5 * whole)
-            ahead = 1.0 - parts.cumsum(0) + 0.5 * parts
-            columns = [*(size * torch.sqrt(parts) * (p + 2.0 * (theta - p) * ahead))]
-            columns.append(size * 2.0 * (theta - p) * torch.sqrt((parts**3).sum(0) / 12.0))
+            later = torch.sqrt(-torch.expm1((log - whole).clamp(max=0.0)))  # √(1 − θ)
+            mean = _finite(log_a + log - 0.5 * whole)
+            spread = stage.bridge_factor * math.sqrt(12.0) * later * _finite(log_a + 0.5 * log)
+            parts = torch.exp(inner - whole)
+            ahead = 0.5 - parts.cumsum(0) + 0.5 * parts
+            columns = [*((mean + spread * ahead) * torch.sqrt(parts))]
+            columns.append(spread * torch.sqrt((parts**3).sum(0) / 12.0))
         if factor is not None:
             columns = [values * factor.reshape(at.h.shape) for values in columns]
         found.append(columns)
@@ -334,5 +337,4 @@ def _numbers(values: Tensor, sde: SemiLinearSDE, steps: int) -> Sequence[Coeffic
     where gradients are wanted."""
     if sde.event_ndim:
         return values.expand(steps, *values.shape[1:]).unbind(0)
-    flat = values.expand(steps)
-    return flat.unbind(0) if flat.requires_grad else flat.tolist()
+    return each(values.expand(steps))

@@ -6,15 +6,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from expint.numerics.float64 import as_float64
 from expint.plans import Plan
+from expint.plans.plan import Coefficient
 from expint.runs.model import attributes
+
+Rule = tuple[Coefficient, Coefficient]
 
 
 class Conversion(NamedTuple):
     """Affine maps from a model's output to F and to the denoiser, as (on_x, on_output) floats."""
 
-    to_f: tuple[float, float]
-    to_d: tuple[float, float]
+    to_f: Rule
+    to_d: Rule
 
     def apply(self, output: Tensor, x: Tensor) -> Tensor:
         """F."""
@@ -25,11 +29,14 @@ class Conversion(NamedTuple):
         return _affine(self.to_d, output, x)
 
 
-def _affine(rule: tuple[float, float], output: Tensor, x: Tensor) -> Tensor:
+def _affine(rule: Rule, output: Tensor, x: Tensor) -> Tensor:
     output = output if output.dtype == x.dtype else output.to(x.dtype)
+    on_x, on_output = rule
+    if isinstance(on_x, Tensor):
+        return x * on_x.to(x) + output * as_float64(on_output).to(x)
     if rule == (0.0, 1.0):
         return output
-    return torch.mul(output, rule[1]).add_(x, alpha=rule[0])
+    return torch.mul(output, on_output).add_(x, alpha=on_x)
 
 
 def conversions(plan: Plan, model: Any) -> list[Conversion]:
@@ -46,17 +53,24 @@ def conversions(plan: Plan, model: Any) -> list[Conversion]:
             "network predicts ('data', 'noise', 'v', 'flow', 'score' or 'precond'), or wrap the "
             "network in an adapter."
         )
-    times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
+    times = plan.times
     called = torch.tensor([row.evaluates for row in plan.rows])
-    diffusion.check_schedule(own.get("schedule"), times[called])
+    diffusion.check_schedule(own.get("schedule"), times[called].detach())
     to_f = torch.zeros(len(times), 2, dtype=torch.float64)
     to_d = torch.zeros(len(times), 2, dtype=torch.float64)
     for target in {row.prediction for row in plan.rows}:
         mask = called & torch.tensor([row.prediction == target for row in plan.rows])
         rules = diffusion.conversions(prediction, target, times[mask], own.get("sigma_data"))
         to_f[mask], to_d[mask] = (torch.stack(list(rule), 1) for rule in rules)
-    pairs = zip(to_f.tolist(), to_d.tolist(), strict=True)
-    return [Conversion(tuple(f), tuple(d)) for f, d in pairs]
+    rules = (_pairs(to_f), _pairs(to_d))
+    return [Conversion(f, d) for f, d in zip(*rules, strict=True)]
+
+
+def _pairs(values: Tensor) -> list[Rule]:
+    """The two numbers of each row: floats, or tensors that carry gradients."""
+    if not values.requires_grad:
+        return [(on_x, on_output) for on_x, on_output in values.tolist()]
+    return [(on_x, on_output) for on_x, on_output in zip(*values.unbind(1), strict=True)]
 
 
 def conversion_rates(plan: Plan, model: Any) -> dict[int, tuple[float, float]]:
@@ -68,8 +82,7 @@ def conversion_rates(plan: Plan, model: Any) -> dict[int, tuple[float, float]]:
         return dict.fromkeys(rows, (0.0, 0.0))
     own = attributes(model)
     with torch.inference_mode(False), torch.enable_grad():
-        times = torch.tensor([plan.rows[i].time for i in rows], dtype=torch.float64)
-        times.requires_grad_(True)
+        times = plan.times[rows].detach().requires_grad_(True)
         rule, _ = diffusion.conversions(
             own["prediction"], diffusion.prediction, times, own.get("sigma_data")
         )

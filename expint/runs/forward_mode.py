@@ -64,7 +64,7 @@ def rate_of_change(
     t: Tensor,
     output: Tensor,
     tangent: tuple[Any, Any],
-    rule: tuple[float, float],
+    rule: tuple[Any, Any],
     rule_rates: tuple[float, float],
 ) -> Tensor:
     """dF/dt along dx/dt = A x + b F, for F(x, t) = on_x(t) x + on_output(t) model(x, t), in the

@@ -11,7 +11,9 @@ from expint.noise import NoiseSource, NoiseStream
 from expint.plans import Plan, Row
 from expint.plans.plan import Coefficient
 from expint.runs.conversions import conversion_rates, conversions
+from expint.runs.finite import FiniteCheck
 from expint.runs.forward_mode import rate_of_change
+from expint.runs.model_calls import ModelCalls, check_output
 
 Callback = Callable[[int, int, float, Tensor, Tensor], Any]
 """callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state
@@ -33,9 +35,10 @@ def execute(
             For a diffusion plan it has attributes `schedule` and `prediction` (and `sigma_data` if
             that is "precond"); for any other SDE it is F itself.
         x: initial state, shape (batch, *event), float32 or float64 (or half types), on any device.
-            It is not changed.
+            It is not changed. Half types are held in float32, and the model sees them in its own.
         noise: a noise source; may be None if the plan uses no noise.
-        callback: called after every step as callback(step, nfe, t, x, denoised).
+        callback: called after every step as callback(step, nfe, t, x, denoised), with tensors of
+            its own: to change them changes nothing.
 
     Returns:
         The state at the end, same shape, dtype and device as `x`.
@@ -43,8 +46,10 @@ def execute(
     Raises:
         ValueError: before the first evaluation for a state, model or noise source that does not
             fit; at an evaluation whose output has the wrong shape.
-        FloatingPointError: if the state became NaN or infinite, with the first step and time where
-            it did.
+        FloatingPointError: if the state became NaN or infinite, with the first step, time and
+            samples where it did; at the latest one step later.
+        RuntimeError: for a model that begins to overwrite its input or an earlier output in the
+            middle of a run. (One that does so from its first evaluation on is given copies.)
     """
     run = Run(plan, model, x, noise, rates=True)
     drive(run, model, callback)
@@ -57,7 +62,7 @@ def drive(
     """Call the model and feed the run, to the end or for some evaluations."""
     left = run.plan.nfe if evaluations is None else evaluations
     while left > 0 and not run.done:
-        output = model(run.x, run.time)
+        output = run.evaluate(model)
         if run.plan.has_tangents:
             run.differentiate(model, output)
         run.feed(output, callback)
@@ -94,6 +99,8 @@ class Run:
                 "alone: use expint.execute or expint.sample, or a solver without derivatives."
             )
         self.plan, self._on_row = plan, on_row
+        self.dtype = x.dtype
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         self._converts = conversions(plan, model)
         self._conversion_rates = conversion_rates(plan, model)
         self._stream = _open_noise(plan, noise, x)
@@ -107,10 +114,16 @@ class Run:
             for i, row in enumerate(plan.rows)
             if any(j >= 0 and plan.rows[j].prediction != row.prediction for j, _ in row.weights)
         }
+        self._carries_gradients = any(
+            isinstance(value, Tensor) and value.requires_grad
+            for row in self._rows
+            for value in row.noise
+        )
         self._slots: dict[int, Tensor] = {}
         self._anchor, self._substep = x, -1
         self._normals: Sequence[Tensor] = ()
-        self._sums: list[Tensor] = []
+        self._finite = FiniteCheck(plan)
+        self._calls = ModelCalls(plan)
         self._latest: tuple[int, Tensor, Tensor] | None = None
         self.x, self.row, self.nfe = x, 0, 0
         self._updates(None)
@@ -125,12 +138,19 @@ class Run:
         """Time of the next evaluation, a 0-dimensional float64 tensor on the state's device."""
         return self._times[self.row]
 
+    def evaluate(self, model: Any) -> Tensor:
+        """The model's output at `x` and `time`; the state is safe from a model that changes its
+        input."""
+        return self._calls.call(model, self.x, self.dtype, self.time)
+
     def feed(self, output: Tensor, callback: Callback | None = None) -> None:
         """Take the model's output at `x` and `time`, and go on to the next state that needs an
         evaluation."""
         i, x = self.row, self.x
-        _check_output(output, x)
-        self._slots[i] = self._converts[i].apply(output, x)
+        check_output(output, x)
+        value = self._converts[i].apply(output, x)
+        before = None if self._latest is None else self._latest[1]
+        self._slots[i] = self._calls.kept(output, value, before, self._slots.values(), self.time)
         self._latest = (i, output, x)
         self.nfe += 1
         self._advance(callback)
@@ -149,7 +169,7 @@ class Run:
         i = self.row
         tangent = self._rows[i].tangent
         if tangent is not None:
-            _check_output(output, self.x)
+            check_output(output, self.x)
             rules = (self._converts[i].to_f, self._conversion_rates[i])
             self._slots[~i] = rate_of_change(model, self.x, self.time, output, tangent, *rules)
             self.nfe += 1
@@ -161,8 +181,8 @@ class Run:
             FloatingPointError: if the state became NaN or infinite, with the first step and time
                 where it did.
         """
-        _check_finite(self.plan, self._sums)
-        return self.x
+        self._finite.wait()
+        return self.x.to(self.dtype)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """The state between two evaluations: tensors by name, and how far the run is. The noise is
@@ -213,13 +233,17 @@ class Run:
         if self.plan.ends_substep[i]:
             self._anchor = state
         if self.plan.ends_step[i]:
-            # Half types would overflow.
-            wide = torch.promote_types(state.dtype, torch.float32)
-            self._sums.append(state.sum(dtype=wide))
+            self._finite.see(row.step, state)
             if callback is not None and self._latest is not None:
                 k, output, x = self._latest
-                denoised = self._converts[k].denoised(output, x)
-                callback(row.step + 1, self.nfe, row.target, state, denoised)
+                denoised = self._converts[k].denoised(output, x).to(self.dtype, copy=True)
+                callback(
+                    row.step + 1,
+                    self.nfe,
+                    float(row.target),
+                    state.to(self.dtype, copy=True),
+                    denoised,
+                )
 
     def _denoised(self, j: int) -> Tensor:
         """The denoised estimate of evaluation j, which is the latest."""
@@ -231,6 +255,8 @@ class Run:
         self._substep, noise = substep, self.plan.noises[substep]
         if noise is not None and self._stream is not None:
             self._normals = self._stream.normals(noise)
+            if self._carries_gradients:  # the graph keeps them, and sources reuse their buffers
+                self._normals = [z.clone() for z in self._normals]
 
 
 def _combined(scale: Coefficient, x: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
@@ -260,7 +286,7 @@ def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream
 def _model_times(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
     """Times of the evaluations as 0-dimensional float64 tensors, on the state's device where it has
     float64."""
-    times = torch.tensor([row.time for row in plan.rows], dtype=torch.float64)
+    times = plan.times
     return (times if x.device.type == "mps" else times.to(x.device)).unbind(0)
 
 
@@ -295,32 +321,4 @@ def check_state(x: Any) -> None:
         bad = int((~torch.isfinite(x)).sum())
         raise ValueError(
             f"The initial state contains NaN or infinity in {bad} of {x.numel()} entries."
-        )
-
-
-def _check_output(output: Any, x: Tensor) -> None:
-    if not isinstance(output, Tensor):
-        raise TypeError(f"The model must return a tensor, got {type(output).__name__}.")
-    if output.shape != x.shape:
-        raise ValueError(
-            f"The model returned shape {tuple(output.shape)} for a state of shape "
-            f"{tuple(x.shape)}; they must be equal. A network with extra output channels (a "
-            "learned variance) needs an adapter that drops them."
-        )
-
-
-def _check_finite(plan: Plan, sums: list[Tensor]) -> None:
-    """One host synchronisation at the end of the run tells whether, and where, the state stopped
-    being finite."""
-    if not sums:  # continued at its end
-        return
-    bad = torch.nonzero(~torch.isfinite(torch.stack(sums)))
-    if len(bad):
-        step = int(bad[0])
-        row = next(row for row in plan.rows if row.step == step)
-        raise FloatingPointError(
-            f"The state became NaN or infinite in step {step + 1} of {plan.steps}, which starts at "
-            f"{plan.sde.place(row.time)}. Likely causes: a network that overflows there (half "
-            "precision, or a time outside its training range), or steps that are too long for this "
-            "form and ell (take more steps, or form='data')."
         )

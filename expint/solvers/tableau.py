@@ -1,6 +1,7 @@
 """A solver is data: which node each stage goes to, and from which evaluations, of this step and of
 earlier ones."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -68,9 +69,11 @@ class Stage:
         weights: {index of evaluation: terms}; of this step's evaluations only, as their positions
             are then known.
         increment_weight: None for the ordinary noise a_i [W(τ_i) − W(τ_s)] of the stage's own node.
-            A number p gives it instead the noise a_i [p ΔW + 2(θ − p) U/Δτ], made of the increment
-            ΔW of the whole step and of the space-time integral U = ∫ [W(τ) − W(τ_s)] dτ over it;
-            θ = (τ_i − τ_s)/Δτ, so that its covariance with ΔW is the exact one for any p.
+            A number p gives it instead the noise a_i [θ ΔW + κ √(12 θ(1−θ)) (U/Δτ − ΔW/2)], made of
+            the increment ΔW of the whole step and of the space-time integral U = ∫ [W(τ) − W(τ_s)]
+            dτ over it, with θ = (τ_i − τ_s)/Δτ and κ = (c − p)/√(3c(1−c)). Its covariance with ΔW
+            is exact for any p, it stays within max(1, |κ|) times the exact noise at any step size,
+            and as h → 0, where θ → c, it is a_i [p ΔW + 2(c − p) U/Δτ].
         basis: basis(c, nodes) → for each of `through` the monomial coefficients of a polynomial, to
             be integrated in place of the Lagrange polynomial. In a step that has less history it is
             called with the nodes that are left.
@@ -112,6 +115,12 @@ class Stage:
             )
         if self.rule is not None and self.basis is not None:
             raise ValueError("A stage takes its weights from a rule or from a basis, not both.")
+
+    @property
+    def bridge_factor(self) -> float:
+        """κ of a stage that takes its noise from ΔW and U."""
+        assert self.increment_weight is not None
+        return float(self.c - self.increment_weight) / math.sqrt(3.0 * self.c * (1 - self.c))
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -195,8 +204,12 @@ class Tableau:
             return ValueError(f"Tableau {self.name!r}: {reason}.")
 
         last = self.stages[-1] if self.stages else None
-        if last is None or last.c != 1 or last.increment_weight is not None:
-            raise refuse("the last stage must end the step (c = 1), with its ordinary noise")
+        shared = [stage.c for stage in self.stages if stage.increment_weight is not None]
+        if last is None or last.c != 1 or 1 in shared:
+            raise refuse(
+                "the last stage must end the step (c = 1), with its ordinary noise; an "
+                "increment_weight is for stages before the end"
+            )
         if self.reuse and len(self.stages) > 1 and self.stages[-2].c != 1:
             raise refuse("reuse needs a last evaluation at the end of the step (c = 1)")
         if not isinstance(self.variable, Schedule) and self.variable not in VARIABLES:

@@ -231,12 +231,12 @@ def test_a_solver_that_does_not_keep_its_orders(monkeypatch: pytest.MonkeyPatch)
 @same_reference
 def test_a_solver_with_wrong_noise(monkeypatch: pytest.MonkeyPatch):
     """The orders without noise do not see it; the covariance of the stages does."""
-    right = stage_coefficients._stage_noise
+    right = stage_coefficients._noise_columns
 
-    def louder(*arguments: Any) -> list[tuple[Any, ...]]:
-        return [tuple(1.01 * value for value in values) for values in right(*arguments)]
+    def louder(*arguments: Any) -> list[list[Any]]:
+        return [[1.01 * values for values in columns] for columns in right(*arguments)]
 
-    monkeypatch.setattr(stage_coefficients, "_stage_noise", louder)
+    monkeypatch.setattr(stage_coefficients, "_noise_columns", louder)
     with pytest.raises(
         ValueError, match=r"stage covariance: the noise of step 1, stage at 2/3 has variance"
     ):

@@ -120,12 +120,13 @@ def test_the_normals_are_those_of_the_path(form: str, solver: str):
         whole = float(taus[-1] - taus[0])
         for stage, row in zip(tableau.stages, plan.rows[k * len(tableau.stages) :], strict=False):
             a, at = float(sde.propagator(row.target)), float(sde.noise_clock(row.target) - taus[0])
-            p = stage.increment_weight
-            r, u = (
-                (a, 0.0) if p is None else (a * float(p), 2 * a * (at / whole - float(p)) / whole)
-            )
-            at = at if p is None else whole
-            variance = r**2 * at + 2 * r * u * (at * whole - at**2 / 2) + u**2 * whole**3 / 3
+            p, c = stage.increment_weight, float(stage.c)
+            variance = a**2 * at
+            if p is not None:  # of r ΔW + u U, with θ in the place of c
+                theta = at / whole
+                rest = (c - float(p)) * math.sqrt(theta * (1 - theta) / (c * (1 - c)))
+                r, u = a * (theta - rest), 2 * a * rest / whole
+                variance = r**2 * whole + r * u * whole**2 + u**2 * whole**3 / 3
             assert math.sqrt(variance) == pytest.approx(float(plan.noise_std(row)), rel=1e-8)
     for before, after in pairwise(noise.times for noise in plan.run):
         assert before is not None and after is not None and before[-1] == after[0]

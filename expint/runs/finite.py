@@ -1,0 +1,60 @@
+"""Whether a state is still finite, told without a host synchronisation that waits for the step."""
+
+import torch
+from torch import Tensor
+
+from expint.plans import Plan
+
+
+class FiniteCheck:
+    """Sees the state at the end of every step. On a GPU the answer is read one step later, when it
+    has long arrived; elsewhere at once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._waiting: tuple[int, Tensor, torch.cuda.Event] | None = None
+
+    def see(self, step: int, state: Tensor) -> None:
+        """Look at the state after a step.
+
+        Raises:
+            FloatingPointError: if it, or on a GPU the one before, is not finite, with step, time
+                and samples.
+        """
+        # A sum per sample, finite if and only if its entries are (they stay far below 1e38).
+        finite = torch.isfinite(state.detach().reshape(len(state), -1).sum(1))
+        self.wait()
+        if state.device.type != "cuda":
+            self._judge(step, finite)
+            return
+        told = torch.empty(finite.shape, dtype=torch.bool, pin_memory=True)
+        told.copy_(finite, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._waiting = step, told, event
+
+    def wait(self) -> None:
+        """Judge the state that was seen last.
+
+        Raises:
+            FloatingPointError: as `see`.
+        """
+        if self._waiting is not None:
+            step, told, event = self._waiting
+            self._waiting = None
+            event.synchronize()
+            self._judge(step, told)
+
+    def _judge(self, step: int, finite: Tensor) -> None:
+        if bool(finite.all()):
+            return
+        bad = torch.nonzero(~finite).flatten().tolist()
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        row = next(row for row in self._plan.rows if row.step == step)
+        raise FloatingPointError(
+            f"The state became NaN or infinite in step {step + 1} of {self._plan.steps}, which "
+            f"starts at {self._plan.sde.place(float(row.time))}, in sample "
+            f"{', '.join(map(str, bad[:5]))}{more} of {len(finite)}. Likely causes: a network that "
+            "overflows there (half precision, or a time outside its training range), or steps that "
+            "are too long for this form and ell (take more steps, or form='data')."
+        )
