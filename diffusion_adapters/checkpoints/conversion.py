@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
-from diffusion_adapters.checkpoints.state_dicts import contents, flat_tensors, select
+from diffusion_adapters.checkpoints.state_dicts import contents, entries, flat_tensors, select
 from expint.files import replacing
 
 # What a pickled network says of itself, and load_edm compares with the network that gets the
@@ -73,7 +73,12 @@ def convert_checkpoint(
     if keys:
         metadata["keys"] = json.dumps(list(keys))
     left_out: list[str] = []
-    for key, part in (chosen or {"": _only_state_dict(state, origin)}).items():
+    if not keys and not any(isinstance(value, Tensor) for _, value in entries(state)):
+        raise CheckpointError(
+            f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
+            f"{'; '.join(contents(state))}."
+        )
+    for key, part in (chosen or {"": state}).items():
         prefix = f"{key}." if len(chosen) > 1 else ""
         # What lies at a key may be one tensor, which has no name of its own.
         found, values, others = flat_tensors({key: part} if isinstance(part, Tensor) else part)
@@ -95,17 +100,6 @@ def convert_checkpoint(
         raise CheckpointError(f"Cannot write {str(goal)!r} ({error}).") from error
     numbers = sum(value.numel() for value in tensors.values())
     return Conversion(len(tensors), numbers, metadata, left_out)
-
-
-def _only_state_dict(state: Any, origin: Path) -> Any:
-    if isinstance(state, nn.Module) or (
-        isinstance(state, Mapping) and any(isinstance(v, Tensor) for v in state.values())
-    ):
-        return state
-    raise CheckpointError(
-        f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
-        f"{'; '.join(contents(state))}."
-    )
 
 
 def _recorded(network: Any) -> dict[str, str]:
