@@ -70,7 +70,8 @@ class NumberedVEAdapter(NetworkAdapter):
     ) -> None:
         if num_scales < 2:
             raise ValueError(f"num_scales must be at least 2, got {num_scales}.")
-        super().__init__(network, schedule, "score", condition=condition, round_time=self._rounded)
+        super().__init__(network, schedule, "score", condition=condition)
+        self.round_time = self._rounded
         self._last, self._highest = num_scales - 1, math.log(schedule.sigma_max)
         self._gap = math.log(schedule.sigma_max / schedule.sigma_min) / self._last
 
@@ -177,9 +178,15 @@ class Preconditioned(nn.Module):
         """The denoised image, in the shape of `x` (batch, *event); `sigma` of shape (batch,)."""
         if self.label_dim and class_labels is None:
             class_labels = torch.zeros(x.shape[0], self.label_dim, device=x.device, dtype=x.dtype)
-        level = sigma.reshape(-1, *[1] * (x.ndim - 1))
-        variance = level**2 + self.sigma_data**2
-        output = self.network(x / variance.sqrt(), sigma.log() / 4, class_labels)
-        return (
-            self.sigma_data**2 / variance * x + level * self.sigma_data / variance.sqrt() * output
-        )
+        return preconditioned(self.network, x, sigma, self.sigma_data, class_labels)
+
+
+def preconditioned(
+    network: Callable[..., Tensor], x: Tensor, sigma: Tensor, sigma_data: float, labels: Any
+) -> Tensor:
+    """D(x; σ) of `Preconditioned`, with coefficients in the dtype of `sigma`, shape (batch,)."""
+    level = sigma.reshape(-1, *[1] * (x.ndim - 1))
+    variance = level**2 + sigma_data**2
+    output = network(variance.rsqrt().to(x.dtype) * x, sigma.log() / 4, labels)
+    c_skip, c_out = sigma_data**2 / variance, level * sigma_data / variance.sqrt()
+    return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * output

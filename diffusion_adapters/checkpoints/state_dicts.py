@@ -2,7 +2,6 @@
 or nothing.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -186,8 +185,8 @@ def with_prefix_of(
 
 def _wrapping(names: Iterable[str]) -> str:
     """The prefix of wrappers that all names have in common."""
-    found = [_WRAPPERS.match(name) for name in names]
-    return os.path.commonprefix([match[0] for match in found if match])
+    found = (_WRAPPERS.match(name) for name in names)
+    return min((match[0] for match in found if match), key=len, default="")
 
 
 def entries(state: Any) -> list[tuple[str, Any]]:

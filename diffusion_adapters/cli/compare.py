@@ -26,7 +26,6 @@ from expint.solvers import names
 FILES = ("table.md", "compare.png", "compare.json")
 # leaves of a common path per e-fold of the noise clock: enough for steps of a sixtieth of an e-fold
 _RESOLUTION = 64
-_METRICS = (EXACT, *METRICS)
 _MODEL = (
     f"A shipped network (see `expint models`) or an analytic target: {', '.join(target_names())}."
 )

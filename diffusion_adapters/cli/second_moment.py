@@ -84,14 +84,13 @@ def read_data(
         labels: name of the classes in the file, or None.
 
     Returns:
-        Samples, floating, shape (n, *shape), and classes, int64, shape (n,), or None.
+        Samples, shape (n, *shape), and classes, int64, shape (n,), or None.
 
     Raises:
-        ValueError: for a file that cannot be read, that lacks such an array, or whose numbers are
-            not floating.
+        ValueError: for a file that cannot be read, or that lacks such an array.
     """
     arrays, wanted = _arrays(file), f"(n, {', '.join(map(str, shape))})"
-    fitting = [name for name in arrays if arrays[name].ndim > 1 and arrays[name].shape[1:] == shape]
+    fitting = [name for name, value in arrays.items() if value.shape[1:] == shape]
     if array is None and len(fitting) != 1:
         found = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
@@ -103,16 +102,14 @@ def read_data(
         if name not in arrays:
             known = ", ".join(arrays) or "none"
             raise ValueError(f"{str(file)!r} has no array {name!r}; it has: {known}.")
-    samples, named = arrays[array], f"The array {array!r} of {str(file)!r}"
+    samples = arrays[array]
     if array not in fitting:
-        raise ValueError(f"{named} has shape {samples.shape}, the network needs {wanted}.")
-    if samples.dtype.kind != "f":
         raise ValueError(
-            f"{named} is {samples.dtype}, not floating: give samples as the network knows them "
-            "(pixels p in 0 … 255 as p/127.5 − 1)."
+            f"The array {array!r} of {str(file)!r} has shape {samples.shape}, the network needs "
+            f"{wanted}."
         )
-    kept = samples if samples.dtype == np.float64 else samples.astype(np.float32)
-    images = torch.from_numpy(np.ascontiguousarray(kept))
+    images = torch.from_numpy(np.ascontiguousarray(samples))
+    images = images.float() if images.dtype == torch.float16 else images
     if labels is None:
         return images, None
     classes = arrays[labels]

@@ -85,7 +85,10 @@ def from_diffusers(
             f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
         )
     scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
-    return DiffusersAdapter(network, schedule, prediction_of(config), conditioning, table, scale)
+    prediction = prediction_of(config)
+    return DiffusersAdapter(
+        network, schedule, prediction, scale, condition=conditioning, table=table
+    )
 
 
 class DiffusersAdapter(NetworkAdapter):
@@ -98,13 +101,11 @@ class DiffusersAdapter(NetworkAdapter):
         network: Callable[..., Any],
         schedule: Schedule,
         prediction: str,
-        condition: Mapping[str, Any],
-        table: Timesteps | None,
         scale: float,
+        **settings: Any,
     ) -> None:
-        rounding = table.round_time if table else None
-        super().__init__(network, schedule, prediction, condition=condition, round_time=rounding)
-        self._table, self._scale = table, float(scale)
+        super().__init__(network, schedule, prediction, **settings)
+        self._scale = float(scale)
         names = inspect.signature(getattr(network, "forward", network)).parameters
         self._options = {"return_dict": False} if "return_dict" in names else {}
 

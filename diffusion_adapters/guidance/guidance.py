@@ -278,32 +278,25 @@ def _stacked(model: Any, other: Any) -> NetworkAdapter | None:
     """
     if not isinstance(model, NetworkAdapter) or type(model) is not type(other):
         return None
-    if model.network is not other.network or model.prediction != other.prediction:
-        return None
-    if model.condition.keys() != other.condition.keys():
+    same = model.network is other.network and model.prediction == other.prediction
+    if not same or model.condition.keys() != other.condition.keys():
         return None
     merged: dict[str, Any] = {}
     for name, value in model.condition.items():
-        null = other.condition[name]
+        null: Any = other.condition[name]
         if isinstance(value, Tensor) and null is None and isinstance(model, EDMAdapter):
             null = torch.zeros_like(value)  # what EDM's networks take None for
-        if not isinstance(value, Tensor) and value is null:
-            merged[name] = value
-        elif (
-            isinstance(value, Tensor)
-            and isinstance(null, Tensor)
-            and value.ndim
-            and value.shape == null.shape
-        ):
+        tensors = isinstance(value, Tensor) and isinstance(null, Tensor)
+        if tensors and value.ndim and value.shape == null.shape:
             merged[name] = torch.cat([value, null])
-        else:
+        elif isinstance(value, Tensor) or value is not null:
             return None
+        else:
+            merged[name] = value
     return model.with_condition(**merged)
 
 
 def _std(value: Tensor) -> Tensor:
     """Standard deviation over each sample, ready to multiply it; 0 if a sample is one number."""
-    axes = tuple(range(1, value.ndim))
-    if not axes:  # torch would take them to be all axes
-        return torch.zeros_like(value)
-    return torch.std(value, dim=axes, correction=0, keepdim=True)
+    flat = value.reshape(len(value), -1)
+    return flat.std(dim=1, correction=0).reshape(-1, *[1] * (value.ndim - 1))

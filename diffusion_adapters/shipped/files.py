@@ -99,12 +99,12 @@ def _read(name: str, known: list[str], kind: str, folder: Path) -> tuple[Any, di
     card_file, weights_file = folder / f"{name}.json", folder / f"{name}.safetensors"
     try:
         card = json.loads(card_file.read_text(encoding="utf-8"))
-        with torch.random.fork_rng(devices=[]):  # the first weights are drawn
+        with torch.device("meta"):  # where no first weights are drawn
             network = FAMILIES[card["family"]](**card["architecture"])
     except (OSError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(
             f"The card {card_file} is not a JSON object with the family (known: {list(FAMILIES)}) "
             f"and architecture of a network: {error!r}."
         ) from error
-    load_weights(network, read_weights(weights_file), weights_file)
+    load_weights(network.to_empty(device="cpu"), read_weights(weights_file), weights_file)
     return network.requires_grad_(False), card

@@ -11,19 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_adapters.checkpoints.published import preconditioned
 from diffusion_adapters.shipped.unet import UNet
 from expint.schedules import IDDPM, VP
 
 
 def _per_image(value: Tensor | float, x: Tensor) -> Tensor:
     """A number or a (B,) tensor as a float64 (B,) tensor on the device of `x`."""
-    value = torch.as_tensor(value, dtype=torch.float64, device=x.device).reshape(-1)
-    if value.numel() not in (1, x.shape[0]):
-        raise ValueError(
-            f"The noise level must be a scalar or have shape ({x.shape[0]},), one per image; got "
-            f"{value.numel()} values."
-        )
-    return value.expand(x.shape[0])
+    return torch.as_tensor(value, dtype=torch.float64, device=x.device).reshape(-1).expand(len(x))
 
 
 def _broadcast(value: Tensor, x: Tensor) -> Tensor:
@@ -72,12 +67,6 @@ class EDMNetwork(_Network):
         super().__init__(**architecture)
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
 
-    def round_sigma(self, sigma: Tensor | float) -> Tensor:
-        """The nearest noise level that the network knows: `sigma` itself, since it knows them
-        all.
-        """
-        return torch.as_tensor(sigma)
-
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:
@@ -91,17 +80,7 @@ class EDMNetwork(_Network):
         Returns:
             The expected clean image, in the shape and dtype of `x`.
         """
-        levels = _per_image(sigma, x)
-        variance = levels**2 + self.sigma_data**2
-        # D(x; sigma) = c_skip x + c_out F(c_in x; c_noise),  c_noise = log(sigma)/4        (EDM eq.
-        # 7)
-        c_skip, c_out, c_in = (
-            self.sigma_data**2 / variance,
-            levels * self.sigma_data / variance.sqrt(),
-            variance.rsqrt(),
-        )
-        output = self.unet(_broadcast(c_in, x) * x, levels.log() / 4, class_labels)
-        return _broadcast(c_skip, x) * x + _broadcast(c_out, x) * output
+        return preconditioned(self.unet, x, _per_image(sigma, x), self.sigma_data, class_labels)
 
 
 class VPNetwork(_Network):
@@ -240,21 +219,15 @@ class Classifier(nn.Module):
         feature_dim: int = 32,
     ) -> None:
         super().__init__()
-        self.img_channels, self.img_resolution, self.label_dim = (
-            img_channels,
-            img_resolution,
-            label_dim,
-        )
+        self.img_channels, self.img_resolution = img_channels, img_resolution
+        self.label_dim = label_dim
         layers: list[nn.Module] = []
         width, resolution = img_channels, img_resolution
         for level in range(2 if img_resolution <= 16 else 3):
             target = channels * 2**level
-            layers += [nn.Conv2d(width, target, 3, padding=1), nn.GroupNorm(4, target), nn.SiLU()]
-            layers += [
-                nn.Conv2d(target, target, 3, stride=2, padding=1),
-                nn.GroupNorm(4, target),
-                nn.SiLU(),
-            ]
+            for channels_in, stride in ((width, 1), (target, 2)):
+                convolution = nn.Conv2d(channels_in, target, 3, stride=stride, padding=1)
+                layers += [convolution, nn.GroupNorm(4, target), nn.SiLU()]
             width, resolution = target, (resolution + 1) // 2
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
         self.hidden = nn.Linear(width * resolution**2, feature_dim)

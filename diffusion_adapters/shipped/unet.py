@@ -12,9 +12,8 @@ def _normalisation(channels: int) -> nn.GroupNorm:
 
 
 def _zero(module: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(module.weight)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
     return module
 
 
@@ -28,11 +27,8 @@ class _ResidualBlock(nn.Module):
         self.modulation = nn.Linear(condition_dim, 2 * channels_out)
         self.norm_out = _normalisation(channels_out)
         self.conv_out = _zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
-        self.skip = (
-            nn.Identity()
-            if channels_in == channels_out
-            else nn.Conv2d(channels_in, channels_out, 1)
-        )
+        same = channels_in == channels_out
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         hidden = self.conv_in(functional.silu(self.norm_in(x)))
