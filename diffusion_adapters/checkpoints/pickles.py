@@ -36,22 +36,11 @@ _PLAIN = re.compile(
     r"collections\.OrderedDict|torch\.Size|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.\w+Storage"
     r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(float|bfloat|int|uint|complex)\d+|torch\.bool"
 )
-_STRINGS = {
-    opcode.name
-    for opcode in pickletools.opcodes
-    if opcode.stack_after in ([pickletools.pyunicode], [pickletools.pybytes_or_str])
+_NOT_CHECKPOINTS = {  # how they begin
+    rb"\Z": "empty",
+    rb"(?i)\s*(<!doctype html|<html|<head|<\?xml)": "a web page, not the file",
+    rb"version https://git-lfs": "a Git LFS pointer, not the file: fetch it with `git lfs pull`",
 }
-_GETS, _PUTS = {"GET", "BINGET", "LONG_BINGET"}, {"PUT", "BINPUT", "LONG_BINPUT"}
-_NOT_CHECKPOINTS = (
-    (
-        re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE),
-        "a web page: the address led to a page, not the file",
-    ),
-    (
-        re.compile(rb"version https://git-lfs"),
-        "a Git LFS pointer, not the file: fetch it with `git lfs pull`",
-    ),
-)
 
 
 class CheckpointError(ValueError):
@@ -165,10 +154,8 @@ def _kind(file: Path) -> str:
         ) from error
     except OSError as error:
         raise CheckpointError(f"{str(file)!r} cannot be read ({error.strerror}).") from error
-    if not head:
-        raise CheckpointError(f"{str(file)!r} is empty.")
-    for pattern, what in _NOT_CHECKPOINTS:
-        if pattern.match(head):
+    for pattern, what in _NOT_CHECKPOINTS.items():
+        if re.match(pattern, head):
             raise CheckpointError(f"{str(file)!r} is {what}.")
     if file.suffix == ".safetensors" or head[4:9] == b"\0\0\0\0{":  # a length in 8 bytes, then JSON
         return _SAFETENSORS
@@ -254,16 +241,11 @@ def _scan(stream: BinaryIO, found: dict[str, None], depth: int = 0) -> bool:
                 found[f"copyreg extension {argument}"] = None
             elif _NESTED.match(data := _as_bytes(argument)) and depth < _DEEPEST:
                 _scan_file(io.BytesIO(data), found, depth + 1)
-            if name in _PUTS:
-                memo[int(argument)] = stack[-1]
-            elif name == "MEMOIZE":
-                memo[len(memo)] = stack[-1]
+            if "PUT" in name or name == "MEMOIZE":
+                memo[len(memo) if argument is None else argument] = stack[-1]
             else:
-                _move(
-                    stack,
-                    opcode,
-                    argument if name in _STRINGS else memo.get(argument) if name in _GETS else None,
-                )
+                string = argument if isinstance(argument, str) else None
+                _move(stack, opcode, memo.get(argument) if "GET" in name else string)
     except (ValueError, IndexError, TypeError, OverflowError, MemoryError):
         return False
     return True

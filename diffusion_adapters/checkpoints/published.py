@@ -9,6 +9,7 @@ EDM without its preconditioning        F(c_in x, log(σ)/4, class_labels)       
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -138,10 +139,8 @@ def respaced_timesteps(steps: int, respacing: str) -> list[int]:
                 f"timestep_respacing={respacing!r} keeps {count} timesteps of a section of {here}."
             )
         # As published: the position is accumulated in floating point and rounded half to even.
-        stride, position = (1.0 if count == 1 else (here - 1) / (count - 1)), 0.0
-        for _ in range(count):
-            kept.append(start + round(position))
-            position += stride
+        strides = [(here - 1) / (count - 1)] * (count - 1) if count > 1 else []
+        kept += [start + round(position) for position in accumulate(strides, initial=0.0)]
         start += here
     return kept
 

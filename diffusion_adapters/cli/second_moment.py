@@ -90,33 +90,28 @@ def read_data(
         ValueError: for a file that cannot be read, or that lacks such an array.
     """
     arrays, wanted = _arrays(file), f"(n, {', '.join(map(str, shape))})"
-    fitting = [name for name, value in arrays.items() if value.shape[1:] == shape]
+    held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "nothing"
+    fitting = {name: value for name, value in arrays.items() if value.shape[1:] == shape}
     if array is None and len(fitting) != 1:
-        found = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
             f"{str(file)!r} holds {len(fitting)} arrays of shape {wanted}, where one is needed: "
-            f"{found}. Name it with --array."
+            f"{held}. Name it with --array."
         )
-    array = array or fitting[0]
-    for name in (array, labels or array):
-        if name not in arrays:
-            known = ", ".join(arrays) or "none"
-            raise ValueError(f"{str(file)!r} has no array {name!r}; it has: {known}.")
-    samples = arrays[array]
-    if array not in fitting:
+    samples = fitting.get(array or next(iter(fitting)))
+    if samples is None:
         raise ValueError(
-            f"The array {array!r} of {str(file)!r} has shape {samples.shape}, the network needs "
-            f"{wanted}."
+            f"{str(file)!r} has no array {array!r} of the shape {wanted} that the network needs; "
+            f"it holds {held}."
         )
     images = torch.from_numpy(np.ascontiguousarray(samples))
     images = images.float() if images.dtype == torch.float16 else images
     if labels is None:
         return images, None
-    classes = arrays[labels]
+    classes = arrays.get(labels, np.empty(0))
     if classes.shape != samples.shape[:1] or classes.dtype.kind not in "iu":
         raise ValueError(
             f"The array {labels!r} of {str(file)!r} should have one class per sample, integers of "
-            f"shape ({len(samples)},); got {classes.dtype} of shape {classes.shape}."
+            f"shape ({len(samples)},); it holds {held}."
         )
     return images, torch.from_numpy(classes.astype(np.int64))
 

@@ -9,12 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers.configs import (
-    default_config,
-    prediction_of,
-    read_config,
-    schedule_of,
-)
+from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config, schedule_of
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -71,7 +66,7 @@ def from_diffusers(
             "scheduler is a diffusers scheduler or its configuration, got "
             f"{type(scheduler).__name__}."
         )
-    config = default_config(read_config(given))
+    config = DEFAULTS | read_config(given)
     schedule, table = schedule_of(config), None
     if isinstance(schedule, TabulatedVP):
         table = Timesteps(schedule, "round" if timesteps is None else timesteps)

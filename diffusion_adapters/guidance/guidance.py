@@ -254,21 +254,16 @@ def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:
         return model.around(_with_condition(model.model, condition))
     if isinstance(model, Reparametrized):
         return dataclasses.replace(model, model=_with_condition(model.model, condition))
+    labelled = isinstance(model, EDMAdapter) and model.condition.get("class_labels") is not None
+    if labelled and condition is None:
+        condition = {"class_labels": None}
     if condition is not None and isinstance(model, NetworkAdapter):
         return model.with_condition(**{**model.condition, **condition})
-    if isinstance(model, EDMAdapter):
-        if model.condition.get("class_labels") is not None:
-            return model.with_condition(**{**model.condition, "class_labels": None})
-        if model.label_dim:
-            raise ValueError(
-                "The model has no labels to be guided to: give it some, model.with_labels([...]), "
-                "one per sample."
-            )
     raise ValueError(
-        "Classifier-free guidance finds the unconditional case of an EDMAdapter with labels by "
-        f"itself; for this {type(model).__name__} give unconditional=, a second model or, for a "
-        "network adapter, the conditioning arguments of the unconditional case as a mapping, for "
-        "example {'y': null_labels}."
+        "Classifier-free guidance finds the unconditional case of an EDMAdapter with labels, "
+        f"model.with_labels([...]), by itself; for this {type(model).__name__} give "
+        "unconditional=, a second model or, for a network adapter, the conditioning arguments of "
+        "the unconditional case as a mapping, for example {'y': null_labels}."
     )
 
 
@@ -286,13 +281,14 @@ def _stacked(model: Any, other: Any) -> NetworkAdapter | None:
         null: Any = other.condition[name]
         if isinstance(value, Tensor) and null is None and isinstance(model, EDMAdapter):
             null = torch.zeros_like(value)  # what EDM's networks take None for
-        tensors = isinstance(value, Tensor) and isinstance(null, Tensor)
-        if tensors and value.ndim and value.shape == null.shape:
+        if isinstance(value, Tensor) and isinstance(null, Tensor):
+            if not value.ndim or value.shape != null.shape:
+                return None
             merged[name] = torch.cat([value, null])
-        elif isinstance(value, Tensor) or value is not null:
-            return None
-        else:
+        elif value is null:
             merged[name] = value
+        else:
+            return None
     return model.with_condition(**merged)
 
 

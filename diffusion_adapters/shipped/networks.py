@@ -46,9 +46,6 @@ class EDMNetwork(_Network):
         sigma_max: largest noise level that the network knows.
         architecture: passed to `UNet`: img_channels, img_resolution and its further arguments.
 
-    Raises:
-        ValueError: if a noise level is not positive, or the two are not in order.
-
     Source: Karras et al. 2022 (arXiv 2206.00364), eq. 7 and table 1.
     """
 
@@ -59,11 +56,6 @@ class EDMNetwork(_Network):
         sigma_max: float = 80.0,
         **architecture: Any,
     ) -> None:
-        if not (sigma_data > 0 and 0 < sigma_min < sigma_max):
-            raise ValueError(
-                "An EDM network needs sigma_data > 0 and 0 < sigma_min < sigma_max, got "
-                f"sigma_data={sigma_data}, sigma_min={sigma_min}, sigma_max={sigma_max}."
-            )
         super().__init__(**architecture)
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
 
@@ -130,10 +122,6 @@ class VENetwork(_Network):
     def __init__(
         self, sigma_min: float = 0.01, sigma_max: float = 50.0, **architecture: Any
     ) -> None:
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"A VE network needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}."
-            )
         super().__init__(**architecture)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
@@ -188,8 +176,6 @@ class IDDPMNetwork(_Network):
             (B, 2C, img_resolution, img_resolution): the noise, then v in about [-1, 1] with
             `log variance = (1+v)/2 log beta + (1-v)/2 log beta_tilde`.
         """
-        if y is not None and not self.label_dim:
-            raise ValueError("This network was trained without classes: y must be None.")
         indices = _per_image(ts, x)
         alpha, std = self.marginal.alpha(indices), self.marginal.std(indices)
         labels = None if y is None else nn.functional.one_hot(y, self.label_dim)

@@ -153,9 +153,13 @@ class UNet(nn.Module):
             (B, out_channels, img_resolution, img_resolution), in the dtype of `x`.
 
         Raises:
-            ValueError: if `x` or `class_labels` has another shape.
+            ValueError: if `x` has another shape.
         """
-        self._check(x, class_labels)
+        expected = (self.img_channels, self.img_resolution, self.img_resolution)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}."
+            )
         dtype = self.stem.weight.dtype
         # Geometric frequencies are computed here, in float64, rather than kept in a buffer, which
         # `.half()` would degrade.
@@ -181,15 +185,3 @@ class UNet(nn.Module):
             hidden = _through(module, hidden, condition)
         hidden = self.head(functional.silu(self.norm(hidden)))
         return functional.pixel_shuffle(hidden, self.patch).to(x.dtype)
-
-    def _check(self, x: Tensor, class_labels: Tensor | None) -> None:
-        expected = (self.img_channels, self.img_resolution, self.img_resolution)
-        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
-            raise ValueError(
-                f"x must have shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}."
-            )
-        if class_labels is not None and tuple(class_labels.shape) != (x.shape[0], self.label_dim):
-            raise ValueError(
-                f"class_labels must be one-hot of shape ({x.shape[0]}, {self.label_dim}), got "
-                f"{tuple(class_labels.shape)}; pass None for no class."
-            )
