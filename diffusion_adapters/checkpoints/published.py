@@ -159,18 +159,15 @@ class Preconditioned(nn.Module):
         label_dim: its number of classes; 0 for none.
 
     Raises:
-        ValueError: unless sigma_data > 0 and label_dim ≥ 0.
+        ValueError: unless sigma_data > 0.
 
     Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1.
     """
 
     def __init__(self, network: nn.Module, sigma_data: float, label_dim: int = 0) -> None:
         super().__init__()
-        if not (sigma_data > 0 and label_dim >= 0):
-            raise ValueError(
-                f"Preconditioned needs sigma_data > 0 and label_dim >= 0, got {sigma_data} and "
-                f"{label_dim}."
-            )
+        if not sigma_data > 0:
+            raise ValueError(f"Preconditioned needs sigma_data > 0, got {sigma_data}.")
         self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
 
     def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:

@@ -57,10 +57,9 @@ def read_weights(
     weights = dict(entries(found))
     if weights and all(isinstance(value, Tensor) for value in weights.values()):
         return weights
-    where = f"{str(path)!r}" if key is None else f"{key!r} in {str(path)!r}"
     raise CheckpointError(
-        f"{where} is not a state dict (tensors by name): it holds {_listed(found)}. Choose with "
-        "key=."
+        f"{key or 'The whole'} of {str(path)!r} is not a state dict (tensors by name): it holds "
+        f"{_listed(found)}. Choose with key=."
     )
 
 

@@ -25,10 +25,7 @@ def named_or_own(
     if ":" not in name:
         return registered(name)
     failing = f"Cannot load the {what} {name!r}"
-    way_out = (
-        "Give module:object, for example my_solvers:my_tableau, with the module in this folder or "
-        "installed."
-    )
+    way_out = "Give module:object, with the module in this folder or installed."
     here = os.getcwd()
     sys.path.insert(0, here)
     try:

@@ -120,7 +120,6 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
     Raises:
         ValueError: for an unknown beta_schedule or a table that is not one.
     """
-    prediction_of(config)
     count = config["num_train_timesteps"]
     if not is_whole(count) or count < 3:
         raise ValueError(f"num_train_timesteps must be an integer >= 3, got {count!r}.")

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config, schedule_of
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
-from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 
 
@@ -80,10 +79,8 @@ def from_diffusers(
             f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
         )
     scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
-    prediction = prediction_of(config)
-    return DiffusersAdapter(
-        network, schedule, prediction, scale, condition=conditioning, table=table
-    )
+    settings = {"schedule": schedule, "prediction": prediction_of(config), "table": table}
+    return DiffusersAdapter(network, scale, condition=conditioning, **settings)
 
 
 class DiffusersAdapter(NetworkAdapter):
@@ -91,15 +88,8 @@ class DiffusersAdapter(NetworkAdapter):
 
     repeats_rows = True
 
-    def __init__(
-        self,
-        network: Callable[..., Any],
-        schedule: Schedule,
-        prediction: str,
-        scale: float,
-        **settings: Any,
-    ) -> None:
-        super().__init__(network, schedule, prediction, **settings)
+    def __init__(self, network: Callable[..., Any], scale: float, **settings: Any) -> None:
+        super().__init__(network, **settings)
         self._scale = float(scale)
         names = inspect.signature(getattr(network, "forward", network)).parameters
         self._options = {"return_dict": False} if "return_dict" in names else {}

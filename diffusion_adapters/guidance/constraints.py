@@ -235,8 +235,8 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
             difference = self.measurement.to(denoised) - denoised
             return torch.where(self.mask.to(denoised.device), difference, 0.0)
         measured: Any = self.operator(denoised)
-        if not isinstance(measured, Tensor) or measured.shape[:1] != denoised.shape[:1]:
-            shape = tuple(measured.shape) if isinstance(measured, Tensor) else type(measured)
+        shape = tuple(getattr(measured, "shape", ()))
+        if shape[:1] != (len(denoised),):
             raise ValueError(
                 "The operator must return one measurement per sample, shape "
                 f"({len(denoised)}, ...), but returned {shape}."

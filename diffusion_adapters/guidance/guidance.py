@@ -191,9 +191,8 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
                 f"Unknown on={on!r}: choose 'state' (classifier(x, t)) or 'denoised' "
                 "(classifier(D))."
             )
-        self.classifier, self.labels, self.on = classifier, class_indices(labels), on
+        self.classifier, self.labels, self.on = classifier, class_indices(labels).cpu(), on
         self.scale = check_number("The guidance scale", scale)
-        self._highest = int(self.labels.max())
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.labels) != x.shape[0]:
@@ -222,18 +221,13 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         return self._log_probability(self.classifier(self._denoised(output, state, time))), output
 
     def _log_probability(self, logits: Any) -> Tensor:
-        rows = len(self.labels)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != rows:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        rows, shape = len(self.labels), tuple(getattr(logits, "shape", ()))
+        if len(shape) != 2 or shape[0] != rows:
             raise ValueError(
                 f"The classifier must return logits of shape ({rows}, classes), got {shape}."
             )
-        if self._highest >= logits.shape[1]:
-            raise ValueError(
-                f"The classifier knows the labels 0 ... {logits.shape[1] - 1}, but label "
-                f"{self._highest} is wanted."
-            )
-        return logits.log_softmax(1).gather(1, self.labels.to(logits.device)[:, None]).squeeze(1)
+        labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
+        return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
 def _check_interval(interval: Any) -> tuple[float, float]:

@@ -32,8 +32,9 @@ FAMILIES: dict[str, type[nn.Module]] = {
 _DATA = Path(__file__).parent / "data"
 
 
-def _stems(folder: Path) -> list[str]:
-    return sorted(file.stem for file in folder.glob("*.json"))
+def _names(folder: Path | None, kind: str) -> list[str]:
+    stems = [file.stem for file in (folder or _DATA).glob("*.json")]
+    return sorted(stem for stem in stems if stem.endswith("-classifier") == (kind == "classifier"))
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -46,8 +47,7 @@ def names(folder: Path | None = None) -> list[str]:
         >>> "digits-edm" in names()
         True
     """
-    stems = _stems(folder or _DATA)
-    return [stem for stem in stems if not stem.endswith("-classifier")]
+    return _names(folder, "network")
 
 
 def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
@@ -72,7 +72,7 @@ def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict
         >>> network(images, 1.0).shape
         torch.Size([2, 1, 8, 8])
     """
-    return _read(name, names(folder), "network", folder or _DATA)
+    return _read(name, "network", folder)
 
 
 def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, dict[str, Any]]:
@@ -88,15 +88,14 @@ def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, 
     Raises:
         ValueError: as `load_network` does.
     """
-    where = folder or _DATA
-    known = [stem for stem in _stems(where) if stem.endswith("-classifier")]
-    return _read(name, known, "classifier", where)
+    return _read(name, "classifier", folder)
 
 
-def _read(name: str, known: list[str], kind: str, folder: Path) -> tuple[Any, dict[str, Any]]:
+def _read(name: str, kind: str, folder: Path | None) -> tuple[Any, dict[str, Any]]:
+    known, where = _names(folder, kind), folder or _DATA
     if name not in known:
         raise unknown(f"shipped {kind}", name, known)
-    card_file, weights_file = folder / f"{name}.json", folder / f"{name}.safetensors"
+    card_file, weights_file = where / f"{name}.json", where / f"{name}.safetensors"
     try:
         card = json.loads(card_file.read_text(encoding="utf-8"))
         with torch.device("meta"):  # where no first weights are drawn
