@@ -176,11 +176,8 @@ def _refusal(file: Path, what: str) -> UntrustedPickleError:
     names = _named(file)
     listed = first_of(_foreign(names) or names, most=12)
     listed = listed or "nothing that can be seen without running it"
-    source = (
-        " It also carries Python source, which is executed."
-        if any("torch_utils.persistence" in n for n in names)
-        else ""
-    )
+    carries = any("torch_utils.persistence" in name for name in names)
+    source = " It also carries Python source, which is executed." if carries else ""
     return UntrustedPickleError(
         f"{str(file)!r} is {what}, and reading it would execute what it says; nothing was "
         f"executed. It would import and may call: {listed}.{source} If you trust where it comes "

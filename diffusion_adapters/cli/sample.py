@@ -85,8 +85,8 @@ def sample(
     images = torch.cat(parts).numpy()
     seconds = time.perf_counter() - began
 
-    settings = options.asked("operation") | settings_of(plan, arguments) | {"out": str(out)}
-    settings["operations"] = list(given["operation"])
+    settings = options.asked("operation") | settings_of(plan, arguments)
+    settings |= {"out": str(out), "operations": list(given["operation"])}
     manifest = {
         "command": "expint sample",
         "settings": settings,

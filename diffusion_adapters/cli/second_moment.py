@@ -52,10 +52,10 @@ def second_moment_command(
     network, classes = load(model), None
     if data is not None:
         images, classes = read_data(data, tuple(network.shape), array, labels)
-    elif array is None and labels is None:
-        images = real_images(model)[0]
-    else:
+    elif array or labels:
         raise ValueError("--array and --labels name arrays of a file: give it with --data.")
+    else:
+        images = real_images(model)[0]
     if classes is not None:
         if not describe(network).label_dim:
             raise ValueError(f"The network {model!r} has no classes: leave out --labels.")

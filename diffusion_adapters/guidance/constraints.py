@@ -250,9 +250,8 @@ def _check_real(name: str, value: Any, mask: Tensor | None = None) -> Tensor:
     if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
         kind = getattr(value, "dtype", type(value).__name__)
         raise TypeError(f"{name} must be a tensor of real numbers, got {kind}.")
-    bad = ~torch.isfinite(value)
     try:
-        bad = bad if mask is None else bad & mask
+        bad = ~torch.isfinite(value) & (True if mask is None else mask)
     except RuntimeError as error:
         raise ValueError(
             f"{name} and the mask do not broadcast ({error}): give both in the shape (batch, "
