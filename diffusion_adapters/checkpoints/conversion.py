@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
-from diffusion_adapters.checkpoints.state_dicts import contents, flat_tensors, select
+from diffusion_adapters.checkpoints.state_dicts import contents, entries, flat_tensors, select
 from expint.files import replacing
 
 # What a pickled network says of itself, and load_edm compares with the network that gets the
@@ -73,13 +72,19 @@ def convert_checkpoint(
     if keys:
         metadata["keys"] = json.dumps(list(keys))
     left_out: list[str] = []
-    for key, part in (chosen or {"": _only_state_dict(state, origin)}).items():
+    if not keys and not any(isinstance(value, Tensor) for _, value in entries(state)):
+        raise CheckpointError(
+            f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
+            f"{'; '.join(contents(state))}."
+        )
+    for key, part in (chosen or {"": state}).items():
         prefix = f"{key}." if len(chosen) > 1 else ""
         # What lies at a key may be one tensor, which has no name of its own.
-        found, values, others = flat_tensors({key: part} if isinstance(part, Tensor) else part)
-        tensors |= {prefix + name: value for name, value in found.items()}
+        below, values, others = flat_tensors({key: part} if isinstance(part, Tensor) else part)
+        tensors |= {prefix + name: value for name, value in below.items()}
         metadata |= {prefix + name: json.dumps(value) for name, value in values.items()}
-        metadata |= _recorded(part)
+        found = {name: getattr(part, name, None) for name in RECORDED}
+        metadata |= {n: repr(float(v)) for n, v in found.items() if isinstance(v, int | float)}
         left_out += [prefix + name for name in others]
     if not tensors:
         raise CheckpointError(
@@ -95,21 +100,3 @@ def convert_checkpoint(
         raise CheckpointError(f"Cannot write {str(goal)!r} ({error}).") from error
     numbers = sum(value.numel() for value in tensors.values())
     return Conversion(len(tensors), numbers, metadata, left_out)
-
-
-def _only_state_dict(state: Any, origin: Path) -> Any:
-    if isinstance(state, nn.Module) or (
-        isinstance(state, Mapping) and any(isinstance(v, Tensor) for v in state.values())
-    ):
-        return state
-    raise CheckpointError(
-        f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
-        f"{'; '.join(contents(state))}."
-    )
-
-
-def _recorded(network: Any) -> dict[str, str]:
-    if not isinstance(network, nn.Module):
-        return {}
-    found = {name: getattr(network, name, None) for name in RECORDED}
-    return {name: repr(float(v)) for name, v in found.items() if isinstance(v, int | float)}

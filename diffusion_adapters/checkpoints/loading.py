@@ -66,14 +66,12 @@ def from_edm(
     Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1; arXiv 2312.02696 (EDM2).
     """
     module = built(network)
-    half = sorted(
-        {str(p.dtype) for p in module.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
-    )
+    half = {p.dtype for p in module.parameters()} & {torch.float16, torch.bfloat16}
     if half:
         raise ValueError(
-            f"The network's parameters are {', '.join(half)} (so EDM2's files store them), but it "
-            "takes states in float32 and lowers the precision itself where it means to: call "
-            "network.float() first."
+            f"The network's parameters are {', '.join(map(str, half))} (so EDM2's files store "
+            "them), but it takes states in float32 and lowers the precision itself where it means "
+            "to: call network.float() first."
         )
     if raw:
         if sigma_data is None:

@@ -22,10 +22,13 @@ import safetensors
 import safetensors.torch
 import torch
 
-_ZIP, _LEGACY, _PICKLE, _SAFETENSORS = "zip", "legacy", "pickle", "safetensors"
+_TORCH, _PICKLE, _SAFETENSORS = "torch.save", "pickle", "safetensors"
+_ZIP = b"PK\x03\x04"
 # The integer that begins every file of the torch.save of before 1.6, as a pickle opcode LONG1 and
 # STOP.
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# How a pickle, or a file of torch.save, begins that another pickle carries; and how deep to look.
+_NESTED, _DEEPEST = re.compile(rb"PK\x03\x04|\x80[\x02-\x05]"), 5
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, storage keys; raw storages follow
 # What torch.save writes for tensors in containers: rebuilt by torch's own restricted unpickler,
 # without a call of anything else.
@@ -33,22 +36,11 @@ _PLAIN = re.compile(
     r"collections\.OrderedDict|torch\.Size|torch\._utils\._rebuild_(tensor|tensor_v2|parameter)|torch\.\w+Storage"
     r"|torch\.storage\.(Untyped|Typed)Storage|torch\.(float|bfloat|int|uint|complex)\d+|torch\.bool"
 )
-_STRINGS = {
-    opcode.name
-    for opcode in pickletools.opcodes
-    if opcode.stack_after in ([pickletools.pyunicode], [pickletools.pybytes_or_str])
+_NOT_CHECKPOINTS = {  # how they begin
+    rb"\Z": "empty",
+    rb"(?i)\s*(<!doctype html|<html|<head|<\?xml)": "a web page, not the file",
+    rb"version https://git-lfs": "a Git LFS pointer, not the file: fetch it with `git lfs pull`",
 }
-_GETS, _PUTS = {"GET", "BINGET", "LONG_BINGET"}, {"PUT", "BINPUT", "LONG_BINPUT"}
-_NOT_CHECKPOINTS = (
-    (
-        re.compile(rb"\s*(<!doctype html|<html|<head|<\?xml)", re.IGNORECASE),
-        "a web page: the address led to a page, not the file",
-    ),
-    (
-        re.compile(rb"version https://git-lfs"),
-        "a Git LFS pointer, not the file: fetch it with `git lfs pull`",
-    ),
-)
 
 
 class CheckpointError(ValueError):
@@ -101,7 +93,7 @@ def imported_globals(path: str | Path) -> tuple[str, ...]:
         ('builtins.print',)
     """
     file = Path(path)
-    return tuple(_named(file, _kind(file)))
+    return () if _kind(file) == _SAFETENSORS else _named(file)
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
@@ -123,7 +115,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     file = Path(path)
     kind = _kind(file)
     if kind == _PICKLE and not trust:
-        raise _refusal(file, kind)
+        raise _refusal(file, "a pickle")
     try:
         if kind == _SAFETENSORS:
             return safetensors.torch.load_file(file)
@@ -137,8 +129,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
                 f"{str(file)!r} needs code that cannot be imported here ({error}): run in an "
                 "environment where the repository that wrote it is on the Python path."
             ) from error
-        if not trust and isinstance(error, pickle.UnpicklingError) and _foreign(_named(file, kind)):
-            raise _refusal(file, kind) from error
+        if not trust and isinstance(error, pickle.UnpicklingError) and _foreign(_named(file)):
+            raise _refusal(file, "more than tensors in plain containers") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(
             f"{str(file)!r} cannot be read: it is cut short, damaged or of another kind ({reason})."
@@ -162,17 +154,13 @@ def _kind(file: Path) -> str:
         ) from error
     except OSError as error:
         raise CheckpointError(f"{str(file)!r} cannot be read ({error.strerror}).") from error
-    if not head:
-        raise CheckpointError(f"{str(file)!r} is empty.")
-    for pattern, what in _NOT_CHECKPOINTS:
-        if pattern.match(head):
+    for pattern, what in _NOT_CHECKPOINTS.items():
+        if re.match(pattern, head):
             raise CheckpointError(f"{str(file)!r} is {what}.")
     if file.suffix == ".safetensors" or head[4:9] == b"\0\0\0\0{":  # a length in 8 bytes, then JSON
         return _SAFETENSORS
-    if head.startswith(b"PK\x03\x04"):
-        return _ZIP
-    if _LEGACY_MAGIC in head[:32]:
-        return _LEGACY
+    if head.startswith(_ZIP) or _LEGACY_MAGIC in head[:32]:
+        return _TORCH
     if head[0] == 0x80 and head[1:2] <= b"\x05":
         return _PICKLE
     with file.open("rb") as stream:  # protocols 0 and 1 have no header
@@ -184,16 +172,12 @@ def _kind(file: Path) -> str:
     )
 
 
-def _refusal(file: Path, kind: str) -> UntrustedPickleError:
-    names = tuple(_named(file, kind))
+def _refusal(file: Path, what: str) -> UntrustedPickleError:
+    names = _named(file)
     listed = first_of(_foreign(names) or names, most=12)
     listed = listed or "nothing that can be seen without running it"
-    source = (
-        " It also carries Python source, which is executed."
-        if any("torch_utils.persistence" in n for n in names)
-        else ""
-    )
-    what = "a pickle" if kind == _PICKLE else "more than tensors in plain containers"
+    carries = any("torch_utils.persistence" in name for name in names)
+    source = " It also carries Python source, which is executed." if carries else ""
     return UntrustedPickleError(
         f"{str(file)!r} is {what}, and reading it would execute what it says; nothing was "
         f"executed. It would import and may call: {listed}.{source} If you trust where it comes "
@@ -204,18 +188,19 @@ def _refusal(file: Path, kind: str) -> UntrustedPickleError:
     )
 
 
-def _named(file: Path, kind: str) -> dict[str, None]:
+def _named(file: Path) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    if kind != _SAFETENSORS:
-        with file.open("rb") as stream:
-            _scan_file(stream, kind, found)
-    return found
+    with file.open("rb") as stream:
+        _scan_file(stream, found)
+    return tuple(found)
 
 
-def _scan_file(stream: BinaryIO, kind: str, found: dict[str, None], depth: int = 0) -> None:
-    """Enter the globals of all pickles of a file into `found`."""
-    if kind != _ZIP:
-        for _ in range(_LEGACY_PICKLES if kind == _LEGACY else 1):
+def _scan_file(stream: BinaryIO, found: dict[str, None], depth: int = 0) -> None:
+    """Enter the globals of all pickles of a file, or of a pickle, into `found`."""
+    head = stream.read(32)
+    stream.seek(0)
+    if not head.startswith(_ZIP):
+        for _ in range(_LEGACY_PICKLES if _LEGACY_MAGIC in head else 1):
             if not _scan(stream, found, depth):
                 break
         return
@@ -251,18 +236,13 @@ def _scan(stream: BinaryIO, found: dict[str, None], depth: int = 0) -> bool:
                 protocol = argument
             elif name in ("EXT1", "EXT2", "EXT4"):
                 found[f"copyreg extension {argument}"] = None
-            elif isinstance(argument, bytes | str) and len(argument) > 8:
-                _scan_nested(argument, found, depth)
-            if name in _PUTS:
-                memo[int(argument)] = stack[-1]
-            elif name == "MEMOIZE":
-                memo[len(memo)] = stack[-1]
+            elif _NESTED.match(data := _as_bytes(argument)) and depth < _DEEPEST:
+                _scan_file(io.BytesIO(data), found, depth + 1)
+            if "PUT" in name or name == "MEMOIZE":
+                memo[len(memo) if argument is None else argument] = stack[-1]
             else:
-                _move(
-                    stack,
-                    opcode,
-                    argument if name in _STRINGS else memo.get(argument) if name in _GETS else None,
-                )
+                string = argument if isinstance(argument, str) else None
+                _move(stack, opcode, memo.get(argument) if "GET" in name else string)
     except (ValueError, IndexError, TypeError, OverflowError, MemoryError):
         return False
     return True
@@ -294,19 +274,8 @@ def _move(stack: list[Any], opcode: pickletools.OpcodeInfo, value: Any) -> None:
     stack.extend(mark if kind is mark else value for kind in after)
 
 
-def _scan_nested(content: bytes | str, found: dict[str, None], depth: int) -> None:
-    """A pickle, or a file of torch.save, carried as bytes (protocol 2 writes bytes as a string) by
-    another pickle.
-    """
-    if depth > 4:
-        return
-    try:
-        data = content if isinstance(content, bytes) else content.encode("latin-1")
-    except UnicodeEncodeError:
-        return
-    if data.startswith(b"PK\x03\x04"):
-        _scan_file(io.BytesIO(data), _ZIP, found, depth + 1)
-    elif data[0] == 0x80 and 2 <= data[1] <= 5:
-        _scan_file(
-            io.BytesIO(data), _LEGACY if _LEGACY_MAGIC in data[:32] else _PICKLE, found, depth + 1
-        )
+def _as_bytes(argument: Any) -> bytes:
+    """Bytes that a pickle carries, which protocol 2 writes as a string; nothing for all else."""
+    if isinstance(argument, str):
+        return argument.encode("latin-1", "ignore")
+    return argument if isinstance(argument, bytes) else b""

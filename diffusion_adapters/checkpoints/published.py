@@ -9,6 +9,7 @@ EDM without its preconditioning        F(c_in x, log(σ)/4, class_labels)       
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -70,7 +71,8 @@ class NumberedVEAdapter(NetworkAdapter):
     ) -> None:
         if num_scales < 2:
             raise ValueError(f"num_scales must be at least 2, got {num_scales}.")
-        super().__init__(network, schedule, "score", condition=condition, round_time=self._rounded)
+        super().__init__(network, schedule, "score", condition=condition)
+        self.round_time = self._rounded
         self._last, self._highest = num_scales - 1, math.log(schedule.sigma_max)
         self._gap = math.log(schedule.sigma_max / schedule.sigma_min) / self._last
 
@@ -137,10 +139,8 @@ def respaced_timesteps(steps: int, respacing: str) -> list[int]:
                 f"timestep_respacing={respacing!r} keeps {count} timesteps of a section of {here}."
             )
         # As published: the position is accumulated in floating point and rounded half to even.
-        stride, position = (1.0 if count == 1 else (here - 1) / (count - 1)), 0.0
-        for _ in range(count):
-            kept.append(start + round(position))
-            position += stride
+        strides = [(here - 1) / (count - 1)] * (count - 1) if count > 1 else []
+        kept += [start + round(position) for position in accumulate(strides, initial=0.0)]
         start += here
     return kept
 
@@ -159,27 +159,30 @@ class Preconditioned(nn.Module):
         label_dim: its number of classes; 0 for none.
 
     Raises:
-        ValueError: unless sigma_data > 0 and label_dim ≥ 0.
+        ValueError: unless sigma_data > 0.
 
     Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1.
     """
 
     def __init__(self, network: nn.Module, sigma_data: float, label_dim: int = 0) -> None:
         super().__init__()
-        if not (sigma_data > 0 and label_dim >= 0):
-            raise ValueError(
-                f"Preconditioned needs sigma_data > 0 and label_dim >= 0, got {sigma_data} and "
-                f"{label_dim}."
-            )
+        if not sigma_data > 0:
+            raise ValueError(f"Preconditioned needs sigma_data > 0, got {sigma_data}.")
         self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
 
     def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:
         """The denoised image, in the shape of `x` (batch, *event); `sigma` of shape (batch,)."""
         if self.label_dim and class_labels is None:
             class_labels = torch.zeros(x.shape[0], self.label_dim, device=x.device, dtype=x.dtype)
-        level = sigma.reshape(-1, *[1] * (x.ndim - 1))
-        variance = level**2 + self.sigma_data**2
-        output = self.network(x / variance.sqrt(), sigma.log() / 4, class_labels)
-        return (
-            self.sigma_data**2 / variance * x + level * self.sigma_data / variance.sqrt() * output
-        )
+        return preconditioned(self.network, x, sigma, self.sigma_data, class_labels)
+
+
+def preconditioned(
+    network: Callable[..., Tensor], x: Tensor, sigma: Tensor, sigma_data: float, labels: Any
+) -> Tensor:
+    """D(x; σ) of `Preconditioned`, with coefficients in the dtype of `sigma`, shape (batch,)."""
+    level = sigma.reshape(-1, *[1] * (x.ndim - 1))
+    variance = level**2 + sigma_data**2
+    output = network(variance.rsqrt().to(x.dtype) * x, sigma.log() / 4, labels)
+    c_skip, c_out = sigma_data**2 / variance, level * sigma_data / variance.sqrt()
+    return c_skip.to(x.dtype) * x + c_out.to(x.dtype) * output

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diffusion_adapters.checkpoints.pickles import CheckpointError, first_of, read_checkpoint
+from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
 from diffusion_adapters.checkpoints.published import DataRange, NumberedVEAdapter
 from diffusion_adapters.checkpoints.state_dicts import (
     Builder,
@@ -124,16 +124,6 @@ def _score_sde_weights(
             "require gradients: it is another network, or it was frozen before. Nothing was loaded."
         )
     averages = {id(p): value for (_, p), value in zip(trained, shadow, strict=True)}
-    wrong = [
-        f"number {i} for {name}: {tuple(averages[id(p)].shape)} instead of {tuple(p.shape)}"
-        for i, (name, p) in enumerate(trained)
-        if averages[id(p)].shape != p.shape
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"The averaged weights in {str(path)!r} do not fit the network ({len(wrong)} of "
-            f"another shape: {first_of(wrong)}); nothing was loaded."
-        )
     # A parameter that is used under two names appears once in the list and twice in the state dict.
     every = network.named_parameters(remove_duplicate=False)
     named = {name: averages[id(p)] for name, p in every if id(p) in averages}

@@ -2,7 +2,8 @@
 or nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from diffusion_adapters.checkpoints.pickles import CheckpointError, first_of, re
 
 Builder = nn.Module | Callable[[], nn.Module]
 
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_WRAPPERS = re.compile(r"((module|_orig_mod)\.)*")  # of DataParallel and torch.compile
+_PLAIN = (type(None), bool, int, float, str)
 
 
 def built(network: Builder) -> nn.Module:
@@ -52,18 +54,12 @@ def read_weights(
     """
     state = read_checkpoint(path, trust)
     found = state if key is None else select(state, key, path)
-    if isinstance(found, nn.Module):
-        return dict(_tensor_items(found.state_dict()))
-    if (
-        isinstance(found, Mapping)
-        and found
-        and all(isinstance(value, Tensor) for value in found.values())
-    ):
-        return {str(name): value for name, value in found.items()}
-    where = f"{str(path)!r}" if key is None else f"{key!r} in {str(path)!r}"
+    weights = dict(entries(found))
+    if weights and all(isinstance(value, Tensor) for value in weights.values()):
+        return weights
     raise CheckpointError(
-        f"{where} is not a state dict (tensors by name): it holds {_listed(found)}. Choose with "
-        "key=."
+        f"{key or 'The whole'} of {str(path)!r} is not a state dict (tensors by name): it holds "
+        f"{_listed(found)}. Choose with key=."
     )
 
 
@@ -75,12 +71,12 @@ def select(state: Any, key: str, path: str | Path) -> Any:
     Raises:
         CheckpointError: if there is nothing; the message lists what there is.
     """
-    for name, value in _entries(state):
+    for name, value in entries(state):
         if key == name:
             return value
-        if key.startswith(name + ".") and _entries(value):
+        if key.startswith(name + ".") and entries(value):
             return select(value, key[len(name) + 1 :], path)
-    below = {n[len(key) + 1 :]: value for n, value in _entries(state) if n.startswith(key + ".")}
+    below = {n[len(key) + 1 :]: value for n, value in entries(state) if n.startswith(key + ".")}
     if below:
         return below
     raise CheckpointError(f"There is no {key!r} in {str(path)!r}, but {_listed(state)}.")
@@ -90,7 +86,7 @@ def contents(state: Any) -> list[str]:
     """What a checkpoint holds, one line per entry: name and number of tensors, or name and
     value.
     """
-    return [f"{name} {_summary(value)}" for name, value in _entries(state)]
+    return [f"{name} {_summary(value)}" for name, value in entries(state)]
 
 
 def flat_tensors(state: Any) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
@@ -101,15 +97,12 @@ def flat_tensors(state: Any) -> tuple[dict[str, Tensor], dict[str, Any], list[st
     values: dict[str, Any] = {}
     others: list[str] = []
     for name, value in _leaves(state):
-        array = (
-            torch.as_tensor(value)
-            if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
-            else value
-        )
-        if isinstance(array, Tensor):
-            tensors[name] = array.detach()
-        elif array is None or isinstance(array, bool | int | float | str):
-            values[name] = array
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            tensors[name] = torch.as_tensor(value)
+        elif isinstance(value, Tensor):
+            tensors[name] = value.detach()
+        elif isinstance(value, _PLAIN):
+            values[name] = value
         else:
             others.append(name)
     return tensors, values, others
@@ -136,14 +129,14 @@ def load_weights(
         CheckpointError: for missing or unexpected names, other shapes, other kinds of numbers, or
             NaN; the network is unchanged.
     """
-    expected = dict(_tensor_items(network.state_dict()))
+    expected: dict[str, Tensor] = dict(entries(network))
     if any(value.is_meta for value in expected.values()):
         raise CheckpointError(
             "The network has parameters on the device 'meta', which hold nothing: build it on a "
             "real one."
         )
     weights = with_prefix_of(expected, weights)
-    found = differences(expected, weights)
+    found = _differences(expected, weights)
     if found:
         raise CheckpointError(
             f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
@@ -152,13 +145,10 @@ def load_weights(
     return network.eval()
 
 
-def differences(
-    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], *, finite: bool = False
-) -> str:
+def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
     """How weights differ from a network's in names, shapes and kinds of numbers, and which of them
-    are NaN (with `finite`, or infinite); nothing if they fit.
+    are NaN; nothing if they fit.
     """
-    bad = (lambda value: ~value.isfinite()) if finite else torch.isnan
     both = {name: (weights[name], expected[name]) for name in expected if name in weights}
     faults = {
         "missing": [name for name in expected if name not in weights],
@@ -173,11 +163,7 @@ def differences(
             for name, (given, wanted) in both.items()
             if _kind(given) != _kind(wanted)
         ],
-        "not finite" if finite else "NaN": [
-            name
-            for name, value in weights.items()
-            if value.is_floating_point() and bool(bad(value).any())
-        ],
+        "NaN": [name for name, value in weights.items() if value.isnan().any()],
     }
     return "; ".join(
         f"{len(names)} {fault}: {first_of(names)}" for fault, names in faults.items() if names
@@ -192,26 +178,20 @@ def with_prefix_of(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """`weights`, with the prefixes of DataParallel and torch.compile where `expected` has them."""
-    result = dict(weights)
-    for prefix in _WRAPPERS:
-        while _all_begin(result, prefix) and not _all_begin(expected, prefix):
-            result = {name.removeprefix(prefix): value for name, value in result.items()}
-        if _all_begin(expected, prefix) and not _all_begin(result, prefix):
-            result = {prefix + name: value for name, value in result.items()}
-    return result
+    wanted, given = _wrapping(expected), _wrapping(weights)
+    return {wanted + name.removeprefix(given): value for name, value in weights.items()}
 
 
-def _all_begin(names: Mapping[str, Any], prefix: str) -> bool:
-    return bool(names) and all(name.startswith(prefix) for name in names)
+def _wrapping(names: Iterable[str]) -> str:
+    """The prefix of wrappers that all names have in common."""
+    found = (_WRAPPERS.match(name) for name in names)
+    return min((match[0] for match in found if match), key=len, default="")
 
 
-def _tensor_items(state: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    return ((name, value) for name, value in state.items() if isinstance(value, Tensor))
-
-
-def _entries(state: Any) -> list[tuple[str, Any]]:
+def entries(state: Any) -> list[tuple[str, Any]]:
+    """What is directly in one object, by name: a network's tensors, a mapping, a list."""
     if isinstance(state, nn.Module):
-        return list(_tensor_items(state.state_dict()))
+        return [item for item in state.state_dict().items() if isinstance(item[1], Tensor)]
     if isinstance(state, Mapping):
         return [(str(name), value) for name, value in state.items()]
     if isinstance(state, list | tuple):
@@ -220,18 +200,17 @@ def _entries(state: Any) -> list[tuple[str, Any]]:
 
 
 def _leaves(state: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in _entries(state):
-        below = _entries(value)
-        if below:
+    for name, value in entries(state):
+        if isinstance(value, nn.Module | Mapping | list | tuple):
             yield from _leaves(value, f"{prefix}{name}.")
-        elif not (isinstance(value, Mapping | list | tuple) and not value):
+        else:
             yield prefix + name, value
 
 
 def _summary(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, _PLAIN):
         return f"= {value!r}"[:60]
     tensors = flat_tensors(value)[0]
     kind = "" if isinstance(value, Mapping | list | tuple) else f"{type(value).__name__}, "

@@ -1,6 +1,6 @@
 """The command line `expint`: the group, and how errors are shown.
 
-A subcommand is in a module of its own and is entered in COMMANDS.
+A subcommand is in a module of its own.
 """
 
 from typing import Any
@@ -9,19 +9,6 @@ import click
 
 import expint
 from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
-
-COMMANDS: tuple[click.Command, ...] = (
-    sample.sample,
-    plan.plan,
-    compare.compare,
-    convergence.convergence,
-    convert.convert,
-    second_moment.second_moment_command,
-    lists.solvers,
-    lists.schedules,
-    lists.grids,
-    lists.models,
-)
 
 
 class OneLineErrors(click.Group):
@@ -41,12 +28,20 @@ class OneLineErrors(click.Group):
 
 @click.group(
     cls=OneLineErrors,
+    commands=[
+        sample.sample,
+        plan.plan,
+        compare.compare,
+        convergence.convergence,
+        convert.convert,
+        second_moment.second_moment_command,
+        lists.solvers,
+        lists.schedules,
+        lists.grids,
+        lists.models,
+    ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(expint.__version__, prog_name="expint", message="%(prog)s %(version)s")
 def main() -> None:
     """Exponential integrators for sampling diffusion models."""
-
-
-for _command in COMMANDS:
-    main.add_command(_command)

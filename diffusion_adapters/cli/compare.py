@@ -26,7 +26,6 @@ from expint.solvers import names
 FILES = ("table.md", "compare.png", "compare.json")
 # leaves of a common path per e-fold of the noise clock: enough for steps of a sixtieth of an e-fold
 _RESOLUTION = 64
-_METRICS = (EXACT, *METRICS)
 _MODEL = (
     f"A shipped network (see `expint models`) or an analytic target: {', '.join(target_names())}."
 )
@@ -80,11 +79,9 @@ def compare(
         name=model,
     )
     record = {"command": "expint compare", "options": options.asked("out", "data")}
-    content = (
-        (study.table(markdown=True) + "\n").encode(),
-        output.content_of(study.plot),
-        output.json_bytes(record | study.to_dict() | output.origin()),
-    )
+    record |= study.to_dict() | output.origin()
+    table, picture = study.table(markdown=True) + "\n", output.content_of(study.plot)
+    content = (table.encode(), picture, output.json_bytes(record))
     written = output.write_files(out, dict(zip(FILES, content, strict=True)))
     click.echo("\n".join([study.table(), *_gaps(study), "", written]))
 

@@ -72,7 +72,7 @@ def convergence(
     }
     # Variants of one solver are told apart by name.
     chosen = [replace(method, name=name) for name, method in given.items()]
-    noise_schedule = named_or_own(schedule, Schedule, "schedule", schedules.get)
+    noise_schedule = named_or_own(schedule, (Schedule,), "schedule", schedules.get)
     kind = kind or ("all" if certify else "strong")
     kinds = (kind,) if kind != "all" else KINDS if ell > 0 else KINDS[:2]
     counts = options.listed("--steps", steps, int) if steps else None

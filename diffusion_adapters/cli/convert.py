@@ -17,9 +17,7 @@ _KEY = "What to take, such as ema or model.state_dict; may be repeated."
 @click.argument(
     "target", metavar="[OUT.safetensors]", required=False, type=click.Path(path_type=Path)
 )
-@option(
-    "--key NAME", "What to take, such as ema or model.state_dict; may be repeated.", multiple=True
-)
+@option("--key NAME", _KEY, multiple=True)
 @option("--trust", "Allow IN to execute code. Only for files whose origin you trust.")
 def convert(source: Path, target: Path | None, key: tuple[str, ...], trust: bool) -> None:
     """Write the tensors of a checkpoint as safetensors; without OUT, list what is in it.

@@ -29,17 +29,13 @@ def check_folder(folder: Path, names: Sequence[str]) -> None:
     Raises:
         ValueError: saying what is in the way.
     """
-    probe = folder / f".probe.{os.getpid()}.part"
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    probe = there / f".probe.{os.getpid()}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.touch(exist_ok=False)
         probe.unlink()
-        for each in new:
-            each.rmdir()
     except OSError as error:
-        blocked = isinstance(error, (FileExistsError, NotADirectoryError))
-        reason = "a file is in its place" if blocked else error.strerror
+        reason = error.strerror if there.is_dir() else "a file is in its place"
         raise _refusal(f"to the folder {str(folder)!r}", reason) from error
     for name in names:
         if (folder / name).is_dir():

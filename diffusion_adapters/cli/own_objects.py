@@ -1,22 +1,21 @@
 """A user's own object, `module:object`, in the place of a registered name."""
 
-import importlib
 import os
+import pkgutil
 import sys
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 
 def named_or_own(
-    name: str, kind: type | tuple[type, ...], what: str, registered: Callable[[str], Any]
+    name: str, kind: tuple[type, ...], what: str, registered: Callable[[str], Any]
 ) -> Any:
     """What is registered under a name, or the user's object `module:object`.
 
     Args:
         name: a registered name, or module:object with the module in the working directory or
             installed. A class or a function is called without arguments.
-        kind: what the object must be, for example Schedule.
+        kind: what the object must be one of, for example (Schedule,).
         what: the same in words, for messages.
         registered: finds what is registered under a name.
 
@@ -25,16 +24,12 @@ def named_or_own(
     """
     if ":" not in name:
         return registered(name)
-    module, _, attribute = name.partition(":")
     failing = f"Cannot load the {what} {name!r}"
-    way_out = (
-        "Give module:object, for example my_solvers:my_tableau, with the module in this folder or "
-        "installed."
-    )
+    way_out = "Give module:object, with the module in this folder or installed."
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        value = reduce(getattr, attribute.split("."), importlib.import_module(module))
+        value = pkgutil.resolve_name(name)
         if not isinstance(value, kind) and callable(value):
             failing = f"Calling the {what} {name!r} failed"
             way_out = "It is called without arguments."
@@ -44,9 +39,8 @@ def named_or_own(
         raise ValueError(f"{failing}: {type(error).__name__}: {reason}. {way_out}") from error
     finally:
         sys.path.remove(here)
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    wanted = " or ".join(each.__name__ for each in kinds)
     if not isinstance(value, kind):
+        wanted = " or ".join(each.__name__ for each in kind)
         raise ValueError(
             f"The {what} {name!r} must be a {wanted}, or give one when it is called, got "
             f"{type(value).__name__}."

@@ -85,12 +85,24 @@ def sample(
     images = torch.cat(parts).numpy()
     seconds = time.perf_counter() - began
 
-    settings = options.asked("operation") | settings_of(plan, arguments) | {"out": str(out)}
-    settings["operations"] = list(given["operation"])
+    settings = options.asked("operation") | settings_of(plan, arguments)
+    settings |= {"out": str(out), "operations": list(given["operation"])}
     manifest = {
         "command": "expint sample",
         "settings": settings,
-        **_description(plan, network),
+        "model": {
+            "name": model,
+            "schedule": str(described.schedule),
+            "prediction": described.prediction,
+            "sigma_data": described.sigma_data,
+            "shape": list(network.shape),
+        },
+        "device": str(described.device),
+        "sde": plan.sde.name,
+        "steps": plan.steps,
+        "nfe": plan.nfe,
+        "gaussians": plan.normals,
+        "times": plan.to_dict()["grid"],
         "operations": [str(operation) for operation in plan.method.operations],
         "seeds": list(seeds),
         "labels": classes,
@@ -110,26 +122,6 @@ def sample(
     click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {described.device}")
     click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
-
-
-def _description(plan: Plan, network: Any) -> dict[str, Any]:
-    """What was run, as JSON can hold it."""
-    described = describe(network)
-    return {
-        "model": {
-            "name": network.card["name"],
-            "schedule": str(described.schedule),
-            "prediction": described.prediction,
-            "sigma_data": described.sigma_data,
-            "shape": list(network.shape),
-        },
-        "device": str(described.device),
-        "sde": plan.sde.name,
-        "steps": plan.steps,
-        "nfe": plan.nfe,
-        "gaussians": plan.normals,
-        "times": plan.to_dict()["grid"],
-    }
 
 
 def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:

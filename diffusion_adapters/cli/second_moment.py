@@ -52,10 +52,10 @@ def second_moment_command(
     network, classes = load(model), None
     if data is not None:
         images, classes = read_data(data, tuple(network.shape), array, labels)
-    elif array is None and labels is None:
-        images = real_images(model)[0]
-    else:
+    elif array or labels:
         raise ValueError("--array and --labels name arrays of a file: give it with --data.")
+    else:
+        images = real_images(model)[0]
     if classes is not None:
         if not describe(network).label_dim:
             raise ValueError(f"The network {model!r} has no classes: leave out --labels.")
@@ -84,42 +84,34 @@ def read_data(
         labels: name of the classes in the file, or None.
 
     Returns:
-        Samples, floating, shape (n, *shape), and classes, int64, shape (n,), or None.
+        Samples, shape (n, *shape), and classes, int64, shape (n,), or None.
 
     Raises:
-        ValueError: for a file that cannot be read, that lacks such an array, or whose numbers are
-            not floating.
+        ValueError: for a file that cannot be read, or that lacks such an array.
     """
     arrays, wanted = _arrays(file), f"(n, {', '.join(map(str, shape))})"
-    fitting = [name for name in arrays if arrays[name].ndim > 1 and arrays[name].shape[1:] == shape]
+    held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "nothing"
+    fitting = {name: value for name, value in arrays.items() if value.shape[1:] == shape}
     if array is None and len(fitting) != 1:
-        found = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
         raise ValueError(
             f"{str(file)!r} holds {len(fitting)} arrays of shape {wanted}, where one is needed: "
-            f"{found}. Name it with --array."
+            f"{held}. Name it with --array."
         )
-    array = array or fitting[0]
-    for name in (array, labels or array):
-        if name not in arrays:
-            known = ", ".join(arrays) or "none"
-            raise ValueError(f"{str(file)!r} has no array {name!r}; it has: {known}.")
-    samples, named = arrays[array], f"The array {array!r} of {str(file)!r}"
-    if array not in fitting:
-        raise ValueError(f"{named} has shape {samples.shape}, the network needs {wanted}.")
-    if samples.dtype.kind != "f":
+    samples = fitting.get(array or next(iter(fitting)))
+    if samples is None:
         raise ValueError(
-            f"{named} is {samples.dtype}, not floating: give samples as the network knows them "
-            "(pixels p in 0 … 255 as p/127.5 − 1)."
+            f"{str(file)!r} has no array {array!r} of the shape {wanted} that the network needs; "
+            f"it holds {held}."
         )
-    kept = samples if samples.dtype == np.float64 else samples.astype(np.float32)
-    images = torch.from_numpy(np.ascontiguousarray(kept))
+    images = torch.from_numpy(np.ascontiguousarray(samples))
+    images = images.float() if images.dtype == torch.float16 else images
     if labels is None:
         return images, None
-    classes = arrays[labels]
+    classes = arrays.get(labels, np.empty(0))
     if classes.shape != samples.shape[:1] or classes.dtype.kind not in "iu":
         raise ValueError(
             f"The array {labels!r} of {str(file)!r} should have one class per sample, integers of "
-            f"shape ({len(samples)},); got {classes.dtype} of shape {classes.shape}."
+            f"shape ({len(samples)},); it holds {held}."
         )
     return images, torch.from_numpy(classes.astype(np.int64))
 

@@ -42,7 +42,8 @@ _BETAS: dict[str, Callable[[int, float, float], Tensor]] = {
         + (last - first) * torch.sigmoid(torch.linspace(-6.0, 6.0, steps, dtype=torch.float64))
     ),
 }
-_DEFAULTS: dict[str, Any] = {
+# Of what a configuration may leave out of the noise schedule and the prediction.
+DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.0001,
     "beta_end": 0.02,
@@ -54,10 +55,9 @@ _DEFAULTS: dict[str, Any] = {
     "shift": 1.0,
 }
 # Keys of schedulers whose noise levels or states are others, which their remaining entries do not
-# hold.
-_FOREIGN = {"sampling_eps", "scaler", "mask_token_id", "num_vec_classes"}
-# Keys of the same kind, with the value at which they change nothing.
-_HARMLESS = {"snr_shift_scale": 1.0, "invert_sigmas": False}
+# hold; with the value, if any, at which they change nothing.
+_FOREIGN: dict[str, Any] = dict.fromkeys(("sampling_eps", "scaler", "mask_token_id"))
+_FOREIGN |= {"num_vec_classes": None, "snr_shift_scale": 1.0, "invert_sigmas": False}
 # Keys of other schedulers that choose where the steps lie, and the grid that each of them means.
 _GRID_KEYS = {
     "use_karras_sigmas": "karras",
@@ -65,11 +65,6 @@ _GRID_KEYS = {
     "use_beta_sigmas": "beta",
     "use_lu_lambdas": "uniform_lambda",
 }
-
-
-def default_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the defaults of what it leaves out of the noise schedule and the prediction."""
-    return _DEFAULTS | dict(config)
 
 
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,8 +91,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "EDM's convention: use expint.sample with an adapter such as "
             "diffusion_adapters.EDMAdapter, or a function model(x, t) of your own."
         )
-    foreign = sorted(_FOREIGN & set(config))
-    foreign += [key for key, same in _HARMLESS.items() if config.get(key, same) != same]
+    foreign = [key for key, same in _FOREIGN.items() if config.get(key, same) != same]
     if foreign:
         raise ValueError(
             f"This configuration has {foreign[0]!r}, and with it noise levels or states other than "
@@ -119,18 +113,6 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def table_betas(config: Mapping[str, Any]) -> Tensor:
-    """β of the table, float64, shape (num_train_timesteps,), before it is rescaled to zero terminal
-    SNR.
-    """
-    if config["trained_betas"] is not None:
-        return as_float64(config["trained_betas"])
-    name = config["beta_schedule"]
-    if name not in _BETAS:
-        raise unknown("beta_schedule", name, sorted(_BETAS), ", or give trained_betas")
-    return _BETAS[name](config["num_train_timesteps"], config["beta_start"], config["beta_end"])
-
-
 def schedule_of(config: Mapping[str, Any]) -> Schedule:
     """The noise schedule: `Flow` for flow matching, otherwise a table whose times are the network's
     timesteps.
@@ -138,19 +120,22 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
     Raises:
         ValueError: for an unknown beta_schedule or a table that is not one.
     """
-    prediction_of(config)
     count = config["num_train_timesteps"]
     if not is_whole(count) or count < 3:
         raise ValueError(f"num_train_timesteps must be an integer >= 3, got {count!r}.")
     if config["use_flow_sigmas"] or config["prediction_type"] == "flow_prediction":
         return Flow(t_min=_shifted(1.0 / count, config["shift"]))
-    betas = table_betas(config)
+    name, betas = config["beta_schedule"], config["trained_betas"]
+    if betas is None:
+        if name not in _BETAS:
+            raise unknown("beta_schedule", name, sorted(_BETAS), ", or give trained_betas")
+        betas = _BETAS[name](count, config["beta_start"], config["beta_end"])
     if len(betas) != count:
         raise ValueError(
             f"trained_betas has {len(betas)} entries, but num_train_timesteps is {count}: they "
             "must be equal."
         )
-    table = Discrete.from_betas(betas)
+    table = Discrete.from_betas(as_float64(betas))
     if config["rescale_betas_zero_snr"]:
         return Discrete(rescale_zero_terminal_snr(table.alphas_cumprod))
     return table
@@ -195,6 +180,8 @@ def step_times(
     """
     given = {"timesteps": timesteps, "sigmas": sigmas}
     given = {name: as_float64(value) for name, value in given.items() if value is not None}
+    if config["final"] not in grids.FINALS:
+        raise unknown("final", config["final"], grids.FINALS)
     if len(given) > 1 or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
     if not given:
@@ -212,7 +199,7 @@ def step_times(
         raise ValueError(
             f"num_inference_steps={steps} does not fit to {len(starts)} {name}: give one of them."
         )
-    return _with_end(schedule, starts, config["final"])
+    return finish(schedule, starts, config["final"])
 
 
 def _named_times(
@@ -227,20 +214,14 @@ def _named_times(
         # are shifted once more.
         last = 1.0 / config["num_train_timesteps"] if config["use_dynamic_shifting"] else data
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
-        return _with_end(schedule, _shift_times(config, levels, mu), final)
+        return finish(schedule, _shift_times(config, levels, mu), final)
     name = name or grids.default(schedule, table=rounds)
     if steps == 1 and final == "denoise":
-        return _with_end(schedule, as_float64([noise]), final)
+        return finish(schedule, as_float64([noise]), final)
     if name in SPACINGS:
         offset = config["steps_offset"] if name == "leading" else 0
         return grids.discrete(schedule, steps, name, offset=offset, final=final)
     return grids.get(name)(schedule, steps, final=final)
-
-
-def _with_end(schedule: Schedule, starts: Tensor, final: str) -> Tensor:
-    if final not in grids.FINALS:
-        raise ValueError(f"Unknown final={final!r}: choose one of {grids.FINALS}.")
-    return finish(schedule, starts, final)
 
 
 def _shifted(level: Any, shift: float) -> Any:
@@ -282,8 +263,8 @@ def limit(denoised: Tensor, config: Mapping[str, Any]) -> Tensor:
         bound s at most sample_max_value.
     """
     if config["thresholding"]:
-        bound = sample_quantile(denoised.abs(), config["dynamic_thresholding_ratio"])
-        bound = bound.clamp(1.0, config["sample_max_value"])
+        fraction, most = config["dynamic_thresholding_ratio"], config["sample_max_value"]
+        bound = sample_quantile(denoised.abs(), fraction).clamp(1.0, most)
         return denoised.clamp(-bound, bound) / bound
     if config["clip_sample"]:
         return denoised.clamp(-config["clip_sample_range"], config["clip_sample_range"])

@@ -9,14 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers.configs import (
-    default_config,
-    prediction_of,
-    read_config,
-    schedule_of,
-)
+from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config, schedule_of
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
-from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 
 
@@ -71,7 +65,7 @@ def from_diffusers(
             "scheduler is a diffusers scheduler or its configuration, got "
             f"{type(scheduler).__name__}."
         )
-    config = default_config(read_config(given))
+    config = DEFAULTS | read_config(given)
     schedule, table = schedule_of(config), None
     if isinstance(schedule, TabulatedVP):
         table = Timesteps(schedule, "round" if timesteps is None else timesteps)
@@ -85,7 +79,8 @@ def from_diffusers(
             f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
         )
     scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
-    return DiffusersAdapter(network, schedule, prediction_of(config), conditioning, table, scale)
+    settings = {"schedule": schedule, "prediction": prediction_of(config), "table": table}
+    return DiffusersAdapter(network, scale, condition=conditioning, **settings)
 
 
 class DiffusersAdapter(NetworkAdapter):
@@ -93,18 +88,9 @@ class DiffusersAdapter(NetworkAdapter):
 
     repeats_rows = True
 
-    def __init__(
-        self,
-        network: Callable[..., Any],
-        schedule: Schedule,
-        prediction: str,
-        condition: Mapping[str, Any],
-        table: Timesteps | None,
-        scale: float,
-    ) -> None:
-        rounding = table.round_time if table else None
-        super().__init__(network, schedule, prediction, condition=condition, round_time=rounding)
-        self._table, self._scale = table, float(scale)
+    def __init__(self, network: Callable[..., Any], scale: float, **settings: Any) -> None:
+        super().__init__(network, **settings)
+        self._scale = float(scale)
         names = inspect.signature(getattr(network, "forward", network)).parameters
         self._options = {"return_dict": False} if "return_dict" in names else {}
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from expint.equations.predictions import check as check_prediction
+from expint.runs.model import describe
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 
@@ -30,9 +30,11 @@ class NetworkAdapter(ABC):
         schedule: the noise schedule it was trained on.
         prediction: what it returns (`expint.equations.predictions.PREDICTIONS`).
         condition: keyword arguments passed on every call; tensors with one row per sample.
-        sigma_data: of the network's data, for the prediction or the form "precond".
-        round_time: maps times to those that the network knows; None if it is called at any time.
-        label_dim: number of classes of a class-conditional network; 0 for none.
+        table: the timesteps that the network is called with; None if it is called at any time.
+
+    Attributes that a family may set: `sigma_data`, of the network's data, for the form "precond";
+    `round_time`, which maps times to those that the network knows, by default those of the table;
+    `label_dim`, the number of classes of a class-conditional network.
 
     Raises:
         TypeError, ValueError: for a network that is not callable, a schedule or prediction that is
@@ -42,6 +44,9 @@ class NetworkAdapter(ABC):
     repeats_rows: ClassVar[bool] = False
     """Whether fewer rows of conditioning than samples are repeated, each for neighbouring ones."""
 
+    sigma_data: float | None = None
+    label_dim: int = 0
+
     def __init__(
         self,
         network: Callable[..., Any],
@@ -49,20 +54,14 @@ class NetworkAdapter(ABC):
         prediction: str,
         *,
         condition: Mapping[str, Any] | None = None,
-        sigma_data: float | None = None,
-        round_time: Callable[[Tensor], Tensor] | None = None,
-        label_dim: int = 0,
+        table: "Timesteps | None" = None,
     ) -> None:
         if not callable(network):
             raise TypeError(f"The network must be callable, got {type(network).__name__}.")
-        if not isinstance(schedule, Schedule):
-            raise TypeError(
-                f"schedule must be an expint.schedules.Schedule, got {type(schedule).__name__}."
-            )
-        check_prediction(prediction, sigma_data)
         self.network, self.schedule, self.prediction = network, schedule, prediction
-        self.sigma_data, self.round_time, self.label_dim = sigma_data, round_time, label_dim
-        self.condition = dict(condition or {})
+        self.condition, self._table = dict(condition or {}), table
+        self.round_time = table.round_time if table else None
+        describe(self)
 
     @abstractmethod
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:

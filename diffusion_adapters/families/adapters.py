@@ -55,11 +55,7 @@ class VPAdapter(NetworkAdapter):
         condition: Mapping[str, Any] | None = None,
     ) -> None:
         table = Timesteps(schedule, timesteps) if isinstance(schedule, TabulatedVP) else None
-        rounding = table.round_time if table else None
-        super().__init__(
-            network, schedule or VP(), prediction, condition=condition, round_time=rounding
-        )
-        self._table = table
+        super().__init__(network, schedule or VP(), prediction, condition=condition, table=table)
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         labels = self._table.labels(t, x) if self._table else per_sample(999.0 * t, x)
@@ -143,21 +139,20 @@ class IDDPMAdapter(NetworkAdapter):
         learn_sigma: bool | None = None,
         condition: Mapping[str, Any] | None = None,
     ) -> None:
-        table = schedule or IDDPM()
-        if not isinstance(table, TabulatedVP):
+        schedule, originals = schedule or IDDPM(), None
+        if not isinstance(schedule, TabulatedVP):
             raise TypeError(
-                f"IDDPMAdapter needs a tabulated schedule (IDDPM or Discrete), got {table}."
+                f"IDDPMAdapter needs a tabulated schedule (IDDPM or Discrete), got {schedule}."
             )
-        scale = 1000.0 / table.steps if rescale_timesteps else None
-        originals = None
-        if kept is not None and len(kept) < table.steps:
+        scale = 1000.0 / schedule.steps if rescale_timesteps else None
+        if kept is not None and len(kept) < schedule.steps:
             originals = torch.tensor(kept)
-            table = Discrete(table.alpha(originals.to(torch.float64)) ** 2)
-        self._table = Timesteps(table, timesteps, scale, originals)
-        rounding, self.learn_sigma = self._table.round_time, learn_sigma
-        super().__init__(network, table, prediction, condition=condition, round_time=rounding)
+            schedule = Discrete(schedule.alpha(originals.to(torch.float64)) ** 2)
+        table, self.learn_sigma = Timesteps(schedule, timesteps, scale, originals), learn_sigma
+        super().__init__(network, schedule, prediction, condition=condition, table=table)
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        assert self._table
         output = self.network(x, self._table.labels(t, x), **condition)
         expected = (2 if self.learn_sigma else 1) * x.shape[1]
         if self.learn_sigma is not None and output.shape[1] != expected:
@@ -194,13 +189,9 @@ class EDMAdapter(NetworkAdapter):
         low = max(0.002, float(getattr(network, "sigma_min", 0.0)))
         high = min(80.0, float(getattr(network, "sigma_max", float("inf"))))
         own = getattr(network, "sigma_data", None) if sigma_data is None else sigma_data
-        super().__init__(
-            network,
-            schedule or EDM(sigma_min=low, sigma_max=high),
-            "data",
-            sigma_data=None if own is None else float(own),
-            label_dim=int(getattr(network, "label_dim", 0) or 0),
-        )
+        super().__init__(network, schedule or EDM(sigma_min=low, sigma_max=high), "data")
+        self.sigma_data = None if own is None else float(own)
+        self.label_dim = int(getattr(network, "label_dim", 0) or 0)
         self.condition = {"class_labels": self._one_hot(labels)}
         self.round_time = self._rounding(getattr(network, "round_sigma", None))
 

@@ -142,22 +142,9 @@ class inpaint(ModelWrapper):  # noqa: N801
         prediction: str | None = "data",
     ) -> None:
         super().__init__(model, prediction)
-        self.known, self.mask = _check_real("known", known), _check_mask("mask", mask)
-        try:
-            values, places = torch.broadcast_tensors(self.known, self.mask)
-        except RuntimeError as error:
-            raise ValueError(
-                f"known has shape {tuple(self.known.shape)} and mask {tuple(self.mask.shape)}, "
-                "which do not broadcast: give both in the shape (batch, *event), or (*event) for "
-                "all samples alike."
-            ) from error
-        _check_finite("known", values, places)
+        self.mask = _check_mask("mask", mask)
+        self.known = _check_real("known", known, self.mask)
         self.noise = None if noise is None else _check_real("noise", noise)
-        if self.noise is not None and not torch.isfinite(self.noise).all():
-            raise ValueError(
-                "noise must be finite: standard normals, such as expint.noise.initial_state(seeds, "
-                "shape, dtype)."
-            )
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         check_fits("known", self.known, x)
@@ -220,8 +207,7 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
             )
         self.mask = _check_mask("The mask", operator) if isinstance(operator, Tensor) else None
         self.operator: Any = operator
-        self.measurement = _check_real("measurement", measurement)
-        _check_finite("measurement", self.measurement, self.mask)
+        self.measurement = _check_real("measurement", measurement, self.mask)
         self.scale = check_number("The guidance scale", scale, 0.0)
         self.noise_std = check_number("noise_std", noise_std, 0.0)
 
@@ -249,8 +235,8 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
             difference = self.measurement.to(denoised) - denoised
             return torch.where(self.mask.to(denoised.device), difference, 0.0)
         measured: Any = self.operator(denoised)
-        if not isinstance(measured, Tensor) or measured.shape[:1] != denoised.shape[:1]:
-            shape = tuple(measured.shape) if isinstance(measured, Tensor) else type(measured)
+        shape = tuple(getattr(measured, "shape", ()))
+        if shape[:1] != (len(denoised),):
             raise ValueError(
                 "The operator must return one measurement per sample, shape "
                 f"({len(denoised)}, ...), but returned {shape}."
@@ -259,24 +245,24 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
         return self.measurement.to(measured) - measured
 
 
-def _check_real(name: str, value: Any) -> Tensor:
+def _check_real(name: str, value: Any, mask: Tensor | None = None) -> Tensor:
+    """`value`, if it is a tensor of real numbers that are finite where a mask is true."""
     if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
-        kind = (
-            f"a tensor of dtype {value.dtype}"
-            if isinstance(value, Tensor)
-            else type(value).__name__
-        )
+        kind = getattr(value, "dtype", type(value).__name__)
         raise TypeError(f"{name} must be a tensor of real numbers, got {kind}.")
-    return value.detach()
-
-
-def _check_finite(name: str, value: Tensor, where: Tensor | None) -> None:
-    bad = ~torch.isfinite(value) if where is None else ~torch.isfinite(value) & where
+    try:
+        bad = ~torch.isfinite(value) & (True if mask is None else mask)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} and the mask do not broadcast ({error}): give both in the shape (batch, "
+            "*event), or (*event) for all samples alike."
+        ) from error
     if bad.any():
         raise ValueError(
             f"{name} must be finite where it is used, but {int(bad.sum())} of its values there are "
             "NaN or infinite."
         )
+    return value.detach()
 
 
 def _check_mask(name: str, mask: Any) -> Tensor:

@@ -191,9 +191,8 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
                 f"Unknown on={on!r}: choose 'state' (classifier(x, t)) or 'denoised' "
                 "(classifier(D))."
             )
-        self.classifier, self.labels, self.on = classifier, class_indices(labels), on
+        self.classifier, self.labels, self.on = classifier, class_indices(labels).cpu(), on
         self.scale = check_number("The guidance scale", scale)
-        self._highest = int(self.labels.max())
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.labels) != x.shape[0]:
@@ -222,18 +221,13 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         return self._log_probability(self.classifier(self._denoised(output, state, time))), output
 
     def _log_probability(self, logits: Any) -> Tensor:
-        rows = len(self.labels)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != rows:
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        rows, shape = len(self.labels), tuple(getattr(logits, "shape", ()))
+        if len(shape) != 2 or shape[0] != rows:
             raise ValueError(
                 f"The classifier must return logits of shape ({rows}, classes), got {shape}."
             )
-        if self._highest >= logits.shape[1]:
-            raise ValueError(
-                f"The classifier knows the labels 0 ... {logits.shape[1] - 1}, but label "
-                f"{self._highest} is wanted."
-            )
-        return logits.log_softmax(1).gather(1, self.labels.to(logits.device)[:, None]).squeeze(1)
+        labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
+        return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
 def _check_interval(interval: Any) -> tuple[float, float]:
@@ -254,21 +248,16 @@ def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:
         return model.around(_with_condition(model.model, condition))
     if isinstance(model, Reparametrized):
         return dataclasses.replace(model, model=_with_condition(model.model, condition))
+    labelled = isinstance(model, EDMAdapter) and model.condition.get("class_labels") is not None
+    if labelled and condition is None:
+        condition = {"class_labels": None}
     if condition is not None and isinstance(model, NetworkAdapter):
         return model.with_condition(**{**model.condition, **condition})
-    if isinstance(model, EDMAdapter):
-        if model.condition.get("class_labels") is not None:
-            return model.with_condition(**{**model.condition, "class_labels": None})
-        if model.label_dim:
-            raise ValueError(
-                "The model has no labels to be guided to: give it some, model.with_labels([...]), "
-                "one per sample."
-            )
     raise ValueError(
-        "Classifier-free guidance finds the unconditional case of an EDMAdapter with labels by "
-        f"itself; for this {type(model).__name__} give unconditional=, a second model or, for a "
-        "network adapter, the conditioning arguments of the unconditional case as a mapping, for "
-        "example {'y': null_labels}."
+        "Classifier-free guidance finds the unconditional case of an EDMAdapter with labels, "
+        f"model.with_labels([...]), by itself; for this {type(model).__name__} give "
+        "unconditional=, a second model or, for a network adapter, the conditioning arguments of "
+        "the unconditional case as a mapping, for example {'y': null_labels}."
     )
 
 
@@ -278,24 +267,20 @@ def _stacked(model: Any, other: Any) -> NetworkAdapter | None:
     """
     if not isinstance(model, NetworkAdapter) or type(model) is not type(other):
         return None
-    if model.network is not other.network or model.prediction != other.prediction:
-        return None
-    if model.condition.keys() != other.condition.keys():
+    same = model.network is other.network and model.prediction == other.prediction
+    if not same or model.condition.keys() != other.condition.keys():
         return None
     merged: dict[str, Any] = {}
     for name, value in model.condition.items():
-        null = other.condition[name]
+        null: Any = other.condition[name]
         if isinstance(value, Tensor) and null is None and isinstance(model, EDMAdapter):
             null = torch.zeros_like(value)  # what EDM's networks take None for
-        if not isinstance(value, Tensor) and value is null:
-            merged[name] = value
-        elif (
-            isinstance(value, Tensor)
-            and isinstance(null, Tensor)
-            and value.ndim
-            and value.shape == null.shape
-        ):
+        if isinstance(value, Tensor) and isinstance(null, Tensor):
+            if not value.ndim or value.shape != null.shape:
+                return None
             merged[name] = torch.cat([value, null])
+        elif value is null:
+            merged[name] = value
         else:
             return None
     return model.with_condition(**merged)
@@ -303,7 +288,5 @@ def _stacked(model: Any, other: Any) -> NetworkAdapter | None:
 
 def _std(value: Tensor) -> Tensor:
     """Standard deviation over each sample, ready to multiply it; 0 if a sample is one number."""
-    axes = tuple(range(1, value.ndim))
-    if not axes:  # torch would take them to be all axes
-        return torch.zeros_like(value)
-    return torch.std(value, dim=axes, correction=0, keepdim=True)
+    flat = value.reshape(len(value), -1)
+    return flat.std(dim=1, correction=0).reshape(-1, *[1] * (value.ndim - 1))

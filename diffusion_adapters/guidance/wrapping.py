@@ -25,8 +25,8 @@ class ModelWrapper(ABC):
         model: any model (see `expint.runs.model.Model`); another wrapper, too.
         prediction: what this wrapper returns; None for the model's own.
 
-    Attributes `schedule`, `sigma_data`, `round_time` and `device` are the model's, `prediction`
-    what is returned, `model` what is wrapped.
+    Attributes `schedule`, `sigma_data`, `round_time`, `shape` and `device` are the model's,
+    `prediction` what is returned, `model` what is wrapped.
 
     Raises:
         TypeError, ValueError: unless `model` is a model; for an unknown prediction.
@@ -35,7 +35,8 @@ class ModelWrapper(ABC):
     def __init__(self, model: Any, prediction: str | None = None) -> None:
         about = describe(model)
         self.model, self.schedule, self.sigma_data = model, about.schedule, about.sigma_data
-        self.round_time, self._own_prediction = about.round_time, prediction
+        self.round_time, self.shape = about.round_time, about.shape
+        self._own_prediction = prediction
         self.prediction = about.prediction if prediction is None else prediction
         check_prediction(self.prediction, self.sigma_data)
         self._evaluations = 0

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from expint.noise import BrownianPath, SubstepNoise, per_sample
-from expint.noise.paths.path import OpenedPath
 from expint.plans import Plan
 
 RESOLUTION = 64
@@ -37,53 +36,8 @@ than they should be.
 """
 
 
-@dataclass(frozen=True, eq=False)
-class BrownianNoiseSampler:
-    """The noise sampler that `brownian_noise_sampler` makes."""
-
-    path: OpenedPath
-    dtype: torch.dtype
-    eta: float
-    flow: bool
-
-    def __call__(self, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:
-        """[W(τ_next) − W(τ)]/√|τ_next − τ|, in the shape, dtype and on the device of x.
-
-        Raises:
-            ValueError: for a level outside the range of the path (0 is), or two levels that are the
-                same.
-        """
-        start, end = self._clock(float(sigma)), self._clock(float(sigma_next))
-        low, high = sorted((start, end))
-        if low == high:
-            raise ValueError(
-                f"There is no noise between a level and itself: sigma = {float(sigma):.9g} twice."
-            )
-        (increment,) = self.path.increments(torch.tensor([low, high], dtype=torch.float64))
-        return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self.dtype)
-
-    def _clock(self, sigma: float) -> float:
-        """τ = σ^(−2η), with σ = t/(1 − t) for the time t of a flow."""
-        if not 0.0 < sigma < math.inf or (self.flow and sigma > 1.0):
-            allowed = "in (0, 1], times of a flow," if self.flow else "positive and finite,"
-            raise ValueError(
-                f"Noise levels are {allowed} got {sigma:.9g}: the step to 0 has no noise."
-            )
-        signal = 1.0 - sigma if self.flow else 1.0
-        return (signal / sigma) ** (2.0 * self.eta)
-
-
-def brownian_noise_sampler(
-    x: Tensor,
-    sigma_min: Tensor | float,
-    sigma_max: Tensor | float,
-    seed: int | Sequence[int] | None = None,
-    *,
-    eta: float = 1.0,
-    flow: bool = False,
-    resolution: int = RESOLUTION,
-    device: torch.device | str | None = None,
-) -> BrownianNoiseSampler:
+# In lower case, because k-diffusion's samplers call it like a function.
+class brownian_noise_sampler:  # noqa: N801
     """A noise sampler backed by one Brownian path in the clock of the reverse SDE, for samplers
     here and in k-diffusion.
 
@@ -110,20 +64,60 @@ def brownian_noise_sampler(
         >>> noise_sampler(10.0, 5.0).shape
         torch.Size([2, 3])
     """
-    low, high = float(sigma_min), float(sigma_max)
-    if not 0.0 < low <= high < math.inf:
-        raise ValueError(
-            f"The range of noise levels has 0 < sigma_min <= sigma_max < inf, got {low:.9g} and "
-            f"{high:.9g}."
-        )
-    if not 0.0 < eta < math.inf:
-        raise ValueError(
-            f"eta (ell squared) is positive and finite here, got {eta!r}: eta=0 has no noise."
-        )
-    path = BrownianPath(per_sample(seed, x.shape[0]), resolution=resolution, device=device)
-    # √τ of the path is large where σ is small.
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return BrownianNoiseSampler(path.open(x.to(wide)), x.dtype, float(eta), flow)
+
+    def __init__(
+        self,
+        x: Tensor,
+        sigma_min: Tensor | float,
+        sigma_max: Tensor | float,
+        seed: int | Sequence[int] | None = None,
+        *,
+        eta: float = 1.0,
+        flow: bool = False,
+        resolution: int = RESOLUTION,
+        device: torch.device | str | None = None,
+    ) -> None:
+        low, high = float(sigma_min), float(sigma_max)
+        if not 0.0 < low <= high < math.inf:
+            raise ValueError(
+                "The range of noise levels has 0 < sigma_min <= sigma_max < inf, got "
+                f"{low:.9g} and {high:.9g}."
+            )
+        if not 0.0 < eta < math.inf:
+            raise ValueError(
+                f"eta (ell squared) is positive and finite here, got {eta!r}: eta=0 has no noise."
+            )
+        path = BrownianPath(per_sample(seed, x.shape[0]), resolution=resolution, device=device)
+        # √τ of the path is large where σ is small.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        self.path, self.dtype = path.open(x.to(wide)), x.dtype
+        self.eta, self.flow = float(eta), flow
+
+    def __call__(self, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:
+        """[W(τ_next) − W(τ)]/√|τ_next − τ|, in the shape, dtype and on the device of x.
+
+        Raises:
+            ValueError: for a level outside the range of the path (0 is), or two levels that are the
+                same.
+        """
+        start, end = self._clock(float(sigma)), self._clock(float(sigma_next))
+        low, high = sorted((start, end))
+        if low == high:
+            raise ValueError(
+                f"There is no noise between a level and itself: sigma = {float(sigma):.9g} twice."
+            )
+        (increment,) = self.path.increments(torch.tensor([low, high], dtype=torch.float64))
+        return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self.dtype)
+
+    def _clock(self, sigma: float) -> float:
+        """τ = σ^(−2η), with σ = t/(1 − t) for the time t of a flow."""
+        if not 0.0 < sigma < math.inf or (self.flow and sigma > 1.0):
+            allowed = "in (0, 1], times of a flow," if self.flow else "positive and finite,"
+            raise ValueError(
+                f"Noise levels are {allowed} got {sigma:.9g}: the step to 0 has no noise."
+            )
+        signal = 1.0 - sigma if self.flow else 1.0
+        return (signal / sigma) ** (2.0 * self.eta)
 
 
 Intervals = list[tuple[Tensor, Tensor]]

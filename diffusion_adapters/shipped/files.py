@@ -5,18 +5,14 @@ Each is two files in the folder `data`: NAME.safetensors, the weights, and NAME.
 which says how the network is called, on what it was trained, and how well it does.
 """
 
-import importlib.resources
 import json
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from diffusion_adapters.checkpoints.state_dicts import differences
+from diffusion_adapters.checkpoints.state_dicts import load_weights, read_weights
 from diffusion_adapters.shipped.networks import (
     Classifier,
     EDMNetwork,
@@ -33,18 +29,12 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "edm": EDMNetwork,
     "classifier": Classifier,
 }
-_CARD_KEYS = ("name", "family", "prediction", "schedule", "architecture", "shape")
+_DATA = Path(__file__).parent / "data"
 
 
-def _default_folder() -> Traversable:
-    return importlib.resources.files("diffusion_adapters.shipped") / "data"
-
-
-def _stems(folder: Traversable) -> list[str]:
-    if not folder.is_dir():
-        return []
-    files = [entry.name for entry in folder.iterdir()]
-    return sorted(name.removesuffix(".json") for name in files if name.endswith(".json"))
+def _names(folder: Path | None, kind: str) -> list[str]:
+    stems = [file.stem for file in (folder or _DATA).glob("*.json")]
+    return sorted(stem for stem in stems if stem.endswith("-classifier") == (kind == "classifier"))
 
 
 def names(folder: Path | None = None) -> list[str]:
@@ -57,8 +47,7 @@ def names(folder: Path | None = None) -> list[str]:
         >>> "digits-edm" in names()
         True
     """
-    stems = _stems(folder or _default_folder())
-    return [stem for stem in stems if not stem.endswith("-classifier")]
+    return _names(folder, "network")
 
 
 def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
@@ -83,7 +72,7 @@ def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict
         >>> network(images, 1.0).shape
         torch.Size([2, 1, 8, 8])
     """
-    return _read(name, names(folder), "network", folder or _default_folder())
+    return _read(name, "network", folder)
 
 
 def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, dict[str, Any]]:
@@ -99,69 +88,22 @@ def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, 
     Raises:
         ValueError: as `load_network` does.
     """
-    where = folder or _default_folder()
-    known = [stem for stem in _stems(where) if stem.endswith("-classifier")]
-    classifier, card = _read(name, known, "classifier", where)
-    if not isinstance(classifier, Classifier):
-        raise ValueError(
-            f"{where / (name + '.json')} describes a network of family {card['family']!r}, no "
-            "classifier."
-        )
-    return classifier, card
+    return _read(name, "classifier", folder)
 
 
-def _read(
-    name: str, known: list[str], kind: str, folder: Traversable
-) -> tuple[nn.Module, dict[str, Any]]:
+def _read(name: str, kind: str, folder: Path | None) -> tuple[Any, dict[str, Any]]:
+    known, where = _names(folder, kind), folder or _DATA
     if name not in known:
         raise unknown(f"shipped {kind}", name, known)
-    card_file, weights_file = folder / f"{name}.json", folder / f"{name}.safetensors"
-    card = _read_card(card_file)
-    weights = _read_weights(weights_file)
+    card_file, weights_file = where / f"{name}.json", where / f"{name}.safetensors"
     try:
-        # Built without memory, and so without drawing from torch's global generator.
-        with torch.device("meta"):
+        card = json.loads(card_file.read_text(encoding="utf-8"))
+        with torch.device("meta"):  # where no first weights are drawn
             network = FAMILIES[card["family"]](**card["architecture"])
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:  # of a wrong number
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(
-            f"The architecture in {card_file} builds no {card['family']!r} network: {error}"
+            f"The card {card_file} is not a JSON object with the family (known: {list(FAMILIES)}) "
+            f"and architecture of a network: {error!r}."
         ) from error
-    found = differences(network.state_dict(), weights, finite=True)
-    if found:
-        raise ValueError(
-            f"The weights in {weights_file} do not fit their card ({found}); nothing was loaded."
-        )
-    network.load_state_dict(weights, assign=True)
-    return network.eval().requires_grad_(False), card
-
-
-def _read_card(file: Traversable) -> dict[str, Any]:
-    try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"The card {file} cannot be read as JSON: {error}") from error
-    missing = [key for key in _CARD_KEYS if not isinstance(card, dict) or key not in card]
-    if missing:
-        raise ValueError(
-            f"The card {file} lacks {missing}; a card is a JSON object with at least "
-            f"{list(_CARD_KEYS)}."
-        )
-    if card["family"] not in FAMILIES or not isinstance(card["architecture"], dict):
-        raise ValueError(
-            f"The card {file} has family {card['family']!r} and architecture "
-            f"{card['architecture']!r}; known families: {list(FAMILIES)}, and an architecture is "
-            "an object."
-        )
-    return card
-
-
-def _read_weights(file: Traversable) -> dict[str, Tensor]:
-    try:
-        stored = safetensors.torch.load(file.read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"The weights {file} cannot be read as safetensors ({error}); the file is missing, cut "
-            "short or damaged. Install the package again, or train the network with "
-            "examples/train_shipped.py."
-        ) from error
-    return {key: value.to(torch.float32) for key, value in stored.items()}
+    load_weights(network.to_empty(device="cpu"), read_weights(weights_file), weights_file)
+    return network.requires_grad_(False), card

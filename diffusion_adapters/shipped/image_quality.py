@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_adapters.guidance.wrapping import ModelWrapper
 from diffusion_adapters.shipped.files import load_classifier
 from diffusion_adapters.shipped.models import load
 
@@ -86,7 +87,7 @@ def frechet_judging(
     }
 
 
-class EveryClass:
+class EveryClass(ModelWrapper):
     """A shipped class-conditional network as a model that samples all of its classes in turn,
     whatever the batch.
 
@@ -100,18 +101,13 @@ class EveryClass:
     """
 
     def __init__(self, name: str) -> None:
-        model = self._model = self._conditioned = load(name)
-        self._classes, self._batch = model.label_dim, -1
-        self.schedule, self.prediction, self.shape = model.schedule, model.prediction, model.shape
-        self.sigma_data, self.round_time = model.sigma_data, model.round_time
-        self.device = model.device
+        super().__init__(load(name))
 
-    def __call__(self, x: Tensor, t: Any) -> Tensor:
-        """The network's prediction at x of shape (batch, *shape)."""
-        if self._classes and self._batch != len(x):
-            self._batch = len(x)
-            self._conditioned = self._model.with_labels([i % self._classes for i in range(len(x))])
-        return self._conditioned(x, t)
+    def _predict(self, x: Tensor, t: Tensor) -> Tensor:
+        classes, model = self.model.label_dim, self.model
+        if classes:
+            model = model.with_labels([i % classes for i in range(len(x))])
+        return self._evaluate(model, x, t)
 
 
 def _digits() -> tuple[Tensor, Tensor]:

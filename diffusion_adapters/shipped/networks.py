@@ -11,19 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_adapters.checkpoints.published import preconditioned
 from diffusion_adapters.shipped.unet import UNet
 from expint.schedules import IDDPM, VP
 
 
 def _per_image(value: Tensor | float, x: Tensor) -> Tensor:
     """A number or a (B,) tensor as a float64 (B,) tensor on the device of `x`."""
-    value = torch.as_tensor(value, dtype=torch.float64, device=x.device).reshape(-1)
-    if value.numel() not in (1, x.shape[0]):
-        raise ValueError(
-            f"The noise level must be a scalar or have shape ({x.shape[0]},), one per image; got "
-            f"{value.numel()} values."
-        )
-    return value.expand(x.shape[0])
+    return torch.as_tensor(value, dtype=torch.float64, device=x.device).reshape(-1).expand(len(x))
 
 
 def _broadcast(value: Tensor, x: Tensor) -> Tensor:
@@ -51,9 +46,6 @@ class EDMNetwork(_Network):
         sigma_max: largest noise level that the network knows.
         architecture: passed to `UNet`: img_channels, img_resolution and its further arguments.
 
-    Raises:
-        ValueError: if a noise level is not positive, or the two are not in order.
-
     Source: Karras et al. 2022 (arXiv 2206.00364), eq. 7 and table 1.
     """
 
@@ -64,19 +56,8 @@ class EDMNetwork(_Network):
         sigma_max: float = 80.0,
         **architecture: Any,
     ) -> None:
-        if not (sigma_data > 0 and 0 < sigma_min < sigma_max):
-            raise ValueError(
-                "An EDM network needs sigma_data > 0 and 0 < sigma_min < sigma_max, got "
-                f"sigma_data={sigma_data}, sigma_min={sigma_min}, sigma_max={sigma_max}."
-            )
         super().__init__(**architecture)
         self.sigma_data, self.sigma_min, self.sigma_max = sigma_data, sigma_min, sigma_max
-
-    def round_sigma(self, sigma: Tensor | float) -> Tensor:
-        """The nearest noise level that the network knows: `sigma` itself, since it knows them
-        all.
-        """
-        return torch.as_tensor(sigma)
 
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
@@ -91,17 +72,7 @@ class EDMNetwork(_Network):
         Returns:
             The expected clean image, in the shape and dtype of `x`.
         """
-        levels = _per_image(sigma, x)
-        variance = levels**2 + self.sigma_data**2
-        # D(x; sigma) = c_skip x + c_out F(c_in x; c_noise),  c_noise = log(sigma)/4        (EDM eq.
-        # 7)
-        c_skip, c_out, c_in = (
-            self.sigma_data**2 / variance,
-            levels * self.sigma_data / variance.sqrt(),
-            variance.rsqrt(),
-        )
-        output = self.unet(_broadcast(c_in, x) * x, levels.log() / 4, class_labels)
-        return _broadcast(c_skip, x) * x + _broadcast(c_out, x) * output
+        return preconditioned(self.unet, x, _per_image(sigma, x), self.sigma_data, class_labels)
 
 
 class VPNetwork(_Network):
@@ -151,10 +122,6 @@ class VENetwork(_Network):
     def __init__(
         self, sigma_min: float = 0.01, sigma_max: float = 50.0, **architecture: Any
     ) -> None:
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(
-                f"A VE network needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}."
-            )
         super().__init__(**architecture)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
@@ -209,8 +176,6 @@ class IDDPMNetwork(_Network):
             (B, 2C, img_resolution, img_resolution): the noise, then v in about [-1, 1] with
             `log variance = (1+v)/2 log beta + (1-v)/2 log beta_tilde`.
         """
-        if y is not None and not self.label_dim:
-            raise ValueError("This network was trained without classes: y must be None.")
         indices = _per_image(ts, x)
         alpha, std = self.marginal.alpha(indices), self.marginal.std(indices)
         labels = None if y is None else nn.functional.one_hot(y, self.label_dim)
@@ -240,21 +205,15 @@ class Classifier(nn.Module):
         feature_dim: int = 32,
     ) -> None:
         super().__init__()
-        self.img_channels, self.img_resolution, self.label_dim = (
-            img_channels,
-            img_resolution,
-            label_dim,
-        )
+        self.img_channels, self.img_resolution = img_channels, img_resolution
+        self.label_dim = label_dim
         layers: list[nn.Module] = []
         width, resolution = img_channels, img_resolution
         for level in range(2 if img_resolution <= 16 else 3):
             target = channels * 2**level
-            layers += [nn.Conv2d(width, target, 3, padding=1), nn.GroupNorm(4, target), nn.SiLU()]
-            layers += [
-                nn.Conv2d(target, target, 3, stride=2, padding=1),
-                nn.GroupNorm(4, target),
-                nn.SiLU(),
-            ]
+            for channels_in, stride in ((width, 1), (target, 2)):
+                convolution = nn.Conv2d(channels_in, target, 3, stride=stride, padding=1)
+                layers += [convolution, nn.GroupNorm(4, target), nn.SiLU()]
             width, resolution = target, (resolution + 1) // 2
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
         self.hidden = nn.Linear(width * resolution**2, feature_dim)

@@ -12,9 +12,8 @@ def _normalisation(channels: int) -> nn.GroupNorm:
 
 
 def _zero(module: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(module.weight)
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
     return module
 
 
@@ -28,11 +27,8 @@ class _ResidualBlock(nn.Module):
         self.modulation = nn.Linear(condition_dim, 2 * channels_out)
         self.norm_out = _normalisation(channels_out)
         self.conv_out = _zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
-        self.skip = (
-            nn.Identity()
-            if channels_in == channels_out
-            else nn.Conv2d(channels_in, channels_out, 1)
-        )
+        same = channels_in == channels_out
+        self.skip = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         hidden = self.conv_in(functional.silu(self.norm_in(x)))
@@ -157,9 +153,13 @@ class UNet(nn.Module):
             (B, out_channels, img_resolution, img_resolution), in the dtype of `x`.
 
         Raises:
-            ValueError: if `x` or `class_labels` has another shape.
+            ValueError: if `x` has another shape.
         """
-        self._check(x, class_labels)
+        expected = (self.img_channels, self.img_resolution, self.img_resolution)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}."
+            )
         dtype = self.stem.weight.dtype
         # Geometric frequencies are computed here, in float64, rather than kept in a buffer, which
         # `.half()` would degrade.
@@ -185,15 +185,3 @@ class UNet(nn.Module):
             hidden = _through(module, hidden, condition)
         hidden = self.head(functional.silu(self.norm(hidden)))
         return functional.pixel_shuffle(hidden, self.patch).to(x.dtype)
-
-    def _check(self, x: Tensor, class_labels: Tensor | None) -> None:
-        expected = (self.img_channels, self.img_resolution, self.img_resolution)
-        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
-            raise ValueError(
-                f"x must have shape (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}."
-            )
-        if class_labels is not None and tuple(class_labels.shape) != (x.shape[0], self.label_dim):
-            raise ValueError(
-                f"class_labels must be one-hot of shape ({x.shape[0]}, {self.label_dim}), got "
-                f"{tuple(class_labels.shape)}; pass None for no class."
-            )

@@ -301,15 +301,15 @@ def test_a_folder_in_the_place_of_a_file_is_told_first(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize("operation", ["touch", "mkdir"])
+@pytest.mark.parametrize("new", ["", "new", "new/folder"])
 def test_a_folder_without_permission_is_told_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: str
 ):
     def denied(*arguments: Any, **options: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, operation, denied)
-    message = refusal(*SMALL, "--out", tmp_path)
+    monkeypatch.setattr(Path, "touch", denied)
+    message = refusal(*SMALL, "--out", tmp_path / new)
     assert (
         str(tmp_path) in message
         and "(Permission denied)" in message

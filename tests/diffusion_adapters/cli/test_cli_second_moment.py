@@ -79,7 +79,7 @@ def test_command_takes_classes_and_its_output_drives_the_sampler(tmp_path: Path)
         ({"a": np.zeros((2, 3))}, (), "0 arrays of shape"),
         ({"a": images()}, ("--array", "b"), "no array 'b'"),
         ({"a": np.zeros((2, 3))}, ("--array", "a"), "the network needs"),
-        ({"a": np.zeros((2, 1, 8, 8), dtype=np.uint8)}, (), "not floating"),
+        ({"a": np.zeros((2, 1, 8, 8), dtype=np.uint8)}, (), "must be float32 or float64"),
         ({"a": images(), "y": np.zeros(5, dtype=int)}, ("--labels", "y"), "one class per sample"),
         ({"a": images(), "y": np.zeros(6)}, ("--labels", "y"), "one class per sample"),
         (

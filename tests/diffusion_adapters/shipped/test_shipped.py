@@ -131,7 +131,7 @@ def damage_family(folder):
         (damage_truncate, "cut short"),
         (damage_missing_key, "missing"),
         (damage_shape, "instead of"),
-        (damage_nan, "not finite"),
+        (damage_nan, "1 NaN: "),
         (damage_card, "JSON"),
         (damage_family, "gan"),
     ],
