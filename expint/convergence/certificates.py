@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from expint.convergence.certification import Certificate
 from expint.results import jsonable, write_json
 from expint.solvers import Stage, Tableau, get
 from expint.solvers.registry import Solver
@@ -62,19 +61,6 @@ def read() -> dict[str, Record]:
 def write(records: Mapping[str, Record]) -> None:
     """Replace the file."""
     write_json(FILE, jsonable(dict(sorted(records.items()))))
-
-
-def record(certificate: Certificate, solver: Solver) -> Record:
-    """What to keep of a certificate of this solver: orders to three decimals, errors to four
-    digits.
-    """
-    measured = {}
-    for study in certificate.studies:
-        part = slice(study.fitted[0], study.fitted[1] + 1)
-        interval = study.order_interval and [round(end, 3) for end in study.order_interval]
-        errors = [float(f"{error:.4g}") for error in study.errors[part]]
-        measured[study.kind] = Measured(round(study.order, 3), interval, study.steps[part], errors)
-    return Record(fingerprint(solver), measured)
 
 
 def fingerprint(solver: Solver) -> str:

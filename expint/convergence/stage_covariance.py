@@ -1,5 +1,5 @@
-"""The joint law of the noise in all stages of a run, against the reverse SDE itself: no propagator
-or clock enters the reference.
+"""The joint law of the noise in all stages of a run, against the reverse SDE itself: no
+propagator or clock of the engine enters the reference.
 
 In z = x/α and λ, with D = skip(σ) z + (a part that is F's), the reverse SDE is
 

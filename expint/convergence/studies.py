@@ -9,6 +9,7 @@ from torch import Tensor
 
 from expint.convergence.order_fitting import asymptotic_range, bootstrap, fitted_order
 from expint.convergence.problem import Problem
+from expint.numerics.float64 import as_float64
 from expint.results import MARKERS, Result, Rows, new_figure
 from expint.solvers import Method
 
@@ -155,9 +156,7 @@ class Comparison(Result):
             axes.set_xticks(steps, [str(n) for n in steps])
             axes.minorticks_off()
             axes.grid(visible=True, color="0.9")
-            axes.set_axisbelow(True)
-            axes.set_xlabel("steps")
-            axes.set_ylabel(chosen[0].measure)
+            axes.set(axisbelow=True, xlabel="steps", ylabel=chosen[0].measure)
             axes.set_title(_NAMES[kind], fontsize=11)
             axes.legend(title="solver: fitted order", fontsize=9, title_fontsize=9)
         return figure
@@ -168,8 +167,8 @@ def order_study(
     method: Method,
     problem: Problem,
     steps: Sequence[int],
-    errors: Sequence[float],
-    floors: Sequence[float],
+    errors: Tensor,
+    floors: Tensor | float,
     *,
     declared: Any,
     measure: str,
@@ -177,18 +176,21 @@ def order_study(
     spread: float | None = None,
     per_path: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
     seed: int = 0,
-    others: Mapping[str, tuple[float, ...]] | None = None,
-    without_order: Mapping[str, tuple[float, ...]] | None = None,
+    others: Mapping[str, Tensor] | None = None,
+    fit_others: bool = True,
 ) -> OrderStudy:
     """The study that these errors make: finds the asymptotic range and fits the orders.
 
     Args:
-        per_path: what makes the errors, shape (steps,), of values per path, shape (steps, paths,
-            ...), and these values: for the intervals, resampled from `seed`.
-        others, without_order: further errors, with an order and without.
+        errors: shape (steps,), as all further ones.
+        floors: the same shape, or one for all.
+        per_path: what makes the errors of values per path, shape (steps, paths, ...), and these
+            values: for the intervals, resampled from `seed`.
+        others, fit_others: further errors, and whether they have an order.
     """
-    others, without_order = others or {}, without_order or {}
-    fitted = asymptotic_range(steps, errors, floors, SPREADS[kind] if spread is None else spread)
+    listed, more = errors.tolist(), others or {}
+    limits = as_float64(floors).expand(len(listed)).tolist()
+    fitted = asymptotic_range(steps, listed, limits, spread or SPREADS[kind])
     part = slice(fitted[0], fitted[1] + 1)
     intervals, interval = bootstrap(*per_path, steps, fitted, seed) if per_path else (None, None)
     return OrderStudy(
@@ -200,14 +202,16 @@ def order_study(
         reference,
         tuple(steps),
         tuple(method.evaluations_in(n) for n in steps),
-        tuple(errors),
+        tuple(listed),
         fitted,
         fitted_order(steps[part], errors[part]),
         intervals,
         interval,
-        tuple(floors),
-        {**others, **without_order},
-        {name: fitted_order(steps[part], values[part]) for name, values in others.items()},
+        tuple(limits),
+        {name: tuple(values.tolist()) for name, values in more.items()},
+        {name: fitted_order(steps[part], values[part]) for name, values in more.items()}
+        if fit_others
+        else {},
     )
 
 
