@@ -88,9 +88,8 @@ class StepControl:
             low, before: x_low and x_before, shape (batch, *event).
         """
         kind = torch.promote_types(low.real.dtype, torch.float32)  # squares of half types overflow
-        delta = (
-            torch.maximum(low.abs(), before.abs()).to(kind).mul_(self.rtol).clamp_(min=self.atol)
-        )
+        size = torch.maximum(low.abs(), before.abs()).to(kind)
+        delta = (size * self.rtol).clamp_(min=self.atol)
         ratio = (difference.abs().to(kind) / delta).reshape(len(low), -1)
         errors = ratio.amax(1) if self.norm == math.inf else ratio.square().mean(1).sqrt()
         return errors.amax()

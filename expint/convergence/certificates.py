@@ -71,11 +71,8 @@ def fingerprint(solver: Solver) -> str:
     steps = [method.at(k, _STEPS) for k in range(_STEPS)]
     schemes = [
         [
-            (
-                str(stage.c),
-                str(stage.increment_weight),
-                str(sorted(terms.items())),
-                str(sorted(stage.slope.items())),
+            _written(
+                stage.c, stage.increment_weight, sorted(terms.items()), sorted(stage.slope.items())
             )
             for stage, terms in zip(tableau.stages, tableau.terms, strict=True)
         ]
@@ -84,9 +81,13 @@ def fingerprint(solver: Solver) -> str:
     unequal = [[_on_unequal_steps(tableau, stage) for stage in tableau.stages] for tableau in steps]
     kinds = [(tableau.reuse, str(tableau.variable)) for tableau in steps]
     scale = str(getattr(method.noise_scale, "name", method.noise_scale))
-    around = str(tuple(map(str, method.operations)))
+    around = str(_written(*method.operations))
     content = [schemes, unequal, kinds, (method.form, method.ell, scale, around)]
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def _written(*parts: object) -> tuple[str, ...]:
+    return tuple(map(str, parts))
 
 
 def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:

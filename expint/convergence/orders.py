@@ -78,32 +78,30 @@ def deterministic_orders(
     fine = 2 * max(512, *steps)
     with torch.no_grad():
         exact, rough = (quiet.without_noise(x, n) for n in (fine, fine // 2))
-        own = float(_distances([rough], exact))
-        return Comparison(
-            tuple(
-                order_study(
-                    "deterministic",
-                    method,
-                    quiet,
-                    steps,
-                    _distances(
-                        [execute(quiet.plan(method, n), quiet.model, x) for n in steps], exact
-                    ),
-                    max(5.0 * own, 1e-11 * float(exact.abs().max())),
-                    declared=method.deterministic_order,
-                    measure="RMS error",
-                    reference=(
-                        f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}"
-                    ),
-                )
-                for method in map(get, solvers)
-            )
+    own = float(root_mean(_squared([rough], exact)))
+    studies = []
+    for method in map(get, solvers):
+        with torch.no_grad():
+            ends = [execute(quiet.plan(method, n), quiet.model, x) for n in steps]
+        study = order_study(
+            "deterministic",
+            method,
+            quiet,
+            steps,
+            _squared(ends, exact),
+            root_mean,
+            max(5.0 * own, 1e-11 * float(exact.abs().max())),
+            declared=method.deterministic_order,
+            measure="RMS error",
+            reference=f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}",
         )
+        studies.append(study)
+    return Comparison(tuple(studies))
 
 
-def _distances(ends: list[Tensor], exact: Tensor) -> Tensor:
-    """Root mean square distances over the starts."""
-    return root_mean((torch.stack(ends) - exact).flatten(2).square().sum(2))
+def _squared(ends: list[Tensor], exact: Tensor) -> Tensor:
+    """Squared distances, shape (steps, starts)."""
+    return (torch.stack(ends) - exact).flatten(2).square().sum(2)
 
 
 def strong_order(
@@ -156,30 +154,26 @@ def strong_orders(
     found = run_on_common_paths(chosen, problem, steps, **{"paths": PATHS, **options})
     # At half the steps a reference of strong order 3/2 is further off by 2^1.5 − 1 times its own
     # error, or more.
-    off = (found.exact[0] - found.exact[1]).flatten(1).square().sum(1)
-    own = float(root_mean(off[None])) / (2**1.5 - 1)
-    return Comparison(
-        tuple(
-            order_study(
-                "strong",
-                method,
-                problem,
-                steps,
-                root_mean(squared),
-                5.0 * own,
-                declared=method.strong_order,
-                measure="RMS error",
-                reference=f"{found.reference}, own error about {own:.1e}",
-                per_path=(root_mean, squared),
-                seed=options.get("seed", 0),
-                others={
-                    "sup over the grid": root_mean(largest),
-                    "median": squared.median(1).values.sqrt(),
-                },
-            )
-            for method, squared, largest in zip(chosen, found.squared, found.largest, strict=True)
+    own = float(root_mean(_squared([found.exact[1]], found.exact[0]))) / (2**1.5 - 1)
+    studies = []
+    for method, squared, largest in zip(chosen, found.squared, found.largest, strict=True):
+        median = squared.median(1).values.sqrt()
+        study = order_study(
+            "strong",
+            method,
+            problem,
+            steps,
+            squared,
+            root_mean,
+            5.0 * own,
+            declared=method.strong_order,
+            measure="RMS error",
+            reference=f"{found.reference}, own error about {own:.1e}",
+            seed=options.get("seed", 0),
+            others={"sup over the grid": root_mean(largest), "median": median},
         )
-    )
+        studies.append(study)
+    return Comparison(tuple(studies))
 
 
 def weak_order(
@@ -222,14 +216,14 @@ def weak_order(
         method,
         problem,
         counts,
-        _mean_norm(values),
+        values,
+        _mean_norm,
         3.0 * torch.sqrt(values.var(1).sum(-1) / values.shape[1]),
         # Order 3 is a matter of linear problems: beyond, additive noise has further conditions.
         declared=min(method.weak_order, 2),
         measure="difference of E x, E x^2 and E cos x",
         reference=found.reference,
         spread=0.5,
-        per_path=(_mean_norm, values),
         seed=options.get("seed", 0),
     )
 
@@ -262,7 +256,8 @@ def _gaussian_weak_order(method: Method, problem: Problem, steps: Sequence[int])
         method,
         problem,
         steps,
-        torch.stack([gaussian_wasserstein(*moments, *exact) for moments in found]),
+        torch.stack([gaussian_wasserstein(*moments, *exact) for moments in found])[:, None],
+        lambda distances: distances.mean(1),
         1e-12 * float(exact[1].max().sqrt()),
         declared=method.weak_order if problem.ell > 0 else method.deterministic_order,
         measure="Wasserstein-2 distance",

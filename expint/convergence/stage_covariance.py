@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from expint.convergence.linear_response import noise_responses
+from expint.numerics.float64 import as_float64
 from expint.numerics.quadrature import gauss_legendre, integrate
 from expint.plans.plan import Plan
 from expint.results import Result, Rows, new_figure
@@ -156,7 +157,7 @@ def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1
             "it."
         )
     schedule, fresh = diffusion.schedule, any(noise.nodes is None for noise in plan.run)
-    lam = torch.as_tensor(schedule.lam(plan.grid), dtype=torch.float64)
+    lam = schedule.lam(plan.grid)
     if not torch.isfinite(lam).all() or fresh:
         raise ValueError(
             "Stage covariances need a grid with finite lambda and no noise but the SDE's own; got "
@@ -169,7 +170,7 @@ def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1
             f"{method.name!r} makes {len(stages)} states in {plan.steps} steps, but the plan has "
             f"{len(plan.rows)} rows."
         )
-    targets = torch.stack([torch.as_tensor(row.target, dtype=torch.float64) for row in plan.rows])
+    targets = as_float64([row.target for row in plan.rows])
     at, alphas = schedule.lam(targets), schedule.alpha(targets)
     scales, responses = noise_responses(plan, diffusion)
     # The numbers of z = x/α.

@@ -241,12 +241,12 @@ def _planned(model: Description, settings: Mapping[str, Any], nfe: int) -> Plan 
 def _point(nfe: int, plan: Plan | ValueError, distance: Distance, bar: Any) -> QualityPoint:
     if isinstance(plan, ValueError):
         return QualityPoint(nfe, reason=str(plan))
-    before = bar.n
+    end = bar.n + plan.nfe * distance.runs
     try:
         found = distance.between(plan, bar.update)
+        if not math.isfinite(found):
+            raise ValueError(f"The distance is {found}.")
     except (ValueError, FloatingPointError) as error:
-        bar.update(before + plan.nfe * distance.runs - bar.n)
+        bar.update(end - bar.n)
         return QualityPoint(nfe, plan.nfe, plan.steps, reason=str(error))
-    if not math.isfinite(found):
-        return QualityPoint(nfe, plan.nfe, plan.steps, reason=f"The distance is {found}.")
     return QualityPoint(nfe, plan.nfe, plan.steps, found)

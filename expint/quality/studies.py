@@ -93,9 +93,8 @@ class QualityStudy(Result):
         """The curve of the least distance at `nfe` allowed evaluations; None if all have a gap
         there.
         """
-        at = {curve.at(nfe).distance: curve for curve in reversed(self.curves)}
-        found = [distance for distance in at if distance is not None]
-        return at[min(found)] if found else None
+        found = [curve for curve in self.curves if curve.at(nfe).distance is not None]
+        return min(found, key=lambda curve: curve.at(nfe).distance or 0.0, default=None)
 
     def blocks(self) -> Iterator[str | Rows]:
         """Distances by solver and evaluations allowed; `@` gives the evaluations used where they
@@ -122,10 +121,11 @@ class QualityStudy(Result):
         """Distance against evaluations used, one line per solver, the floor as a dashed line."""
         columns = 1 + len(self.curves) // _LEGEND_LINES
         figure = new_figure(6.0 + 3.0 * columns, 4.0 + columns)
-        axes = figure.subplots()
+        axes, first = figure.subplots(), []
         for i, curve in enumerate(self.curves):
             # On logarithmic axes there is no zero.
             pairs = [(point.used, point.distance) for point in curve.points if point.distance]
+            first += [distance for _, distance in pairs[:1]]
             axes.loglog(
                 *(zip(*pairs, strict=True) if pairs else ([], [])),
                 marker=MARKERS[(i + i // 10) % len(MARKERS)],
@@ -135,8 +135,6 @@ class QualityStudy(Result):
                 linewidth=1.2,
                 label=f"{curve.name} ({curve.setting})",
             )
-        first = [next((p.distance for p in curve.points if p.distance), 0) for curve in self.curves]
-        first = list(filter(None, first))
         if first and max(first) > (top := _MOST * median(first)):
             # A solver that diverges at first leaves the picture, so that the others can be
             # distinguished.
