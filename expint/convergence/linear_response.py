@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from expint.equations.diffusion import Diffusion
-from expint.noise import SubstepNoise
+from expint.noise import Replay, SubstepNoise
 from expint.numerics.float64 import as_float64
 from expint.plans import Plan
 from expint.runs import Description, Run, drive, execute
@@ -35,19 +35,6 @@ class _UnitNormals:
         return units.unbind(0)
 
 
-class _LinearResponse:
-    """The Gaussian target's affine denoiser, with its constant part acting on the last batch entry
-    only."""
-
-    def __init__(self, target: Gaussian) -> None:
-        self.target, self.schedule, self.prediction = target, target.schedule, target.prediction
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        output = self.target(x, t)
-        output[:-1] -= self.target(torch.zeros_like(x[:1]), t)
-        return output
-
-
 def gaussian_moments(
     plan: Plan, target: Gaussian, *, initial: tuple[Any, Any] | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -55,8 +42,8 @@ def gaussian_moments(
     linear model, no Monte Carlo.
 
     Every state of the run is an affine function of the initial state and of the standard Gaussians
-    that the plan uses. The run is executed once on a batch that carries the mean in its last entry
-    and one coefficient of that function in each of the others.
+    that the plan uses. Its constant part comes from a run in which all of these are zero; its
+    coefficients from one on data of mean zero, with one of them in each entry of the batch.
 
     Args:
         plan: any plan for the target's schedule.
@@ -83,10 +70,12 @@ def gaussian_moments(
     first = replace(target, schedule=diffusion.schedule) if diffusion else target
     mean, variance = initial if initial is not None else first.moments(plan.grid[0])
     d = target.mean.shape[0]
-    x = torch.zeros(plan.normals + 2, d, dtype=torch.float64)
-    x[-2], x[-1] = torch.sqrt(as_float64(variance)), as_float64(mean)
-    response = execute(plan, _LinearResponse(target), x, _UnitNormals())
-    return response[-1], (response[:-1] ** 2).sum(0)
+    x = torch.zeros(plan.normals + 1, d, dtype=torch.float64)
+    x[-1] = torch.sqrt(as_float64(variance))
+    silence = Replay(x.new_zeros(plan.normals, 1, d))
+    constant = execute(plan, target, as_float64(mean).expand(1, d), silence)
+    centred = replace(target, mean=torch.zeros_like(target.mean))
+    return constant[0], (execute(plan, centred, x, _UnitNormals()) ** 2).sum(0)
 
 
 def noise_responses(plan: Plan, diffusion: Diffusion) -> tuple[Tensor, Tensor]:
