@@ -244,17 +244,13 @@ class _Walk:
                 f"{self.sde.place(plan.grid[0].item())}. Loosen rtol and atol, or raise max_nfe."
             )
         self.nfe += count
-        made, outputs, news = {}, [], []
+        made, news = {}, []
         run = Run(plan, self.model, x, self.path, made.__setitem__, checked=True)
-
-        def evaluate(state: Tensor, time: Tensor) -> Tensor:
-            known = None if outputs else output
-            outputs.append(self.model(state, time) if known is None else known)
-            return outputs[-1]
-
+        first = self.model(run.x, run.time) if output is None else output
+        known = [first]
         keep = None if self.callback is None else lambda *arguments: news.append(arguments)
-        drive(run, evaluate, keep)
-        return _Step(run, made, outputs[0], news)
+        drive(run, lambda x, t: known.pop() if known else self.model(x, t), keep)
+        return _Step(run, made, first, news)
 
     def _arrive(self, t: float, news: list[tuple[Any, ...]]) -> None:
         self.times.append(t)

@@ -83,6 +83,8 @@ def run_on_common_paths(
     fine = common * max(2, -(-refine * counts[-1] // common))
     fine += fine % 2
     repeated = sorted({t.name for t in methods if [u.name for u in methods].count(t.name) > 1})
+    if not methods:
+        raise ValueError("There is no solver to study.")
     if repeated:
         raise ValueError(f"Solvers are distinguished by name, but {repeated} came more than once.")
     plans = [problem.plan(method, n) for method in methods for n in counts]

@@ -1,17 +1,17 @@
-"""The joint law of the noise in all stages of a run, against the reverse SDE itself: no
-propagator or clock of the engine enters the reference.
+"""The joint law of the noise in all stages of a run, against the reverse SDE itself: neither a
+propagator nor a clock of the engine enters the reference.
 
 In z = x/α and λ, with D = skip(σ) z + (a part that is F's), the reverse SDE is
 
-    dz = −(1+ℓ²) (z − D) dλ + ℓ √2 σ dω = [A z + …F] dλ + g dω,    A = −(1+ℓ²) (1 − skip),    g = ℓ
-    √2 e^{−λ},
+    dz = −(1+ℓ²) (z − D) dλ + ℓ √2 σ dω = [A z + …F] dλ + g dω,
+    A = −(1+ℓ²) (1 − skip),    g = ℓ √2 e^{−λ},
 
 so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integral ∫ k_i dω over the
 step with
 
     k_i(λ) = Φ(λ_i, λ) g(λ) · 1[λ < λ_i]                      for the ordinary noise of its node,
     k_i(λ) = Φ(λ_i, λ) g(λ) · [p + 2 (θ_i − p) R(λ)]          for a stage with weight p of the
-    increment and the rest from U,
+                                                              increment and the rest from U,
 
 Φ(b, a) = exp ∫_a^b A, R(λ) the part of ∫ (g/Φ)² dλ that lies after λ, and θ_i = 1 − R(λ_i).
 Covariances are ∫ k_i k_j dλ.
