@@ -60,8 +60,7 @@ class Result(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON can hold them: tensors as lists, NaN and infinity as null."""
-        names = [*(field.name for field in fields(self)), *self.derived]  # pyright: ignore[reportArgumentType]
-        return {name: jsonable(getattr(self, name)) for name in names}
+        return jsonable(self)
 
     def to_json(self) -> str:
         """All fields as JSON."""
@@ -101,8 +100,6 @@ def save_figure(figure: Any, path: str | Path | IO[bytes], kind: str | None = No
 def jsonable(value: Any) -> Any:
     """The value as JSON can hold it; NaN and infinity become null."""
     match value:
-        case Result():
-            return value.to_dict()
         case Tensor():
             return jsonable(value.tolist())
         case Mapping():
@@ -114,7 +111,8 @@ def jsonable(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
     if is_dataclass(value):
-        return {field.name: jsonable(getattr(value, field.name)) for field in fields(value)}
+        names = [*(field.name for field in fields(value)), *getattr(value, "derived", ())]
+        return {name: jsonable(getattr(value, name)) for name in names}
     return value
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from expint.convergence import ode_orders
+from expint.convergence import Problem
 
 _SOLUTIONS: dict[Any, Tensor] = {}
-_solve = ode_orders._runge_kutta
+_solve = Problem.without_noise
 
 
 def _once(problem: Any, x: Tensor, steps: int) -> Tensor:
@@ -36,4 +36,4 @@ def one_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """The solution depends on the mixture, the start and the noise levels, and not on the form or
     the solver under study.
     """
-    monkeypatch.setattr(ode_orders, "_runge_kutta", _once)
+    monkeypatch.setattr(Problem, "without_noise", _once)

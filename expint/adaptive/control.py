@@ -3,6 +3,7 @@ and no network.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,20 @@ import torch
 from torch import Tensor
 
 _LEAST_MEMORY = 1e-4  # an error that happens to vanish must not hold back the step after next
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "rtol": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
+    "atol": (
+        lambda v: 0 < v < math.inf,
+        "a finite number > 0, so that components near 0 have a tolerance",
+    ),
+    "first_step": (lambda v: 0 < v < math.inf, "a finite number > 0, in the clock of the form"),
+    "safety": (lambda v: 0 < v < 1, "a number with 0 < safety < 1"),
+    "norm": (lambda v: v in (2.0, math.inf), "2 (root mean square) or infinity (maximum)"),
+    "limits": (
+        lambda v: len(v) == 2 and 0 <= v[0] < 1 < v[1],
+        "two factors (least, greatest) with 0 <= least < 1 < greatest",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -56,32 +71,14 @@ class StepControl:
     proportional: float = 0.0
 
     def __post_init__(self) -> None:
-        _check("rtol", self.rtol, "a finite number >= 0", lambda v: 0 <= v < math.inf)
-        _check(
-            "atol",
-            self.atol,
-            "a finite number > 0, so that components near 0 have a tolerance",
-            lambda v: 0 < v < math.inf,
-        )
-        _check(
-            "first_step",
-            self.first_step,
-            "a finite number > 0, in the clock of the form",
-            lambda v: 0 < v < math.inf,
-        )
-        _check("safety", self.safety, "a number with 0 < safety < 1", lambda v: 0 < v < 1)
-        _check(
-            "norm",
-            self.norm,
-            "2 (root mean square) or infinity (maximum)",
-            lambda v: v in (2.0, math.inf),
-        )
-        _check(
-            "limits",
-            self.limits,
-            "two factors (least, greatest) with 0 <= least < 1 < greatest",
-            lambda v: len(v) == 2 and 0 <= v[0] < 1 < v[1],
-        )
+        for name, (holds, allowed) in _RANGES.items():
+            value = getattr(self, name)
+            try:
+                fine = not isinstance(value, (bool, str)) and holds(value)
+            except (TypeError, ValueError):
+                fine = False
+            if not fine:
+                raise ValueError(f"{name} of the step control must be {allowed}, got {value!r}.")
 
     def error(self, difference: Tensor, low: Tensor, before: Tensor) -> Tensor:
         """E, a 0-dimensional tensor: the greatest error of a sample in units of its tolerance.
@@ -91,9 +88,8 @@ class StepControl:
             low, before: x_low and x_before, shape (batch, *event).
         """
         kind = torch.promote_types(low.real.dtype, torch.float32)  # squares of half types overflow
-        delta = (
-            torch.maximum(low.abs(), before.abs()).to(kind).mul_(self.rtol).clamp_(min=self.atol)
-        )
+        size = torch.maximum(low.abs(), before.abs()).to(kind)
+        delta = (size * self.rtol).clamp_(min=self.atol)
         ratio = (difference.abs().to(kind) / delta).reshape(len(low), -1)
         errors = ratio.amax(1) if self.norm == math.inf else ratio.square().mean(1).sqrt()
         return errors.amax()
@@ -107,24 +103,10 @@ class StepControl:
             power: k, where the error estimate is O(h^k); it is used where `exponent` is None.
         """
         r = 1.0 / power if self.exponent is None else self.exponent
+        if error == 0.0:
+            return self.limits[1]
+        gain, memory = self.integral + self.proportional, self.proportional
         if error > 1.0:
-            change = self.safety * error**-r
-        elif error == 0.0:
-            change = math.inf
-        else:
-            held = max(before, _LEAST_MEMORY)
-            change = (
-                self.safety
-                * error ** (-r * (self.integral + self.proportional))
-                * held ** (r * self.proportional)
-            )
+            gain, memory = 1.0, 0.0
+        change = self.safety * error ** (-r * gain) * max(before, _LEAST_MEMORY) ** (r * memory)
         return min(max(change, self.limits[0]), self.limits[1])
-
-
-def _check(name: str, value: Any, allowed: str, holds: Any) -> None:
-    try:
-        fine = not isinstance(value, (bool, str)) and bool(holds(value))
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise ValueError(f"{name} of the step control must be {allowed}, got {value!r}.")

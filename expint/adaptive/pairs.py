@@ -94,12 +94,7 @@ _SEEDS = (
 _PI = StepControl(limits=(0.2, 5.0), integral=0.3, proportional=0.4)
 
 
-def _improved_euler() -> Method:
-    """1 ← {0}; 1 ← {0, 1} in t at ℓ = 1."""
-    source = "arXiv 2105.14080, algorithm 1"
-    return Method(heun().tableau, "improved-euler", source, form="time", ell=1.0)
-
-
+_GGF = "arXiv 2105.14080, algorithm 1"
 _FAST = StepControl(rtol=0.02, first_step=0.01, exponent=0.9)
 _THIRD = seeds2(Fraction(1, 3))
 _PAIRS = Registry[EmbeddedPair]("adaptive solver", "; others go with steps of given length")
@@ -110,9 +105,9 @@ for _pair in (
     EmbeddedPair("dpm-solver-23", dpm_solver(3), Method(_THIRD, form="noise", ell=0.0), _DPM),
     EmbeddedPair(
         "ggf",
-        _improved_euler(),
+        Method(heun().tableau, "improved-euler", _GGF, form="time", ell=1.0),
         euler_maruyama(),
-        "Gotta Go Fast, arXiv 2105.14080, algorithm 1",
+        f"Gotta Go Fast, {_GGF}",
         _FAST,
     ),
 ):

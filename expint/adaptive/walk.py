@@ -3,7 +3,7 @@ whole batch."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -124,19 +124,18 @@ class Adaptive:
         """What `expint.sample` does with these steps; its arguments, with what the model says of
         itself."""
         self.report = None
-        given = [name for name, value in options.items() if value is not None]
-        strange = [name for name in given if name not in ("steps", "form", "ell", "final")]
-        if strange == ["operations"] and not options["operations"]:
-            strange = []
+        allowed = ["steps", "form", "ell", "final"]
+        if not options.get("operations"):
+            allowed.append("operations")
+        strange = [n for n, value in options.items() if n not in allowed and value is not None]
         if strange:
             raise ValueError(
                 f"Adaptive steps choose the grid and have no operations: leave out {strange[0]}, "
                 "or give a number of steps."
             )
         pair = get_pair(solver)
-        own = {name: getattr(self, name) for name in _SETTINGS}
-        settings = {name: value for name, value in own.items() if value is not None}
-        control = replace(pair.control, **settings)
+        own = {name: getattr(self, name) for name in _SETTINGS if getattr(self, name) is not None}
+        control = replace(pair.control, **own)
         if not is_whole(self.max_nfe) or self.max_nfe < 1:
             raise ValueError(
                 f"max_nfe is the most network evaluations, an integer >= 1, got {self.max_nfe!r}."
@@ -158,9 +157,8 @@ class Adaptive:
         path = _opened(sde, first.grid[0], end, x, source, given=noise is not None)
         with torch.no_grad(), tqdm(disable=not progress, unit="NFE", desc=pair.name) as bar:
             model = Counted(about, call, bar)
-            for plan in (lead, first, tail):  # what does not fit is refused now
-                if plan is not None:
-                    Run(plan, model, x, path)
+            for plan in filter(None, (lead, first, tail)):  # what does not fit is refused now
+                Run(plan, model, x, path)
             walk = _Walk(sde, pair, control, model, path, self.max_nfe, callback)
             if lead is not None:
                 x = walk.single(lead, x)
@@ -172,53 +170,45 @@ class Adaptive:
         return x
 
 
-class _Attempt(NamedTuple):
-    """A trial step: its result, x_high − x_low, the model's output at its start, and the arguments
-    of the callback."""
+class _Step(NamedTuple):
+    """A step that was made: its run, what its rows made, the model's output at its start, and the
+    arguments of the callback."""
 
-    high: Tensor
-    difference: Tensor
+    run: Run
+    made: dict[int, Tensor]
     output: Tensor
-    news: tuple[Any, ...]
+    news: list[tuple[Any, ...]]
 
 
+@dataclass
 class _Walk:
     """The run: counts, accepted times and errors."""
 
-    def __init__(
-        self,
-        sde: SemiLinearSDE,
-        pair: EmbeddedPair,
-        control: StepControl,
-        model: Any,
-        path: NoiseSource | None,
-        max_nfe: int,
-        callback: Callback | None,
-    ) -> None:
-        self._sde, self._pair, self._control, self._model, self._path = (
-            sde,
-            pair,
-            control,
-            model,
-            path,
-        )
-        self._max_nfe, self._callback = max_nfe, callback
-        self.times: list[float] = []
-        self.errors: list[float] = []
-        self.rejected = self.nfe = 0
+    sde: SemiLinearSDE
+    pair: EmbeddedPair
+    control: StepControl
+    model: Any
+    path: NoiseSource | None
+    max_nfe: int
+    callback: Callback | None
+    times: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    rejected: int = 0
+    nfe: int = 0
 
     def through(self, x: Tensor, start: float, end: float) -> Tensor:
         """From state `x` at time `start` to `end`."""
-        sde, control = self._sde, self._control
-        power = self._pair.power(sde.is_stochastic)
+        sde, control = self.sde, self.control
+        power = self.pair.power(sde.is_stochastic)
         h, s, memory, low_before = control.first_step, start, 1.0, x
         output: Tensor | None = None
         while s != end:
             t = next_time(sde, s, end, h)
-            trial = self._attempt(x, s, t, output)
-            low = trial.high - trial.difference
-            error = control.error(trial.difference, low, low_before)
-            finite = torch.isfinite(trial.high).all().to(error.dtype)
+            step = self._make(pair_plan(sde, self.pair, s, t), x, output)
+            high, difference = step.run.x, step.made[max(step.made) - 1]
+            low = high - difference
+            error = control.error(difference, low, low_before)
+            finite = torch.isfinite(high).all().to(error.dtype)
             # The one host synchronisation of the step.
             worst, fine = torch.stack([error, finite]).tolist()
             if not fine or not math.isfinite(worst):
@@ -231,57 +221,42 @@ class _Walk:
             h *= control.factor(worst, memory, power)
             if worst > 1.0:
                 self.rejected += 1
-                output = trial.output
+                output = step.output
                 continue
             self.errors.append(worst)
-            x, s, memory, low_before, output = trial.high, t, worst, low, None
-            self._arrive(t, trial.news)
+            x, s, memory, low_before, output = high, t, worst, low, None
+            self._arrive(t, step.news)
         return x
 
     def single(self, plan: Plan, x: Tensor) -> Tensor:
         """A step of one evaluation, whose error is not estimated: from σ = ∞, or to σ = 0."""
-        self._spend(1, plan.grid[0].item())
-        run, news = Run(plan, self._model, x, self._path, checked=True), []
-        drive(run, self._evaluate, self._listener(news))
-        self._arrive(plan.grid[-1].item(), news[0] if news else ())
-        return run.result()
+        step = self._make(plan, x)
+        self._arrive(plan.grid[-1].item(), step.news)
+        return step.run.result()
 
-    def _attempt(self, x: Tensor, s: float, t: float, output: Tensor | None) -> _Attempt:
-        """One trial step; `output` is what the model gave at its start, if that is known."""
-        self._spend(self._pair.evaluations - (output is not None), s)
-        plan, made, news = pair_plan(self._sde, self._pair, s, t), {}, []
-        run = Run(plan, self._model, x, self._path, made.__setitem__, checked=True)
-        outputs: list[Tensor] = []
-
-        def evaluate(state: Tensor, time: Tensor) -> Tensor:
-            known = output if not outputs else None
-            outputs.append(self._evaluate(state, time) if known is None else known)
-            return outputs[-1]
-
-        drive(run, evaluate, self._listener(news))
-        difference = made[len(plan.rows) - 2]
-        return _Attempt(run.x, difference, outputs[0], news[0] if news else ())
-
-    def _evaluate(self, x: Tensor, t: Tensor) -> Tensor:
-        self.nfe += 1
-        return self._model(x, t)
-
-    def _spend(self, count: int, s: float) -> None:
-        if self.nfe + count > self._max_nfe:
+    def _make(self, plan: Plan, x: Tensor, output: Tensor | None = None) -> _Step:
+        """Make a step; `output` is what the model gave at its start, if that is known."""
+        count = plan.nfe - (output is not None)
+        if self.nfe + count > self.max_nfe:
             raise RuntimeError(
-                f"max_nfe={self._max_nfe} network evaluations do not suffice: {len(self.errors)} "
-                f"steps were accepted and {self.rejected} rejected up to {self._sde.place(s)}. "
-                "Loosen rtol and atol, or raise max_nfe."
+                f"max_nfe={self.max_nfe} network evaluations do not suffice: {len(self.errors)} "
+                f"steps were accepted and {self.rejected} rejected up to "
+                f"{self.sde.place(plan.grid[0].item())}. Loosen rtol and atol, or raise max_nfe."
             )
+        self.nfe += count
+        made, news = {}, []
+        run = Run(plan, self.model, x, self.path, made.__setitem__, checked=True)
+        first = self.model(run.x, run.time) if output is None else output
+        known = [first]
+        keep = None if self.callback is None else lambda *arguments: news.append(arguments)
+        drive(run, lambda x, t: known.pop() if known else self.model(x, t), keep)
+        return _Step(run, made, first, news)
 
-    def _listener(self, news: list[Any]) -> Callback | None:
-        return None if self._callback is None else lambda *arguments: news.append(arguments)
-
-    def _arrive(self, t: float, news: tuple[Any, ...]) -> None:
+    def _arrive(self, t: float, news: list[tuple[Any, ...]]) -> None:
         self.times.append(t)
-        if self._callback is not None:
-            _, _, _, x, denoised = news
-            self._callback(len(self.times), self.nfe, t, x, denoised)
+        if self.callback is not None:
+            *_, x, denoised = news[0]
+            self.callback(len(self.times), self.nfe, t, x, denoised)
 
 
 def _opened(

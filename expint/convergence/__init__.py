@@ -15,9 +15,15 @@ from expint.convergence.certification import (
 )
 from expint.convergence.common_path import PathMaker
 from expint.convergence.linear_response import gaussian_moments
-from expint.convergence.ode_orders import deterministic_order, deterministic_orders
 from expint.convergence.order_fitting import fitted_order
-from expint.convergence.orders import compare, strong_order, strong_orders, weak_order
+from expint.convergence.orders import (
+    compare,
+    deterministic_order,
+    deterministic_orders,
+    strong_order,
+    strong_orders,
+    weak_order,
+)  # fmt: skip
 from expint.convergence.problem import Problem
 from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
 from expint.convergence.studies import Comparison, OrderStudy

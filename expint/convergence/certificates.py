@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from expint.convergence.certification import Certificate
 from expint.results import jsonable, write_json
 from expint.solvers import Stage, Tableau, get
 from expint.solvers.registry import Solver
@@ -64,19 +63,6 @@ def write(records: Mapping[str, Record]) -> None:
     write_json(FILE, jsonable(dict(sorted(records.items()))))
 
 
-def record(certificate: Certificate, solver: Solver) -> Record:
-    """What to keep of a certificate of this solver: orders to three decimals, errors to four
-    digits.
-    """
-    measured = {}
-    for study in certificate.studies:
-        part = slice(study.fitted[0], study.fitted[1] + 1)
-        interval = study.order_interval and [round(end, 3) for end in study.order_interval]
-        errors = [float(f"{error:.4g}") for error in study.errors[part]]
-        measured[study.kind] = Measured(round(study.order, 3), interval, study.steps[part], errors)
-    return Record(fingerprint(solver), measured)
-
-
 def fingerprint(solver: Solver) -> str:
     """A digest of all that decides the coefficients: the stages of every step in exact rationals,
     and the equation.
@@ -85,11 +71,8 @@ def fingerprint(solver: Solver) -> str:
     steps = [method.at(k, _STEPS) for k in range(_STEPS)]
     schemes = [
         [
-            (
-                str(stage.c),
-                str(stage.increment_weight),
-                str(sorted(terms.items())),
-                str(sorted(stage.slope.items())),
+            _written(
+                stage.c, stage.increment_weight, sorted(terms.items()), sorted(stage.slope.items())
             )
             for stage, terms in zip(tableau.stages, tableau.terms, strict=True)
         ]
@@ -98,9 +81,13 @@ def fingerprint(solver: Solver) -> str:
     unequal = [[_on_unequal_steps(tableau, stage) for stage in tableau.stages] for tableau in steps]
     kinds = [(tableau.reuse, str(tableau.variable)) for tableau in steps]
     scale = str(getattr(method.noise_scale, "name", method.noise_scale))
-    around = str(tuple(map(str, method.operations)))
+    around = str(_written(*method.operations))
     content = [schemes, unequal, kinds, (method.form, method.ell, scale, around)]
     return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
+
+
+def _written(*parts: object) -> tuple[str, ...]:
+    return tuple(map(str, parts))
 
 
 def _on_unequal_steps(scheme: Tableau, stage: Stage) -> str:

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, NamedTuple, Unpack
 
 from torch import Tensor
 
-from expint.convergence.ode_orders import StartOptions, deterministic_order
 from expint.convergence.order_fitting import local_orders
-from expint.convergence.orders import strong_order, weak_order
+from expint.convergence.orders import StartOptions, compare, deterministic_order, weak_order
 from expint.convergence.problem import Problem, check_problem
 from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
 from expint.convergence.studies import SPREADS, Comparison, OrderStudy
@@ -79,11 +78,6 @@ class Certificate(Result):
         return Comparison(self.studies).figure()
 
 
-def own_orders(method: Method) -> Orders:
-    """The orders of a method by the algebraic conditions."""
-    return Orders(*(float(getattr(method, f"{kind}_order")) for kind in Orders._fields))
-
-
 def declared_orders(solver: Solver) -> Orders:
     """The orders by the algebraic conditions: of the registered solver of that name, if there is
     one, else of the method itself.
@@ -91,7 +85,9 @@ def declared_orders(solver: Solver) -> Orders:
     So a method that was changed under a registered name is held to what that name promises.
     """
     method = get(solver)
-    return own_orders(get(method.name) if method.name in names() else method)
+    if method.name in names():
+        method = get(method.name)
+    return Orders(*(float(getattr(method, f"{kind}_order")) for kind in Orders._fields))
 
 
 def certify(
@@ -142,24 +138,24 @@ def certify(
     if unknown:
         raise ValueError(f"Unknown kinds {unknown}: choose among {Orders._fields}.")
     method = get(solver)
-    wanted, own = declared or declared_orders(method), own_orders(method)
+    wanted = declared or declared_orders(method)
     noise, findings = _stage_covariances(method, problem)
-    findings += [
-        f"tableau: {kind} order {derived:g} by the algebraic conditions, declared {promised:g}"
-        for kind, promised, derived in zip(Orders._fields, wanted, own, strict=True)
-        if derived < promised
-    ]
-    measure: dict[str, Callable[[], OrderStudy]] = {
-        "deterministic": lambda: deterministic_order(method, problem, seed=seed),
-        "weak": lambda: weak_order(method, _gaussian(problem)),
-        "strong": lambda: strong_order(method, problem, paths=paths, seed=seed, progress=progress),
-    }
+    for kind, promised in wanted._asdict().items():
+        derived = float(getattr(method, f"{kind}_order"))
+        if derived < promised:
+            findings.append(
+                f"tableau: {kind} order {derived:g} by the algebraic conditions, declared "
+                f"{promised:g}"
+            )
     made: list[OrderStudy] = []
+    options: dict[str, Any] = {"paths": paths, "seed": seed, "progress": progress}
     for kind in kinds:
         if kind == "strong" and problem.ell == 0:
             continue
+        data = _gaussian(problem) if kind == "weak" else problem
+        given = (studies or {}).get(kind)
         try:
-            made.append((studies or {}).get(kind) or measure[kind]())
+            made.append(given or compare([method], data, [kind], **options).studies[0])
         except (ValueError, FloatingPointError) as error:
             findings.append(f"{kind} order: cannot be measured ({' '.join(str(error).split())})")
             continue

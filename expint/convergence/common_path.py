@@ -45,33 +45,22 @@ class PathOptions(TypedDict, total=False):
     progress: bool
 
 
-class Runs(NamedTuple):
-    """Results of one solver.
+class PathRuns(NamedTuple):
+    """Results of all solvers on the same paths.
 
     Attributes:
-        ends: states at the end, shape (steps, paths, *event).
-        squared: squared distances from the reference there, shape (steps, paths).
-        largest: the largest of them over the grid, shape (steps, paths).
+        ends: states at the end, shape (solvers, steps, paths, *event).
+        squared: squared distances from the reference there, shape (solvers, steps, paths).
+        largest: the largest of them over the grid, shape (solvers, steps, paths).
+        exact: the reference's states at the end, and those at half its steps, shape (2, paths,
+            *event).
+        reference: what the reference is, in words.
     """
 
     ends: Tensor
     squared: Tensor
     largest: Tensor
-
-
-class PathRuns(NamedTuple):
-    """Results of all solvers on the same paths.
-
-    Attributes:
-        runs: by the solver's name.
-        exact, half: the reference's states at the end, and those at half its steps, shape (paths,
-            *event).
-        reference: what the reference is, in words.
-    """
-
-    runs: dict[str, Runs]
     exact: Tensor
-    half: Tensor
     reference: str
 
 
@@ -94,37 +83,37 @@ def run_on_common_paths(
     fine = common * max(2, -(-refine * counts[-1] // common))
     fine += fine % 2
     repeated = sorted({t.name for t in methods if [u.name for u in methods].count(t.name) > 1})
+    if not methods:
+        raise ValueError("There is no solver to study.")
     if repeated:
         raise ValueError(f"Solvers are distinguished by name, but {repeated} came more than once.")
-    plans = {t.name: {n: problem.plan(t, n) for n in counts} for t in methods}
+    plans = [problem.plan(method, n) for method in methods for n in counts]
     exact, half = (
         compile_plan(problem.sde(), reference, problem.grid(n)) for n in (fine, fine // 2)
     )
-    every = [plan for own in plans.values() for plan in own.values()] + [exact, half]
+    every = [*plans, exact, half]
     asked = [noise for plan in every for noise in plan.run]
     if path is None:
         taus = union_of_times(asked)
         path = lambda seeds: UnionPath(seeds, taus)  # noqa: E731
-    found: dict[str, list[Runs]] = {t.name: [] for t in methods}
-    ends: list[tuple[Tensor, Tensor]] = []
     chunks = [range(seed + i, seed + min(i + batch, paths)) for i in range(0, paths, batch)]
     total = sum(plan.nfe for plan in every) * len(chunks)
+    found: list[list[Tensor]] = []
     with torch.no_grad(), tqdm(total=total, disable=not progress, unit="NFE") as bar:
         for seeds in chunks:
             x = problem.start(seeds)
             opened = Shared(path(seeds).stream(x, asked))
             states = partial(_states, problem.model, x, opened, bar.update)
             solution = states(exact, fine // common)
-            ends.append((solution[-1], states(half, fine // 2)[-1]))
-            for name, own in plans.items():
-                parts = [
-                    _compared(states(plan), solution[:: common // n]) for n, plan in own.items()
-                ]
-                found[name].append(Runs(*(torch.stack(part) for part in zip(*parts, strict=True))))
-    joined = {name: Runs(*map(_joined, zip(*parts, strict=True))) for name, parts in found.items()}
+            ends = (solution[-1], states(half, fine // 2)[-1])
+            runs = [_compared(states(plan), solution[:: common // plan.steps]) for plan in plans]
+            found.append([torch.stack(part) for part in (*zip(*runs, strict=True), ends)])
+    ends, squared, largest, last = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    size = (len(methods), len(counts))
     words = f"{get(reference).name} with {fine} steps on the same {paths} paths"
-    full, rough = (torch.cat(part) for part in zip(*ends, strict=True))
-    return PathRuns(joined, full, rough, words)
+    return PathRuns(
+        ends.unflatten(0, size), squared.unflatten(0, size), largest.unflatten(0, size), last, words
+    )
 
 
 def _checked(steps: Sequence[int]) -> list[int]:
@@ -164,7 +153,3 @@ def _compared(states: Tensor, exact: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """One run beside the solution, both of shape (times, paths, *event)."""
     squared = (states - exact).square().flatten(2).sum(2)
     return states[-1], squared[-1], squared.amax(0)
-
-
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat(parts, 1)

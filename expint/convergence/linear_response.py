@@ -9,59 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.noise import SubstepNoise
+from expint.equations.diffusion import Diffusion
+from expint.noise import Replay, SubstepNoise
 from expint.numerics.float64 import as_float64
 from expint.plans import Plan
-from expint.runs import Run, drive, execute
+from expint.runs import Description, Run, drive, execute
 from expint.targets import Gaussian
 
 
-class _UnitResponses:
-    """Noise that lights one standard normal at a time: normal k of a run is 1 in batch entry k + 1
-    and 0 elsewhere."""
+class _UnitNormals:
+    """Noise that lights one standard normal at a time: normal k of a run is 1 in batch entry k and
+    0 elsewhere."""
 
-    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_Units":
+    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_UnitNormals":
         """See `NoiseSource.stream`."""
-        return _Units(like)
-
-
-class _Units:
-    def __init__(self, like: Tensor) -> None:
         self._like, self._used = like, 0
+        return self
 
     def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
         """See `NoiseStream.normals`."""
         units = self._like.new_zeros((substep.normals, *self._like.shape))
         for unit in units:
-            self._used += 1
             unit[self._used] = 1.0
+            self._used += 1
         return units.unbind(0)
-
-
-class _LinearResponse:
-    """The Gaussian target's affine denoiser, with its constant part acting on batch entry 0
-    only."""
-
-    def __init__(self, target: Gaussian) -> None:
-        self.target, self.schedule, self.prediction = target, target.schedule, target.prediction
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        constant = self.target(torch.zeros_like(x[:1]), t)
-        first = torch.cat([torch.zeros_like(constant), constant.expand_as(x[1:])])
-        return self.target(x, t) - first
-
-
-class _Zero:
-    """F = 0 in the form of the plan."""
-
-    def __init__(self, plan: Plan) -> None:
-        if plan.sde.diffusion:
-            self.schedule = plan.sde.diffusion.schedule
-            self.prediction = plan.sde.diffusion.prediction
-            self.sigma_data = plan.sde.diffusion.sigma_data
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(x)
 
 
 def gaussian_moments(
@@ -71,8 +42,8 @@ def gaussian_moments(
     linear model, no Monte Carlo.
 
     Every state of the run is an affine function of the initial state and of the standard Gaussians
-    that the plan uses. The run is executed once on a batch that carries the mean in its first entry
-    and one coefficient of that function in each of the others.
+    that the plan uses. Its constant part comes from a run in which all of these are zero; its
+    coefficients from one on data of mean zero, with one of them in each entry of the batch.
 
     Args:
         plan: any plan for the target's schedule.
@@ -99,14 +70,15 @@ def gaussian_moments(
     first = replace(target, schedule=diffusion.schedule) if diffusion else target
     mean, variance = initial if initial is not None else first.moments(plan.grid[0])
     d = target.mean.shape[0]
-    x = torch.zeros(plan.normals + 2, d, dtype=torch.float64)
-    x[0] = as_float64(mean)
+    x = torch.zeros(plan.normals + 1, d, dtype=torch.float64)
     x[-1] = torch.sqrt(as_float64(variance))
-    response = execute(plan, _LinearResponse(target), x, _UnitResponses())
-    return response[0], (response[1:] ** 2).sum(0)
+    silence = Replay(x.new_zeros(plan.normals, 1, d))
+    constant = execute(plan, target, as_float64(mean).expand(1, d), silence)
+    centred = replace(target, mean=torch.zeros_like(target.mean))
+    return constant[0], (execute(plan, centred, x, _UnitNormals()) ** 2).sum(0)
 
 
-def noise_responses(plan: Plan) -> tuple[Tensor, Tensor]:
+def noise_responses(plan: Plan, diffusion: Diffusion) -> tuple[Tensor, Tensor]:
     """What a run with F = 0 makes of its initial state and of its Gaussians.
 
     Returns:
@@ -114,11 +86,11 @@ def noise_responses(plan: Plan) -> tuple[Tensor, Tensor]:
         its coefficients of the Gaussians, shape (rows, plan.normals). Both are read off an
         executed run, so that they hold for the loop as well as for the plan.
     """
-    x = torch.zeros(plan.normals + 2, 1, dtype=torch.float64)
+    x = torch.zeros(plan.normals + 1, 1, dtype=torch.float64)
     x[-1] = 1.0
     states: list[Tensor] = []
-    zero = _Zero(plan)
-    run = Run(plan, zero, x, _UnitResponses(), lambda row, state: states.append(state.clone()))
-    drive(run, zero)
+    about = Description(diffusion.schedule, diffusion.prediction, diffusion.sigma_data)
+    run = Run(plan, about, x, _UnitNormals(), lambda row, state: states.append(state.clone()))
+    drive(run, lambda state, t: torch.zeros_like(state))
     made = torch.stack(states)[..., 0]
-    return made[:, -1], made[:, 1:-1]
+    return made[:, -1], made[:, :-1]

@@ -62,24 +62,20 @@ def asymptotic_range(
         ValueError: if fewer than three errors are above their floor.
     """
     limits = [0.0] * len(steps) if floors is None else list(floors)
-    above = [
-        i
-        for i, (error, limit) in enumerate(zip(errors, limits, strict=True))
-        if error > limit and math.isfinite(error)
-    ]
-    last = next((i for i in range(len(steps)) if i not in above), len(steps)) - 1
-    if last + 1 < _LEAST:
+    pairs = zip(errors, limits, strict=True)
+    count = [*(math.isfinite(e) and e > limit for e, limit in pairs), False].index(False)
+    if count < _LEAST:
         raise ValueError(
             f"An order needs {_LEAST} errors above what the reference and the number of paths "
             f"resolve, from the coarsest on; got errors {[f'{e:.3g}' for e in errors]} and floors "
             f"{[f'{e:.3g}' for e in limits]} at steps {list(steps)}. Take coarser grids, or more "
             "paths."
         )
-    local = local_orders(steps[: last + 1], errors[: last + 1])
-    first = last - _LEAST + 1
+    local = local_orders(steps[:count], errors[:count])
+    first = count - _LEAST
     while first > 0 and max(local[first - 1 :]) - min(local[first - 1 :]) <= spread:
         first -= 1
-    return first, last
+    return first, count - 1
 
 
 def bootstrap_indices(paths: int, resamples: int, seed: int) -> Tensor:
@@ -112,18 +108,11 @@ def bootstrap(
     Returns:
         One (low, high) per step count, and one for the order.
     """
-    errors = torch.stack(
-        [
-            statistic(values[:, index])
-            for index in bootstrap_indices(values.shape[1], resamples, seed)
-        ]
-    )
-    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    resampled = bootstrap_indices(values.shape[1], resamples, seed)
+    errors = torch.stack([statistic(values[:, index]) for index in resampled])
     part = slice(fitted[0], fitted[1] + 1)
-    low, high = torch.quantile(
-        _slopes(torch.as_tensor(steps[part]), errors[:, part]), quantiles
-    ).tolist()
-    return tuple((a, b) for a, b in torch.quantile(errors, quantiles, dim=0).T.tolist()), (
-        low,
-        high,
-    )
+    slopes = _slopes(torch.as_tensor(steps[part]), errors[:, part])
+    quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    intervals = torch.quantile(errors, quantiles, dim=0).T.tolist()
+    low, high = torch.quantile(slopes, quantiles).tolist()
+    return tuple((a, b) for a, b in intervals), (low, high)

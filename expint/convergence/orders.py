@@ -1,26 +1,107 @@
-"""Strong and weak orders, and studies of several solvers side by side."""
+"""Orders without noise, strong and weak orders, and studies of several solvers side by side."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Unpack
+from dataclasses import replace
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from expint.convergence.common_path import PathOptions, run_on_common_paths
 from expint.convergence.linear_response import gaussian_moments
-from expint.convergence.ode_orders import deterministic_orders
 from expint.convergence.order_fitting import root_mean
 from expint.convergence.problem import Problem, check_problem
 from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.metrics import gaussian_wasserstein
+from expint.runs.run import execute
 from expint.solvers import Method, get
 from expint.solvers.registry import Solver
 from expint.targets import Gaussian
 
-Solver = Solver
-
 STEPS = (16, 32, 64, 128)
 PATHS = 4096
+
+
+class StartOptions(TypedDict, total=False):
+    """Options of the studies without noise.
+
+    steps: step counts.
+    starts: how many initial states.
+    seed: of the first of them.
+    """
+
+    steps: Sequence[int]
+    starts: int
+    seed: int
+
+
+def deterministic_order(
+    solver: Solver, problem: Problem, **options: Unpack[StartOptions]
+) -> OrderStudy:
+    """Order at ℓ = 0: distance from the solution of the probability-flow ODE.
+
+    Args:
+        solver: a name or a tableau.
+        problem: its ℓ is replaced by 0.
+        options: see `deterministic_orders`.
+    """
+    return deterministic_orders([solver], problem, **options).studies[0]
+
+
+def deterministic_orders(
+    solvers: Iterable[Solver],
+    problem: Problem,
+    *,
+    steps: Sequence[int] = (16, 32, 64, 128, 256),
+    starts: int = 64,
+    seed: int = 0,
+) -> Comparison:
+    """Orders at ℓ = 0 of several solvers: root mean square distance from the probability-flow ODE's
+    solution, over random starts.
+
+    The reference is `Problem.without_noise`, which shares nothing with the engine.
+
+    Args:
+        solvers: names or tableaus.
+        problem: its ℓ is replaced by 0.
+        steps: step counts.
+        starts: how many initial states.
+        seed: of the first of them.
+
+    Raises:
+        TypeError: for a model in the place of the problem.
+        ValueError: if fewer than three errors are resolved.
+    """
+    check_problem(problem)
+    quiet = replace(problem, ell=0.0)
+    x = quiet.start(range(seed, seed + starts))
+    fine = 2 * max(512, *steps)
+    with torch.no_grad():
+        exact, rough = (quiet.without_noise(x, n) for n in (fine, fine // 2))
+    own = float(root_mean(_squared([rough], exact)))
+    studies = []
+    for method in map(get, solvers):
+        with torch.no_grad():
+            ends = [execute(quiet.plan(method, n), quiet.model, x) for n in steps]
+        study = order_study(
+            "deterministic",
+            method,
+            quiet,
+            steps,
+            _squared(ends, exact),
+            root_mean,
+            max(5.0 * own, 1e-11 * float(exact.abs().max())),
+            declared=method.deterministic_order,
+            measure="RMS error",
+            reference=f"classical Runge-Kutta in lambda, {fine} steps, own error below {own:.1e}",
+        )
+        studies.append(study)
+    return Comparison(tuple(studies))
+
+
+def _squared(ends: list[Tensor], exact: Tensor) -> Tensor:
+    """Squared distances, shape (steps, starts)."""
+    return (torch.stack(ends) - exact).flatten(2).square().sum(2)
 
 
 def strong_order(
@@ -73,28 +154,23 @@ def strong_orders(
     found = run_on_common_paths(chosen, problem, steps, **{"paths": PATHS, **options})
     # At half the steps a reference of strong order 3/2 is further off by 2^1.5 − 1 times its own
     # error, or more.
-    off = (found.exact - found.half).flatten(1).square().sum(1)
-    own = float(root_mean(off[None])) / (2**1.5 - 1)
+    own = float(root_mean(_squared([found.exact[1]], found.exact[0]))) / (2**1.5 - 1)
     studies = []
-    for method in chosen:
-        runs = found.runs[method.name]
-        others = {
-            "sup over the grid": root_mean(runs.largest),
-            "median": runs.squared.median(1).values.sqrt(),
-        }
+    for method, squared, largest in zip(chosen, found.squared, found.largest, strict=True):
+        median = squared.median(1).values.sqrt()
         study = order_study(
             "strong",
             method,
             problem,
             steps,
-            root_mean(runs.squared).tolist(),
-            [5.0 * own] * len(steps),
+            squared,
+            root_mean,
+            5.0 * own,
             declared=method.strong_order,
             measure="RMS error",
             reference=f"{found.reference}, own error about {own:.1e}",
-            per_path=(root_mean, runs.squared),
             seed=options.get("seed", 0),
-            others={name: tuple(values.tolist()) for name, values in others.items()},
+            others={"sup over the grid": root_mean(largest), "median": median},
         )
         studies.append(study)
     return Comparison(tuple(studies))
@@ -134,21 +210,20 @@ def weak_order(
     counts = steps or (4, 8, 16, 32)
     sampled = {"paths": 4 * PATHS, "refine": 4, **options}
     found = run_on_common_paths([method], problem, counts, **sampled)
-    ends = found.runs[method.name].ends
-    values = _observables(ends.flatten(2)) - _observables(found.exact.flatten(1))
+    values = _observables(found.ends[0].flatten(2)) - _observables(found.exact[0].flatten(1))
     return order_study(
         "weak",
         method,
         problem,
         counts,
-        _mean_norm(values).tolist(),
-        (3.0 * torch.sqrt(values.var(1).sum(-1) / values.shape[1])).tolist(),
+        values,
+        _mean_norm,
+        3.0 * torch.sqrt(values.var(1).sum(-1) / values.shape[1]),
         # Order 3 is a matter of linear problems: beyond, additive noise has further conditions.
         declared=min(method.weak_order, 2),
         measure="difference of E x, E x^2 and E cos x",
         reference=found.reference,
         spread=0.5,
-        per_path=(_mean_norm, values),
         seed=options.get("seed", 0),
     )
 
@@ -181,16 +256,17 @@ def _gaussian_weak_order(method: Method, problem: Problem, steps: Sequence[int])
         method,
         problem,
         steps,
-        [float(gaussian_wasserstein(*moments, *exact)) for moments in found],
-        [1e-12 * float(exact[1].max().sqrt())] * len(found),
+        torch.stack([gaussian_wasserstein(*moments, *exact) for moments in found])[:, None],
+        lambda distances: distances.mean(1),
+        1e-12 * float(exact[1].max().sqrt()),
         declared=method.weak_order if problem.ell > 0 else method.deterministic_order,
         measure="Wasserstein-2 distance",
         reference="exact moments",
-        # The mean may be exact, and then has no order.
-        without_order={
-            name: tuple(float((moments[i] - exact[i]).abs().max()) for moments in found)
+        others={
+            name: torch.stack([(moments[i] - exact[i]).abs().max() for moments in found])
             for i, name in enumerate(("mean", "variance"))
         },
+        fit_others=False,  # the mean may be exact
     )
 
 
@@ -219,7 +295,6 @@ def compare(
         TypeError: for a model in the place of the problem.
         ValueError: for an unknown kind, and whatever the studies refuse.
     """
-    check_problem(problem)
     chosen = [get(solver) for solver in solvers]
     given: dict[str, Any] = {"seed": seed} | ({} if steps is None else {"steps": steps})
     sampled: dict[str, Any] = {**given, "progress": progress}

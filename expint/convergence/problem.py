@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from expint.equations.forms import reverse_sde
+from expint.equations.predictions import to_denoiser
 from expint.equations.sde import SemiLinearSDE
 from expint.noise import initial_state
 from expint.plans.compilation import compile_plan
@@ -95,6 +96,29 @@ class Problem:
         assert self.shape is not None
         std = self.model.schedule.std(self.grid(1)[0])
         return initial_state(seeds, self.shape, torch.float64) * std
+
+    def without_noise(self, x: Tensor, steps: int) -> Tensor:
+        """The solution at ℓ = 0 from `x`, by a reference that shares nothing with the engine: the
+        classical Runge–Kutta method on dz/dλ = D − z, z = x/α, in equal steps of λ.
+        """
+        schedule, prediction, sigma_data = describe(self.model)[:3]
+        times = self.grid(2 * steps)
+        alphas = torch.as_tensor(schedule.alpha(times), dtype=torch.float64)
+        rule = to_denoiser(prediction, schedule, times, sigma_data)
+        h = (self.ends[1] - self.ends[0]) / steps
+
+        def rate(z: Tensor, i: int) -> Tensor:
+            x = alphas[i] * z
+            return rule.on_x[i] * x + rule.on_output[i] * self.model(x, times[i]) - z
+
+        z = x / alphas[0]
+        for i in range(0, 2 * steps, 2):
+            k1 = rate(z, i)
+            k2 = rate(z + 0.5 * h * k1, i + 1)
+            k3 = rate(z + 0.5 * h * k2, i + 1)
+            k4 = rate(z + h * k3, i + 2)
+            z = z + h / 6.0 * (k1 + 2 * k2 + 2 * k3 + k4)
+        return alphas[-1] * z
 
     def __str__(self) -> str:
         name = type(self.model).__name__

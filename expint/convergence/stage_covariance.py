@@ -1,10 +1,10 @@
-"""The joint law of the noise in all stages of a run, against the reverse SDE itself: no propagator
-or clock enters the reference.
+"""The joint law of the noise in all stages of a run, against the reverse SDE itself: neither a
+propagator nor a clock of the engine enters the reference.
 
 In z = x/α and λ, with D = skip(σ) z + (a part that is F's), the reverse SDE is
 
-    dz = −(1+ℓ²) (z − D) dλ + ℓ √2 σ dω = [A z + …F] dλ + g dω,    A = −(1+ℓ²) (1 − skip),    g = ℓ
-    √2 e^{−λ},
+    dz = −(1+ℓ²) (z − D) dλ + ℓ √2 σ dω = [A z + …F] dλ + g dω,
+    A = −(1+ℓ²) (1 − skip),    g = ℓ √2 e^{−λ},
 
 so that the noise of a stage at λ_i, given the state at λ_s, is a Wiener integral ∫ k_i dω over the
 step with
@@ -17,22 +17,23 @@ step with
 Covariances are ∫ k_i k_j dλ.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from scipy import special
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from expint.convergence.linear_response import noise_responses
+from expint.numerics.float64 import as_float64
+from expint.numerics.quadrature import gauss_legendre, integrate
 from expint.plans.plan import Plan
 from expint.results import Result, Rows, new_figure
 from expint.solvers import Stage, get
 from expint.solvers.registry import Solver
 
-_POINTS, _WEIGHTS = (torch.as_tensor(v, dtype=torch.float64) for v in special.roots_legendre(24))
-_POINTS, _WEIGHTS = 0.5 * (_POINTS + 1.0), 0.5 * _WEIGHTS
+_POINTS = 24  # of the quadrature, in each panel
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,21 +100,14 @@ class NoiseStudy(Result):
         """Standard deviation of every state, found and exact, and the largest error of its
         correlations.
         """
-        columns = (
-            ("state", *self.labels),
-            (
-                "std found",
-                *(f"{x:.6g}" for x in self.found.diagonal().clamp(min=0).sqrt().tolist()),
-            ),
-            ("std exact", *(f"{x:.6g}" for x in self.stds.tolist())),
-            (
-                "largest error of its correlations",
-                *(f"{x:.1e}" for x in self.errors.abs().amax(1).tolist()),
-            ),
-        )
+        stds = self.found.diagonal().clamp(min=0).sqrt()
+        numbers = torch.stack([stds, self.stds, self.errors.abs().amax(1)], 1).tolist()
+        rows = [("state", "std found", "std exact", "largest error of its correlations")]
+        for label, (found, exact, error) in zip(self.labels, numbers, strict=True):
+            rows.append((label, f"{found:.6g}", f"{exact:.6g}", f"{error:.1e}"))
         yield f"stage covariances of {self.solver}, {self.setting}"
         yield ""
-        yield list(zip(*columns, strict=True))
+        yield rows
         yield ""
         yield self.finding() or "all as the SDE has them"
 
@@ -152,10 +146,10 @@ def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1
     """
     method = get(plan.method if solver is None else solver)
     diffusion = plan.sde.diffusion
-    if not diffusion or diffusion.prediction not in _SKIP:
+    if not diffusion or diffusion.prediction not in _PROPAGATED:
         raise ValueError(
             "Stage covariances are known for the reverse diffusion SDE in the forms of "
-            f"{list(_SKIP)}, not for {plan.sde}."
+            f"{list(_PROPAGATED)}, not for {plan.sde}."
         )
     if not ell > 0 or plan.normals == 0:
         raise ValueError(
@@ -163,7 +157,7 @@ def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1
             "it."
         )
     schedule, fresh = diffusion.schedule, any(noise.nodes is None for noise in plan.run)
-    lam = torch.as_tensor(schedule.lam(plan.grid), dtype=torch.float64)
+    lam = schedule.lam(plan.grid)
     if not torch.isfinite(lam).all() or fresh:
         raise ValueError(
             "Stage covariances need a grid with finite lambda and no noise but the SDE's own; got "
@@ -176,15 +170,13 @@ def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1
             f"{method.name!r} makes {len(stages)} states in {plan.steps} steps, but the plan has "
             f"{len(plan.rows)} rows."
         )
-    targets = torch.stack([torch.as_tensor(row.target, dtype=torch.float64) for row in plan.rows])
+    targets = as_float64([row.target for row in plan.rows])
     at, alphas = schedule.lam(targets), schedule.alpha(targets)
-    scales, responses = noise_responses(plan)
+    scales, responses = noise_responses(plan, diffusion)
     # The numbers of z = x/α.
-    scales, responses = (
-        scales * float(schedule.alpha(plan.grid[0])) / alphas,
-        responses / alphas[:, None],
-    )
+    scales, responses = scales * schedule.alpha(plan.grid[0]) / alphas, responses / alphas[:, None]
     equation = _Equation(float(ell), diffusion.prediction, diffusion.sigma_data or 1.0)
+    exact = _white_noise(plan, stages, equation, lam, at)
     return NoiseStudy(
         plan.solver,
         plan.sde.name,
@@ -193,23 +185,18 @@ def noise_covariance(plan: Plan, solver: Solver | None = None, *, ell: float = 1
             for row, stage, ends in zip(plan.rows, stages, plan.ends_step, strict=True)
         ),
         responses @ responses.T,
-        _exact(plan, stages, equation, lam, at),
-        float((scales / equation.transition(lam[0].expand_as(at), at) - 1.0).abs().max()),
+        exact @ exact.T,
+        float((scales / equation.transition(lam[0], at) - 1.0).abs().max()),
     )
 
 
-_SKIP: Mapping[str, Any] = {
-    "data": lambda lam, sd: torch.zeros_like(lam),
+_PROPAGATED: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "data": lambda lam, sd: torch.exp(-lam),
     "noise": lambda lam, sd: torch.ones_like(lam),
-    "precond": lambda lam, sd: sd**2 / (torch.exp(-2.0 * lam) + sd**2),
+    "precond": lambda lam, sd: torch.sqrt(torch.exp(-2.0 * lam) + sd**2),
 }
-"""The factor of z in D at (λ, σ_data), by what F is."""
-
-
-def _integral(function: Any, low: Tensor, high: Tensor) -> Tensor:
-    """∫ by Gauss–Legendre quadrature; low and high of one shape, which is that of the result."""
-    width = (high - low)[..., None]
-    return (function(low[..., None] + width * _POINTS) * width * _WEIGHTS).sum(-1)
+"""u with u'/u = skip − 1 at (λ, σ_data), by what F is: skip = 0, 1 and σ_data²/(e^{−2λ} + σ_data²),
+the factor of z in D."""
 
 
 @dataclass(frozen=True)
@@ -220,59 +207,49 @@ class _Equation:
 
     def transition(self, low: Tensor, high: Tensor) -> Tensor:
         """Φ(high, low)."""
-        skip = _SKIP[self.prediction]
-        decay = _integral(lambda lam: 1.0 - skip(lam, self.sigma_data), low, high)
-        return torch.exp(-(1.0 + self.ell**2) * decay)
+        start, end = (_PROPAGATED[self.prediction](lam, self.sigma_data) for lam in (low, high))
+        return (end / start) ** (1.0 + self.ell**2)
 
     def kernel(self, to: Tensor, lam: Tensor) -> Tensor:
         """Φ(to, λ) g(λ)."""
-        return self.transition(lam, to.expand_as(lam)) * (self.ell * 2**0.5) * torch.exp(-lam)
+        return self.transition(lam, to) * (self.ell * 2**0.5) * torch.exp(-lam)
 
     def later(self, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
         """R(λ): the part of the noise clock between start and end that lies after λ."""
-        after, whole = (
-            _integral(lambda at: self.kernel(start, at) ** 2, low, end.expand_as(low))
-            for low in (lam, start)
-        )
-        return after / whole
+        clock = lambda at: self.kernel(start, at) ** 2  # noqa: E731
+        return integrate(clock, lam, end, _POINTS) / integrate(clock, start, end, _POINTS)
 
     def weight(self, stage: Stage, at: Tensor, start: Tensor, lam: Tensor, end: Tensor) -> Tensor:
-        """k_i(λ) of a stage at `at`, for λ where it is not cut off."""
+        """k_i(λ) of a stage at `at`."""
+        kernel = self.kernel(at, lam)
         if stage.increment_weight is None:
-            return self.kernel(at, lam)
+            return kernel * (lam < at)
         after = self.later(start, at, end)
         theta, c, p = 1.0 - after, float(stage.c), float(stage.increment_weight)
         rest = (c - p) * torch.sqrt(theta * after / (c * (1.0 - c)))
-        return self.kernel(at, lam) * (theta + rest * (2.0 * self.later(start, lam, end) - 1.0))
+        return kernel * (theta + rest * (2.0 * self.later(start, lam, end) - 1.0))
 
 
-def _exact(
+def _white_noise(
     plan: Plan, stages: Sequence[Stage], equation: _Equation, lam: Tensor, at: Tensor
 ) -> Tensor:
-    """Covariance of the states that all rows produce, from a start without noise: within a step
-    the integral of the product of their kernels, and what the step's start brings.
+    """Coefficients of the states that all rows produce in independent normals, one for each point
+    of a quadrature over the run, from a start without noise: the kernels of each step times the
+    roots of the weights, and what the step's start brings. Shape (rows, points).
     """
-    steps = [row.step for row in plan.rows]
-    covariance = torch.zeros(len(steps), len(steps), dtype=torch.float64)
-    for i, step in enumerate(steps):
-        start, end, before = lam[step], lam[step + 1], steps.index(step) - 1
-        decay = equation.transition(start, at[i])
-        for j in range(i + 1):
-            value = covariance.new_zeros(())
-            if steps[j] == step:
-                ends = [at[k] for k in (i, j) if stages[k].increment_weight is None]
-                value = _integral(
-                    lambda x, i=i, j=j, start=start, end=end: (
-                        equation.weight(stages[i], at[i], start, x, end)
-                        * equation.weight(stages[j], at[j], start, x, end)
-                    ),
-                    start,
-                    min([end, *ends]),
-                )
-                if before >= 0:
-                    other = equation.transition(start, at[j])
-                    value = value + decay * other * covariance[before, before]
-            elif before >= 0:
-                value = decay * covariance[before, j]
-            covariance[i, j] = covariance[j, i] = value
-    return covariance
+    made, before = [], lam.new_zeros(0)
+    nodes, weights = gauss_legendre(_POINTS)
+    for step in range(plan.steps):
+        start, end = lam[step], lam[step + 1]
+        own = [i for i, row in enumerate(plan.rows) if row.step == step]
+        # Panels between the times of the states, where kernels are cut off.
+        cuts = torch.cat([start[None], at[own].clamp(max=end), end[None]]).sort().values
+        widths = cuts.diff()[:, None]
+        points = (cuts[:-1, None] + widths * nodes).flatten()
+        roots = torch.sqrt(widths * weights).flatten()
+        for i in own:
+            kernel = equation.weight(stages[i], at[i], start, points, end)
+            carried = equation.transition(start, at[i]) * before
+            made.append(torch.cat([carried, kernel * roots]))
+        before = made[-1]
+    return pad_sequence(made, batch_first=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from expint.convergence.order_fitting import asymptotic_range, bootstrap, fitted_order
 from expint.convergence.problem import Problem
+from expint.numerics.float64 import as_float64
 from expint.results import MARKERS, Result, Rows, new_figure
 from expint.solvers import Method
 
@@ -120,17 +121,17 @@ class Comparison(Result):
         """Kinds of the studies, in order of appearance."""
         return tuple(dict.fromkeys(study.kind for study in self.studies))
 
-    def of_kind(self, kind: str) -> list[OrderStudy]:
-        """The studies of one kind."""
-        return [study for study in self.studies if study.kind == kind]
+    def of_kind(self, kind: str) -> tuple[list[OrderStudy], list[int]]:
+        """The studies of one kind, and their step counts."""
+        chosen = [study for study in self.studies if study.kind == kind]
+        return chosen, sorted({n for study in chosen for n in study.steps})
 
     def blocks(self) -> Iterator[str | Rows]:
         """One table per kind: an error per solver and step count, and the orders."""
         for kind in self.kinds:
             if kind != self.kinds[0]:
                 yield ""
-            chosen = self.of_kind(kind)
-            steps = sorted({n for study in chosen for n in study.steps})
+            chosen, steps = self.of_kind(kind)
             rows = [("solver", "declared", "order", "95 %", *(f"{n} steps" for n in steps))]
             for study in chosen:
                 interval = _between(study.order_interval) if study.order_interval else "exact"
@@ -148,16 +149,13 @@ class Comparison(Result):
         figure = new_figure(5.2 * len(self.kinds) + 0.6, 4.4)
         panels = figure.subplots(1, len(self.kinds), squeeze=False)[0]
         for axes, kind in zip(panels, self.kinds, strict=True):
-            chosen = self.of_kind(kind)
+            chosen, steps = self.of_kind(kind)
             for i, study in enumerate(chosen):
                 _draw(axes, study, f"C{i % 10}", MARKERS[i % len(MARKERS)])
-            steps = sorted({n for study in chosen for n in study.steps})
             axes.set_xticks(steps, [str(n) for n in steps])
             axes.minorticks_off()
             axes.grid(visible=True, color="0.9")
-            axes.set_axisbelow(True)
-            axes.set_xlabel("steps")
-            axes.set_ylabel(chosen[0].measure)
+            axes.set(axisbelow=True, xlabel="steps", ylabel=chosen[0].measure)
             axes.set_title(_NAMES[kind], fontsize=11)
             axes.legend(title="solver: fitted order", fontsize=9, title_fontsize=9)
         return figure
@@ -168,29 +166,35 @@ def order_study(
     method: Method,
     problem: Problem,
     steps: Sequence[int],
-    errors: Sequence[float],
-    floors: Sequence[float],
+    values: Tensor,
+    statistic: Callable[[Tensor], Tensor],
+    floors: Tensor | float,
     *,
     declared: Any,
     measure: str,
     reference: str,
     spread: float | None = None,
-    per_path: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
-    seed: int = 0,
-    others: Mapping[str, tuple[float, ...]] | None = None,
-    without_order: Mapping[str, tuple[float, ...]] | None = None,
+    seed: int | None = None,
+    others: Mapping[str, Tensor] | None = None,
+    fit_others: bool = True,
 ) -> OrderStudy:
     """The study that these errors make: finds the asymptotic range and fits the orders.
 
     Args:
-        per_path: what makes the errors, shape (steps,), of values per path, shape (steps, paths,
-            ...), and these values: for the intervals, resampled from `seed`.
-        others, without_order: further errors, with an order and without.
+        values, statistic: values per path, shape (steps, paths, ...), and what makes the errors of
+            them, shape (steps,).
+        floors: shape (steps,), or one for all.
+        seed: of the resampling of the paths; None where nothing is random.
+        others, fit_others: further errors, and whether they have an order.
     """
-    others, without_order = others or {}, without_order or {}
-    fitted = asymptotic_range(steps, errors, floors, SPREADS[kind] if spread is None else spread)
+    errors, more = statistic(values), others or {}
+    listed = errors.tolist()
+    limits = as_float64(floors).expand(len(listed)).tolist()
+    fitted = asymptotic_range(steps, listed, limits, spread or SPREADS[kind])
     part = slice(fitted[0], fitted[1] + 1)
-    intervals, interval = bootstrap(*per_path, steps, fitted, seed) if per_path else (None, None)
+    intervals, interval = None, None
+    if seed is not None:
+        intervals, interval = bootstrap(statistic, values, steps, fitted, seed)
     return OrderStudy(
         kind,
         method.name,
@@ -200,14 +204,14 @@ def order_study(
         reference,
         tuple(steps),
         tuple(method.evaluations_in(n) for n in steps),
-        tuple(errors),
+        tuple(listed),
         fitted,
         fitted_order(steps[part], errors[part]),
         intervals,
         interval,
-        tuple(floors),
-        {**others, **without_order},
-        {name: fitted_order(steps[part], values[part]) for name, values in others.items()},
+        tuple(limits),
+        {name: tuple(values.tolist()) for name, values in more.items()},
+        {name: fitted_order(steps[part], more[name][part]) for name in more if fit_others},
     )
 
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from expint.convergence.common_path import PathMaker
 from expint.numerics.float64 import is_whole
 from expint.plans.plan import Plan
-from expint.quality.distances import Distance, Metric, Samples, checked_metric, distance_from_data
+from expint.quality.distances import Distance, Metric, Samples, distance_from_data
 from expint.quality.studies import QualityCurve, QualityPoint, QualityStudy
 from expint.registry import Registry, unknown
 from expint.runs.model import Description, describe
@@ -113,7 +113,6 @@ def compare_quality(
         for label, settings in chosen_solvers(solvers).items()
     }
     samples = Samples(model, n, repeats, seed, path, reference, independent, features, batch)
-    chosen = checked_metric(samples, metric)
     plans = {
         label: [_planned(described, settings, count) for count in counts]
         for label, settings in entries.items()
@@ -122,10 +121,11 @@ def compare_quality(
     possible = [plan for plan in flat if isinstance(plan, Plan)]
     if not possible:
         raise next(plan for plan in flat if isinstance(plan, ValueError))
-    distance = distance_from_data(samples, chosen)
+    distance = distance_from_data(samples, metric)
     limit = tolerance
     if limit is None and distance.floor:
         limit = FLOOR_MARGIN * distance.floor
+    reach = -math.inf if limit is None else limit
     curves = []
     total = distance.runs * sum(plan.nfe for plan in possible)
     with tqdm(total=total, disable=not progress, unit="NFE") as bar:
@@ -136,11 +136,7 @@ def compare_quality(
             ]
             equations = (plan.sde.diffusion for plan in row if isinstance(plan, Plan))
             setting = next((equation.setting for equation in equations if equation), "")
-            near = (
-                point.nfe
-                for point in points
-                if limit is not None and point.distance is not None and point.distance <= limit
-            )
+            near = (p.nfe for p in points if p.distance is not None and p.distance <= reach)
             solver = get(entries[label]["solver"]).name
             curves.append(QualityCurve(label, solver, setting, tuple(points), next(near, None)))
     times = grid if grid is None or isinstance(grid, str) else [float(t) for t in grid]
@@ -245,12 +241,12 @@ def _planned(model: Description, settings: Mapping[str, Any], nfe: int) -> Plan 
 def _point(nfe: int, plan: Plan | ValueError, distance: Distance, bar: Any) -> QualityPoint:
     if isinstance(plan, ValueError):
         return QualityPoint(nfe, reason=str(plan))
-    before = bar.n
+    end = bar.n + plan.nfe * distance.runs
     try:
         found = distance.between(plan, bar.update)
+        if not math.isfinite(found):
+            raise ValueError(f"The distance is {found}.")
     except (ValueError, FloatingPointError) as error:
-        bar.update(before + plan.nfe * distance.runs - bar.n)
+        bar.update(end - bar.n)
         return QualityPoint(nfe, plan.nfe, plan.steps, reason=str(error))
-    if not math.isfinite(found):
-        return QualityPoint(nfe, plan.nfe, plan.steps, reason=f"The distance is {found}.")
     return QualityPoint(nfe, plan.nfe, plan.steps, found)

@@ -89,10 +89,9 @@ class Samples:
         """Whether exact samples of the data can be drawn."""
         return isinstance(self.model, (Gaussian, GaussianMixture, Empirical))
 
-    @property
-    def seeds(self) -> range:
-        """First seed of each run."""
-        return range(self.seed, self.seed + self.repeats * self.n, self.n)
+    def seeds(self, runs: int) -> range:
+        """First seed of each of so many runs."""
+        return range(self.seed, self.seed + runs * self.n, self.n)
 
     def check(self) -> None:
         """Refuse a model or a reference that does not fit, with a ValueError."""
@@ -131,48 +130,46 @@ class Samples:
         return samples.flatten(1) if self.features is None else self.features(samples)
 
 
-def checked_metric(samples: Samples, metric: str | Metric | None) -> str | Metric:
-    """EXACT, or a function of two sets of samples, that fits the model.
+def distance_from_data(samples: Samples, metric: str | Metric | None) -> Distance:
+    """The distance by a metric, by default one that fits the model; draws the exact samples that it
+    needs.
 
     Raises:
         ValueError: for an unknown metric, one that does not fit, or a reference that is missing or
             does not fit.
     """
-    gaussian = isinstance(samples.model, Gaussian)
+    model = samples.model
     if metric is None:
         other = "sliced-wasserstein" if samples.is_target else "frechet"
-        metric = EXACT if gaussian else other
+        metric = EXACT if isinstance(model, Gaussian) else other
     if metric == EXACT:
-        if not gaussian:
+        if not isinstance(model, Gaussian):
             raise ValueError(
                 f"metric={EXACT!r} is exact for Gaussian data only: give another, for example "
                 "'sliced-wasserstein'."
             )
-        if not samples.model.variances.sum() > 0:
+        if not model.variances.sum() > 0:
             raise ValueError(
                 "The distance is relative to the total variance of the data, which is 0 here."
             )
-        return EXACT
+        measure = "exact Wasserstein-2 / root of total variance"
+        return Distance(measure, 0.0, partial(_exact, model))
     if isinstance(metric, str):
         if metric not in METRICS:
             way_out = ", or give a function of two sets of samples"
             raise unknown("metric", metric, [EXACT, *METRICS], way_out)
         metric = METRICS[metric]
     samples.check()
-    return metric
+    return _between_samples(samples, metric)
 
 
-def distance_from_data(samples: Samples, metric: str | Metric) -> Distance:
-    """The distance by a metric from `checked_metric`; draws the exact samples that it needs."""
-    if isinstance(metric, str):
-        measure = "exact Wasserstein-2 / root of total variance"
-        return Distance(measure, 0.0, partial(_exact, samples.model))
+def _between_samples(samples: Samples, metric: Metric) -> Distance:
+    """Means over the runs and the sets of exact samples, or the distance from the reference."""
     function = metric.func if isinstance(metric, partial) else metric
     measure = _MEASURES.get(function) or getattr(function, "__name__", type(function).__name__)
     floor = None
     if samples.reference is None:
-        first = range(samples.seed, samples.seed + REFERENCES * samples.n, samples.n)
-        exact = (samples.model.sample(samples.n, seed=seed) for seed in first)
+        exact = (samples.model.sample(samples.n, seed=seed) for seed in samples.seeds(REFERENCES))
         references = [samples.features_of(drawn) for drawn in exact]
         floor = _mean(metric(x, y) for x, y in combinations(references, 2))
     else:
@@ -181,7 +178,7 @@ def distance_from_data(samples: Samples, metric: str | Metric) -> Distance:
             floor = float(metric(samples.features_of(samples.independent), references[0]))
 
     def between(plan: Plan, count: Count) -> float:
-        drawn = [samples.run(plan, first, count) for first in samples.seeds]
+        drawn = [samples.run(plan, first, count) for first in samples.seeds(samples.repeats)]
         return _mean(metric(x, y) for x in drawn for y in references)
 
     settings = {

@@ -93,12 +93,8 @@ class QualityStudy(Result):
         """The curve of the least distance at `nfe` allowed evaluations; None if all have a gap
         there.
         """
-        found = [
-            (point.distance, i)
-            for i, curve in enumerate(self.curves)
-            if (point := curve.at(nfe)).distance is not None
-        ]
-        return self.curves[min(found)[1]] if found else None
+        found = [curve for curve in self.curves if curve.at(nfe).distance is not None]
+        return min(found, key=lambda curve: curve.at(nfe).distance or 0.0, default=None)
 
     def blocks(self) -> Iterator[str | Rows]:
         """Distances by solver and evaluations allowed; `@` gives the evaluations used where they
@@ -114,9 +110,7 @@ class QualityStudy(Result):
         yield ", ".join(f"{name}={value}" for name, value in given.items())
         yield ""
         yield rows
-        below = []
-        if self.floor:
-            below.append(f"floor {self.floor:.4g} (samples of the data)")
+        below = [f"floor {self.floor:.4g} (samples of the data)"] if self.floor else []
         if self.threshold is not None:
             below.append(f"reached at a distance of at most {self.threshold:.4g}")
         if below:
@@ -127,10 +121,11 @@ class QualityStudy(Result):
         """Distance against evaluations used, one line per solver, the floor as a dashed line."""
         columns = 1 + len(self.curves) // _LEGEND_LINES
         figure = new_figure(6.0 + 3.0 * columns, 4.0 + columns)
-        axes = figure.subplots()
+        axes, first = figure.subplots(), []
         for i, curve in enumerate(self.curves):
             # On logarithmic axes there is no zero.
             pairs = [(point.used, point.distance) for point in curve.points if point.distance]
+            first += [distance for _, distance in pairs[:1]]
             axes.loglog(
                 *(zip(*pairs, strict=True) if pairs else ([], [])),
                 marker=MARKERS[(i + i // 10) % len(MARKERS)],
@@ -140,25 +135,19 @@ class QualityStudy(Result):
                 linewidth=1.2,
                 label=f"{curve.name} ({curve.setting})",
             )
-        found = [[p.distance for p in curve.points if p.distance] for curve in self.curves]
-        first = [distances[0] for distances in found if distances]
         if first and max(first) > (top := _MOST * median(first)):
             # A solver that diverges at first leaves the picture, so that the others can be
             # distinguished.
             axes.set_ylim(top=top)
-        level, dashes, label = (
-            (self.floor, "--", "floor (samples of the data)")
-            if self.floor
-            else (self.threshold, ":", "tolerance")
-        )
-        if level is not None:
-            axes.axhline(level, color="0.3", linestyle=dashes, linewidth=1.0, label=label)
+        line: dict[str, Any] = {"color": "0.3", "linewidth": 1.0}
+        if self.floor:
+            axes.axhline(self.floor, linestyle="--", label="floor (samples of the data)", **line)
+        elif self.threshold is not None:
+            axes.axhline(self.threshold, linestyle=":", label="tolerance", **line)
         axes.set_xticks(self.nfe, [str(n) for n in self.nfe])
         axes.set_xticks([], minor=True)
         axes.grid(visible=True, color="0.9")
-        axes.set_axisbelow(True)
-        axes.set_xlabel("network evaluations")
-        axes.set_ylabel(self.measure)
+        axes.set(axisbelow=True, xlabel="network evaluations", ylabel=self.measure)
         axes.set_title(self.target, fontsize=11)
         # Beside the axes: with all solvers it would cover the lines.
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}

@@ -26,7 +26,7 @@ from expint.convergence import (
     weak_order,
 )
 from expint.convergence.certification import Orders, certify, declared_orders
-from expint.convergence.linear_response import _Units, gaussian_moments
+from expint.convergence.linear_response import _UnitNormals, gaussian_moments
 from expint.convergence.order_fitting import (
     asymptotic_range,
     bootstrap,
@@ -301,13 +301,13 @@ def test_a_wrong_phi_2_in_the_engine_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_noise_that_is_drawn_twice_in_the_loop_is_named(monkeypatch: pytest.MonkeyPatch):
     """Step 2 repeats the noise of step 1: a fault of the run, not of the plan."""
-    normals = _Units.normals
+    normals = _UnitNormals.normals
 
-    def again(self: _Units, substep: SubstepNoise) -> Sequence[torch.Tensor]:
+    def again(self: _UnitNormals, substep: SubstepNoise) -> Sequence[torch.Tensor]:
         self._used = 0
         return normals(self, substep)
 
-    monkeypatch.setattr(_Units, "normals", again)
+    monkeypatch.setattr(_UnitNormals, "normals", again)
     finding = noise_covariance(Problem(gaussian()).plan("seeds-1", 2)).finding()
     assert finding is not None and finding.startswith(
         "stage covariance: the noise of step 2 has variance"
