@@ -16,34 +16,13 @@ def cosine_power_clock(
     """log(C/C∞) as a function of log σ, its inverse, and C∞, for C(σ) = σd^(−m) ∫_0^{arctan(σ/σd)}
     cos^m θ dθ, C∞ = C(∞).
 
-    Relative to C∞ the clock tends to 0 as σ → ∞ and keeps its digits there. Closed forms for m = 0
-    (arctan) and m = 1 (sine); for other m the integral is an incomplete beta function, C/C∞ =
-    I_u(½, (m+1)/2) with u = σ²/(σ² + σd²), taken from scipy at whichever tail is small; C∞ =
-    σd^(−m) ½ B(½, (m+1)/2) for every m.
+    Relative to C∞ the clock tends to 0 as σ → ∞ and keeps its digits there. It is an incomplete
+    beta function, C/C∞ = I_u(½, (m+1)/2) with u = σ²/(σ² + σd²), taken from scipy at whichever tail
+    is small (an arctan for m = 0, a sine for m = 1); C∞ = σd^(−m) ½ B(½, (m+1)/2).
     """
     log_sd = math.log(sd)
     p, q = 0.5, 0.5 * (m + 1.0)
     limit = 0.5 * float(special.beta(p, q)) * sd**-m
-    if m == 0.0:
-
-        def angle(log_sigma: Tensor) -> Tensor:
-            ratio = torch.exp(log_sigma - log_sd)
-            near, far = (torch.atan(r) / (0.5 * math.pi) for r in (ratio, 1.0 / ratio))
-            return torch.where(ratio < 1.0, torch.log(near), torch.log1p(-far))
-
-        def tangent(log_c: Tensor) -> Tensor:
-            near = torch.log(torch.tan(0.5 * math.pi * torch.exp(log_c)))
-            far = -torch.log(torch.tan(-0.5 * math.pi * torch.expm1(log_c)))
-            return torch.where(log_c < -math.log(2.0), near, far) + log_sd
-
-        return angle, tangent, limit
-    if m == 1.0:
-        # C/C∞ = sin(arctan(σ/σd)); the inverse from tan = sin/√(1 − sin²).
-        return (
-            lambda log_sigma: -0.5 * torch.log1p(torch.exp(-2.0 * (log_sigma - log_sd))),
-            lambda log_c: log_sd + log_c - 0.5 * torch.log(-torch.expm1(2.0 * log_c)),
-            limit,
-        )
 
     def forward(log_sigma: Tensor) -> Tensor:
         return _LogBetaRatio.apply(log_sigma - log_sd, q)  # pyright: ignore[reportReturnType]

@@ -24,7 +24,7 @@ noise-scale function φ(σ) in the place of σ^(1+ℓ²). Source: SEEDS, arXiv 2
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,17 +33,14 @@ from torch import Tensor
 from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
-from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, TimeFunction
-from expint.numerics.quadrature import integrate
-from expint.registry import Registry
+from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
+from expint.numerics.quadrature import RealFunction, integrate
+from expint.registry import unknown
 from expint.schedules.base import Schedule
 
 EXPONENTIAL = ("data", "noise", "precond")
 """The forms in which the paper states its solvers; in the others the weight of F is not an
 exponential (ρ = 0)."""
-
-# Each makes the SDE from (schedule, ell, sigma_data).
-_FORMS = Registry[Callable[[Schedule, float, float | None], SemiLinearSDE]]("form")
 
 
 def reverse_sde(
@@ -75,14 +72,20 @@ def reverse_sde(
         >>> reverse_sde(schedules.VP(), form="noise", ell=0.0).is_stochastic
         False
     """
-    make = _FORMS.get(form)
+    if form not in form_names():
+        raise unknown("form", form, sorted(form_names()))
     if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
         raise ValueError(
             f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
             "1 the SDE."
         )
     if noise_scale is None:
-        return make(schedule, float(ell), sigma_data)
+        if form in _EXPLICIT:
+            return _explicit(schedule, form, float(ell))
+        sd = _checked(sigma_data) if form == "precond" else None
+        formulas = _FORMS[form](float(ell), sd or 1.0)
+        diffusion = Diffusion(schedule, formulas.prediction, form, float(ell), sigma_data=sd)
+        return _closed(diffusion, formulas, noisy=ell > 0)
     if form != "data":
         raise ValueError(
             f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}."
@@ -91,16 +94,113 @@ def reverse_sde(
         raise ValueError(
             f"A noise scale takes the place of ell: leave out ell={ell!r}, or the noise scale."
         )
-    return _extended(schedule, as_noise_scale(noise_scale))
+    scale = as_noise_scale(noise_scale)
+    noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
+    scale.check(-data_end, min(-noise_end, 25.0))
+    diffusion = Diffusion(schedule, "data", "data", noise_scale=scale)
+    return _closed(diffusion, _extended(scale), noisy=scale.has_noise)
 
 
 def form_names() -> list[str]:
     """Names of the forms."""
-    return list(_FORMS)
+    return [*_FORMS, *_EXPLICIT]
+
+
+class _Formulas(NamedTuple):
+    """A row of the table: functions of λ, or of μ for the inverse of the clock."""
+
+    prediction: str
+    log_a: RealFunction  # log(a/α)
+    mu: RealFunction
+    lam: RealFunction
+    rho: float
+    kappa: float
+    log_tau: RealFunction
+    sign: int = 1
+
+
+def _same(value: Tensor) -> Tensor:
+    return value
+
+
+def _minus_sigma_to(power: float) -> tuple[RealFunction, RealFunction]:
+    """The clock −σ^power as a function of λ, and its inverse."""
+    return lambda lam: -torch.exp(-power * lam), lambda mu: -torch.log(-mu) / power
+
+
+def _data(ell: float, sd: float) -> _Formulas:
+    power = 1.0 + ell**2
+    log_tau = lambda lam: 2.0 * ell**2 * lam  # noqa: E731
+    return _Formulas("data", lambda lam: -power * lam, _same, _same, power, power, log_tau)
+
+
+def _noise(ell: float, sd: float) -> _Formulas:
+    log_tau = lambda lam: 2.0 * (math.log(ell) - lam)  # noqa: E731
+    kappa = -(1.0 + ell**2)
+    return _Formulas("noise", torch.zeros_like, _same, _same, -1.0, kappa, log_tau, sign=-1)
+
+
+def _sigma(ell: float, sd: float) -> _Formulas:
+    mu, lam = _minus_sigma_to(1.0)
+    return _noise(ell, sd)._replace(mu=mu, lam=lam, rho=0.0)
+
+
+def _precond(ell: float, sd: float) -> _Formulas:
+    # scipy.special takes longer to import than this package.
+    from expint.equations.cosine_power import cosine_power_clock
+
+    def log_hypotenuse(lam: Tensor) -> Tensor:  # log √(σ² + σd²)
+        return 0.5 * torch.logaddexp(-2.0 * lam, torch.full_like(lam, 2.0 * math.log(sd)))
+
+    forward, inverse, limit = cosine_power_clock(ell**2, sd)
+    return _Formulas(
+        "precond",
+        lambda lam: (1.0 + ell**2) * log_hypotenuse(lam),
+        lambda lam: -forward(-lam),
+        lambda mu: -inverse(-mu),
+        -1.0,
+        (1.0 + ell**2) * limit,
+        lambda lam: -2.0 * ell**2 * log_hypotenuse(lam),
+    )
+
+
+def _extended(scale: NoiseScale) -> _Formulas:
+    return _Formulas(
+        "data",
+        lambda lam: scale.log_phi(-lam),
+        lambda lam: -scale.log_phi(-lam),
+        lambda mu: -scale.log_sigma(-mu),
+        1.0,
+        1.0,
+        lambda lam: -2.0 * scale.log_excess(-lam),
+    )
+
+
+_FORMS = {"data": _data, "noise": _noise, "precond": _precond, "sigma": _sigma}
+# The clocks of the explicit forms, as functions of λ, with their inverses; None for −t.
+_EXPLICIT = {"time": None, "variance": _minus_sigma_to(2.0), "log-sigma": (_same, _same)}
+
+
+def _checked(sigma_data: float | None) -> float:
+    if sigma_data is None or not sigma_data > 0:
+        raise ValueError(
+            "The preconditioned form needs sigma_data > 0, the network's own, got "
+            f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
+        )
+    return float(sigma_data)
+
+
+def _clock(
+    schedule: Schedule, mu: RealFunction, lam: RealFunction, rho: float, kappa: float
+) -> Clock:
+    """The clock that is μ(λ)."""
+    return Clock(
+        lambda t: mu(schedule.lam(t)), lambda value: schedule.t_of_lam(lam(value)), rho, kappa
+    )
 
 
 def _sde(
-    diffusion: Diffusion, log_propagator: TimeFunction, clock: Clock, noise: NoiseClock | None
+    diffusion: Diffusion, log_propagator: RealFunction, clock: Clock, noise: NoiseClock | None
 ) -> SemiLinearSDE:
     schedule = diffusion.schedule
     return SemiLinearSDE(
@@ -113,152 +213,53 @@ def _sde(
     )
 
 
-@_FORMS.register("data")
-def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    power = 1.0 + ell**2
+def _closed(diffusion: Diffusion, row: _Formulas, noisy: bool) -> SemiLinearSDE:
+    schedule = diffusion.schedule
     return _sde(
-        Diffusion(schedule, "data", "data", ell),
-        lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
-        Clock(schedule.lam, schedule.t_of_lam, power, power),
-        NoiseClock(lambda t: 2.0 * ell**2 * schedule.lam(t)) if ell > 0 else None,
+        diffusion,
+        lambda t: schedule.log_alpha(t) + row.log_a(schedule.lam(t)),
+        _clock(schedule, row.mu, row.lam, row.rho, row.kappa),
+        NoiseClock(lambda t: row.log_tau(schedule.lam(t)), row.sign) if noisy else None,
     )
 
 
-def _noise_of_epsilon(schedule: Schedule, ell: float) -> NoiseClock | None:
-    """τ = −ℓ² σ²."""
-    return NoiseClock(lambda t: 2.0 * (math.log(ell) - schedule.lam(t)), -1) if ell > 0 else None
+def _explicit(schedule: Schedule, form: str, ell: float) -> SemiLinearSDE:
+    """F = dx/dμ, the whole drift [x d log α − (1+ℓ²) (x − αD) dλ]/dμ, with the clock μ = −t, −σ² or
+    λ."""
+    pair = _EXPLICIT[form]
+    clock = _clock(schedule, *pair, 0.0, 1.0) if pair else Clock(torch.neg, torch.neg, 0.0)
 
+    def rate(t: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = t.detach().clone().requires_grad_(True)
+            values = schedule.lam(leaf), schedule.log_alpha(leaf), clock(leaf)
+            fall, drift, speed = (
+                torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0] for value in values
+            )
+        on_data = (1.0 + ell**2) * fall / speed
+        return drift / speed - on_data, on_data * schedule.alpha(t)
 
-@_FORMS.register("noise")
-def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+    def noise_between(low: Tensor, high: Tensor) -> Tensor:
+        # ∫ 2 ℓ² α² σ² dλ, in panels of one e-fold at most; from σ = ∞ as from e^30
+        low = low.clamp(min=-30.0)
+
+        def density(lam: Tensor) -> Tensor:
+            alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
+            return 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
+
+        panels = max(1, math.ceil((high - low).max().item()))
+        return torch.log(integrate(density, low, high, 16, panels)) - 2.0 * low
+
+    def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
+        lam = schedule.lam(t)
+        return noise_between(lam, (lam + 20.0).clamp(max=schedule.lam(schedule.domain[0])))
+
+    def log_step(s: Tensor, t: Tensor) -> Tensor:
+        return noise_between(schedule.lam(s), schedule.lam(t))
+
     return _sde(
-        Diffusion(schedule, "noise", "noise", ell),
-        schedule.log_alpha,
-        Clock(schedule.lam, schedule.t_of_lam, -1.0, -(1.0 + ell**2)),
-        _noise_of_epsilon(schedule, ell),
-    )
-
-
-@_FORMS.register("precond")
-def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    if sigma_data is None or not sigma_data > 0:
-        raise ValueError(
-            "The preconditioned form needs sigma_data > 0, the network's own, got "
-            f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
-        )
-    sd = float(sigma_data)
-
-    def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
-        at = torch.full_like(t, 2.0 * math.log(sd))
-        return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), at)
-
-    # scipy.special takes longer to import than this package.
-    from expint.equations.cosine_power import cosine_power_clock
-
-    forward, inverse, limit = cosine_power_clock(ell**2, sd)
-    return _sde(
-        Diffusion(schedule, "precond", "precond", ell, sigma_data=sd),
-        lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
-        Clock(
-            lambda t: -forward(-schedule.lam(t)),
-            lambda mu: schedule.t_of_lam(-inverse(-mu)),
-            -1.0,
-            (1.0 + ell**2) * limit,
-        ),
-        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
-    )
-
-
-@_FORMS.register("sigma")
-def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    clock = Clock(
-        lambda t: -torch.exp(-schedule.lam(t)),
-        lambda mu: schedule.t_of_lam(-torch.log(-mu)),
-        0.0,
-        -(1.0 + ell**2),
-    )
-    diffusion = Diffusion(schedule, "noise", "sigma", ell)
-    return _sde(diffusion, schedule.log_alpha, clock, _noise_of_epsilon(schedule, ell))
-
-
-# What the drift is taken with respect to: the clock μ, its inverse, and d log σ/dμ as a function of
-# (λ, d log σ/dt).
-_EXPLICIT: dict[str, tuple[Any, Any, Any]] = {
-    "time": (lambda schedule, t: -t, lambda schedule, mu: -mu, lambda lam, speed: -speed),
-    "variance": (
-        lambda schedule, t: -torch.exp(-2.0 * schedule.lam(t)),
-        lambda schedule, mu: schedule.t_of_lam(-0.5 * torch.log(-mu)),
-        lambda lam, speed: -0.5 * torch.exp(2.0 * lam),
-    ),
-    "log-sigma": (
-        lambda schedule, t: schedule.lam(t),
-        lambda schedule, mu: schedule.t_of_lam(mu),
-        lambda lam, speed: -torch.ones_like(lam),
-    ),
-}
-
-
-def _explicit(form: str) -> Callable[[Schedule, float, float | None], SemiLinearSDE]:
-    """F = dx/dμ, the whole drift [x d log α + (1+ℓ²) (x − αD) d log σ]/dμ, with the clock μ = −t,
-    −σ² or λ."""
-    clock, inverse, rate_of_sigma = _EXPLICIT[form]
-
-    def build(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-        def rate(t: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.inference_mode(False), torch.enable_grad():
-                leaf = t.detach().clone().requires_grad_(True)
-                lam, log_alpha = schedule.lam(leaf), schedule.log_alpha(leaf)
-                (fall,) = torch.autograd.grad(lam.sum(), leaf, retain_graph=True)
-                (drift,) = torch.autograd.grad(log_alpha.sum(), leaf)
-            speed = -fall
-            per_clock = rate_of_sigma(lam.detach(), speed)
-            on_data = -(1.0 + ell**2) * per_clock
-            return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
-
-        def noise_between(low: Tensor, high: Tensor) -> Tensor:
-            # ∫ 2 ℓ² α² σ² dλ, in panels of one e-fold at most; from σ = ∞ as from e^30
-            low = low.clamp(min=-30.0)
-
-            def density(lam: Tensor) -> Tensor:
-                alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
-                return 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
-
-            panels = max(1, math.ceil((high - low).max().item()))
-            return torch.log(integrate(density, low, high, 16, panels)) - 2.0 * low
-
-        def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
-            lam = schedule.lam(t)
-            last = torch.full_like(lam, float(schedule.lam(schedule.domain[0])))
-            return noise_between(lam, torch.minimum(lam + 20.0, last))
-
-        def log_step(s: Tensor, t: Tensor) -> Tensor:
-            return noise_between(schedule.lam(s), schedule.lam(t))
-
-        return _sde(
-            Diffusion(schedule, "rate", form, ell, rate=rate),
-            torch.zeros_like,
-            Clock(lambda t: clock(schedule, t), lambda mu: inverse(schedule, mu), 0.0, 1.0),
-            NoiseClock(log_noise, -1, log_step) if ell > 0 else None,
-        )
-
-    return build
-
-
-for _form in _EXPLICIT:
-    _FORMS.add(_form, _explicit(_form))
-
-
-def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
-    noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
-    scale.check(-data_end, min(-noise_end, 25.0))
-
-    def log_phi(t: Tensor) -> Tensor:
-        return scale.log_phi(-schedule.lam(t))
-
-    noise = NoiseClock(lambda t: -2.0 * scale.log_excess(-schedule.lam(t)))
-    return _sde(
-        Diffusion(schedule, "data", "data", noise_scale=scale),
-        lambda t: schedule.log_alpha(t) + log_phi(t),
-        Clock(lambda t: -log_phi(t), lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu))),
-        noise if scale.has_noise else None,
+        Diffusion(schedule, "rate", form, ell, rate=rate),
+        torch.zeros_like,
+        clock,
+        NoiseClock(log_noise, -1, log_step) if ell > 0 else None,
     )

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from expint import grids
-from expint.equations.coefficients import triple
 from expint.equations.diffusion import Diffusion
 from expint.numerics.float64 import as_float64
 
@@ -210,21 +209,7 @@ class SemiLinearSDE:
         A: Any, b: Any = 1.0, g: Any = 0.0, *, span: tuple[float, float], **options: Any
     ) -> "SemiLinearSDE":
         """The SDE dx = [A x + b F] dt + g dω given by its coefficients; see
-        `expint.equations.coefficients.triple`, which takes the same arguments."""
-        found = triple(A, b, g, span=span, **options)
-        start, end = span
-        noise = None
-        if found.log_noise is not None:
-            noise = NoiseClock(found.log_noise, found.noise_sign, found.log_noise_step)
-        rho = found.rho
-        if found.event_ndim:  # where only g is diagonal, ρ carries the number of dimensions
-            rho = as_float64(rho)
-            rho = rho.reshape(rho.shape or (1,) * found.event_ndim)
-        return SemiLinearSDE(
-            log_propagator=found.log_propagator,
-            clock=Clock(found.mu, found.time_of_mu, rho, found.kappa),
-            noise=noise,
-            coefficients=found.coefficients,
-            span=(float(start), float(end)),
-            name=found.name,
-        )
+        `expint.equations.coefficients.sde_from_coefficients`, which takes the same arguments."""
+        from expint.equations.coefficients import sde_from_coefficients
+
+        return sde_from_coefficients(A, b, g, span=span, **options)
