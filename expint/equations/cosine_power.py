@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,17 @@ def cosine_power_clock(
     limit = 0.5 * float(special.beta(p, q)) * sd**-m
 
     def forward(log_sigma: Tensor) -> Tensor:
-        return _LogBetaRatio.apply(log_sigma - log_sd, q)  # pyright: ignore[reportReturnType]
+        log_odds = 2.0 * (log_sigma.detach().numpy() - log_sd)  # log(u/(1−u))
+        with np.errstate(divide="ignore"):
+            near = np.log(special.betainc(p, q, special.expit(log_odds)))
+            far = np.log1p(-special.betainc(q, p, special.expit(-log_odds)))
+        value = np.where(log_odds < 0, near, far)
+        if not log_sigma.requires_grad:
+            return torch.as_tensor(value)
+        # d log I/d log σ = 2 u^½ (1−u)^q/(B(½, q) I)
+        log_density = p * special.log_expit(log_odds) + q * special.log_expit(-log_odds)
+        slope = torch.as_tensor(2.0 * np.exp(log_density - special.betaln(p, q) - value))
+        return torch.as_tensor(value) + slope * (log_sigma - log_sigma.detach())
 
     def inverse(log_c: Tensor) -> Tensor:
         value = np.minimum(log_c.detach().numpy(), 0.0)
@@ -36,29 +45,3 @@ def cosine_power_clock(
         return torch.as_tensor(0.5 * log_odds + log_sd)
 
     return forward, inverse, limit
-
-
-class _LogBetaRatio(torch.autograd.Function):
-    """log I_u(½, q) as a function of log r, u = r²/(1 + r²), with d log I/d log r = 2 u^½ (1−u)^q /
-    (B(½, q) I).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, log_ratio: Tensor, q: float) -> Tensor:
-        log_odds = 2.0 * log_ratio.detach().numpy()  # log(u/(1−u))
-        with np.errstate(divide="ignore"):
-            near = np.log(special.betainc(0.5, q, special.expit(log_odds)))
-            far = np.log1p(-special.betainc(q, 0.5, special.expit(-log_odds)))
-        value = np.where(log_odds < 0, near, far)
-        log_density = (
-            0.5 * special.log_expit(log_odds)
-            + q * special.log_expit(-log_odds)
-            - special.betaln(0.5, q)
-        )
-        ctx.save_for_backward(torch.as_tensor(2.0 * np.exp(log_density - value)))
-        return torch.as_tensor(value)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return grads[0] * slope, None
