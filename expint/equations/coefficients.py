@@ -83,7 +83,7 @@ def sde_from_coefficients(
     parsed = [_parse(value, name, start, end) for value, name in ((A, "A"), (b, "b"), (g, "g"))]
     constants = [value for value in parsed if isinstance(value, Tensor)]
     if len(constants) == 3:
-        return _constant(*constants, start, end)
+        return _constant(*constants, start=start, end=end)
     if any(value.ndim for value in constants):
         raise ValueError(
             "Coefficients that are tensors must all be constant in time. For a diagonal part that "
@@ -133,7 +133,7 @@ def _as_function(value: Tensor | RealFunction) -> RealFunction:
     return (lambda t: value.expand(t.shape)) if isinstance(value, Tensor) else value
 
 
-def _constant(A: Tensor, b: Tensor, g: Tensor, start: float, end: float) -> SemiLinearSDE:
+def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> SemiLinearSDE:
     """Constant coefficients: μ = |t − t_0|, a = e^{A(t−t_0)}, ρ = −A·sign, κ = b·sign, τ = g² μ
     φ_1(2ρμ): no overflow in logs.
     """

@@ -227,7 +227,9 @@ def _explicit(schedule: Schedule, form: str, ell: float) -> SemiLinearSDE:
     """F = dx/dμ, the whole drift [x d log α − (1+ℓ²) (x − αD) dλ]/dμ, with the clock μ = −t, −σ² or
     λ."""
     pair = _EXPLICIT[form]
-    clock = _clock(schedule, *pair, 0.0, 1.0) if pair else Clock(torch.neg, torch.neg, 0.0)
+    clock = (
+        _clock(schedule, *pair, rho=0.0, kappa=1.0) if pair else Clock(torch.neg, torch.neg, 0.0)
+    )
 
     def rate(t: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
