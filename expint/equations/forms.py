@@ -35,12 +35,26 @@ from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
 from expint.numerics.quadrature import RealFunction, integrate
-from expint.registry import unknown
+from expint.registry import Registry
 from expint.schedules.base import Schedule
 
 EXPONENTIAL = ("data", "noise", "precond")
 """The forms in which the paper states its solvers; in the others the weight of F is not an
 exponential (ρ = 0)."""
+
+
+class _Row(NamedTuple):
+    """A row of the table for one schedule; `rate` as in `Diffusion`."""
+
+    prediction: str
+    log_propagator: RealFunction
+    clock: Clock
+    noise: NoiseClock
+    rate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+
+
+# Each makes its row from (schedule, ell, sigma_data).
+_FORMS = Registry[Callable[[Schedule, float, float | None], _Row]]("form")
 
 
 def reverse_sde(
@@ -72,20 +86,19 @@ def reverse_sde(
         >>> reverse_sde(schedules.VP(), form="noise", ell=0.0).is_stochastic
         False
     """
-    if form not in form_names():
-        raise unknown("form", form, sorted(form_names()))
+    make = _FORMS.get(form)
     if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
         raise ValueError(
             f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
             "1 the SDE."
         )
     if noise_scale is None:
-        if form in _EXPLICIT:
-            return _explicit(schedule, form, float(ell))
-        sd = _checked(sigma_data) if form == "precond" else None
-        formulas = _FORMS[form](float(ell), sd or 1.0)
-        diffusion = Diffusion(schedule, formulas.prediction, form, float(ell), sigma_data=sd)
-        return _closed(diffusion, formulas, noisy=ell > 0)
+        row = make(schedule, float(ell), sigma_data)
+        own = sigma_data if form == "precond" else None
+        diffusion = Diffusion(
+            schedule, row.prediction, form, float(ell), sigma_data=own, rate=row.rate
+        )
+        return _sde(diffusion, row, noisy=ell > 0)
     if form != "data":
         raise ValueError(
             f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}."
@@ -98,138 +111,111 @@ def reverse_sde(
     noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
     scale.check(-data_end, min(-noise_end, 25.0))
     diffusion = Diffusion(schedule, "data", "data", noise_scale=scale)
-    return _closed(diffusion, _extended(scale), noisy=scale.has_noise)
+    return _sde(diffusion, _extended(schedule, scale), noisy=scale.has_noise)
 
 
 def form_names() -> list[str]:
     """Names of the forms."""
-    return [*_FORMS, *_EXPLICIT]
+    return list(_FORMS)
 
 
-class _Formulas(NamedTuple):
-    """A row of the table: functions of λ, or of μ for the inverse of the clock."""
-
-    prediction: str
-    log_a: RealFunction  # log(a/α)
-    mu: RealFunction
-    lam: RealFunction
-    rho: float
-    kappa: float
-    log_tau: RealFunction
-    sign: int = 1
-
-
-def _same(value: Tensor) -> Tensor:
-    return value
-
-
-def _minus_sigma_to(power: float) -> tuple[RealFunction, RealFunction]:
-    """The clock −σ^power as a function of λ, and its inverse."""
-    return lambda lam: -torch.exp(-power * lam), lambda mu: -torch.log(-mu) / power
-
-
-def _data(ell: float, sd: float) -> _Formulas:
-    power = 1.0 + ell**2
-    log_tau = lambda lam: 2.0 * ell**2 * lam  # noqa: E731
-    return _Formulas("data", lambda lam: -power * lam, _same, _same, power, power, log_tau)
-
-
-def _noise(ell: float, sd: float) -> _Formulas:
-    log_tau = lambda lam: 2.0 * (math.log(ell) - lam)  # noqa: E731
-    kappa = -(1.0 + ell**2)
-    return _Formulas("noise", torch.zeros_like, _same, _same, -1.0, kappa, log_tau, sign=-1)
-
-
-def _sigma(ell: float, sd: float) -> _Formulas:
-    mu, lam = _minus_sigma_to(1.0)
-    return _noise(ell, sd)._replace(mu=mu, lam=lam, rho=0.0)
-
-
-def _precond(ell: float, sd: float) -> _Formulas:
-    # scipy.special takes longer to import than this package.
-    from expint.equations.cosine_power import cosine_power_clock
-
-    def log_hypotenuse(lam: Tensor) -> Tensor:  # log √(σ² + σd²)
-        return 0.5 * torch.logaddexp(-2.0 * lam, torch.full_like(lam, 2.0 * math.log(sd)))
-
-    forward, inverse, limit = cosine_power_clock(ell**2, sd)
-    return _Formulas(
-        "precond",
-        lambda lam: (1.0 + ell**2) * log_hypotenuse(lam),
-        lambda lam: -forward(-lam),
-        lambda mu: -inverse(-mu),
-        -1.0,
-        (1.0 + ell**2) * limit,
-        lambda lam: -2.0 * ell**2 * log_hypotenuse(lam),
-    )
-
-
-def _extended(scale: NoiseScale) -> _Formulas:
-    return _Formulas(
-        "data",
-        lambda lam: scale.log_phi(-lam),
-        lambda lam: -scale.log_phi(-lam),
-        lambda mu: -scale.log_sigma(-mu),
-        1.0,
-        1.0,
-        lambda lam: -2.0 * scale.log_excess(-lam),
-    )
-
-
-_FORMS = {"data": _data, "noise": _noise, "precond": _precond, "sigma": _sigma}
-# The clocks of the explicit forms, as functions of λ, with their inverses; None for −t.
-_EXPLICIT = {"time": None, "variance": _minus_sigma_to(2.0), "log-sigma": (_same, _same)}
-
-
-def _checked(sigma_data: float | None) -> float:
-    if sigma_data is None or not sigma_data > 0:
-        raise ValueError(
-            "The preconditioned form needs sigma_data > 0, the network's own, got "
-            f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
-        )
-    return float(sigma_data)
-
-
-def _clock(
-    schedule: Schedule, mu: RealFunction, lam: RealFunction, rho: float, kappa: float
-) -> Clock:
-    """The clock that is μ(λ)."""
-    return Clock(
-        lambda t: mu(schedule.lam(t)), lambda value: schedule.t_of_lam(lam(value)), rho, kappa
-    )
-
-
-def _sde(
-    diffusion: Diffusion, log_propagator: RealFunction, clock: Clock, noise: NoiseClock | None
-) -> SemiLinearSDE:
+def _sde(diffusion: Diffusion, row: _Row, noisy: bool) -> SemiLinearSDE:
     schedule = diffusion.schedule
     return SemiLinearSDE(
-        log_propagator,
-        clock,
-        noise,
+        row.log_propagator,
+        row.clock,
+        row.noise if noisy else None,
         diffusion,
         span=schedule.sampling_range,
         name=f"{diffusion.setting}, {schedule}",
     )
 
 
-def _closed(diffusion: Diffusion, row: _Formulas, noisy: bool) -> SemiLinearSDE:
-    schedule = diffusion.schedule
-    return _sde(
-        diffusion,
-        lambda t: schedule.log_alpha(t) + row.log_a(schedule.lam(t)),
-        _clock(schedule, row.mu, row.lam, row.rho, row.kappa),
-        NoiseClock(lambda t: row.log_tau(schedule.lam(t)), row.sign) if noisy else None,
+@_FORMS.register("data")
+def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    power = 1.0 + ell**2
+    return _Row(
+        "data",
+        lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
+        Clock(schedule.lam, schedule.t_of_lam, power, power),
+        NoiseClock(lambda t: 2.0 * ell**2 * schedule.lam(t)),
     )
 
 
-def _explicit(schedule: Schedule, form: str, ell: float) -> SemiLinearSDE:
-    """F = dx/dμ, the whole drift [x d log α − (1+ℓ²) (x − αD) dλ]/dμ, with the clock μ = −t, −σ² or
-    λ."""
-    pair = _EXPLICIT[form]
-    clock = (
-        _clock(schedule, *pair, rho=0.0, kappa=1.0) if pair else Clock(torch.neg, torch.neg, 0.0)
+@_FORMS.register("noise")
+def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _Row(
+        "noise",
+        schedule.log_alpha,
+        Clock(schedule.lam, schedule.t_of_lam, -1.0, -(1.0 + ell**2)),
+        NoiseClock(lambda t: 2.0 * (math.log(ell) - schedule.lam(t)), -1),
     )
+
+
+@_FORMS.register("precond")
+def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    if sigma_data is None or not sigma_data > 0:
+        raise ValueError(
+            "The preconditioned form needs sigma_data > 0, the network's own, got "
+            f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
+        )
+
+    def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
+        at = torch.full_like(t, 2.0 * math.log(sigma_data))
+        return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), at)
+
+    # scipy.special takes longer to import than this package.
+    from expint.equations.cosine_power import cosine_power_clock
+
+    forward, inverse, limit = cosine_power_clock(ell**2, sigma_data)
+    mu, time = lambda t: -forward(-schedule.lam(t)), lambda mu: schedule.t_of_lam(-inverse(-mu))
+    return _Row(
+        "precond",
+        lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
+        Clock(mu, time, -1.0, (1.0 + ell**2) * limit),
+        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)),
+    )
+
+
+def _extended(schedule: Schedule, scale: NoiseScale) -> _Row:
+    log_phi = lambda t: scale.log_phi(-schedule.lam(t))  # noqa: E731
+    return _Row(
+        "data",
+        lambda t: schedule.log_alpha(t) + log_phi(t),
+        Clock(lambda t: -log_phi(t), lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu))),
+        NoiseClock(lambda t: -2.0 * scale.log_excess(-schedule.lam(t))),
+    )
+
+
+def _power_clock(schedule: Schedule, power: float, kappa: float = 1.0) -> Clock:
+    """μ = −σ^power."""
+    mu = lambda t: -torch.exp(-power * schedule.lam(t))  # noqa: E731
+    return Clock(mu, lambda mu: schedule.t_of_lam(-torch.log(-mu) / power), 0.0, kappa)
+
+
+@_FORMS.register("sigma")
+def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    clock = _power_clock(schedule, 1.0, -(1.0 + ell**2))
+    return _noise(schedule, ell, sigma_data)._replace(clock=clock)
+
+
+@_FORMS.register("time")
+def _time(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _explicit(schedule, ell, Clock(torch.neg, torch.neg, 0.0))
+
+
+@_FORMS.register("variance")
+def _variance(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _explicit(schedule, ell, _power_clock(schedule, 2.0))
+
+
+@_FORMS.register("log-sigma")
+def _log_sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _explicit(schedule, ell, Clock(schedule.lam, schedule.t_of_lam, 0.0))
+
+
+def _explicit(schedule: Schedule, ell: float, clock: Clock) -> _Row:
+    """F = dx/dμ, the whole drift [x d log α − (1+ℓ²) (x − αD) dλ]/dμ."""
 
     def rate(t: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode(False), torch.enable_grad():
@@ -259,9 +245,4 @@ def _explicit(schedule: Schedule, form: str, ell: float) -> SemiLinearSDE:
     def log_step(s: Tensor, t: Tensor) -> Tensor:
         return noise_between(schedule.lam(s), schedule.lam(t))
 
-    return _sde(
-        Diffusion(schedule, "rate", form, ell, rate=rate),
-        torch.zeros_like,
-        clock,
-        NoiseClock(log_noise, -1, log_step) if ell > 0 else None,
-    )
+    return _Row("rate", torch.zeros_like, clock, NoiseClock(log_noise, -1, log_step), rate)
