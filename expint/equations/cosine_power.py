@@ -41,7 +41,7 @@ def cosine_power_clock(
         u = special.betaincinv(p, q, np.exp(value))
         v = special.betaincinv(q, p, -np.expm1(value))  # v = 1 − u
         with np.errstate(divide="ignore"):
-            log_odds = np.where(u < 0.5, np.log(u) - np.log1p(-u), np.log1p(-v) - np.log(v))
+            log_odds = np.where(u < 0.5, special.logit(u), -special.logit(v))
         return torch.as_tensor(0.5 * log_odds + log_sd)
 
     return forward, inverse, limit

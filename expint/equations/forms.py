@@ -33,7 +33,7 @@ from torch import Tensor
 from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
-from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
+from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, value_and_rate
 from expint.numerics.quadrature import RealFunction, integrate
 from expint.registry import Registry
 from expint.schedules.base import Schedule
@@ -218,12 +218,8 @@ def _explicit(schedule: Schedule, ell: float, clock: Clock) -> _Row:
     """F = dx/dμ, the whole drift [x d log α − (1+ℓ²) (x − αD) dλ]/dμ."""
 
     def rate(t: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = t.detach().clone().requires_grad_(True)
-            values = schedule.lam(leaf), schedule.log_alpha(leaf), clock(leaf)
-            fall, drift, speed = (
-                torch.autograd.grad(value.sum(), leaf, retain_graph=True)[0] for value in values
-            )
+        functions = schedule.lam, schedule.log_alpha, clock
+        fall, drift, speed = (value_and_rate(f, t, schedule)[1] for f in functions)
         on_data = (1.0 + ell**2) * fall / speed
         return drift / speed - on_data, on_data * schedule.alpha(t)
 

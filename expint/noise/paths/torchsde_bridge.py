@@ -52,8 +52,6 @@ class FromTorchsde(PathSource):
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
         """See `OpenedPath.increments`."""
         times = taus.detach().to(device="cpu", dtype=torch.float64)
-        if times.ndim == 1:
-            return self._query(times, space_time)
         event = torch.empty(tuple(self.interval.shape)[1:], device=self.interval.device)
         return by_column(self._query, times, event, space_time)
 
@@ -117,15 +115,11 @@ class AsTorchsde:
 
         A is None, as in torchsde itself.
         """
-        times = torch.tensor(
-            [0.0, float(ta)] if tb is None else [float(ta), float(tb)], dtype=torch.float64
-        )
-        if not return_U:
-            increment = self._stream.increments(times)[0].clone()
-            return (increment, None) if return_A else increment
-        steps, integral = self._stream.increments(times, space_time=True)
-        pair = steps[0].clone(), integral.clone()
-        return (*pair, None) if return_A else pair
+        ends = [0.0, float(ta)] if tb is None else [float(ta), float(tb)]
+        found = self._stream.increments(torch.tensor(ends, dtype=torch.float64), return_U)
+        parts = [found[0][0].clone(), found[1].clone()] if return_U else [found[0].clone()]
+        parts += [None] * return_A
+        return tuple(parts) if len(parts) > 1 else parts[0]
 
     def size(self) -> tuple[int, ...]:
         """The shape."""
