@@ -118,10 +118,8 @@ def energy_distance(x: Any, y: Any) -> Tensor:
 
 def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
     # Without the matrix product, which loses digits for close points.
-    parts = [
-        torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist").sum()
-        for part in x.split(_ROWS)
-    ]
+    mode = "donot_use_mm_for_euclid_dist"
+    parts = [torch.cdist(part, y, compute_mode=mode).sum() for part in x.split(_ROWS)]
     return torch.stack(parts).sum() / (len(x) * len(y))
 
 
