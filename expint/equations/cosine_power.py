@@ -8,6 +8,8 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from expint.numerics.roots import attached
+
 
 def cosine_power_clock(
     m: float, sd: float
@@ -42,6 +44,6 @@ def cosine_power_clock(
         v = special.betaincinv(q, p, -np.expm1(value))  # v = 1 − u
         with np.errstate(divide="ignore"):
             log_odds = np.where(u < 0.5, special.logit(u), -special.logit(v))
-        return torch.as_tensor(0.5 * log_odds + log_sd)
+        return attached(torch.as_tensor(0.5 * log_odds + log_sd), forward, log_c)
 
     return forward, inverse, limit
