@@ -36,12 +36,8 @@ def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance
     m_1, c_1, m_2, c_2 = (
         as_float64(value) for value in (mean_1, covariance_1, mean_2, covariance_2)
     )
-    if (
-        m_1.shape != m_2.shape
-        or c_1.shape != c_2.shape
-        or m_1.ndim != 1
-        or c_1.shape not in (m_1.shape, (*m_1.shape, *m_1.shape))
-    ):
+    alike = m_1.shape == m_2.shape and c_1.shape == c_2.shape and m_1.ndim == 1
+    if not alike or c_1.shape not in (m_1.shape, 2 * m_1.shape):
         shapes = [tuple(value.shape) for value in (m_1, c_1, m_2, c_2)]
         raise ValueError(
             f"Means are (d,), covariances both (d, d) or both (d,); got shapes {shapes}."
@@ -96,12 +92,11 @@ def sliced_wasserstein(x: Any, y: Any, directions: int = 128, seed: int = 0) -> 
     first, second = (torch.sort(samples @ units.T, dim=0).values for samples in (x, y))
     # Between neighbouring levels of either distribution function both quantile functions are
     # constant.
-    levels = torch.sort(
-        torch.cat([torch.arange(1, n + 1, dtype=torch.float64) / n for n in (len(x), len(y))])
-    ).values
-    middle = levels - 0.5 * torch.diff(levels, prepend=levels.new_zeros(1))
-    at_x, at_y = ((middle * len(s)).to(torch.int64).clamp(max=len(s) - 1) for s in (x, y))
+    parts = [torch.arange(1, n + 1, dtype=torch.float64) / n for n in (len(x), len(y))]
+    levels = torch.sort(torch.cat(parts)).values
     widths = torch.diff(levels, prepend=levels.new_zeros(1))
+    middle = levels - 0.5 * widths
+    at_x, at_y = ((middle * len(s)).to(torch.int64).clamp(max=len(s) - 1) for s in (x, y))
     return torch.sqrt((widths[:, None] * (first[at_x] - second[at_y]) ** 2).sum(0).mean())
 
 
@@ -123,21 +118,15 @@ def energy_distance(x: Any, y: Any) -> Tensor:
 
 def _mean_distance(x: Tensor, y: Tensor) -> Tensor:
     # Without the matrix product, which loses digits for close points.
-    parts = [
-        torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist").sum()
-        for part in x.split(_ROWS)
-    ]
+    mode = "donot_use_mm_for_euclid_dist"
+    parts = [torch.cdist(part, y, compute_mode=mode).sum() for part in x.split(_ROWS)]
     return torch.stack(parts).sum() / (len(x) * len(y))
 
 
 def _samples(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     first, second = as_float64(x).detach().cpu(), as_float64(y).detach().cpu()
-    if (
-        first.ndim != 2
-        or second.ndim != 2
-        or first.shape[1] != second.shape[1]
-        or min(len(first), len(second)) < 2
-    ):
+    alike = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
+    if not alike or min(len(first), len(second)) < 2:
         raise ValueError(
             f"Samples are (n, d) and (m, d), n, m >= 2, got {tuple(first.shape)} and "
             f"{tuple(second.shape)}: flatten events first."

@@ -48,13 +48,11 @@ class Recorder:
     def __call__(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
         """The callback of `expint.sample`."""
         kept: Any = (self.steps, self.nfe, self.times, self.states, self.denoised)
-        if self.steps and self.steps[-1] % self.every:
-            for values in kept:  # the last one so far was kept only in case it was the end
-                values.pop()
-        state, estimate = x.detach().float().cpu(), denoised.detach().float().cpu()
-        news: tuple[Any, ...] = (step, nfe, t, state, estimate)
-        for values, value in zip(kept, news, strict=True):
-            values.append(value)
+        # The last one so far goes if it was kept only in case it was the end.
+        count = len(self.steps) - bool(self.steps and self.steps[-1] % self.every)
+        tensors = (values.detach().float().cpu() for values in (x, denoised))
+        for values, value in zip(kept, (step, nfe, t, *tensors), strict=True):
+            values[count:] = [value]
 
     def trajectories(self) -> Tensor:
         """The states in order, shape (kept, batch, *event), float32.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from expint.grids import uniform_lambda
 from expint.noise import initial_state
 from expint.noise.source import check_seeds
 from expint.numerics.float64 import as_float64, is_whole
@@ -112,13 +113,10 @@ class SecondMoment:
                 f"{at[outside].reshape(-1)[0].item():.6g}: measure it at times that reach as far "
                 "as the grid."
             )
-        odds = torch.logit(torch.tensor(self.values, dtype=torch.float64), eps=_LEAST)
-        if len(self.lams) == 1:
-            return torch.sigmoid(odds).expand(at.shape)
-        nodes = torch.tensor(self.lams, dtype=torch.float64)
-        left = (torch.searchsorted(nodes, at.detach().contiguous(), right=True) - 1).clamp(
-            0, len(nodes) - 2
-        )
+        # Constant beyond the last node, so that one node has an interval too.
+        odds = torch.logit(as_float64([*self.values, self.values[-1]]), eps=_LEAST)
+        nodes = as_float64([*self.lams, high + 1.0])
+        left = torch.searchsorted(nodes[1:], at.detach().contiguous())
         part = ((at - nodes[left]) / (nodes[left + 1] - nodes[left])).clamp(0.0, 1.0)
         return torch.sigmoid(odds[left] + part * (odds[left + 1] - odds[left]))
 
@@ -218,14 +216,13 @@ def second_moment(
     at = _check_times(described, times)
     alphas, stds = schedule.alpha(at).tolist(), schedule.std(at).tolist()
     predicted = Reparametrized(model, "noise")
-    sums = torch.zeros(2, len(at), dtype=torch.float64)
+    squares = torch.empty(len(at), count, dtype=torch.float64)
     total = len(at) * -(-count // batch)
     with torch.inference_mode(), tqdm(total=total, disable=not progress, unit="evaluation") as bar:
         for begin in range(0, count, batch):
             part = range(begin, min(begin + batch, count))
-            items = [
-                i * len(clean) // count if count < len(clean) else i % len(clean) for i in part
-            ]
+            # Evenly over the data, or over and over them.
+            items = [i * len(clean) // min(count, len(clean)) % len(clean) for i in part]
             if conditioned is not None:
                 predicted = Reparametrized(conditioned(items), "noise")
             x, seeds = clean[items], [first + i for i in part]
@@ -233,21 +230,17 @@ def second_moment(
             for k, t in enumerate(at):
                 found = predicted(alphas[k] * x + stds[k] * z, t).to(x.dtype)
                 measured = found if estimator == "moment" else z - found
-                squared = measured.flatten(1).to(torch.float64).square().mean(1)
-                sums[:, k] += torch.stack([squared.sum(), squared.square().sum()]).cpu()
+                squares[k, part] = measured.flatten(1).to(torch.float64).square().mean(1).cpu()
                 bar.update(1)
-    if not torch.isfinite(sums).all():
-        where = at[~torch.isfinite(sums[0])][0].item()
+    if not torch.isfinite(squares).all():
+        where = at[~torch.isfinite(squares).all(1)][0].item()
         raise FloatingPointError(
             f"The model's prediction became NaN or infinite at t = {where:.6g}."
         )
-    means, squares = sums / count
-    errors = torch.sqrt((squares - means**2).clamp(min=0.0) / (count - 1))
+    means, errors = squares.mean(1), squares.std(1) / math.sqrt(count)
     values = means if estimator == "moment" else (1.0 - means).clamp(min=0.0)
-    times, lams, found, spreads = (
-        tuple(column.tolist()) for column in (at, schedule.lam(at), values, errors)
-    )
-    return SecondMoment(times, lams, found, spreads, int(count), str(schedule), estimator)
+    columns = (tuple(column.tolist()) for column in (at, schedule.lam(at), values, errors))
+    return SecondMoment(*columns, count=int(count), schedule=str(schedule), estimator=estimator)
 
 
 def _check_data(data: Any) -> Tensor:
@@ -269,15 +262,12 @@ def _check_times(model: Description, times: Any) -> Tensor:
     if is_whole(times):
         if times < 1:
             raise ValueError(f"times must be at least 1 time, got {times!r}.")
-        noise, clean = schedule.sampling_range
-        ends = schedule.lam(noise), schedule.lam(clean)
-        if ends[0] == -math.inf:
+        at = uniform_lambda(schedule, max(times - 1, 1), final="none")[:times]
+        if schedule.lam(at[0]) == -math.inf:
             raise ValueError(
                 f"{schedule} starts at infinite sigma: give a list of times, the first with finite "
                 "sigma."
             )
-        at = schedule.t_of_lam(torch.linspace(*ends, times, dtype=torch.float64))
-        at[-1], at[0] = clean, noise  # free of rounding; of one time the noise end is kept
     else:
         at = as_float64(times)
     if at.ndim != 1 or not len(at):

@@ -6,7 +6,6 @@ Each has its samples and densities too, at every time: `sample(n, t)` draws from
 """
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from expint.schedules import Schedule
 
 # Data share no numbers with the initial state or the path of the same seed.
 _DATA_STREAM = 0x6C8E9CF5
+_FEW = 64  # components whose distances are formed one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,27 +83,37 @@ class Gaussian:
         return -0.5 * (scaled + torch.log(2.0 * math.pi * variance).to(x)).sum(-1)
 
 
-class _Mixture(ABC):
-    """Isotropic Gaussians of one standard deviation about several means."""
+class _Mixture:
+    """Isotropic Gaussians of one standard deviation about several means.
 
+    Attributes:
+        means: shape (K, *event).
+        weights: their probabilities, float64, shape (K,).
+    """
+
+    means: Any
+    weights: Any
     std: float
     schedule: Schedule
 
-    @property
-    @abstractmethod
-    def components(self) -> tuple[Tensor, Tensor]:
-        """Means, shape (K, *event), and their probabilities, float64, shape (K,)."""
-
-    @abstractmethod
-    def logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(self, x: Tensor, alpha: Any, variance: Any) -> tuple[Tensor, Tensor]:
         """Of the weighted densities exp(−|x − α m_k|²/2V) the logarithms but for a term in x alone,
         shape (batch, K), and that term, shape (batch,); x has shape (batch, d).
         """
+        means, prior = self.means.flatten(1).to(x), self.weights.log().to(x)
+        if len(means) <= _FEW:
+            squared = ((x[:, None, :] - alpha * means) ** 2).sum(-1)
+            return prior - 0.5 * squared / variance, x.new_zeros(())
+        # The differences would fill the memory. A matrix product loses fewer digits about the mean.
+        center = means.mean(0)
+        means, x = means - center, x - alpha * center
+        products = x @ means.T * alpha - 0.5 * alpha**2 * (means**2).sum(-1)
+        return prior + products / variance, -0.5 * (x**2).sum(-1) / variance
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the event."""
-        return tuple(self.components[0].shape[1:])
+        return tuple(self.means.shape[1:])
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         """The exact denoiser E[x_0 | x_t = x] at x of shape (batch, *event).
@@ -115,7 +125,7 @@ class _Mixture(ABC):
         variance, flat = alpha**2 * self.std**2 + std**2, x.flatten(1)
         posterior = torch.softmax(self.logits(flat, alpha, variance)[0], -1)
         gain = alpha * self.std**2 / variance
-        mean = posterior @ self.components[0].flatten(1).to(x)
+        mean = posterior @ self.means.flatten(1).to(x)
         return (gain * flat + (1.0 - gain * alpha) * mean).reshape(x.shape)
 
     def sample(self, n: int, t: Any = None, *, seed: int = 0) -> Tensor:
@@ -123,11 +133,11 @@ class _Mixture(ABC):
         are seed, seed + 1, …
         """
         alpha, std = _kernel(self.schedule, t)
-        means, probabilities = self.components
-        normals = _normals(n, means[0].numel() + 1, seed)
+        means = self.means.flatten(1)
+        normals = _normals(n, means.shape[1] + 1, seed)
         levels = torch.special.ndtr(normals[:, 0])
-        chosen = torch.searchsorted(torch.cumsum(probabilities, 0), levels)
-        means = means.flatten(1)[chosen.clamp(max=len(means) - 1)].to(torch.float64)
+        chosen = torch.searchsorted(torch.cumsum(self.weights, 0), levels)
+        means = means[chosen.clamp(max=len(means) - 1)].to(torch.float64)
         noise = torch.sqrt(alpha**2 * self.std**2 + std**2) * normals[:, 1:]
         return (alpha * means + noise).reshape(n, *self.shape)
 
@@ -183,17 +193,6 @@ class GaussianMixture(_Mixture):
         object.__setattr__(self, "weights", weights / weights.sum())
         _check_prediction(self.prediction)
 
-    @property
-    def components(self) -> tuple[Tensor, Tensor]:
-        """The means and weights."""
-        return self.means, self.weights
-
-    def logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """See `_Mixture.logits`; nothing is left out."""
-        offsets = x[:, None, :] - alpha * self.means.to(x)
-        squared = (offsets**2).sum(-1)
-        return self.weights.log().to(x) - 0.5 * squared / variance, x.new_zeros(())
-
 
 @dataclass(frozen=True, eq=False)
 class Empirical(_Mixture):
@@ -233,23 +232,9 @@ class Empirical(_Mixture):
         if not 0 <= self.std < math.inf:
             raise ValueError(f"std must be a finite number >= 0, got {self.std!r}.")
         object.__setattr__(self, "data", data)
+        object.__setattr__(self, "means", data)
+        object.__setattr__(self, "weights", torch.ones(len(data), dtype=torch.float64) / len(data))
         _check_prediction(self.prediction)
-
-    @property
-    def components(self) -> tuple[Tensor, Tensor]:
-        """The data, with equal probabilities."""
-        count = len(self.data)
-        return self.data, torch.full((count,), 1.0 / count, dtype=torch.float64)
-
-    def logits(self, x: Tensor, alpha: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """See `_Mixture.logits`: from a matrix product, about the mean of the data to lose fewer
-        digits.
-        """
-        data = self.data.flatten(1).to(x)
-        center = data.mean(0)
-        data, x = data - center, x - alpha * center
-        products = x @ data.T * alpha - 0.5 * alpha**2 * (data**2).sum(-1)
-        return products / variance, -0.5 * (x**2).sum(-1) / variance - math.log(len(data))
 
 
 def _check_prediction(prediction: str) -> None:

@@ -89,7 +89,18 @@ def test_the_sampler_reaches_the_target(name: str):
 
 
 def test_an_empirical_target_is_a_mixture_at_its_data():
-    mixture, empirical = GaussianMixture(DATA, 0.3, None, VP()), Empirical(DATA, 0.3, VP())
+    agree(GaussianMixture(DATA, 0.3, None, VP()), Empirical(DATA, 0.3, VP()))
+
+
+def test_many_items_by_a_matrix_product():
+    """101 items, of which all but two are one: a mixture of three with the weight 99 on that."""
+    agree(
+        GaussianMixture(DATA, 0.3, [99.0, 1.0, 1.0], VP()),
+        Empirical([DATA[0]] * 99 + DATA[1:], 0.3, VP()),
+    )
+
+
+def agree(mixture: GaussianMixture, empirical: Empirical):
     x = initial_state([1], (8, 2), torch.float64)[0]
     for t in (0.01, 0.4, 1.0):
         torch.testing.assert_close(empirical(x, t), mixture(x, t), rtol=1e-10, atol=1e-10)

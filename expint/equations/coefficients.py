@@ -10,12 +10,12 @@ and any positive weight with primitive C is e^μ dμ with μ = log C (SEEDS, arX
 
 import math
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
 from expint.numerics.float64 import as_float64
 from expint.numerics.quadrature import Primitive, RealFunction
 from expint.numerics.roots import invert_monotone
@@ -24,27 +24,7 @@ from expint.schedules.formula.callables import on_tensors
 CLOCKS = ("auto", "exponential", "linear")
 
 
-class Triple(NamedTuple):
-    """What `SemiLinearSDE` is built from; functions take float64 tensors of times.
-
-    `log_noise` is log |τ|, or None without noise; `log_noise_step` is log(τ_t − τ_s) as a function
-    of s and t, where a formula is better than the difference; `coefficients` gives (A, b, g).
-    """
-
-    log_propagator: RealFunction
-    mu: RealFunction
-    time_of_mu: RealFunction
-    rho: float | Tensor
-    kappa: float | Tensor
-    log_noise: RealFunction | None
-    noise_sign: int
-    log_noise_step: Callable[[Tensor, Tensor], Tensor] | None
-    coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-    event_ndim: int
-    name: str
-
-
-def triple(
+def sde_from_coefficients(
     A: Any,
     b: Any = 1.0,
     g: Any = 0.0,
@@ -52,9 +32,9 @@ def triple(
     span: tuple[float, float],
     clock: str = "auto",
     clock_start: float | None = None,
-) -> Triple:
-    """Propagator, clock and noise clock of dx = [A x + b F(x, t)] dt + g dω, integrated from
-    span[0] to span[1] (forwards or backwards in time).
+) -> SemiLinearSDE:
+    """The SDE dx = [A x + b F(x, t)] dt + g dω, integrated from span[0] to span[1] (forwards or
+    backwards in time).
 
     Args:
         A, b, g: each a number, a tensor that broadcasts against the event (a diagonal linear part:
@@ -71,8 +51,9 @@ def triple(
             coefficients exponential.
 
     Returns:
-        Functions that are exact where the coefficients are constant, and otherwise by Chebyshev
-        quadrature with a relative tolerance of 1e-14 per panel.
+        The SDE; its propagator, clock and noise clock are exact where the coefficients are
+        constant, and otherwise by Chebyshev quadrature with a relative tolerance of 1e-14 per
+        panel.
 
     Raises:
         TypeError: for a function that gives no real numbers.
@@ -108,7 +89,25 @@ def triple(
             "Coefficients that are tensors must all be constant in time. For a diagonal part that "
             "depends on time, build SemiLinearSDE from its propagator, clock and noise clock."
         )
-    return _variable([_as_function(value) for value in parsed], start, end, clock, clock_start)
+    drift, factor, diffusion = (_as_function(value) for value in parsed)
+    integral = Primitive(drift, min(start, end), max(start, end), name="A")
+    at_start = integral(as_float64(start))
+    log_a = lambda t: integral(t) - at_start  # noqa: E731
+    made = _clock(factor, log_a, start, end, clock, clock_start)
+    noise = None
+    if diffusion(torch.linspace(start, end, 257, dtype=torch.float64)).any():
+        square = lambda t: (diffusion(t) * torch.exp(-log_a(t))) ** 2  # noqa: E731
+        variance = _Growing(square, start, end, "(g/a)^2")
+        noise = NoiseClock(variance.log, variance.sign)
+    kind = "exponential" if made.rho else "linear"
+    return SemiLinearSDE(
+        log_a,
+        made,
+        noise,
+        coefficients=lambda t: (drift(t), factor(t), diffusion(t)),
+        span=(start, end),
+        name=f"coefficients on [{start:g}, {end:g}], {kind} clock",
+    )
 
 
 def _parse(value: Any, name: str, start: float, end: float) -> Tensor | RealFunction:
@@ -134,53 +133,49 @@ def _as_function(value: Tensor | RealFunction) -> RealFunction:
     return (lambda t: value.expand(t.shape)) if isinstance(value, Tensor) else value
 
 
-def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> Triple:
+def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> SemiLinearSDE:
     """Constant coefficients: μ = |t − t_0|, a = e^{A(t−t_0)}, ρ = −A·sign, κ = b·sign, τ = g² μ
     φ_1(2ρμ): no overflow in logs.
     """
     sign = 1.0 if end > start else -1.0
-    rho, kappa = -A * sign, b * sign
-    mu = _time_clock(start, end)
+    rho = -A * sign
+    clock = _time_clock(start, end, rho.reshape(rho.shape or (1,) * g.ndim), b * sign)
 
     def log_interval(s: Tensor, t: Tensor) -> Tensor:
         h = (t - s) * sign
-        growth = 2.0 * rho * mu(s) + _log_phi1(2.0 * rho * h)
+        growth = 2.0 * rho * clock.mu(s) + _log_phi1(2.0 * rho * h)
         return 2.0 * torch.log(g.abs()) + growth + torch.log(h)
 
-    origin = torch.tensor(start, dtype=torch.float64)
-    noisy = bool((g != 0).any())
-    return Triple(
-        log_propagator=lambda t: A * (t - start),
-        mu=mu,
-        time_of_mu=lambda mu: start + sign * mu,
-        rho=rho if rho.ndim else rho.item(),
-        kappa=kappa if kappa.ndim else kappa.item(),
-        log_noise=(lambda t: log_interval(origin, t)) if noisy else None,
-        noise_sign=1,
-        log_noise_step=log_interval if noisy else None,
+    origin = as_float64(start)
+    noise = NoiseClock(lambda t: log_interval(origin, t), log_step=log_interval)
+    return SemiLinearSDE(
+        lambda t: A * (t - start),
+        clock,
+        noise if (g != 0).any() else None,
         coefficients=lambda t: (A + 0.0 * t, b + 0.0 * t, g.abs() + 0.0 * t),
-        event_ndim=max(A.ndim, b.ndim, g.ndim),
+        span=(start, end),
         name=f"constant coefficients on [{start:g}, {end:g}]",
     )
 
 
-def _time_clock(start: float, end: float) -> RealFunction:
+def _time_clock(start: float, end: float, rho: Any, kappa: Any) -> Clock:
     """|t − t_0|, which refuses times outside the span, rounding of a single precision grid
     aside.
     """
     low, high = min(start, end), max(start, end)
     room = 1e-6 * max(abs(low), abs(high))
+    sign = 1.0 if end > start else -1.0
 
-    def clock(t: Tensor) -> Tensor:
+    def mu(t: Tensor) -> Tensor:
         outside = t[(t < low - room) | (t > high + room)]
         if outside.numel():
             raise ValueError(
                 f"t = {outside[0].item():.9g} is outside the span from {low:.9g} to {high:.9g} of "
                 "the coefficients."
             )
-        return t - start if end > start else start - t
+        return sign * (t - start)
 
-    return clock
+    return Clock(mu, lambda mu: start + sign * mu, rho, kappa)
 
 
 def _log_phi1(z: Tensor) -> Tensor:
@@ -229,36 +224,6 @@ class _Growing:
         return at / rate if rate * (high - low) > 1e-2 else None
 
 
-def _variable(
-    functions: list[RealFunction], start: float, end: float, clock: str, clock_start: float | None
-) -> Triple:
-    drift, factor, diffusion = functions
-    log_a = Primitive(drift, min(start, end), max(start, end), name="A")
-    at_start = log_a(as_float64(start))
-
-    def log_propagator(t: Tensor) -> Tensor:
-        return log_a(t) - at_start
-
-    mu, time_of_mu, rho, kappa = _clock(factor, log_propagator, start, end, clock, clock_start)
-    noise = None
-    if diffusion(torch.linspace(start, end, 257, dtype=torch.float64)).any():
-        square = lambda t: (diffusion(t) * torch.exp(-log_propagator(t))) ** 2  # noqa: E731
-        noise = _Growing(square, start, end, "(g/a)^2")
-    return Triple(
-        log_propagator,
-        mu,
-        time_of_mu,
-        rho,
-        kappa,
-        noise.log if noise else None,
-        noise.sign if noise else 1,
-        None,
-        lambda t: (drift(t), factor(t), diffusion(t)),
-        0,
-        f"coefficients on [{start:g}, {end:g}], {'exponential' if rho else 'linear'} clock",
-    )
-
-
 def _clock(
     factor: RealFunction,
     log_a: RealFunction,
@@ -266,12 +231,9 @@ def _clock(
     end: float,
     clock: str,
     clock_start: float | None,
-) -> tuple[RealFunction, RealFunction, float, float]:
-    """In which variable F is interpolated, its inverse, and exponent and factor of the weight
-    there.
-    """
+) -> Clock:
+    """In which variable F is interpolated."""
     low, high = min(start, end), max(start, end)
-    direction = 1.0 if end > start else -1.0
     probe = torch.linspace(low, high, 1001, dtype=torch.float64)[1:-1]
     values = factor(probe)
     if not values.any():
@@ -280,7 +242,7 @@ def _clock(
                 "b = 0 leaves no weight of F whose logarithm the exponential clock could be: leave "
                 "the clock out."
             )
-        return _time_clock(start, end), lambda mu: start + direction * mu, 0.0, 0.0
+        return _time_clock(start, end, 0.0, 0.0)
     other = values * values[0] <= 0
     if other.any():
         raise ValueError(
@@ -299,9 +261,9 @@ def _clock(
     def mu(t: Tensor) -> Tensor:
         return growing.sign * growing.log(t) if exponential else growing.between(start, t)
 
-    return (
+    return Clock(
         mu,
         lambda value: invert_monotone(mu, value, low, high),
         float(growing.sign) if exponential else 0.0,
-        direction * math.copysign(1.0, values[0].item()),
+        math.copysign(1.0, end - start) * values[0].sign().item(),
     )

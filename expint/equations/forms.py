@@ -24,7 +24,7 @@ noise-scale function φ(σ) in the place of σ^(1+ℓ²). Source: SEEDS, arXiv 2
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ from torch import Tensor
 from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
-from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, TimeFunction
-from expint.numerics.quadrature import integrate
+from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, value_and_rate
+from expint.numerics.quadrature import RealFunction, integrate
 from expint.registry import Registry
 from expint.schedules.base import Schedule
 
@@ -42,8 +42,19 @@ EXPONENTIAL = ("data", "noise", "precond")
 """The forms in which the paper states its solvers; in the others the weight of F is not an
 exponential (ρ = 0)."""
 
-# Each makes the SDE from (schedule, ell, sigma_data).
-_FORMS = Registry[Callable[[Schedule, float, float | None], SemiLinearSDE]]("form")
+
+class _Row(NamedTuple):
+    """A row of the table for one schedule; `rate` as in `Diffusion`."""
+
+    prediction: str
+    log_propagator: RealFunction
+    clock: Clock
+    noise: NoiseClock
+    rate: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+
+
+# Each makes its row from (schedule, ell, sigma_data).
+_FORMS = Registry[Callable[[Schedule, float, float | None], _Row]]("form")
 
 
 def reverse_sde(
@@ -82,7 +93,12 @@ def reverse_sde(
             "1 the SDE."
         )
     if noise_scale is None:
-        return make(schedule, float(ell), sigma_data)
+        row = make(schedule, float(ell), sigma_data)
+        own = sigma_data if form == "precond" else None
+        diffusion = Diffusion(
+            schedule, row.prediction, form, float(ell), sigma_data=own, rate=row.rate
+        )
+        return _sde(diffusion, row, noisy=ell > 0)
     if form != "data":
         raise ValueError(
             f"A noise scale goes with form='data' (its F is the denoiser), got form={form!r}."
@@ -91,7 +107,11 @@ def reverse_sde(
         raise ValueError(
             f"A noise scale takes the place of ell: leave out ell={ell!r}, or the noise scale."
         )
-    return _extended(schedule, as_noise_scale(noise_scale))
+    scale = as_noise_scale(noise_scale)
+    noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
+    scale.check(-data_end, min(-noise_end, 25.0))
+    diffusion = Diffusion(schedule, "data", "data", noise_scale=scale)
+    return _sde(diffusion, _extended(schedule, scale), noisy=scale.has_noise)
 
 
 def form_names() -> list[str]:
@@ -99,14 +119,12 @@ def form_names() -> list[str]:
     return list(_FORMS)
 
 
-def _sde(
-    diffusion: Diffusion, log_propagator: TimeFunction, clock: Clock, noise: NoiseClock | None
-) -> SemiLinearSDE:
+def _sde(diffusion: Diffusion, row: _Row, noisy: bool) -> SemiLinearSDE:
     schedule = diffusion.schedule
     return SemiLinearSDE(
-        log_propagator,
-        clock,
-        noise,
+        row.log_propagator,
+        row.clock,
+        row.noise if noisy else None,
         diffusion,
         span=schedule.sampling_range,
         name=f"{diffusion.setting}, {schedule}",
@@ -114,151 +132,113 @@ def _sde(
 
 
 @_FORMS.register("data")
-def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+def _data(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
     power = 1.0 + ell**2
-    return _sde(
-        Diffusion(schedule, "data", "data", ell),
+    return _Row(
+        "data",
         lambda t: schedule.log_alpha(t) - power * schedule.lam(t),
         Clock(schedule.lam, schedule.t_of_lam, power, power),
-        NoiseClock(lambda t: 2.0 * ell**2 * schedule.lam(t)) if ell > 0 else None,
+        NoiseClock(lambda t: 2.0 * ell**2 * schedule.lam(t)),
     )
 
 
-def _noise_of_epsilon(schedule: Schedule, ell: float) -> NoiseClock | None:
-    """τ = −ℓ² σ²."""
-    return NoiseClock(lambda t: 2.0 * (math.log(ell) - schedule.lam(t)), -1) if ell > 0 else None
-
-
 @_FORMS.register("noise")
-def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    return _sde(
-        Diffusion(schedule, "noise", "noise", ell),
+def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _Row(
+        "noise",
         schedule.log_alpha,
         Clock(schedule.lam, schedule.t_of_lam, -1.0, -(1.0 + ell**2)),
-        _noise_of_epsilon(schedule, ell),
+        NoiseClock(lambda t: 2.0 * (math.log(ell) - schedule.lam(t)), -1),
     )
 
 
 @_FORMS.register("precond")
-def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
+def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
     if sigma_data is None or not sigma_data > 0:
         raise ValueError(
             "The preconditioned form needs sigma_data > 0, the network's own, got "
             f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
         )
-    sd = float(sigma_data)
 
     def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
-        at = torch.full_like(t, 2.0 * math.log(sd))
+        at = torch.full_like(t, 2.0 * math.log(sigma_data))
         return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), at)
 
     # scipy.special takes longer to import than this package.
     from expint.equations.cosine_power import cosine_power_clock
 
-    forward, inverse, limit = cosine_power_clock(ell**2, sd)
-    return _sde(
-        Diffusion(schedule, "precond", "precond", ell, sigma_data=sd),
+    forward, inverse, limit = cosine_power_clock(ell**2, sigma_data)
+    mu, time = lambda t: -forward(-schedule.lam(t)), lambda mu: schedule.t_of_lam(-inverse(-mu))
+    return _Row(
+        "precond",
         lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
-        Clock(
-            lambda t: -forward(-schedule.lam(t)),
-            lambda mu: schedule.t_of_lam(-inverse(-mu)),
-            -1.0,
-            (1.0 + ell**2) * limit,
-        ),
-        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)) if ell > 0 else None,
+        Clock(mu, time, -1.0, (1.0 + ell**2) * limit),
+        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)),
     )
+
+
+def _extended(schedule: Schedule, scale: NoiseScale) -> _Row:
+    log_phi = lambda t: scale.log_phi(-schedule.lam(t))  # noqa: E731
+    return _Row(
+        "data",
+        lambda t: schedule.log_alpha(t) + log_phi(t),
+        Clock(lambda t: -log_phi(t), lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu))),
+        NoiseClock(lambda t: -2.0 * scale.log_excess(-schedule.lam(t))),
+    )
+
+
+def _power_clock(schedule: Schedule, power: float, kappa: float = 1.0) -> Clock:
+    """μ = −σ^power."""
+    mu = lambda t: -torch.exp(-power * schedule.lam(t))  # noqa: E731
+    return Clock(mu, lambda mu: schedule.t_of_lam(-torch.log(-mu) / power), 0.0, kappa)
 
 
 @_FORMS.register("sigma")
-def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-    clock = Clock(
-        lambda t: -torch.exp(-schedule.lam(t)),
-        lambda mu: schedule.t_of_lam(-torch.log(-mu)),
-        0.0,
-        -(1.0 + ell**2),
-    )
-    diffusion = Diffusion(schedule, "noise", "sigma", ell)
-    return _sde(diffusion, schedule.log_alpha, clock, _noise_of_epsilon(schedule, ell))
+def _sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    clock = _power_clock(schedule, 1.0, -(1.0 + ell**2))
+    return _noise(schedule, ell, sigma_data)._replace(clock=clock)
 
 
-# What the drift is taken with respect to: the clock μ, its inverse, and d log σ/dμ as a function of
-# (λ, d log σ/dt).
-_EXPLICIT: dict[str, tuple[Any, Any, Any]] = {
-    "time": (lambda schedule, t: -t, lambda schedule, mu: -mu, lambda lam, speed: -speed),
-    "variance": (
-        lambda schedule, t: -torch.exp(-2.0 * schedule.lam(t)),
-        lambda schedule, mu: schedule.t_of_lam(-0.5 * torch.log(-mu)),
-        lambda lam, speed: -0.5 * torch.exp(2.0 * lam),
-    ),
-    "log-sigma": (
-        lambda schedule, t: schedule.lam(t),
-        lambda schedule, mu: schedule.t_of_lam(mu),
-        lambda lam, speed: -torch.ones_like(lam),
-    ),
-}
+@_FORMS.register("time")
+def _time(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _explicit(schedule, ell, Clock(torch.neg, torch.neg, 0.0))
 
 
-def _explicit(form: str) -> Callable[[Schedule, float, float | None], SemiLinearSDE]:
-    """F = dx/dμ, the whole drift [x d log α + (1+ℓ²) (x − αD) d log σ]/dμ, with the clock μ = −t,
-    −σ² or λ."""
-    clock, inverse, rate_of_sigma = _EXPLICIT[form]
-
-    def build(schedule: Schedule, ell: float, sigma_data: float | None) -> SemiLinearSDE:
-        def rate(t: Tensor) -> tuple[Tensor, Tensor]:
-            with torch.inference_mode(False), torch.enable_grad():
-                leaf = t.detach().clone().requires_grad_(True)
-                lam, log_alpha = schedule.lam(leaf), schedule.log_alpha(leaf)
-                (fall,) = torch.autograd.grad(lam.sum(), leaf, retain_graph=True)
-                (drift,) = torch.autograd.grad(log_alpha.sum(), leaf)
-            speed = -fall
-            per_clock = rate_of_sigma(lam.detach(), speed)
-            on_data = -(1.0 + ell**2) * per_clock
-            return per_clock * drift / speed - on_data, on_data * schedule.alpha(t)
-
-        def noise_between(low: Tensor, high: Tensor) -> Tensor:
-            # ∫ 2 ℓ² α² σ² dλ, in panels of one e-fold at most; from σ = ∞ as from e^30
-            low = low.clamp(min=-30.0)
-
-            def density(lam: Tensor) -> Tensor:
-                alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
-                return 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
-
-            panels = max(1, math.ceil((high - low).max().item()))
-            return torch.log(integrate(density, low, high, 16, panels)) - 2.0 * low
-
-        def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
-            lam = schedule.lam(t)
-            last = torch.full_like(lam, float(schedule.lam(schedule.domain[0])))
-            return noise_between(lam, torch.minimum(lam + 20.0, last))
-
-        def log_step(s: Tensor, t: Tensor) -> Tensor:
-            return noise_between(schedule.lam(s), schedule.lam(t))
-
-        return _sde(
-            Diffusion(schedule, "rate", form, ell, rate=rate),
-            torch.zeros_like,
-            Clock(lambda t: clock(schedule, t), lambda mu: inverse(schedule, mu), 0.0, 1.0),
-            NoiseClock(log_noise, -1, log_step) if ell > 0 else None,
-        )
-
-    return build
+@_FORMS.register("variance")
+def _variance(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _explicit(schedule, ell, _power_clock(schedule, 2.0))
 
 
-for _form in _EXPLICIT:
-    _FORMS.add(_form, _explicit(_form))
+@_FORMS.register("log-sigma")
+def _log_sigma(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
+    return _explicit(schedule, ell, Clock(schedule.lam, schedule.t_of_lam, 0.0))
 
 
-def _extended(schedule: Schedule, scale: NoiseScale) -> SemiLinearSDE:
-    noise_end, data_end = (schedule.lam(t) for t in schedule.sampling_range)
-    scale.check(-data_end, min(-noise_end, 25.0))
+def _explicit(schedule: Schedule, ell: float, clock: Clock) -> _Row:
+    """F = dx/dμ, the whole drift [x d log α − (1+ℓ²) (x − αD) dλ]/dμ."""
 
-    def log_phi(t: Tensor) -> Tensor:
-        return scale.log_phi(-schedule.lam(t))
+    def rate(t: Tensor) -> tuple[Tensor, Tensor]:
+        functions = schedule.lam, schedule.log_alpha, clock
+        fall, drift, speed = (value_and_rate(f, t, schedule)[1] for f in functions)
+        on_data = (1.0 + ell**2) * fall / speed
+        return drift / speed - on_data, on_data * schedule.alpha(t)
 
-    noise = NoiseClock(lambda t: -2.0 * scale.log_excess(-schedule.lam(t)))
-    return _sde(
-        Diffusion(schedule, "data", "data", noise_scale=scale),
-        lambda t: schedule.log_alpha(t) + log_phi(t),
-        Clock(lambda t: -log_phi(t), lambda mu: schedule.t_of_lam(-scale.log_sigma(-mu))),
-        noise if scale.has_noise else None,
-    )
+    def noise_between(low: Tensor, high: Tensor) -> Tensor:
+        # ∫ 2 ℓ² α² σ² dλ, in panels of one e-fold at most; from σ = ∞ as from e^30
+        low = low.clamp(min=-30.0)
+
+        def density(lam: Tensor) -> Tensor:
+            alphas = schedule.alpha(schedule.t_of_lam(lam.flatten())).reshape(lam.shape)
+            return 2.0 * ell**2 * alphas**2 * torch.exp(-2.0 * (lam - low[..., None]))
+
+        panels = max(1, math.ceil((high - low).max().item()))
+        return torch.log(integrate(density, low, high, 16, panels)) - 2.0 * low
+
+    def log_noise(t: Tensor) -> Tensor:  # to where α² σ² is 1e-16 of what it is at t
+        lam = schedule.lam(t)
+        return noise_between(lam, (lam + 20.0).clamp(max=schedule.lam(schedule.domain[0])))
+
+    def log_step(s: Tensor, t: Tensor) -> Tensor:
+        return noise_between(schedule.lam(s), schedule.lam(t))
+
+    return _Row("rate", torch.zeros_like, clock, NoiseClock(log_noise, -1, log_step), rate)

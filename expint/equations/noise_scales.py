@@ -15,7 +15,6 @@ Source: ER-SDE-Solver, arXiv 2309.06169, section 4; ℓ as in SEEDS, arXiv 2305.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,38 +64,27 @@ class NoiseScale:
         """
         log_sigma = torch.linspace(log_low, log_high, points, dtype=torch.float64)
         log_phi = self.log_phi(log_sigma)
-        bad = torch.nonzero(~torch.isfinite(log_phi))
-        if len(bad):
-            where = torch.exp(log_sigma[int(bad[0])]).item()
-            raise ValueError(
-                f"The noise scale {self.name!r} is not admissible: phi is not positive and finite "
-                f"at sigma = {where:.6g}."
-            )
-        rise, growth = log_phi.diff(), self.log_excess(log_sigma).diff()
         room = 1e-13 * (1 + log_phi[1:].abs())
-        needs = ", which would need noise of negative variance"
-        for wrong, what, why in (
-            (rise < room, "phi does not increase", ""),
-            (growth < -room, "phi/sigma decreases", needs),
+        decrease = "phi/sigma decreases{}, which would need noise of negative variance"
+        for wrong, what in (
+            (~torch.isfinite(log_phi), "phi is not positive and finite{}"),
+            (log_phi.diff() < room, "phi does not increase{}"),
+            (self.log_excess(log_sigma).diff() < -room, decrease),
         ):
-            if bool(wrong.any()):
+            if wrong.any():
                 where = torch.exp(log_sigma[int(torch.nonzero(wrong)[0])]).item()
                 raise ValueError(
-                    f"The noise scale {self.name!r} is not admissible: {what} at sigma = "
-                    f"{where:.6g}{why}."
+                    f"The noise scale {self.name!r} is not admissible: "
+                    f"{what.format(f' at sigma = {where:.6g}')}."
                 )
-
-
-def _excess(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda log_sigma: torch.log(function(torch.exp(log_sigma))) - log_sigma
 
 
 _LOG_10 = math.log(10.0)
 # Noise scales of the kinds that ER-SDE-Solver compares (arXiv 2309.06169); the first two are the
 # ODE and the reverse SDE.
 _NAMED = Registry[NoiseScale]("noise scale")
-_NAMED.add("ode", NoiseScale("ode", torch.zeros_like, has_noise=False))
 for _name, _log_excess in {
+    "ode": torch.zeros_like,
     "sde": lambda u: u,
     "power-1.5": lambda u: 0.5 * u,
     "power-2.5": lambda u: 1.5 * u,
@@ -104,7 +92,7 @@ for _name, _log_excess in {
     "exp-0.3": lambda u: torch.logaddexp(torch.exp(0.3 * u), torch.full_like(u, _LOG_10)),
     "exp-linear": lambda u: torch.logaddexp(torch.exp(u), torch.full_like(u, _LOG_10)),
 }.items():
-    _NAMED.add(_name, NoiseScale(_name, _log_excess))
+    _NAMED.add(_name, NoiseScale(_name, _log_excess, has_noise=_name != "ode"))
 
 noise_scale_names = _NAMED.names
 """Names that `noise_scale` knows, sorted."""
@@ -122,7 +110,8 @@ def noise_scale(scale: "str | NoiseScale | Callable[[Tensor], Tensor]") -> Noise
     if isinstance(scale, str):
         return _NAMED.get(scale)
     if callable(scale):
-        return NoiseScale(getattr(scale, "__name__", "phi"), _excess(scale))
+        name = getattr(scale, "__name__", "phi")
+        return NoiseScale(name, lambda u: torch.log(scale(torch.exp(u))) - u)
     raise TypeError(
         "A noise scale is a name, a function phi(sigma) or a NoiseScale, got "
         f"{type(scale).__name__}."
@@ -157,7 +146,7 @@ def noise_scale_from_ell(
 
     way_out = "give the value of lambda where it jumps as one of `breaks`"
     area = Primitive(square, low, high, name="ell^2", breaks=breaks, way_out=way_out)
-    first, last = square(torch.tensor([low + 1e-9, high - 1e-9], dtype=torch.float64))
+    first, last = square(as_float64([low + 1e-9, high - 1e-9]))
 
     def log_excess(log_sigma: Tensor) -> Tensor:
         lam = -log_sigma
@@ -165,9 +154,18 @@ def noise_scale_from_ell(
         outside = torch.where(lam < low, first, last) * (lam - inside)
         return -(area(inside) + outside)
 
-    whole = area(torch.tensor(high, dtype=torch.float64))
     name = getattr(ell, "__name__", "ell(lambda)")
-    return NoiseScale(name, log_excess, has_noise=bool(whole > 0.0))
+    return NoiseScale(name, log_excess, has_noise=bool(area(as_float64(high)) > 0.0))
+
+
+def _piecewise(name: str, pieces: Sequence[tuple[float, float, float]]) -> NoiseScale:
+    """ℓ constant for log σ within each piece (low, high, ℓ²), and 0 elsewhere."""
+
+    def log_excess(u: Tensor) -> Tensor:
+        steps = (square * (u.clamp(low, high) - high) for low, high, square in pieces)
+        return sum(steps, torch.zeros_like(u))
+
+    return NoiseScale(name, log_excess, any(square > 0 for _, _, square in pieces))
 
 
 def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
@@ -181,9 +179,8 @@ def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
             f"A window needs value >= 0 and 0 < sigma_low < sigma_high, got {value}, {sigma_low}, "
             f"{sigma_high}."
         )
-    low, high = math.log(sigma_low), math.log(sigma_high)
     name = f"ell={value:g} for sigma in [{sigma_low:g}, {sigma_high:g}]"
-    return NoiseScale(name, lambda u: value**2 * u.clamp(low, high), has_noise=value > 0)
+    return _piecewise(name, [(math.log(sigma_low), math.log(sigma_high), value**2)])
 
 
 def ell_from_eta(eta: Any, sigma_s: Any, sigma_t: Any) -> Tensor:
@@ -197,15 +194,13 @@ def ell_from_eta(eta: Any, sigma_s: Any, sigma_t: Any) -> Tensor:
 
     Source: DDIM, arXiv 2010.02502, eq. (16).
     """
-    e, s, t = as_float64(eta), as_float64(sigma_s), as_float64(sigma_t)
+    e, s, t = torch.broadcast_tensors(*(as_float64(v) for v in (eta, sigma_s, sigma_t)))
     taken = e**2 * (1.0 - (t / s) ** 2)
     bad = (taken >= 1.0) | (e < 0)
-    if bool(bad.any()):
-        i = int(torch.nonzero(bad.reshape(-1))[0])
+    if bad.any():
         raise ValueError(
-            f"eta = {e.expand_as(taken).reshape(-1)[i].item():.6g} is inadmissible for the step to "
-            f"sigma = {t.expand_as(taken).reshape(-1)[i].item():.6g}: eta must be >= 0 and eta^2 "
-            "(1 - sigma_t^2/sigma_s^2) below 1."
+            f"eta = {e[bad][0].item():.6g} is inadmissible for the step to sigma = "
+            f"{t[bad][0].item():.6g}: eta must be >= 0 and eta^2 (1 - sigma_t^2/sigma_s^2) below 1."
         )
     return torch.sqrt((0.5 * torch.log1p(-taken) / torch.log(t / s)).clamp(min=0.0))
 
@@ -251,16 +246,6 @@ def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
             f"got {len(etas)} values."
         )
     ells = ell_from_eta(etas.expand(len(lam) - 1), sigma[:-1], sigma[1:])
-    steps = list(zip(pairwise((-lam).tolist()), (ells**2).tolist(), strict=True))
-
-    def log_excess(u: Tensor) -> Tensor:
-        total = torch.zeros_like(u)
-        for (high, low), square in steps:
-            total = total + square * (u.clamp(low, high) - high)
-        return total
-
-    return NoiseScale(
-        f"eta={etas[0].item():g}" if len(etas) == 1 else "eta per step",
-        log_excess,
-        bool((ells > 0).any()),
-    )
+    name = f"eta={etas[0].item():g}" if len(etas) == 1 else "eta per step"
+    u = (-lam).tolist()
+    return _piecewise(name, list(zip(u[1:], u[:-1], (ells**2).tolist(), strict=True)))

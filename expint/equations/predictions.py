@@ -104,13 +104,11 @@ def conversion(
         ValueError: for unknown predictions, or where the conversion does not exist (noise or score
             at σ = ∞).
     """
-    check(source, source_sigma_data)
-    check(target, target_sigma_data)
     times = as_float64(t)
-    if source == target and (source != "precond" or source_sigma_data == target_sigma_data):
-        return Affine(torch.zeros_like(times), torch.ones_like(times))
     a = to_denoiser(source, schedule, times, source_sigma_data)
     b = to_denoiser(target, schedule, times, target_sigma_data)
+    if source == target and (source != "precond" or source_sigma_data == target_sigma_data):
+        return Affine(torch.zeros_like(times), torch.ones_like(times))
     same = a.on_x == b.on_x  # noise and score: the difference is exactly zero
     result = Affine(
         torch.where(same, 0.0, (a.on_x - b.on_x) / b.on_output), a.on_output / b.on_output

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from expint import grids
-from expint.equations.coefficients import triple
 from expint.equations.diffusion import Diffusion
 from expint.numerics.float64 import as_float64
 
@@ -177,54 +176,44 @@ class SemiLinearSDE:
         times = as_float64(t).detach()
         if self.coefficients is not None:
             return self.coefficients(times)
-        log_a, drift = self._rate(self.log_propagator, times)
-        mu, speed = self._rate(self.clock, times)
+        log_a, drift = value_and_rate(self.log_propagator, times, self)
+        mu, speed = value_and_rate(self.clock, times, self)
         b = self.kappa * torch.exp(log_a + self.rho * mu) * speed
         if self.noise is None:
             return drift, b, torch.zeros_like(b)
-        log_tau, rate = self._rate(self.noise.log, times)
+        log_tau, rate = value_and_rate(self.noise.log, times, self)
         return drift, b, torch.exp(log_a + 0.5 * log_tau) * torch.sqrt(rate.abs())
-
-    def _rate(self, function: TimeFunction, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and time derivative, elementwise.
-
-        A value may have more components than `times` (diagonal coefficients), so that the gradient
-        of its sum would mix them. The product v·∂value/∂t is linear in v, and its gradient with
-        respect to v has one derivative for each component.
-        """
-        with torch.enable_grad():
-            leaf = times.clone().requires_grad_(True)
-            value = function(leaf)
-            if not value.requires_grad:
-                raise ValueError(
-                    f"The clocks of {self} are not differentiable: give its coefficients, or use "
-                    "another form."
-                )
-            v = torch.ones_like(value, requires_grad=True)
-            (product,) = torch.autograd.grad(value, leaf, v, create_graph=True)
-            (rate,) = torch.autograd.grad(product.sum(), v)
-        return value.detach(), rate
 
     @staticmethod
     def from_coefficients(
         A: Any, b: Any = 1.0, g: Any = 0.0, *, span: tuple[float, float], **options: Any
     ) -> "SemiLinearSDE":
         """The SDE dx = [A x + b F] dt + g dω given by its coefficients; see
-        `expint.equations.coefficients.triple`, which takes the same arguments."""
-        found = triple(A, b, g, span=span, **options)
-        start, end = span
-        noise = None
-        if found.log_noise is not None:
-            noise = NoiseClock(found.log_noise, found.noise_sign, found.log_noise_step)
-        rho = found.rho
-        if found.event_ndim:  # where only g is diagonal, ρ carries the number of dimensions
-            rho = as_float64(rho)
-            rho = rho.reshape(rho.shape or (1,) * found.event_ndim)
-        return SemiLinearSDE(
-            log_propagator=found.log_propagator,
-            clock=Clock(found.mu, found.time_of_mu, rho, found.kappa),
-            noise=noise,
-            coefficients=found.coefficients,
-            span=(float(start), float(end)),
-            name=found.name,
-        )
+        `expint.equations.coefficients.sde_from_coefficients`, which takes the same arguments."""
+        from expint.equations.coefficients import sde_from_coefficients
+
+        return sde_from_coefficients(A, b, g, span=span, **options)
+
+
+def value_and_rate(function: TimeFunction, times: Tensor, of: Any) -> tuple[Tensor, Tensor]:
+    """Value and time derivative, elementwise, of a clock of the SDE `of`.
+
+    A value may have more components than `times` (diagonal coefficients), so that the gradient of
+    its sum would mix them. The product v·∂value/∂t is linear in v, and its gradient with respect to
+    v has one derivative for each component.
+
+    Raises:
+        ValueError: if it cannot be differentiated automatically.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = times.detach().clone().requires_grad_(True)
+        value = function(leaf)
+        if not value.requires_grad:
+            raise ValueError(
+                f"The clocks of {of} are not differentiable: give its coefficients, or use another "
+                "form."
+            )
+        v = torch.ones_like(value, requires_grad=True)
+        (product,) = torch.autograd.grad(value, leaf, v, create_graph=True)
+        (rate,) = torch.autograd.grad(product.sum(), v)
+    return value.detach(), rate

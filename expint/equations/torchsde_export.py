@@ -54,36 +54,33 @@ class TorchSDE(torch.nn.Module):
 
     def s_of(self, t: Any) -> Tensor:
         """torchsde's time at the SDE's time `t`."""
-        time = torch.as_tensor(t, dtype=torch.float64)
-        return (
-            self.sign * (time - self.span[0])
-            if self.clock == "time"
-            else self.sde.noise_clock(time)
-        )
+        if self.clock == "noise":
+            return self.sde.noise_clock(t)
+        return self.sign * (torch.as_tensor(t, dtype=torch.float64) - self.span[0])
 
-    def _coefficients(self, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _coefficients(self, s: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         t = self.t_of(s)
-        return t, *self.sde.coefficients_at(t), self.sde.propagator(t)
+        A, b, g = self.sde.coefficients_at(t)
+        if self.clock == "time":
+            return t, self.sign * A, self.sign * b, g
+        a = self.sde.propagator(t)
+        speed = self.sign * a**2 / g**2  # dt/ds, as ds = (g/a)² |dt|
+        return t, speed * A, speed * b, a
 
     def _terms(self, s: Any, y: Tensor) -> tuple[Tensor, ...]:
-        """t, A, b, g, a at torchsde's time `s`."""
+        """t, A and b of the drift and the diffusion with respect to s, at torchsde's time `s`."""
         t, *values = self._at(float(s))
         return t, *(value.to(y) for value in values)
 
     def f(self, s: Any, y: Tensor) -> Tensor:
         """Drift, shape (batch, size)."""
-        t, A, b, g, a = self._terms(s, y)
+        t, A, b, _ = self._terms(s, y)
         x = self._shaped(y)
-        drift = A * x + b * self.F(x, t)
-        # dt/ds: ±1, or a²/g² in the noise clock, where ds = (g/a)² |dt|
-        speed = self.sign if self.clock == "time" else self.sign * a**2 / g**2
-        return (drift * speed).reshape(y.shape)
+        return (A * x + b * self.F(x, t)).reshape(y.shape)
 
     def g(self, s: Any, y: Tensor) -> Tensor:
         """Diagonal diffusion, shape (batch, size)."""
-        _, _, _, g, a = self._terms(s, y)
-        diffusion = g if self.clock == "time" else a
-        return diffusion.expand(self._shaped(y).shape).reshape(y.shape)
+        return self._terms(s, y)[-1].expand(self._shaped(y).shape).reshape(y.shape)
 
     def _shaped(self, y: Tensor) -> Tensor:
         return y if self.event_shape is None else y.reshape(y.shape[0], *self.event_shape)

@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from expint.grids.layout import SigmaEnds, in_sigma
+from expint.grids.layout import SigmaEnds, evenly, in_sigma
 from expint.grids.spread import uniform_lambda
 from expint.schedules.base import Schedule
 from expint.schedules.discrete import IDDPM
@@ -22,9 +22,7 @@ def karras(schedule: Schedule, steps: int, rho: float = 7.0, **ends: Unpack[Sigm
         raise ValueError(f"The Karras grid needs rho > 0, got {rho}.")
 
     def log_sigma(first: float, last: float, count: int) -> Tensor:
-        return rho * torch.log(
-            torch.linspace(math.exp(first / rho), math.exp(last / rho), count, dtype=torch.float64)
-        )
+        return rho * torch.log(evenly(math.exp(first / rho), math.exp(last / rho), count))
 
     return in_sigma(schedule, steps, log_sigma, **ends)
 
@@ -49,7 +47,7 @@ def edm_vp(
         whole, part = math.log1p(math.exp(2.0 * first)), math.log1p(math.exp(2.0 * last)) / epsilon
         beta_d = 2.0 * (whole - part) / (1.0 - epsilon)
         beta_min = whole - 0.5 * beta_d
-        t = torch.linspace(1.0, epsilon, count, dtype=torch.float64)
+        t = evenly(1.0, epsilon, count)
         return 0.5 * torch.log(torch.expm1((0.5 * beta_d * t + beta_min) * t))
 
     return in_sigma(schedule, steps, log_sigma, **ends)
@@ -82,7 +80,6 @@ def edm_iddpm(schedule: Schedule, steps: int, M: int = 1000, **ends: Unpack[Sigm
                 "steps."
             )
         table = torch.cat([inside.new_tensor([first]), inside, inside.new_tensor([last])])
-        places = torch.linspace(0, len(table) - 1, count, dtype=torch.float64)
-        return table[torch.floor(places + 0.5).long()]
+        return table[torch.floor(evenly(0.0, len(table) - 1.0, count) + 0.5).long()]
 
     return in_sigma(schedule, steps, log_sigma, **ends)

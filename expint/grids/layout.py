@@ -95,6 +95,11 @@ def finish(schedule: Schedule, times: Tensor, final: str) -> Tensor:
     return torch.cat([times, clean.reshape(1)])
 
 
+def evenly(first: float, last: float, count: int) -> Tensor:
+    """`count` equally spaced numbers from `first` to `last`."""
+    return torch.linspace(first, last, count, dtype=torch.float64)
+
+
 def lay(
     schedule: Schedule,
     steps: int,
@@ -120,8 +125,7 @@ def in_time(
     """
 
     def place(first: float, last: float, count: int) -> Tensor:
-        places = torch.linspace(0.0, 1.0, count, dtype=torch.float64)
-        return last + (first - last) * fraction(places)
+        return last + (first - last) * fraction(evenly(0.0, 1.0, count))
 
     return lay(schedule, steps, place, **ends)
 

@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from expint.grids.layout import FIRST_SIGMA, Ends, SigmaEnds, in_sigma, in_time, lay
+from expint.grids.layout import FIRST_SIGMA, Ends, SigmaEnds, evenly, in_sigma, in_time, lay
 from expint.schedules.base import Schedule
 
 
@@ -25,7 +25,7 @@ def quadratic(schedule: Schedule, steps: int, **ends: Unpack[Ends]) -> Tensor:
     def place(first: float, last: float, count: int) -> Tensor:
         origin = min(0.0, last)
         high, low = math.sqrt(first - origin), math.sqrt(last - origin)
-        return torch.linspace(high, low, count, dtype=torch.float64) ** 2 + origin
+        return evenly(high, low, count) ** 2 + origin
 
     return lay(schedule, steps, place, **ends)
 
@@ -77,7 +77,7 @@ def beta(
         raise ValueError(f"The grid 'beta' is laid over 'time' or 'sigma', got over={over!r}.")
 
     def log_sigma(first: float, last: float, count: int) -> Tensor:
-        places = quantiles(torch.linspace(0.0, 1.0, count, dtype=torch.float64))
+        places = quantiles(evenly(0.0, 1.0, count))
         return torch.log(math.exp(last) + (math.exp(first) - math.exp(last)) * places)
 
     return in_sigma(schedule, steps, log_sigma, first_sigma=first_sigma, **ends)
@@ -85,11 +85,7 @@ def beta(
 
 def uniform_lambda(schedule: Schedule, steps: int, **ends: Unpack[SigmaEnds]) -> Tensor:
     """Equal steps in λ (half log-SNR). Source: DPM-Solver, arXiv 2206.00927, section 3.4."""
-
-    def log_sigma(first: float, last: float, count: int) -> Tensor:
-        return torch.linspace(first, last, count, dtype=torch.float64)
-
-    return in_sigma(schedule, steps, log_sigma, **ends)
+    return in_sigma(schedule, steps, evenly, **ends)
 
 
 exponential = uniform_lambda
@@ -105,8 +101,7 @@ def cosine(schedule: Schedule, steps: int, **ends: Unpack[Ends]) -> Tensor:
 
     def place(first: float, last: float, count: int) -> Tensor:
         high, low = (math.atan(schedule.sigma(t)) for t in (first, last))
-        angles = torch.linspace(high, low, count, dtype=torch.float64)
-        return schedule.t_of_lam(-torch.log(torch.tan(angles)))
+        return schedule.t_of_lam(-torch.log(torch.tan(evenly(high, low, count))))
 
     return lay(schedule, steps, place, **ends)
 
@@ -127,7 +122,7 @@ def shifted(schedule: Schedule, steps: int, shift: float = 3.0, **ends: Unpack[E
     def place(first: float, last: float, count: int) -> Tensor:
         # u before the shift, at both ends: σ/(s + σ) = 1/(1 + s e^λ).
         high, low = (1.0 / (1.0 + shift * math.exp(schedule.lam(t))) for t in (first, last))
-        u = torch.linspace(high, low, count, dtype=torch.float64)
+        u = evenly(high, low, count)
         return schedule.t_of_lam(torch.log1p(-u) - torch.log(shift * u))
 
     return lay(schedule, steps, place, **ends)

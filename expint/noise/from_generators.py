@@ -83,18 +83,14 @@ class _Drawn:
 
     def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
         """See `NoiseStream.normals`."""
-        return [self._state() for _ in range(substep.normals)]
-
-    def _state(self) -> Tensor:
         listed, like = self.check(), self._like
         size = (like.shape[0] // len(listed), *like.shape[1:])
-        parts = [
-            torch.randn(
-                size,
-                generator=item,
-                dtype=like.dtype,
-                device=like.device if item is None else item.device,
-            )
-            for item in listed
+
+        def draw(item: torch.Generator | None) -> Tensor:
+            device = like.device if item is None else item.device
+            return torch.randn(size, generator=item, dtype=like.dtype, device=device)
+
+        return [
+            torch.cat([draw(item) for item in listed]).to(like.device)
+            for _ in range(substep.normals)
         ]
-        return torch.cat(parts).to(like.device)

@@ -114,6 +114,13 @@ def test_clock_of_the_preconditioned_form(m: float, sd: float):
         assert float(sde.clock.time(sde.clock(as_tensor(sigma)))) == pytest.approx(sigma, rel=1e-13)
 
 
+@pytest.mark.parametrize("ell", [0.0, 0.3, 1.0])
+def test_inverse_of_the_preconditioned_clock_is_differentiable(ell: float):
+    clock = reverse_sde(schedules.EDM(), "precond", ell, sigma_data=0.5).clock
+    mu = clock(torch.tensor([20.0, 0.5, 0.01], dtype=torch.float64)).requires_grad_(True)
+    assert torch.autograd.gradcheck(clock.time, mu)
+
+
 def test_clock_of_the_preconditioned_form_as_written():
     sigma, sd = torch.logspace(-3, 2, 30, dtype=torch.float64), 0.5
     ode = reverse_sde(schedules.EDM(), "precond", 0.0, sigma_data=sd)

@@ -38,7 +38,7 @@ class FromTorchsde(PathSource):
                 f"with levy_area_approximation={_SPACE_TIME!r}."
             )
 
-    def open(self, like: Tensor) -> "_Interval":
+    def open(self, like: Tensor) -> "FromTorchsde":
         """See `PathSource.open`."""
         motion = self.interval
         found, wanted = (tuple(motion.shape), motion.dtype), (tuple(like.shape), like.dtype)
@@ -47,19 +47,12 @@ class FromTorchsde(PathSource):
                 f"The torchsde Brownian motion has shape {found[0]}, dtype {found[1]} and device "
                 f"{motion.device}, but the state has {wanted[0]}, {wanted[1]} and {like.device}."
             )
-        return _Interval(motion)
-
-
-class _Interval:
-    def __init__(self, motion: Any) -> None:
-        self._motion = motion
+        return self
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
         """See `OpenedPath.increments`."""
         times = taus.detach().to(device="cpu", dtype=torch.float64)
-        if times.ndim == 1:
-            return self._query(times, space_time)
-        event = torch.empty(tuple(self._motion.shape)[1:], device=self._motion.device)
+        event = torch.empty(tuple(self.interval.shape)[1:], device=self.interval.device)
         return by_column(self._query, times, event, space_time)
 
     def _query(self, taus: Tensor, space_time: bool) -> Any:
@@ -72,7 +65,7 @@ class _Interval:
             # torchsde warns and goes on with an empty interval when a time is out of its range.
             warnings.filterwarnings("error", message="Should have")
             try:
-                return self._motion(start, end, **wanted)
+                return self.interval(start, end, **wanted)
             except UserWarning as warning:
                 raise ValueError(
                     f"The torchsde Brownian motion does not cover the noise clock from {start:.9g} "
@@ -122,15 +115,11 @@ class AsTorchsde:
 
         A is None, as in torchsde itself.
         """
-        times = torch.tensor(
-            [0.0, float(ta)] if tb is None else [float(ta), float(tb)], dtype=torch.float64
-        )
-        if not return_U:
-            increment = self._stream.increments(times)[0].clone()
-            return (increment, None) if return_A else increment
-        steps, integral = self._stream.increments(times, space_time=True)
-        pair = steps[0].clone(), integral.clone()
-        return (*pair, None) if return_A else pair
+        ends = [0.0, float(ta)] if tb is None else [float(ta), float(tb)]
+        found = self._stream.increments(torch.tensor(ends, dtype=torch.float64), return_U)
+        parts = [found[0][0].clone(), found[1].clone()] if return_U else [found[0].clone()]
+        parts += [None] * return_A
+        return tuple(parts) if len(parts) > 1 else parts[0]
 
     def size(self) -> tuple[int, ...]:
         """The shape."""
