@@ -168,14 +168,7 @@ class BracketedSchedule(Schedule):
             times = torch.cat([times, even]).unique()
         with torch.no_grad():
             log_alpha, log_std = (function(times) for function in self._inner)
-        for name, values in (("alpha", log_alpha), ("std", log_std)):
-            bad = ~torch.isfinite(values)
-            if bad.any():
-                first, stop = _first_run(bad)
-                raise ValueError(
-                    f"{self}: {name} must be positive and finite inside the domain, but is not "
-                    f"between t = {times[first].item():.6g} and t = {times[stop].item():.6g}."
-                )
+        self._check_at(times, log_alpha, log_std)
         for end, (_, alpha), (_, std) in zip(self._domain, *self._ends, strict=True):
             if math.isnan(alpha - std):
                 raise ValueError(
@@ -183,27 +176,6 @@ class BracketedSchedule(Schedule):
                     f"and std = {math.exp(std):.6g} (nan: negative or not a number) give no noise "
                     "level. Choose a smaller domain."
                 )
-        self._check_order(times, log_alpha - log_std)
-
-    def _check_order(self, times: Tensor, lam: Tensor) -> None:
-        # λ of neighbouring times may coincide or cross by rounding; anything more is a rise, or a
-        # flat stretch where the times are far apart.
-        low, high = self._domain
-        noise = 1e-13 * (1.0 + lam.abs().maximum(lam.abs().roll(-1)))[:-1]
-        wide = times.diff() > 1e-5 * (1.0 + times.abs()[:-1]).clamp(max=high - low)
-        rising = (lam.diff() > 16 * noise) | ((lam.diff() >= 0) & wide & (lam.diff() > -noise))
-        if not rising.any():
-            return
-        way_out = "sigma = std/alpha must grow with t: restrict the domain."
-        if rising.double().mean() > 0.9:
-            mirrored = f"{low + high:.6g} - t" if self._is_finite else "-t"
-            way_out = f"Time seems to run from noise to data here: replace t by {mirrored}."
-        first, stop = _first_run(rising)
-        raise ValueError(
-            f"{self}: lambda = log(alpha/std) must decrease strictly with t, but between t = "
-            f"{times[first].item():.6g} and t = {times[stop + 1].item():.6g} it goes from "
-            f"{lam[first].item():.6g} to {lam[stop + 1].item():.6g}. {way_out}"
-        )
 
 
 def check_domain(value: Any) -> tuple[float, float]:
@@ -224,10 +196,3 @@ def _two_numbers(name: str, value: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be two numbers, got {value!r}.") from None
     return first, second
-
-
-def _first_run(bad: Tensor) -> tuple[int, int]:
-    """The first and last index of the first run of `bad`."""
-    first = int(torch.nonzero(bad)[0])
-    after = torch.nonzero(~bad[first:])
-    return first, first + int(after[0]) - 1 if len(after) else len(bad) - 1
