@@ -271,6 +271,16 @@ def test_precision_near_the_clean_end():
     assert Symbolic("cos(t)", "1 - cos(t)", domain=(0, 1)).std(1e-9) == pytest.approx(
         5e-19, rel=1e-12
     )
+    powers = Symbolic("3**(-t)", "sqrt(1 - 9**(-t))")
+    assert powers.std(1e-12) == pytest.approx(math.sqrt(2e-12 * math.log(3.0)), rel=1e-11)
+    fractions = Symbolic("1/sqrt(1 + t**2)", "sqrt(1 - 1/(1 + t**2))")
+    assert fractions.std(1e-12) == pytest.approx(1e-12, rel=1e-13)
+
+
+def test_functions_in_floats_have_derivatives_at_the_ends_of_the_domain():
+    schedule = FromCallables(math.cos, math.sin, (0.1, 1.0))
+    for t in (0.1, 1.0):
+        assert schedule.drift(t) == pytest.approx(-math.tan(t), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["symbolic", "callables"])

@@ -60,11 +60,9 @@ class FromCallables(BracketedSchedule):
         sampling_range: tuple[float, float] | None = None,
     ) -> None:
         interval = check_domain(domain)
-        logs = [
-            _log_of(_lifted(name, given, interval))
-            for name, given in (("alpha", alpha), ("std", std))
-        ]
-        self._settle(*logs, interval, sampling_range, functions=(alpha, std))
+        log_alpha = _log_of(_lifted("alpha", alpha, interval))
+        log_std = _log_of(_lifted("std", std, interval))
+        self._settle(log_alpha, log_std, interval, sampling_range, functions=(alpha, std))
 
     def __repr__(self) -> str:
         alpha, std = (getattr(f, "__name__", repr(f)) for f in self.functions)
@@ -86,22 +84,24 @@ def _lifted(name: str, given: Any, domain: tuple[float, float]) -> RealFunction:
     result = _attempt(function, probe.clone().requires_grad_(True))
     if isinstance(result, Tensor) and result.shape == probe.shape and result.requires_grad:
         return lambda t: function(t).to(torch.float64)
-    return _by_differences(on_tensors(name, function, probe[0].item()), *domain)
+    middle = probe[0].item()
+    return _by_differences(on_tensors(name, function, middle), *domain, middle)
 
 
-def _by_differences(function: RealFunction, low: float, high: float) -> RealFunction:
+def _by_differences(function: RealFunction, low: float, high: float, middle: float) -> RealFunction:
     """An elementwise function that torch cannot follow, with its derivative by sixth-order central
-    differences.
+    differences (those at an end of the domain around a point near it).
     """
 
     def differentiable(t: Tensor) -> Tensor:
         at = t.detach()
         if not (t.requires_grad and torch.is_grad_enabled()):
             return function(at)
-        room = torch.minimum(at - low, high - at).clamp(max=1.0 if math.isinf(low) else math.inf)
-        h = 1e-3 * room
+        beside = torch.where((at == low) | (at == high), at + 1e-6 * (middle - at), at)
+        room = torch.minimum(beside - low, high - beside)
+        h = 1e-3 * room.clamp(max=1.0 if math.isinf(low) else math.inf)
         rise = sum(
-            w * (function(at + k * h) - function(at - k * h))
+            w * (function(beside + k * h) - function(beside - k * h))
             for k, w in ((1, 0.75), (2, -0.15), (3, 1 / 60))
         )
         return function(at) + (t - at) * (rise / h)

@@ -78,8 +78,12 @@ def parse(name: str, given: Any, t: sympy.Symbol, way_out: str = "") -> Expr:
 
 def stable(expression: Expr) -> Expr:
     """The same expression with c e^x − c, c cos x − c and log(1 + x) in forms that do not cancel
-    near x = 0.
+    near x = 0; powers of numbers are written as e^x.
     """
+    expression = expression.replace(
+        lambda e: e.is_Pow and e.base.is_positive and e.base.is_number and not e.exp.is_number,
+        lambda e: sympy.exp(e.exp * sympy.log(e.base)),
+    )
     for rule in (expm1_opt, cosm1_opt):
         expression = expression.replace(lambda e: e.is_Add, rule.replace_in_Add)
     return expression.replace(

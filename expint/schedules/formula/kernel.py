@@ -134,10 +134,12 @@ def _keeps_its_digits(closed: Expr, t: sympy.Symbol, start: Expr, domain: Domain
 
 def _log(expression: Expr, t: sympy.Symbol, domain: Domain) -> Expr:
     """log of the expression as a sum over its factors."""
-    logs, middle = sp.log(_factored(expression, t)), _middle(domain)
+    middle = _middle(domain)
     if expression.subs(t, middle).is_negative:
-        return logs
-    return _real_logs(sp.expand_log(logs, force=True), t, middle)
+        return sp.log(expression)
+    logs = sp.expand_log(sp.log(expression), force=True)
+    factored = logs.replace(sp.log, lambda u: sp.log(_factored(u, t)))
+    return _real_logs(sp.expand_log(factored, force=True), t, middle)
 
 
 def _factored(expression: Expr, t: sympy.Symbol) -> Expr:
