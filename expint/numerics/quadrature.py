@@ -57,19 +57,6 @@ def integrate(
 _DEGREE = 24
 _NODES = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
 _TO_COEFFICIENTS = np.linalg.inv(chebyshev.chebvander(_NODES, _DEGREE))
-
-
-def _mean_from_the_left() -> np.ndarray:
-    """From values of a polynomial at the Chebyshev nodes to Chebyshev coefficients of its mean over
-    [−1, x], as a function of x.
-    """
-    u, weights = (v.numpy() for v in gauss_legendre(_DEGREE // 2 + 1))
-    at = -1.0 + (_NODES[:, None] + 1.0) * u
-    means = np.einsum("u,xuk->xk", weights, chebyshev.chebvander(at, _DEGREE))
-    return _TO_COEFFICIENTS @ means @ _TO_COEFFICIENTS
-
-
-_MEAN = torch.as_tensor(_mean_from_the_left())
 _PANEL_NODES, _COEFFICIENTS = torch.as_tensor(_NODES), torch.as_tensor(_TO_COEFFICIENTS)
 _TOLERANCE, _NOISE = 1e-14, 1e-12
 _MOST_PANELS = 4096
@@ -124,39 +111,37 @@ class Primitive:
             )
         edges = sorted({low, high, *(b for b in breaks if low < b < high)})
         with torch.no_grad():
-            a, width, values = self._resolved(torch.tensor(edges, dtype=torch.float64))
-        order = torch.argsort(a)
-        self._edges = torch.cat([a[order], torch.tensor([high], dtype=torch.float64)])
-        values = values[order]
-        # By symmetry the mean over [x, 1] is that over [−1, −x] of the reflected values.
-        self._means = values @ _MEAN.T, values.flip(-1) @ _MEAN.T
+            self._edges = self._resolved(torch.tensor(edges, dtype=torch.float64))
+            pieces = integrate(function, self._edges[:-1], self._edges[1:])
         zero = torch.zeros(1, dtype=torch.float64)
-        pieces = width[order] * self._means[0].sum(-1)  # all T_k(1) = 1
         self._before = torch.cat([zero, pieces.cumsum(0)])
         self._after = torch.cat([pieces.flip(0).cumsum(0).flip(0), zero])
 
     def __call__(self, t: Tensor) -> Tensor:
         """∫_low^t f at times `t`."""
-        k, edges, x = self._located(t.detach())
-        value = self._before[k] + (t.detach() - edges[0]) * _clenshaw(self._means[0][k], x)
-        return value + self._growth(t)
+        at = t.detach()
+        k = self._panel(at)
+        return self._before[k] + self._inside(self._edges[k], at) + self._growth(t)
 
     def to_high(self, t: Tensor) -> Tensor:
         """∫_t^high f, summed from that end, so that it keeps its digits where it is small."""
-        k, edges, x = self._located(t.detach())
-        value = self._after[k + 1] + (edges[1] - t.detach()) * _clenshaw(self._means[1][k], -x)
-        return value - self._growth(t)
+        at = t.detach()
+        k = self._panel(at) + 1
+        return self._after[k] + self._inside(at, self._edges[k]) - self._growth(t)
+
+    def _inside(self, a: Tensor, b: Tensor) -> Tensor:
+        """∫_a^b f inside a panel; f may be infinite where it is empty."""
+        return torch.where(a == b, 0.0, integrate(self.function, a, b))
 
     def _growth(self, t: Tensor) -> Tensor | float:
         """∫_t^t f, which is zero and has the derivatives of the integral."""
         return integrate(self.function, t.detach(), t) if t.requires_grad else 0.0
 
-    def _resolved(self, edges: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Left edges, widths and values of f at the nodes of panels that resolve f."""
+    def _resolved(self, edges: Tensor) -> Tensor:
+        """The edges of panels on each of which f is a polynomial to rounding."""
         a, b = edges[:-1], edges[1:]
         parent = torch.full_like(a, math.inf)
-        done: list[tuple[Tensor, Tensor, Tensor]] = []
-        count, area = 0, 0.0
+        done, area = edges, 0.0
         while True:
             width = b - a
             values = self._values(a, width)
@@ -174,14 +159,11 @@ class Primitive:
             steep = values.abs().amin(-1) < 1e-3 * values.abs().amax(-1)
             ready = ((tail <= _TOLERANCE * size) | rounding) & (free | ~steep)
             ready |= (tail * width <= 1e-16 * whole) & free
-            done.append((a[ready], width[ready], values[ready]))
-            count += int(ready.sum())
             area += (width * values.abs().mean(-1))[ready].sum().item()
             rough = ~ready
             if not rough.any():
-                columns = [torch.cat(column) for column in zip(*done, strict=True)]
-                return columns[0], columns[1], columns[2]
-            if (rough & narrow).any() or count + int(rough.sum()) > _MOST_PANELS:
+                return done
+            if (rough & narrow).any() or len(done) > _MOST_PANELS:
                 worst = a[torch.argmax(torch.where(rough, tail * width, -1.0))].item()
                 raise ValueError(
                     f"The integral of {self._name} over ({self.low}, {self.high}) does not settle: "
@@ -189,6 +171,7 @@ class Primitive:
                     f"{_TOLERANCE:g}: {self._way_out}."
                 )
             middle = 0.5 * (a + b)[rough]
+            done = torch.cat([done, middle]).sort().values
             a, b = torch.cat([a[rough], middle]), torch.cat([middle, b[rough]])
             parent = tail[rough].repeat(2)
 
@@ -203,8 +186,8 @@ class Primitive:
             )
         return values
 
-    def _located(self, t: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
-        """The panel of each time, its edges, and the time's position in it from −1 to 1."""
+    def _panel(self, t: Tensor) -> Tensor:
+        """The panel of each time."""
         room = 1e-12 * (self.high - self.low)  # for times that rounding has put past an end
         outside = t[(t < self.low - room) | (t > self.high + room)]
         if outside.numel():
@@ -213,14 +196,4 @@ class Primitive:
                 f"{self.high:.9g} of {self._name}."
             )
         k = torch.searchsorted(self._edges, t.contiguous(), right=True) - 1
-        k = k.clamp(0, len(self._edges) - 2)
-        a, b = self._edges[k], self._edges[k + 1]
-        return k, (a, b), (2.0 * t - a - b) / (b - a)
-
-
-def _clenshaw(rows: Tensor, x: Tensor) -> Tensor:
-    """Σ_k c_k T_k(x), coefficients c in the last dimension of `rows`."""
-    first = second = torch.zeros_like(x)
-    for c in rows[..., 1:].flip(-1).unbind(-1):
-        first, second = c + 2.0 * x * first - second, first
-    return rows[..., 0] + x * first - second
+        return k.clamp(0, len(self._edges) - 2)

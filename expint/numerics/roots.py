@@ -139,21 +139,14 @@ class DecreasingInverse:
         function: strictly decreasing, of a float64 tensor of times inside the interval.
         low, high: the interval; either may be infinite.
         ends: the limits of the function at `low` and `high`, possibly +inf and −inf.
-        closed_form: the inverse, if it is known; it is then used between the ends.
 
     Calling it with a tensor of values gives times, with gradients as `attached` gives them.
     """
 
     def __init__(
-        self,
-        function: RealFunction,
-        low: float,
-        high: float,
-        ends: tuple[float, float],
-        closed_form: RealFunction | None = None,
+        self, function: RealFunction, low: float, high: float, ends: tuple[float, float]
     ) -> None:
         self._function, self._line, self._ends = function, TimeLine(low, high), ends
-        self._closed_form = closed_form
         near, far = self._line.nodes(36.0, 145), self._line.nodes(700.0, 29)
         u = torch.cat([far[far < -36.0], near, far[far > 36.0]])
         with torch.no_grad():
@@ -178,12 +171,9 @@ class DecreasingInverse:
             )
         at_low, at_high = values >= first, values <= last
         inner = torch.where(at_low | at_high, self._values[len(self._values) // 2], values)
-        if self._closed_form is not None:
-            root = self._closed_form(inner).clamp(self._line.low, self._line.high)
-        else:
-            with torch.no_grad():
-                root = self._solve(inner.detach())
-            root = attached(root, self._function, inner)
+        with torch.no_grad():
+            root = self._solve(inner.detach())
+        root = attached(root, self._function, inner)
         # The end of zero noise, if it lies beyond the domain, is the time −inf.
         low = torch.where(torch.isposinf(values) & (first < _INF), -_INF, self._line.low)
         return torch.where(at_low, low, torch.where(at_high, self._line.high, root))

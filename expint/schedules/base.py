@@ -1,5 +1,6 @@
 """The noise schedule: the forward kernel x_t | x_0 ~ N(α_t x_0, σ̄_t² I) as functions of time."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -103,25 +104,43 @@ class Schedule(ABC):
         with time.
 
         Raises:
-            ValueError: with the first place where that fails.
+            ValueError: with the first interval where that fails.
         """
         noise, data = self.sampling_range
         times = torch.linspace(data, noise, points, dtype=torch.float64)
-        lam, log_alpha = self.lam(times), self.log_alpha(times)
-        bad = torch.isnan(lam) | torch.isnan(log_alpha)
-        if bad.any():
-            raise ValueError(
-                f"{self} is not a number at t = {times[bad][0].item():.6g}: alpha and std must be "
-                "positive."
-            )
-        rising = torch.nonzero(lam[1:] >= lam[:-1])
-        if len(rising):
-            i = int(rising[0])
-            raise ValueError(
-                f"lambda of {self} does not decrease between t = {times[i].item():.6g} (lambda "
-                f"{lam[i].item():.6g}) and t = {times[i + 1].item():.6g} (lambda "
-                f"{lam[i + 1].item():.6g}): sigma = std/alpha must grow with t."
-            )
+        low, high = self.domain
+        times = times[(times > low) & (times < high)]
+        self._check_at(times, self.log_alpha(times), self.log_std(times))
+
+    def _check_at(self, times: Tensor, log_alpha: Tensor, log_std: Tensor) -> None:
+        """Check these values at `times` inside the domain, which increase."""
+        for name, values in (("alpha", log_alpha), ("std", log_std)):
+            bad = ~torch.isfinite(values)
+            if bad.any():
+                first, last = _first_run(bad)
+                raise ValueError(
+                    f"{self}: {name} must be positive and finite inside the domain, but is not "
+                    f"between t = {times[first].item():.6g} and t = {times[last].item():.6g}."
+                )
+        # λ of neighbouring times may coincide or cross by rounding; anything more is a rise, or a
+        # flat stretch where the times are far apart.
+        low, high = self.domain
+        lam = log_alpha - log_std
+        noise = 1e-13 * (1.0 + lam.abs().maximum(lam.abs().roll(-1)))[:-1]
+        wide = times.diff() > 1e-5 * (1.0 + times.abs()[:-1]).clamp(max=high - low)
+        rising = (lam.diff() > 16 * noise) | ((lam.diff() >= 0) & wide & (lam.diff() > -noise))
+        if not rising.any():
+            return
+        way_out = "sigma = std/alpha must grow with t: restrict the domain."
+        if rising.double().mean() > 0.9:
+            mirrored = f"{low + high:.6g} - t" if math.isfinite(low + high) else "-t"
+            way_out = f"Time seems to run from noise to data here: replace t by {mirrored}."
+        first, last = _first_run(rising)
+        raise ValueError(
+            f"{self}: lambda = log(alpha/std) must decrease strictly with t, but between t = "
+            f"{times[first].item():.6g} and t = {times[last + 1].item():.6g} it goes from "
+            f"{lam[first].item():.6g} to {lam[last + 1].item():.6g}. {way_out}"
+        )
 
 
 class UnitInterval(Schedule):
@@ -154,6 +173,13 @@ def variance_preserving_log_alpha(lam: Tensor) -> Tensor:
     −λ.
     """
     return -0.5 * torch.logaddexp(torch.zeros_like(lam), -2.0 * lam)
+
+
+def _first_run(bad: Tensor) -> tuple[int, int]:
+    """The first and last index of the first run of `bad`."""
+    first = int(torch.nonzero(bad)[0])
+    after = torch.nonzero(~bad[first:])
+    return first, first + int(after[0]) - 1 if len(after) else len(bad) - 1
 
 
 def _derivative(function: Any, t: Tensor) -> Tensor:

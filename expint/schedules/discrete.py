@@ -138,17 +138,18 @@ class TabulatedVP(Schedule):
         return attached(x, cubic, target)
 
 
-def _check_table(values: Tensor, what: str, low: float, high: float) -> None:
+def _check_table(values: Tensor, what: str, last: float) -> None:
+    """Check that the values lie strictly between 0 and 1, where the last may also be `last`."""
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(
             f"{what} must be a 1-D table of at least 2 values, got shape {tuple(values.shape)}."
         )
-    bad = torch.nonzero(~((values > low) & (values < high)))
-    if len(bad):
-        i = int(bad[0])
-        raise ValueError(
-            f"{what}[{i}] = {values[i].item()!r} is not strictly between {low} and {high}."
-        )
+    bad = ~((values > 0.0) & (values < 1.0))
+    if len(values) > 2:
+        bad[-1] &= values[-1] != last
+    if bad.any():
+        i = int(torch.nonzero(bad)[0])
+        raise ValueError(f"{what}[{i}] = {values[i].item()!r} is not strictly between 0.0 and 1.0.")
 
 
 @register("discrete")
@@ -185,8 +186,7 @@ class Discrete(TabulatedVP):
             logs = torch.cumsum(torch.log1p(-linear_betas()), 0)
         else:
             values = as_float64(self.alphas_cumprod)
-            terminal = values.ndim == 1 and len(values) > 2 and values[-1].item() == 0.0
-            _check_table(values[:-1] if terminal else values, "alphas_cumprod", 0.0, 1.0)
+            _check_table(values, "alphas_cumprod", 0.0)
             rising = torch.nonzero(values[1:] >= values[:-1])
             if len(rising):
                 i = int(rising[0])
@@ -212,8 +212,7 @@ class Discrete(TabulatedVP):
         The last β may be 1 (ᾱ = 0).
         """
         values = as_float64(betas)
-        terminal = values.ndim == 1 and len(values) > 2 and values[-1].item() == 1.0
-        _check_table(values[:-1] if terminal else values, "betas", 0.0, 1.0)
+        _check_table(values, "betas", 1.0)
         return cls(torch.exp(torch.cumsum(torch.log1p(-values), 0)), interpolation)
 
     def _log_alphas_cumprod(self) -> Tensor:

@@ -3,7 +3,7 @@ fail, the inverse of λ.
 """
 
 import math
-from abc import abstractmethod
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,28 +23,35 @@ of EDM).
 """
 
 
+@dataclass(frozen=True, init=False, repr=False)
 class BracketedSchedule(Schedule):
     """A schedule given by log α and log σ̄ inside its domain; t_of_lam is found by bracketing.
 
-    Subclasses provide `_domain`, `_given_range` (or None), `_inner_log_alpha`, `_inner_log_std` and
-    `_closed_form`, and call `_validate` at the end of their construction.
+    Subclasses call `_settle` at the end of their construction.
     """
 
     _domain: tuple[float, float]
     _given_range: tuple[float, float] | None
+    _inner: tuple[RealFunction, RealFunction] = field(compare=False)
 
-    @abstractmethod
-    def _inner_log_alpha(self, t: Tensor) -> Tensor:
-        """log α at times inside the domain."""
-
-    @abstractmethod
-    def _inner_log_std(self, t: Tensor) -> Tensor:
-        """log σ̄ at times inside the domain."""
-
-    @property
-    @abstractmethod
-    def _closed_form(self) -> RealFunction | None:
-        """t as a function of λ, if there is one that needs no search."""
+    def _settle(
+        self,
+        log_alpha: RealFunction,
+        log_std: RealFunction,
+        domain: tuple[float, float],
+        sampling_range: Any,
+        **fields: Any,
+    ) -> None:
+        """Keep the functions, the domain and what else the subclass has, and check α, σ̄, the order
+        of λ and the sampling range.
+        """
+        fields |= {"_inner": (log_alpha, log_std), "_domain": domain}
+        fields["_given_range"] = None
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self._validate()
+        if sampling_range is not None:
+            object.__setattr__(self, "_given_range", self._checked_range(sampling_range))
 
     @property
     def domain(self) -> tuple[float, float]:
@@ -52,22 +59,23 @@ class BracketedSchedule(Schedule):
 
     @property
     def sampling_range(self) -> tuple[float, float]:
-        return self._range
+        return self._given_range or self._default_range
 
     def _log_alpha(self, t: Tensor) -> Tensor:
-        return self._with_ends(self._inner_log_alpha, t, 0)
+        return self._with_ends(0, t)
 
     def _log_std(self, t: Tensor) -> Tensor:
-        return self._with_ends(self._inner_log_std, t, 1)
+        return self._with_ends(1, t)
 
     def _t_of_lam(self, lam: Tensor) -> Tensor:
         return self._inverse(lam)
 
     def _inner_lam(self, t: Tensor) -> Tensor:
-        return self._inner_log_alpha(t) - self._inner_log_std(t)
+        log_alpha, log_std = self._inner
+        return log_alpha(t) - log_std(t)
 
-    def _with_ends(self, function: RealFunction, t: Tensor, which: int) -> Tensor:
-        """`function`, and its limit at an end where it has not this value itself."""
+    def _with_ends(self, which: int, t: Tensor) -> Tensor:
+        """A logarithm, with its limit at an end where its own value is another."""
         limits = [
             (t == at, limit)
             for at, (own, limit) in zip(self._domain, self._ends[which], strict=True)
@@ -75,31 +83,30 @@ class BracketedSchedule(Schedule):
         ]
         for there, _ in limits:
             t = torch.where(there, self._middle, t)
-        value = function(t)
+        value = self._inner[which](t)
         for there, limit in limits:
             value = torch.where(there, limit, value)
         return value
 
     @cached_property
     def _middle(self) -> float:
-        return TimeLine(*self._domain)(torch.zeros((), dtype=torch.float64)).item()
+        return TimeLine(*self._domain)(as_float64(0.0)).item()
 
     @cached_property
-    def _ends(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+    def _ends(self) -> tuple[list[tuple[float, float]], ...]:
         """log α and log σ̄, each at both ends of the domain: own value, limit.
 
         α may miss its zero by the rounding of the end itself, as cos(1.5707963267948966) does.
         """
-        functions = ((self._inner_log_alpha, _LEAST), (self._inner_log_std, -_INF))
         return tuple(
-            tuple(self._end(function, t, least) for t in self._domain)
-            for function, least in functions
+            [self._end(function, t, least) for t in self._domain]
+            for function, least in zip(self._inner, (_LEAST, -_INF), strict=True)
         )
 
     def _end(self, function: RealFunction, t: float, least: float) -> tuple[float, float]:
         """A logarithm at the end `t` by its own formula, and its limit there, −∞ below `least`."""
         low, high = self._domain
-        width = (1.0 if t == low else -1.0) * (high - low if _finite(self) else 1.0)
+        width = (1.0 if t == low else -1.0) * (high - low if self._is_finite else 1.0)
         far = math.copysign(_FAR, t)
         near = [t + 1e-10 * width, t + 1e-14 * width] if math.isfinite(t) else [far, far]
         with torch.no_grad():
@@ -114,18 +121,20 @@ class BracketedSchedule(Schedule):
         return own, limit if abs(change) < 1e-6 else math.nan
 
     @cached_property
+    def _is_finite(self) -> bool:
+        return all(math.isfinite(end) for end in self._domain)
+
+    @cached_property
     def _end_lams(self) -> tuple[float, float]:
         (low_alpha, high_alpha), (low_std, high_std) = self._ends
         return low_alpha[1] - low_std[1], high_alpha[1] - high_std[1]
 
     @cached_property
     def _inverse(self) -> DecreasingInverse:
-        return DecreasingInverse(self._inner_lam, *self._domain, self._end_lams, self._closed_form)
+        return DecreasingInverse(self._inner_lam, *self._domain, self._end_lams)
 
     @cached_property
-    def _range(self) -> tuple[float, float]:
-        if self._given_range is not None:
-            return self._given_range
+    def _default_range(self) -> tuple[float, float]:
         low, high = self._domain
         clean = self._end_lams[0] >= -math.log(SIGMA_MIN)
         noise = high if math.isfinite(high) else self._time_of(SIGMA_MAX)
@@ -134,6 +143,16 @@ class BracketedSchedule(Schedule):
     def _time_of(self, sigma: float) -> float:
         # Rounded: a default should read 80 where it means 80.
         return float(f"{self._inverse(as_float64(-math.log(sigma))).item():.12g}")
+
+    def _checked_range(self, value: Any) -> tuple[float, float]:
+        noise, data = _two_numbers("sampling_range", value)
+        low, high = self._domain
+        if not low <= data < noise <= high:
+            raise ValueError(
+                f"sampling_range must be (noise end, data end) with {low:.9g} <= data end < noise "
+                f"end <= {high:.9g}, got {value!r}."
+            )
+        return noise, data
 
     def _validate(self) -> None:
         """Check α, σ̄ and the order of λ at times spread over the whole domain, densely towards its
@@ -144,21 +163,12 @@ class BracketedSchedule(Schedule):
         """
         line = TimeLine(*self._domain)
         times = line(line.nodes(20.0, 161))
-        if _finite(self):
-            even = torch.linspace(*self._domain, 1003, dtype=torch.float64)[1:-1]
+        if self._is_finite:
+            even = torch.linspace(*self._domain, 2003, dtype=torch.float64)[1:-1]
             times = torch.cat([times, even]).unique()
-        times = self._refined(times)
         with torch.no_grad():
-            log_alpha, log_std = self._inner_log_alpha(times), self._inner_log_std(times)
-        for name, values in (("alpha", log_alpha), ("std", log_std)):
-            bad = ~torch.isfinite(values)
-            if bad.any():
-                first, stop = _first_run(bad)
-                place = f"between t = {times[first].item():.6g} and t = {times[stop].item():.6g}"
-                raise ValueError(
-                    f"{self}: {name} must be positive and finite inside the domain, but is not "
-                    f"{place if stop > first else f'at t = {times[first].item():.6g}'}."
-                )
+            log_alpha, log_std = (function(times) for function in self._inner)
+        self._check_at(times, log_alpha, log_std)
         for end, (_, alpha), (_, std) in zip(self._domain, *self._ends, strict=True):
             if math.isnan(alpha - std):
                 raise ValueError(
@@ -166,75 +176,23 @@ class BracketedSchedule(Schedule):
                     f"and std = {math.exp(std):.6g} (nan: negative or not a number) give no noise "
                     "level. Choose a smaller domain."
                 )
-        self._check_order(times, log_alpha - log_std)
-        if self._given_range is not None:
-            given = check_interval("sampling_range", self._given_range, self)
-            object.__setattr__(self, "_given_range", given)
-
-    def _refined(self, times: Tensor) -> Tensor:
-        """`times`, with more of them where λ falls least (a short rise between two of them would
-        show there).
-        """
-        with torch.no_grad():
-            fall = -self._inner_lam(times).diff() / times.diff()
-        least = (fall[1:-1] <= fall[:-2]) & (fall[1:-1] <= fall[2:])
-        cells = torch.nonzero(least)[:, 0] + 1
-        cells = cells[torch.argsort(fall[cells])[:8]]
-        share = torch.linspace(0, 1, 97, dtype=torch.float64)[1:-1]
-        inner = torch.lerp(times[cells - 1, None], times[cells + 2, None], share)
-        return torch.cat([times, inner.flatten()]).unique()
-
-    def _check_order(self, times: Tensor, lam: Tensor) -> None:
-        # λ of neighbouring times may coincide or cross by rounding; anything more is a rise, or a
-        # flat stretch where the times are far apart.
-        low, high = self._domain
-        noise = 1e-13 * (1.0 + lam.abs().maximum(lam.abs().roll(-1)))[:-1]
-        wide = times.diff() > 1e-5 * (1.0 + times.abs()[:-1]).clamp(max=high - low)
-        rising = (lam.diff() > 16 * noise) | ((lam.diff() >= 0) & wide & (lam.diff() > -noise))
-        if not rising.any():
-            return
-        way_out = "sigma = std/alpha must grow with t: restrict the domain."
-        if rising.double().mean() > 0.9:
-            mirrored = f"{low + high:.6g} - t" if _finite(self) else "-t"
-            way_out = f"Time seems to run from noise to data here: replace t by {mirrored}."
-        first, stop = _first_run(rising)
-        raise ValueError(
-            f"{self}: lambda = log(alpha/std) must decrease strictly with t, but between t = "
-            f"{times[first].item():.6g} and t = {times[stop + 1].item():.6g} it goes from "
-            f"{lam[first].item():.6g} to {lam[stop + 1].item():.6g}. {way_out}"
-        )
 
 
-def check_interval(name: str, value: Any, schedule: Schedule | None = None) -> tuple[float, float]:
-    """The domain (low, high), or the sampling range (noise end, data end) of `schedule`, as two
-    floats.
+def check_domain(value: Any) -> tuple[float, float]:
+    """The domain (low, high) as two floats.
 
     Raises:
-        ValueError: if they are not two numbers in that order, or a range leaves the domain.
+        ValueError: if they are not two numbers in that order.
     """
+    low, high = _two_numbers("domain", value)
+    if not low < high:
+        raise ValueError(f"domain must be (low, high) with low < high, got {value!r}.")
+    return low, high
+
+
+def _two_numbers(name: str, value: Any) -> tuple[float, float]:
     try:
         first, second = (float(x) for x in value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be two numbers, got {value!r}.") from None
-    if schedule is None:
-        if not first < second:
-            raise ValueError(f"{name} must be (low, high) with low < high, got {value!r}.")
-        return first, second
-    low, high = schedule.domain
-    if not low <= second < first <= high:
-        raise ValueError(
-            f"{name} must be (noise end, data end) with {low:.9g} <= data end < noise end <= "
-            f"{high:.9g}, got {value!r}."
-        )
     return first, second
-
-
-def _finite(schedule: Schedule) -> bool:
-    return all(math.isfinite(end) for end in schedule.domain)
-
-
-def _first_run(bad: Tensor) -> tuple[int, int]:
-    """The first and last index of the first run of `bad`."""
-    first = int(torch.nonzero(bad)[0])
-    after = torch.nonzero(~bad[first:])
-    return first, first + int(after[0]) - 1 if len(after) else len(bad) - 1

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expint.numerics.quadrature import RealFunction
 from expint.numerics.roots import TimeLine
-from expint.schedules.formula.bracketed import BracketedSchedule, check_interval
+from expint.schedules.formula.bracketed import BracketedSchedule, check_domain
 
 _TimeFunction = Callable[[Any], Any]
 
@@ -51,10 +51,6 @@ class FromCallables(BracketedSchedule):
     """
 
     functions: tuple[_TimeFunction | float, _TimeFunction | float]
-    _domain: tuple[float, float]
-    _given_range: tuple[float, float] | None
-    _alpha: RealFunction = field(compare=False)
-    _std: RealFunction = field(compare=False)
 
     def __init__(
         self,
@@ -63,74 +59,54 @@ class FromCallables(BracketedSchedule):
         domain: tuple[float, float],
         sampling_range: tuple[float, float] | None = None,
     ) -> None:
-        interval = check_interval("domain", domain)
-        fields: dict[str, Any] = {
-            "functions": (alpha, std),
-            "_domain": interval,
-            "_given_range": sampling_range,
-        }
-        for name, given in (("alpha", alpha), ("std", std)):
-            probe = TimeLine(*interval)(torch.zeros((), dtype=torch.float64)).item()
-            fields[f"_{name}"] = _lifted(name, given, probe, interval)
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-        self._validate()
+        interval = check_domain(domain)
+        log_alpha = _log_of(_lifted("alpha", alpha, interval))
+        log_std = _log_of(_lifted("std", std, interval))
+        self._settle(log_alpha, log_std, interval, sampling_range, functions=(alpha, std))
 
     def __repr__(self) -> str:
         alpha, std = (getattr(f, "__name__", repr(f)) for f in self.functions)
         return f"FromCallables({alpha}, {std}, domain=({self._domain[0]:g}, {self._domain[1]:g}))"
 
-    def _inner_log_alpha(self, t: Tensor) -> Tensor:
-        return torch.log(self._alpha(t))
 
-    def _inner_log_std(self, t: Tensor) -> Tensor:
-        return torch.log(self._std(t))
-
-    @property
-    def _closed_form(self) -> None:
-        return None
+def _log_of(function: RealFunction) -> RealFunction:
+    return lambda t: torch.log(function(t))
 
 
-class _Differences(torch.autograd.Function):
-    """An elementwise function that torch cannot follow; its derivative by sixth-order central
-    differences.
-    """
-
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, t: Tensor, function: RealFunction, low: float, high: float
-    ) -> Tensor:
-        ctx.save_for_backward(t)
-        ctx.function, ctx.ends = function, (low, high)
-        return function(t)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (t,) = ctx.saved_tensors
-        low, high = ctx.ends
-        room = torch.minimum(t - low, high - t).clamp(max=1.0 if math.isinf(low) else math.inf)
-        h = 1e-3 * room
-        slope = sum(
-            w * (ctx.function(t + k * h) - ctx.function(t - k * h))
-            for k, w in ((1, 0.75), (2, -0.15), (3, 1 / 60))
-        )
-        return grad * slope / h, None, None, None
-
-
-def _lifted(name: str, given: Any, probe: float, domain: tuple[float, float]) -> RealFunction:
-    """`given` as a function of float64 tensors, however it was written."""
+def _lifted(name: str, given: Any, domain: tuple[float, float]) -> RealFunction:
+    """`given` as a differentiable function of float64 tensors, however it was written."""
     if not callable(given):
         if isinstance(given, bool) or not isinstance(given, (int, float)):
             raise TypeError(f"{name} must be a function of t or a number, got {given!r}.")
-        value = float(given)
-        return lambda t: torch.where(torch.isfinite(t), 0.0 * t, 0.0) + value
+        return lambda t: given + 0.0 * t
     function: Callable[[Any], Any] = given
-    leaf = torch.full((2,), probe, dtype=torch.float64, requires_grad=True)
-    result = _attempt(function, leaf)
-    if isinstance(result, Tensor) and result.shape == leaf.shape and result.requires_grad:
+    probe = TimeLine(*domain)(torch.zeros(2, dtype=torch.float64))
+    result = _attempt(function, probe.clone().requires_grad_(True))
+    if isinstance(result, Tensor) and result.shape == probe.shape and result.requires_grad:
         return lambda t: function(t).to(torch.float64)
-    detached = on_tensors(name, function, probe)
-    return lambda t: torch.as_tensor(_Differences.apply(t, detached, *domain))
+    middle = probe[0].item()
+    return _by_differences(on_tensors(name, function, middle), *domain, middle)
+
+
+def _by_differences(function: RealFunction, low: float, high: float, middle: float) -> RealFunction:
+    """An elementwise function that torch cannot follow, with its derivative by sixth-order central
+    differences (those at an end of the domain around a point near it).
+    """
+
+    def differentiable(t: Tensor) -> Tensor:
+        at = t.detach()
+        if not (t.requires_grad and torch.is_grad_enabled()):
+            return function(at)
+        beside = torch.where((at == low) | (at == high), at + 1e-6 * (middle - at), at)
+        room = torch.minimum(beside - low, high - beside)
+        h = 1e-3 * room.clamp(max=1.0 if math.isinf(low) else math.inf)
+        rise = sum(
+            w * (function(beside + k * h) - function(beside - k * h))
+            for k, w in ((1, 0.75), (2, -0.15), (3, 1 / 60))
+        )
+        return function(at) + (t - at) * (rise / h)
+
+    return differentiable
 
 
 def on_tensors(name: str, function: Callable[[Any], Any], probe: float) -> RealFunction:
@@ -152,7 +128,7 @@ def on_tensors(name: str, function: Callable[[Any], Any], probe: float) -> RealF
         if _are_numbers(_attempt(way, times), times.shape):
             break
     else:
-        raise _not_real(name, function, probe)
+        raise TypeError(_complaint(name, function, probe))
 
     def lifted(x: Tensor) -> Tensor:
         with np.errstate(all="ignore"):  # what is not finite is reported with its place
@@ -162,7 +138,7 @@ def on_tensors(name: str, function: Callable[[Any], Any], probe: float) -> RealF
     return lifted
 
 
-def _not_real(name: str, function: Callable[[Any], Any], probe: float) -> TypeError:
+def _complaint(name: str, function: Callable[[Any], Any], probe: float) -> str:
     expected = (
         f"{name} must be a real function of t, written for numpy arrays, torch tensors or one "
         "float at a time"
@@ -170,10 +146,9 @@ def _not_real(name: str, function: Callable[[Any], Any], probe: float) -> TypeEr
     try:
         value = function(probe)
     except Exception as error:  # whatever the user's function does
-        return TypeError(
-            f"{expected}, but {name}({probe:.6g}) fails with {type(error).__name__}: {error}"
-        )
-    return TypeError(f"{name}({probe:.6g}) must be a real number, got {value!r}; {expected}.")
+        kind = type(error).__name__
+        return f"{expected}, but {name}({probe:.6g}) fails with {kind}: {error}"
+    return f"{name}({probe:.6g}) must be a real number, got {value!r}; {expected}."
 
 
 def _attempt(function: Any, argument: Any) -> Any:

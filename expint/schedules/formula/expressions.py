@@ -2,14 +2,16 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, cast
 
-import mpmath
 import sympy
 import torch
 from sympy.codegen.cfunctions import expm1, log1p
+from sympy.codegen.numpy_nodes import logaddexp
+from sympy.codegen.rewriting import cosm1_opt, expm1_opt
+from sympy.codegen.scipy_nodes import cosm1
 from sympy.core.function import AppliedUndef
 from sympy.functions.elementary.piecewise import ExprCondPair
 from sympy.parsing.sympy_parser import convert_xor, parse_expr, standard_transformations
@@ -21,20 +23,6 @@ Expr = Any  # a sympy expression; sympy's own annotations lose track of them
 
 # Names that sympy gives a meaning of its own; here they are parameters that were forgotten.
 _NOT_FUNCTIONS = ("beta", "gamma", "zeta", "lamda", "S", "N", "Q", "O", "C")
-
-
-class softplus(sympy.Function):  # noqa: N801  (as sympy names its functions)
-    """log(1 + e^x)."""
-
-
-class log1mexp(sympy.Function):  # noqa: N801
-    """log(1 − e^x) for x < 0."""
-
-
-class one_minus_exp(sympy.Function):  # noqa: N801
-    """1 − e^x, mostly for x < 0: unlike −expm1(x) it does not hide a sign from the rules for
-    logarithms.
-    """
 
 
 def time_symbol(name: Any, low: float = -math.inf) -> sympy.Symbol:
@@ -88,55 +76,36 @@ def parse(name: str, given: Any, t: sympy.Symbol, way_out: str = "") -> Expr:
     return sympy.nsimplify(expression, rational=True) if expression.has(sympy.Float) else expression
 
 
-def rewritten(expression: Expr) -> Expr:
-    """The same expression with c e^x − c, c − c cos x and log(1 + x) in forms that do not cancel
-    near x = 0.
+def stable(expression: Expr) -> Expr:
+    """The same expression with c e^x − c, c cos x − c and log(1 + x) in forms that do not cancel
+    near x = 0; powers of numbers are written as e^x.
     """
-    return expression.replace(lambda e: e.is_Add, _without_cancellation).replace(
+    expression = expression.replace(
+        lambda e: e.is_Pow and e.base.is_positive and e.base.is_number and not e.exp.is_number,
+        lambda e: sympy.exp(e.exp * sympy.log(e.base)),
+    )
+    for rule in (expm1_opt, cosm1_opt):
+        expression = expression.replace(lambda e: e.is_Add, rule.replace_in_Add)
+    return expression.replace(
         lambda e: isinstance(e, sympy.log) and e.args[0].as_coeff_Add()[0] == 1,
         lambda e: log1p(e.args[0] - 1),
     )
 
 
-def _without_cancellation(total: Expr) -> Expr:
-    constant, _ = total.as_coeff_Add()
-    for term in total.args if constant != 0 else ():
-        factor, function = term.as_coeff_Mul()
-        if factor == -constant and isinstance(function, sympy.exp):
-            name: Any = one_minus_exp if constant > 0 else expm1
-            return total - constant - term + abs(constant) * name(function.args[0])
-        if factor == -constant and isinstance(function, sympy.cos):
-            half: Expr = function.args[0] / sympy.Integer(2)  # pyright: ignore[reportOperatorIssue]  (sympy does not type args)
-            return total - constant - term + 2 * constant * sympy.sin(half) ** 2
-    return total
-
-
-def precise(expression: Expr, t: sympy.Symbol, times: list[Any]) -> list[float]:
-    """The expression at exactly these times, from 60-digit arithmetic; NaN where it is not a real
-    number.
-    """
-    function = sympy.lambdify(t, expression, "mpmath")
-    values = []
-    with mpmath.workdps(60):
-        for time in times:
-            try:
-                value = function(mpmath.mpf(time))
-                values.append(mpmath.nan if isinstance(value, mpmath.mpc) else value)
-            except (ZeroDivisionError, ValueError, OverflowError, TypeError):
-                values.append(mpmath.nan)
-    return [float(value) for value in values]
-
-
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    return [torch.as_tensor(v, dtype=torch.float64) for v in values]
-
-
 def _piecewise(*pairs: tuple[Any, Any]) -> Tensor:
     """The value of the first condition that holds; where none does there is no number."""
-    result = torch.tensor(math.nan, dtype=torch.float64)
+    result = _tensor(math.nan)
     for value, condition in reversed(pairs):
-        result = torch.where(torch.as_tensor(condition), *_tensors((value, result)))
+        result = torch.where(torch.as_tensor(condition), _tensor(value), result)
     return result
+
+
+def _tensor(value: Any) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _folded(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda *parts: reduce(operation, parts)
 
 
 _SAME_NAME = (
@@ -144,8 +113,8 @@ _SAME_NAME = (
 )
 _OPERATIONS: dict[Any, Callable[..., Any]] = {
     **{getattr(sympy, name): getattr(torch, name) for name in _SAME_NAME.split()},
-    sympy.Add: lambda *terms: reduce(operator.add, terms),
-    sympy.Mul: lambda *factors: reduce(operator.mul, factors),
+    sympy.Add: _folded(operator.add),
+    sympy.Mul: _folded(operator.mul),
     sympy.Pow: operator.pow,
     sympy.Abs: torch.abs,
     sympy.ceiling: torch.ceil,
@@ -157,22 +126,21 @@ _OPERATIONS: dict[Any, Callable[..., Any]] = {
     sympy.coth: lambda x: 1.0 / torch.tanh(x),
     sympy.sech: lambda x: 1.0 / torch.cosh(x),
     sympy.csch: lambda x: 1.0 / torch.sinh(x),
-    sympy.Heaviside: lambda x, at_zero: torch.heaviside(*_tensors((x, at_zero))),
-    sympy.Max: lambda *values: reduce(torch.maximum, _tensors(values)),
-    sympy.Min: lambda *values: reduce(torch.minimum, _tensors(values)),
+    sympy.Heaviside: lambda x, at_zero: torch.heaviside(x, _tensor(at_zero)),
+    sympy.Max: _folded(lambda x, y: torch.maximum(_tensor(x), _tensor(y))),
+    sympy.Min: _folded(lambda x, y: torch.minimum(_tensor(x), _tensor(y))),
     sympy.Piecewise: _piecewise,
     ExprCondPair: lambda *pair: pair,
     sympy.StrictLessThan: operator.lt,
     sympy.LessThan: operator.le,
     sympy.StrictGreaterThan: operator.gt,
     sympy.GreaterThan: operator.ge,
-    sympy.And: lambda *parts: reduce(operator.and_, parts),
-    sympy.Or: lambda *parts: reduce(operator.or_, parts),
+    sympy.And: _folded(operator.and_),
+    sympy.Or: _folded(operator.or_),
     expm1: torch.expm1,
     log1p: torch.log1p,
-    one_minus_exp: lambda x: -torch.expm1(x),
-    softplus: lambda x: torch.logaddexp(torch.zeros_like(x), x),
-    log1mexp: lambda x: torch.log(-torch.expm1(x)),
+    cosm1: lambda x: -2.0 * torch.sin(0.5 * x) ** 2,
+    logaddexp: lambda x, y: torch.logaddexp(_tensor(x), y),
 }
 
 
@@ -180,46 +148,44 @@ def compiled(expression: Expr, t: sympy.Symbol, domain: tuple[float, float]) -> 
     """The expression as a differentiable function of a float64 tensor; common parts are computed
     once.
 
-    Not `sympy.lambdify`: its printers write coth x and csch x as sums of e^x that cancel. Integrals
-    ∫_low^t become quadratures over the domain.
+    Not `sympy.lambdify`: its printers write Piecewise with Python's `if`, and coth x and csch x as
+    sums of e^x that cancel. Integrals ∫_low^t become quadratures over the domain.
 
     Raises:
         ValueError: for a function of sympy that has no counterpart in torch.
     """
-    constants: dict[Any, Any] = {}
+    leaves: dict[Any, Any] = {}
     steps: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-
-    def visit(node: Any) -> None:
-        if node == t or node in constants or node in steps:
-            return
+    parts = sympy.preorder_traversal(expression)
+    for node in parts:
         if node in (sympy.true, sympy.false):
-            constants[node] = bool(node)
+            leaves[node] = bool(node)
         elif isinstance(node, sympy.Expr) and node.is_number:
-            constants[node] = float(node)
+            leaves[node] = float(node)
+            parts.skip()
         elif isinstance(node, sympy.Integral):
             variable, low, _ = cast(Any, node).limits[0]
             integrand = compiled(node.function.subs(variable, t), t, domain)
             primitive = Primitive(integrand, float(low), domain[1], name=str(node.function))
             steps[node] = primitive, (t,)
+            parts.skip()
         elif node.func in _OPERATIONS:
-            for part in node.args:
-                visit(part)
             steps[node] = _OPERATIONS[node.func], node.args
-        else:
+        elif node != t:
             known = ", ".join(sorted(f.__name__ for f in _OPERATIONS if f.__name__[0].islower()))
             raise ValueError(
                 f"Cannot compute {node} with torch: {node.func.__name__} is not among {known}."
             )
 
-    visit(expression)
-
     def function(time: Tensor) -> Tensor:
-        values = {**constants, t: time}
-        for node, (operation, parts) in steps.items():
-            values[node] = operation(*(values[part] for part in parts))
-        result = values[expression]
-        if isinstance(result, Tensor) and result.shape == time.shape:
-            return result
-        return torch.where(torch.isfinite(time), 0.0 * time, 0.0) + result
+        values = {**leaves, t: time}
+
+        def value(node: Any) -> Any:
+            if node not in values:
+                operation, arguments = steps[node]
+                values[node] = operation(*map(value, arguments))
+            return values[node]
+
+        return 0.0 * time + value(expression)
 
     return function

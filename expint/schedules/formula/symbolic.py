@@ -2,16 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
 import sympy
-from torch import Tensor
 
-from expint.numerics.quadrature import RealFunction
-from expint.numerics.roots import TimeLine
 from expint.schedules.formula import kernel as kernels
-from expint.schedules.formula.bracketed import BracketedSchedule, check_interval
+from expint.schedules.formula.bracketed import BracketedSchedule, check_domain
 from expint.schedules.formula.expressions import compiled, parse, time_symbol
 from expint.schedules.formula.kernel import Kernel
 
@@ -30,9 +26,9 @@ class Symbolic(BracketedSchedule):
     constructors `from_…`.
 
     Formulas are sympy expressions or strings in which only the time is free. They are
-    differentiated by sympy and evaluated by torch in float64, in the form found to lose least near
+    differentiated by sympy and evaluated by torch in float64, in a form that does not cancel near
     the ends (for example log σ̄ = ½ log(−expm1(2 log α)) where α² + σ̄² = 1). The inverse of λ is a
-    closed form where there is one that returns every λ to 1e-12, else a bracketed root.
+    bracketed root.
 
     Strings are read by sympy's parser, which evaluates them as Python: do not pass strings from
     strangers.
@@ -64,23 +60,21 @@ class Symbolic(BracketedSchedule):
 
     kernel: Kernel
     symbol: sympy.Symbol
-    _domain: tuple[float, float]
-    _given_range: tuple[float, float] | None
 
     def __init__(self, alpha: Any, std: Any, **options: Unpack[Options]) -> None:
         given = {"alpha": alpha, "std": std}
-        self._settle(*_derived(kernels.from_alpha_std, given, **options))
+        self._build(*_derived(kernels.from_alpha_std, given, **options))
 
-    def _settle(self, kernel: Kernel, symbol: sympy.Symbol, domain: Any, chosen: Any) -> None:
-        fields = {"kernel": kernel, "symbol": symbol, "_domain": domain, "_given_range": chosen}
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-        self._validate()
+    def _build(self, kernel: Kernel, symbol: sympy.Symbol, domain: Any, chosen: Any) -> None:
+        log_alpha, log_std = (
+            compiled(e, symbol, domain) for e in (kernel.log_alpha, kernel.log_std)
+        )
+        self._settle(log_alpha, log_std, domain, chosen, kernel=kernel, symbol=symbol)
 
     @classmethod
     def _of(cls, *fields: Any) -> "Symbolic":
         schedule = cls.__new__(cls)
-        schedule._settle(*fields)
+        schedule._build(*fields)
         return schedule
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,15 +109,9 @@ class Symbolic(BracketedSchedule):
         cls, sigma: Any, *, variance_preserving: bool = False, **options: Unpack[Options]
     ) -> "Symbolic":
         """Noise level σ̄/α = `sigma`, with α = 1, or with α² + σ̄² = 1."""
-        build = kernels.from_noise_level if variance_preserving else kernels.from_sigma
-        return cls._of(*_derived(build, {"sigma": sigma}, **options))
-
-    @property
-    def inverse_expression(self) -> sympy.Expr | None:
-        """t as an expression in λ (symbol `lambda`), or None where t_of_lam is found
-        numerically.
-        """
-        return self._closed[0] if self._closed else None
+        if variance_preserving:
+            return cls._of(*_derived(kernels.from_noise_level, {"sigma": sigma}, **options))
+        return cls(1, sigma, **options)
 
     def latex(self) -> str:
         """α, σ̄, λ, f and g² as LaTeX, one line each, for an `aligned` environment."""
@@ -146,27 +134,6 @@ class Symbolic(BracketedSchedule):
         name = self.symbol.name
         return f"Symbolic({k.alpha}, {k.std}, t={name!r}, domain=({low:g}, {high:g}))"
 
-    def _inner_log_alpha(self, t: Tensor) -> Tensor:
-        return self._functions[0](t)
-
-    def _inner_log_std(self, t: Tensor) -> Tensor:
-        return self._functions[1](t)
-
-    @cached_property
-    def _functions(self) -> tuple[RealFunction, RealFunction]:
-        k, t = self.kernel, self.symbol
-        return compiled(k.log_alpha, t, self._domain), compiled(k.log_std, t, self._domain)
-
-    @cached_property
-    def _closed(self) -> tuple[sympy.Expr, RealFunction] | None:
-        line = TimeLine(*self._domain)
-        times = line(line.nodes(20.0, 81))
-        return kernels.closed_form_inverse(self.kernel, self.symbol, self._inner_lam, times)
-
-    @property
-    def _closed_form(self) -> RealFunction | None:
-        return self._closed[1] if self._closed else None
-
 
 def _derived(
     build: Callable[..., Kernel],
@@ -178,7 +145,7 @@ def _derived(
     """The fields of a schedule: the kernel built from the expressions `given` by name, the symbol
     of time with the sign that the domain gives it, the domain in floats, the sampling range.
     """
-    interval = check_interval("domain", domain)
+    interval = check_domain(domain)
     symbol = time_symbol(t, interval[0])
     way_out = ", or be the time if its name is given as t"
     parsed = [parse(what, value, symbol, way_out) for what, value in given.items()]
