@@ -8,10 +8,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from expint.equations import SemiLinearSDE
+from expint.guards.finite import check_state
 from expint.noise import NoiseSource
 from expint.plans import Plan, compile_plan
 from expint.runs import execute
-from expint.runs.run import check_state
 from expint.solvers import Method, Tableau
 
 

@@ -27,6 +27,7 @@ FLOORS = (
     "expint.noise",
     "expint.solvers",
     "expint.plans",
+    "expint.guards",
     "expint.runs",
     "expint.targets",
     "expint.metrics",

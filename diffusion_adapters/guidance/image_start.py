@@ -8,9 +8,9 @@ from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import check_number
 from expint import grids
+from expint.guards.finite import check_state
 from expint.noise import initial_state, per_sample
 from expint.runs.model import describe
-from expint.runs.run import check_state
 from expint.sampling import DEFAULT_STEPS
 from expint.schedules import Schedule
 

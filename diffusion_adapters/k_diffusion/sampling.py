@@ -204,7 +204,7 @@ class _Reporting:
         i, denoised = self._run.row, self._denoiser(x, t)
         row = self._run.plan.rows[i]
         if i == self._first[row.step]:
-            self._report(row.step, row.time, x, denoised)
+            self._report(row.step, float(row.time), x, denoised)
         return denoised
 
     def stepped(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:

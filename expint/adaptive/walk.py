@@ -154,12 +154,13 @@ class Adaptive:
         lead, start, end, tail = end_plans(sde, sde.diffusion, pair, final, control.rtol)
         first = lead or pair_plan(sde, pair, start, next_time(sde, start, end, control.first_step))
         x, source = start_state(about, shape, first, seed, noise, dtype, device)
+        kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
         path = _opened(sde, first.grid[0], end, x, source, given=noise is not None)
         with torch.no_grad(), tqdm(disable=not progress, unit="NFE", desc=pair.name) as bar:
             model = Counted(about, call, bar)
             for plan in filter(None, (lead, first, tail)):  # what does not fit is refused now
                 Run(plan, model, x, path)
-            walk = _Walk(sde, pair, control, model, path, self.max_nfe, callback)
+            walk = _Walk(sde, pair, control, model, kind, path, self.max_nfe, callback)
             if lead is not None:
                 x = walk.single(lead, x)
             x = walk.through(x, start, end)
@@ -167,7 +168,7 @@ class Adaptive:
                 x = walk.single(tail, x)
         times = as_float64([*first.grid[:1].tolist(), *walk.times])
         self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe)
-        return x
+        return x.to(kind)
 
 
 class _Step(NamedTuple):
@@ -188,6 +189,7 @@ class _Walk:
     pair: EmbeddedPair
     control: StepControl
     model: Any
+    dtype: torch.dtype
     path: NoiseSource | None
     max_nfe: int
     callback: Callback | None
@@ -208,15 +210,7 @@ class _Walk:
             high, difference = step.run.x, step.made[max(step.made) - 1]
             low = high - difference
             error = control.error(difference, low, low_before)
-            finite = torch.isfinite(high).all().to(error.dtype)
-            # The one host synchronisation of the step.
-            worst, fine = torch.stack([error, finite]).tolist()
-            if not fine or not math.isfinite(worst):
-                raise FloatingPointError(
-                    f"The state became NaN or infinite in a step from {sde.place(s)} to "
-                    f"{sde.place(t)}. Likely causes: a network that overflows there (half "
-                    "precision, or a time outside its training range), or a long first_step."
-                )
+            worst = self._finite(high, s, t, error)
             h = clock_at(sde, t) - clock_at(sde, s)
             h *= control.factor(worst, memory, power)
             if worst > 1.0:
@@ -231,8 +225,23 @@ class _Walk:
     def single(self, plan: Plan, x: Tensor) -> Tensor:
         """A step of one evaluation, whose error is not estimated: from σ = ∞, or to σ = 0."""
         step = self._make(plan, x)
-        self._arrive(plan.grid[-1].item(), step.news)
-        return step.run.result()
+        s, t = plan.grid.tolist()
+        self._finite(step.run.x, s, t, torch.zeros((), device=x.device))
+        self._arrive(t, step.news)
+        return step.run.x
+
+    def _finite(self, state: Tensor, s: float, t: float, error: Tensor) -> float:
+        """The error of a step as a number, after a look at the state: the one host synchronisation
+        of the step."""
+        finite = torch.isfinite(state).all().to(error.dtype)
+        worst, fine = torch.stack([error, finite]).tolist()
+        if not fine or not math.isfinite(worst):
+            raise FloatingPointError(
+                f"The state became NaN or infinite in a step from {self.sde.place(s)} to "
+                f"{self.sde.place(t)}. Likely causes: a network that overflows there (half "
+                "precision, or a time outside its training range), or a long first_step."
+            )
+        return worst
 
     def _make(self, plan: Plan, x: Tensor, output: Tensor | None = None) -> _Step:
         """Make a step; `output` is what the model gave at its start, if that is known."""
@@ -245,8 +254,8 @@ class _Walk:
             )
         self.nfe += count
         made, news = {}, []
-        run = Run(plan, self.model, x, self.path, made.__setitem__, checked=True)
-        first = self.model(run.x, run.time) if output is None else output
+        run = Run(plan, self.model, x, self.path, made.__setitem__, dtype=self.dtype, checked=False)
+        first = run.evaluate(self.model) if output is None else output
         known = [first]
         keep = None if self.callback is None else lambda *arguments: news.append(arguments)
         drive(run, lambda x, t: known.pop() if known else self.model(x, t), keep)

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.guards.finite import FiniteCheck, check_state
+from expint.guards.model_calls import ModelCalls, check_output
 from expint.noise import NoiseSource, NoiseStream
 from expint.plans import Plan, Row
 from expint.plans.plan import Coefficient
 from expint.runs.conversions import conversion_rates, conversions
-from expint.runs.finite import FiniteCheck
 from expint.runs.forward_mode import rate_of_change
-from expint.runs.model_calls import ModelCalls, check_output
 
 Callback = Callable[[int, int, float, Tensor, Tensor], Any]
 """callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state
@@ -76,8 +76,9 @@ class Run:
         sees every state.
 
     While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates`
-    (without, plans that take derivatives are refused) call `differentiate` before it. `checked`
-    says that the state is known to be finite, which costs a synchronisation to see.
+    (without, plans that take derivatives are refused) call `differentiate` before it. The model
+    sees the state in `dtype`, by default its own. Without `checked` states may be NaN: the caller
+    looks at them.
     """
 
     def __init__(
@@ -89,9 +90,10 @@ class Run:
         on_row: Callable[[int, Tensor], Any] | None = None,
         *,
         rates: bool = False,
-        checked: bool = False,
+        dtype: torch.dtype | None = None,
+        checked: bool = True,
     ) -> None:
-        if not checked:
+        if checked:
             check_state(x)
         if plan.has_tangents and not rates:
             raise ValueError(
@@ -99,7 +101,7 @@ class Run:
                 "alone: use expint.execute or expint.sample, or a solver without derivatives."
             )
         self.plan, self._on_row = plan, on_row
-        self.dtype = x.dtype
+        self.dtype = dtype or x.dtype
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         self._converts = conversions(plan, model)
         self._conversion_rates = conversion_rates(plan, model)
@@ -122,7 +124,7 @@ class Run:
         self._slots: dict[int, Tensor] = {}
         self._anchor, self._substep = x, -1
         self._normals: Sequence[Tensor] = ()
-        self._finite = FiniteCheck(plan)
+        self._finite = FiniteCheck(plan) if checked else None
         self._calls = ModelCalls(plan)
         self._latest: tuple[int, Tensor, Tensor] | None = None
         self.x, self.row, self.nfe = x, 0, 0
@@ -181,7 +183,8 @@ class Run:
             FloatingPointError: if the state became NaN or infinite, with the first step and time
                 where it did.
         """
-        self._finite.wait()
+        if self._finite is not None:
+            self._finite.wait()
         return self.x.to(self.dtype)
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -233,7 +236,8 @@ class Run:
         if self.plan.ends_substep[i]:
             self._anchor = state
         if self.plan.ends_step[i]:
-            self._finite.see(row.step, state)
+            if self._finite is not None:
+                self._finite.see(row.step, state)
             if callback is not None and self._latest is not None:
                 k, output, x = self._latest
                 denoised = self._converts[k].denoised(output, x).to(self.dtype, copy=True)
@@ -303,22 +307,3 @@ def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
         return value.to(device=x.device, dtype=x.dtype) if isinstance(value, Tensor) else value
 
     return [Row(*(moved(value) for value in row)) for row in plan.rows]
-
-
-def check_state(x: Any) -> None:
-    """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
-    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
-        kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(
-            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}."
-        )
-    if x.ndim < 1:
-        raise ValueError(
-            "The state must have a batch dimension: shape (batch, *event), got a 0-dimensional "
-            "tensor."
-        )
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).sum())
-        raise ValueError(
-            f"The initial state contains NaN or infinity in {bad} of {x.numel()} entries."
-        )

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expint.guards.finite import check_state
 from expint.noise import Gaussian, NoiseSource, initial_state, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs.model import Description
-from expint.runs.run import check_state
 
 
 def start_state(

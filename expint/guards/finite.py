@@ -1,4 +1,7 @@
-"""Whether a state is still finite, told without a host synchronisation that waits for the step."""
+"""Whether a state is finite: at the start, and after every step without a host synchronisation that
+waits for it."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,4 +60,23 @@ class FiniteCheck:
             f"{', '.join(map(str, bad[:5]))}{more} of {len(finite)}. Likely causes: a network that "
             "overflows there (half precision, or a time outside its training range), or steps that "
             "are too long for this form and ell (take more steps, or form='data')."
+        )
+
+
+def check_state(x: Any) -> None:
+    """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
+    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+        kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(
+            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}."
+        )
+    if x.ndim < 1:
+        raise ValueError(
+            "The state must have a batch dimension: shape (batch, *event), got a 0-dimensional "
+            "tensor."
+        )
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise ValueError(
+            f"The initial state contains NaN or infinity in {bad} of {x.numel()} entries."
         )
