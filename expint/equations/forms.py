@@ -160,9 +160,19 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
             f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
         )
 
+    log_data = 2.0 * math.log(sigma_data)
+
     def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
-        at = torch.full_like(t, 2.0 * math.log(sigma_data))
+        at = torch.full_like(t, log_data)
         return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), at)
+
+    def log_step(s: Tensor, t: Tensor) -> Tensor:
+        """Where σ ≪ σd the noise clock hardly moves, and a difference of its values would be
+        rounding: τ_t − τ_s = τ_t (1 − (1 − q)^ℓ²), q = (σ_s² − σ_t²)/(σ_s² + σd²)."""
+        before, after = schedule.lam(s), schedule.lam(t)
+        share = torch.sigmoid(-2.0 * before - log_data)  # σ_s²/(σ_s² + σd²)
+        fall = ell**2 * torch.log1p(share * torch.expm1(2.0 * (before - after)))
+        return -2.0 * ell**2 * log_hypotenuse(t) + torch.log(-torch.expm1(fall))
 
     # scipy.special takes longer to import than this package.
     from expint.equations.cosine_power import cosine_power_clock
@@ -173,7 +183,7 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
         "precond",
         lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
         Clock(mu, time, -1.0, (1.0 + ell**2) * limit),
-        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)),
+        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t), log_step=log_step),
     )
 
 

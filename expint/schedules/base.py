@@ -50,14 +50,31 @@ class Schedule(ABC):
     @real_method
     def log_alpha(self, t: Tensor) -> Tensor:
         """log α_t."""
-        clean = t == -_INF
-        return torch.where(clean, 0.0, self._log_alpha(torch.where(clean, self.domain[0], t)))
+        clean, inside = self._inside(t)
+        return torch.where(clean, 0.0, self._log_alpha(inside))
 
     @real_method
     def log_std(self, t: Tensor) -> Tensor:
         """log σ̄_t."""
+        clean, inside = self._inside(t)
+        return torch.where(clean, -_INF, self._log_std(inside))
+
+    def _inside(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether a time is the clean end −inf, and times that the formulas can take.
+
+        Raises:
+            ValueError: for a time outside the domain by more than rounding.
+        """
+        low, high = self.domain
+        room = 1e-9 * max([1.0, *(abs(end) for end in (low, high) if math.isfinite(end))])
         clean = t == -_INF
-        return torch.where(clean, -_INF, self._log_std(torch.where(clean, self.domain[0], t)))
+        outside = ~((t >= low - room) & (t <= high + room) | clean)
+        if outside.any():
+            raise ValueError(
+                f"t = {t[outside].reshape(-1)[0].item():.9g} is outside the domain [{low:.9g}, "
+                f"{high:.9g}] of {self}."
+            )
+        return clean, torch.where(clean, low, t)
 
     @real_method
     def alpha(self, t: Tensor) -> Tensor:

@@ -79,10 +79,14 @@ class Method:
             noise_scale = self.noise_scale
         if noise_scale is not None:
             return reverse_sde(
-                schedule, form or "data", noise_scale=noise_scale, sigma_data=sigma_data
+                schedule,
+                "data" if form is None else form,
+                noise_scale=noise_scale,
+                sigma_data=sigma_data,
             )
         own = self.ell if ell is None else ell
-        return reverse_sde(schedule, form or self.form, own, sigma_data=sigma_data)
+        chosen = self.form if form is None else form
+        return reverse_sde(schedule, chosen, own, sigma_data=sigma_data)
 
     def at(self, step: int, steps: int) -> Tableau:
         """The tableau of step `step` of `steps`: one of `start_up`, or its own with the history
