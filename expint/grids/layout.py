@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from expint.numerics.float64 import as_float64, is_whole
-from expint.schedules.base import Schedule
+from expint.schedules.base import Schedule, check_schedule
 from expint.schedules.discrete import TabulatedVP
 from expint.schedules.flow import Flow
 
@@ -81,6 +81,7 @@ def ends_of(
     schedule: Schedule, start: float | None = None, stop: float | None = None
 ) -> tuple[float, float]:
     """First and last time of a grid, inside the sampling range."""
+    check_schedule(schedule)
     noise, data = schedule.sampling_range
     first = noise if start is None else as_float64(start).item()
     last = data if stop is None else as_float64(stop).item()

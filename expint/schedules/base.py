@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.numerics.float64 import as_float64, like, real_method
+from expint.numerics.float64 import are_numbers, as_float64, like, real_method
 
 _INF = float("inf")
 
@@ -103,7 +103,10 @@ class Schedule(ABC):
 
     def t_of_sigma(self, sigma: Any) -> Any:
         """The time at which σ_t = `sigma`; 0 gives the clean end."""
-        return like(self._t_of_lam(-torch.log(as_float64(sigma))), sigma)
+        levels = as_float64(sigma)
+        if not (levels >= 0).all():
+            raise ValueError(f"sigma is a noise level >= 0, got {sigma!r}.")
+        return like(self._t_of_lam(-torch.log(levels)), sigma)
 
     def drift(self, t: Any) -> Any:
         """f(t) = d log α/dt, the linear drift of the forward SDE dx = f x dt + g dω (by automatic
@@ -176,13 +179,26 @@ class UnitInterval(Schedule):
 
     def _check_range(self, **positive: float) -> None:
         for name, value in positive.items():
-            if not 0 < value < _INF:
+            if not (are_numbers(value) and 0 < value < _INF):
                 raise ValueError(f"{type(self).__name__} needs a finite {name} > 0, got {value}.")
-        if not 0 < self.t_min < self.t_max <= 1:
+        ends = (self.t_min, self.t_max)
+        if not (are_numbers(*ends) and 0 < self.t_min < self.t_max <= 1):
             raise ValueError(
                 f"{type(self).__name__} needs 0 < t_min < t_max <= 1, got {self.t_min} and "
                 f"{self.t_max}."
             )
+
+
+def check_schedule(schedule: Any) -> None:
+    """Refuse what is not a schedule.
+
+    Raises:
+        TypeError: with what came.
+    """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"schedule is an expint.schedules.Schedule such as VP() or EDM(), got {schedule!r}."
+        )
 
 
 def variance_preserving_log_alpha(lam: Tensor) -> Tensor:
