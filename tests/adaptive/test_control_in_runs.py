@@ -1,0 +1,66 @@
+"""How a run follows its step control: every step from the error of this step and of the one before,
+the first σ, and the most evaluations.
+"""
+
+from itertools import pairwise
+
+import pytest
+from toy_models import mixture
+
+import expint
+from expint import Adaptive, reverse_sde
+from expint.adaptive import get_pair
+from expint.schedules import VP, Flow
+
+TOL = {"rtol": 0.05, "atol": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("name", "ell", "power"),
+    [
+        ("seeds-12", 1.0, 1.5),
+        ("seeds-23", 1.0, 1.5),
+        ("seeds-12", 0.0, 2.0),
+        ("seeds-23", 0.0, 3.0),
+    ],
+)
+def test_each_step_follows_from_the_errors_of_two(name: str, ell: float, power: float):
+    """h_(k+1)/h_k = clip(0.9 E_k^(−0.7/p) E_(k−1)^(0.4/p)) in a run without a rejected step, p the
+    power of h in the error: with noise 3/2."""
+    schedule, pair = VP(), get_pair(name)
+    steps = Adaptive(**TOL, first_step=0.02, safety=0.4)
+    expint.sample(
+        mixture(schedule), (4, 2), name, ell=ell, steps=steps, final="none", progress=False
+    )
+    report = steps.report
+    assert report is not None and report.rejected == 0 and report.accepted > 8
+    h = reverse_sde(schedule, pair.high.form, ell).clock(report.times).diff().tolist()
+    before = 1.0
+    for k, error in enumerate(report.errors[:-2]):
+        change = 0.4 * error ** (-0.7 / power) * before ** (0.4 / power)
+        assert h[k + 1] / h[k] == pytest.approx(min(max(change, 0.2), 5.0), rel=1e-6)
+        before = max(error, 1e-4)
+    assert len({round(b / a, 6) for a, b in pairwise(h)}) > 4
+
+
+@pytest.mark.parametrize(("rtol", "sigma"), [(1e-3, 80.0), (1e-5, 1e5**0.5), (0.0, 1e6)])
+def test_the_first_sigma_follows_the_tolerance(rtol: float, sigma: float):
+    """The step from σ = ∞ leaves a relative error of 1/σ² for data of unit variance: below rtol."""
+    steps = Adaptive(rtol=rtol, atol=1.0, first_step=1.0)
+    expint.sample(mixture(Flow()), (2, 2), "seeds-12", steps=steps, progress=False)
+    assert steps.report is not None
+    assert Flow().sigma(float(steps.report.times[1])) == pytest.approx(sigma, rel=1e-9)
+
+
+@pytest.mark.parametrize("final", ["denoise", "none"])
+def test_the_most_evaluations_may_all_be_used(final: str):
+    settings = {"final": final, "progress": False, "ell": 0.0}
+    free = Adaptive(**TOL)
+    expint.sample(mixture(VP()), (2, 2), "seeds-12", steps=free, **settings)
+    assert free.report is not None
+    count = free.report.nfe
+    enough, short = (Adaptive(**TOL, max_nfe=n) for n in (count, count - 1))
+    expint.sample(mixture(VP()), (2, 2), "seeds-12", steps=enough, **settings)
+    assert enough.report is not None and enough.report.nfe == count
+    with pytest.raises(RuntimeError, match=f"max_nfe={count - 1} network evaluations do not"):
+        expint.sample(mixture(VP()), (2, 2), "seeds-12", steps=short, **settings)

@@ -1,0 +1,37 @@
+"""The clock that the generic route chooses by itself."""
+
+import pytest
+import torch
+
+from expint import SemiLinearSDE
+
+SPANS = [(0.0, 1.5), (2.0, 0.5)]
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("rate", [-3.0, -0.4, 0.8, 2.5])
+@pytest.mark.parametrize("clock", ["auto", "exponential"])
+def test_it_continues_an_exponential_weight(rate: float, span: tuple[float, float], clock: str):
+    """A = rate, written as a function: C is a multiple of the weight e^(−rate t), so that μ = log C
+    is |rate| times the time that has passed, as for constant coefficients."""
+    sde = SemiLinearSDE.from_coefficients(lambda t: rate + 0.0 * t, 0.7, span=span, clock=clock)
+    times = torch.linspace(*span, 7, dtype=torch.float64)
+    passed = (times - span[0]).abs()
+    mu = sde.clock(times)
+    torch.testing.assert_close(mu - mu[0], abs(rate) * passed, rtol=1e-6, atol=1e-8)
+    assert abs(float(sde.rho)) == 1.0
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_where_the_weight_hardly_grows_it_is_the_integral(span: tuple[float, float]):
+    """ "auto" is the linear clock there; "exponential" takes as base what the whole span adds."""
+    times = torch.linspace(*span, 7, dtype=torch.float64)
+    passed, length = (times - span[0]).abs(), abs(span[1] - span[0])
+    linear, exponential = (
+        SemiLinearSDE.from_coefficients(0.0, lambda t: 2.0 + 0.0 * t, span=span, clock=clock)
+        for clock in ("auto", "exponential")
+    )
+    assert float(linear.rho) == 0.0
+    torch.testing.assert_close(linear.clock(times), 2.0 * passed, rtol=1e-12, atol=1e-12)
+    expected = torch.log(2.0 * (length + passed))
+    torch.testing.assert_close(exponential.clock(times), expected, rtol=1e-12, atol=1e-12)
