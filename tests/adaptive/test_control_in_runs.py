@@ -9,7 +9,7 @@ from toy_models import mixture
 
 import expint
 from expint import Adaptive, reverse_sde
-from expint.adaptive import get_pair
+from expint.adaptive import StepControl, get_pair
 from expint.schedules import VP, Flow
 
 TOL = {"rtol": 0.05, "atol": 0.05}
@@ -64,3 +64,37 @@ def test_the_most_evaluations_may_all_be_used(final: str):
     assert enough.report is not None and enough.report.nfe == count
     with pytest.raises(RuntimeError, match=f"max_nfe={count - 1} network evaluations do not"):
         expint.sample(mixture(VP()), (2, 2), "seeds-12", steps=short, **settings)
+
+
+def test_the_error_before_is_that_of_the_last_accepted_step(monkeypatch: pytest.MonkeyPatch):
+    """In a run with rejected steps, whose errors the control is to forget."""
+    asked: list[tuple[float, float]] = []
+    factor = StepControl.factor
+
+    def spy(self: StepControl, error: float, before: float, power: float) -> float:
+        asked.append((error, before))
+        return factor(self, error, before, power)
+
+    monkeypatch.setattr(StepControl, "factor", spy)
+    steps = Adaptive(**TOL, first_step=1.0, safety=0.99)
+    expint.sample(mixture(VP()), (4, 2), "seeds-12", steps=steps, final="none", progress=False)
+    assert steps.report is not None and steps.report.rejected > 5
+    accepted = 1.0
+    for error, before in asked:
+        assert before == accepted
+        accepted = error if error <= 1.0 else accepted
+
+
+def test_a_vanishing_error_counts_as_a_ten_thousandth():
+    control = StepControl(integral=0.3, proportional=0.4)
+    expected = [0.9 * 0.25**-0.35 * least**0.2 for least in (1e-4, 1e-4, 2e-4)]
+    found = [control.factor(0.25, before, 2.0) for before in (0.0, 1e-5, 2e-4)]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_first_sigma_is_above_the_data_end():
+    schedule = Flow(t_min=100 / 101)  # σ = 100
+    steps = Adaptive(**TOL)
+    expint.sample(mixture(schedule), (2, 2), "seeds-12", steps=steps, progress=False)
+    assert steps.report is not None
+    assert schedule.sigma(float(steps.report.times[1])) == pytest.approx(200.0, rel=1e-9)

@@ -35,3 +35,25 @@ def test_where_the_weight_hardly_grows_it_is_the_integral(span: tuple[float, flo
     torch.testing.assert_close(linear.clock(times), 2.0 * passed, rtol=1e-12, atol=1e-12)
     expected = torch.log(2.0 * (length + passed))
     torch.testing.assert_close(exponential.clock(times), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("span", [(0.0, 1.0), (2.0, 1.0)])
+def test_noise_that_vanishes_at_both_ends_is_noise(span: tuple[float, float]):
+    """g = sin πt: τ grows by ∫ sin² = 1/2 over the span."""
+    sde = SemiLinearSDE.from_coefficients(0.0, 1.0, "sin(pi*t)", span=span)
+    assert sde.is_stochastic
+    tau = sde.noise_clock(list(span))
+    assert float(tau[1] - tau[0]) == pytest.approx(0.5, rel=1e-10)
+
+
+@pytest.mark.parametrize("time", [-0.01, 2.01])
+def test_times_outside_the_span_are_refused(time: float):
+    sde = SemiLinearSDE.from_coefficients(-1.0, 1.0, 0.5, span=(0.0, 2.0))
+    with pytest.raises(ValueError, match="is outside the span from 0 to 2 of the coefficients"):
+        sde.check_grid(sorted([time, 1.0]))
+
+
+def test_a_time_that_is_repeated_is_refused():
+    sde = SemiLinearSDE.from_coefficients(-1.0, 1.0, 0.5, span=(0.0, 2.0))
+    with pytest.raises(ValueError, match=r"must increase along the grid, but between grid\[1\]"):
+        sde.check_grid([0.0, 1.0, 1.0, 2.0])

@@ -4,6 +4,7 @@ variable, levels that operations moved.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from expint.schedules import EDM, IDDPM, VP, Flow, Schedule
 from expint.solvers import (
     Method,
     Operation,
+    Stage,
+    Tableau,
     ancestral,
     churn,
     large_variance,
@@ -175,3 +178,32 @@ def test_a_basis_gets_positions_in_the_variable():
     nodes = [float(node) for node in tableau.evaluation_nodes]
     for stage, values in zip(stages, found[-len(stages) :], strict=True):
         assert values == pytest.approx([float(stage.c), *(nodes[j] for j in stage.through)])
+
+
+@pytest.mark.parametrize("form", ["data", "noise"])
+def test_ordinary_noise_beside_that_of_the_integral(form: str):
+    """Stages of both kinds in one tableau: with s, θ the fractions of the noise time at an ordinary
+    stage and at one with θ ΔW + κ √(12 θ(1−θ)) H, Var H = Δτ/12 and Cov(H, W(s)) = s(1 − s) Δτ/2.
+    """
+    stages = (
+        Stage(Fraction(1, 4), through=(0,)),
+        Stage(Fraction(3, 5), through=(0, 1), increment_weight=Fraction(1, 5)),
+        Stage(Fraction(2, 3), through=(0,)),
+        Stage(Fraction(1), through=(0, 1)),
+    )
+    schedule = VP()
+    sde = reverse_sde(schedule, form, 0.9)
+    start, end = schedule.t_of_sigma(3.0), schedule.t_of_sigma(0.4)
+    plan = compile_plan(sde, Tableau("both", stages), [start, end])
+    targets = [row.target for row in plan.rows]
+    a, tau = sde.propagator(targets), sde.noise_clock([start, *targets])
+    whole = tau[-1] - tau[0]
+    parts = (tau[1:] - tau[0]) / whole
+    exact = torch.minimum(parts[:, None], parts)
+    theta, kappa = parts[1], stages[1].bridge_factor
+    spread = kappa * torch.sqrt(12.0 * theta * (1.0 - theta))
+    beside = theta * parts + spread * 0.5 * parts * (1.0 - parts)
+    beside[1] = theta**2 + spread**2 / 12.0
+    exact[1] = exact[:, 1] = beside
+    found = plan.noise_covariance(0) / (a[:, None] * a * whole)
+    torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12)
