@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from expint import SemiLinearSDE
+from expint.equations.noise_scales import ell_from_eta
 
 SPANS = [(0.0, 1.5), (2.0, 0.5)]
 
@@ -37,13 +38,13 @@ def test_where_the_weight_hardly_grows_it_is_the_integral(span: tuple[float, flo
     torch.testing.assert_close(exponential.clock(times), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("span", [(0.0, 1.0), (2.0, 1.0)])
+@pytest.mark.parametrize("span", [(0.0, 1.0), (1.0, 0.0)])
 def test_noise_that_vanishes_at_both_ends_is_noise(span: tuple[float, float]):
-    """g = sin πt: τ grows by ∫ sin² = 1/2 over the span."""
-    sde = SemiLinearSDE.from_coefficients(0.0, 1.0, "sin(pi*t)", span=span)
+    """g = t(1 − t): τ grows by ∫ g² = 1/30 over the span."""
+    sde = SemiLinearSDE.from_coefficients(0.0, 1.0, "t*(1-t)", span=span)
     assert sde.is_stochastic
     tau = sde.noise_clock(list(span))
-    assert float(tau[1] - tau[0]) == pytest.approx(0.5, rel=1e-10)
+    assert float(tau[1] - tau[0]) == pytest.approx(1 / 30, rel=1e-10)
 
 
 @pytest.mark.parametrize("time", [-0.01, 2.01])
@@ -57,3 +58,10 @@ def test_a_time_that_is_repeated_is_refused():
     sde = SemiLinearSDE.from_coefficients(-1.0, 1.0, 0.5, span=(0.0, 2.0))
     with pytest.raises(ValueError, match=r"must increase along the grid, but between grid\[1\]"):
         sde.check_grid([0.0, 1.0, 1.0, 2.0])
+
+
+def test_an_eta_that_leaves_no_state_is_refused():
+    """η² (1 − σ_t²/σ_s²) = 1 exactly, for which ℓ would be infinite."""
+    assert float(ell_from_eta(1.249, 5.0, 3.0)) > 1.0
+    with pytest.raises(ValueError, match=r"eta = 1\.25 is inadmissible for the step to sigma = 3"):
+        ell_from_eta(1.25, 5.0, 3.0)

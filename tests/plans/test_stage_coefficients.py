@@ -207,3 +207,10 @@ def test_ordinary_noise_beside_that_of_the_integral(form: str):
     exact[1] = exact[:, 1] = beside
     found = plan.noise_covariance(0) / (a[:, None] * a * whole)
     torch.testing.assert_close(found, exact, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("ell", [0.5, 1.001, 2.0])
+def test_a_variance_for_another_ell_is_refused(ell: float):
+    around = [optimal_variance(lambda lam: 0.0 * lam, 1.0)]
+    with pytest.raises(ValueError, match="it is for the data form with ell = 1"):
+        plan_of(VP(), "seeds-1", around, ell)
