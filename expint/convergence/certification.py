@@ -1,13 +1,20 @@
 """Does a solver keep what its tableau promises? If not, what is off?"""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Unpack
 
 from torch import Tensor
 
+from expint.convergence.common_path import PathOptions
 from expint.convergence.order_fitting import local_orders
-from expint.convergence.orders import StartOptions, compare, deterministic_order, weak_order
+from expint.convergence.orders import (
+    StartOptions,
+    compare,
+    deterministic_order,
+    strong_orders,
+    weak_order,
+)
 from expint.convergence.problem import Problem, check_problem
 from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
 from expint.convergence.studies import SPREADS, Comparison, OrderStudy
@@ -179,7 +186,7 @@ def certify_registration(
 
     Args:
         solver: a name, a method or a tableau.
-        strong: a study of its strong order, if there is one: that takes minutes.
+        strong: a study of its strong order, as from `strong_certificates`.
         weak_steps: step counts of the law on Gaussian data.
         options: of the order without noise, see `StartOptions`.
     """
@@ -196,6 +203,40 @@ def certify_registration(
     if strong is not None:
         studies["strong"] = strong
     return certify(method, problem, kinds=tuple(studies), studies=studies)
+
+
+def strong_certificates(
+    methods: Iterable[Method],
+    *,
+    steps: Sequence[int] = (32, 64, 128, 256),
+    **options: Unpack[PathOptions],
+) -> dict[str, OrderStudy]:
+    """The strong orders of those solvers that have one, by name; all of one equation on the same
+    paths.
+
+    The data are a mixture of three Gaussians, between σ = 2 and 0.5 on VP: there the denoiser bends
+    most, and schemes that miss one of the conditions of strong order 3/2 show order 1 at these
+    steps already. At other noise levels F is nearly linear, and they show 4/3.
+
+    Args:
+        methods: solvers.
+        steps: step counts, nested.
+        options: see `PathOptions`; default 1024 paths, which take some seconds.
+    """
+    means = [[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0]]
+    target = GaussianMixture(means, 0.6, None, VP())
+    groups: dict[tuple[str, float], list[Method]] = {}
+    for method in methods:
+        if has_path_noise(method) and method.strong_order > 0:
+            groups.setdefault((method.form, method.ell), []).append(method)
+    studies: dict[str, OrderStudy] = {}
+    for (form, ell), group in groups.items():
+        problem = Problem(target, form, ell, sigmas=(2.0, 0.5), sigma_data=0.5)
+        finer = 8 if any(method.strong_order > 1 for method in group) else 4
+        chosen: PathOptions = {"paths": 1024, "refine": finer, **options}
+        found = strong_orders(group, problem, steps=steps, **chosen)
+        studies |= {study.solver: study for study in found.studies}
+    return studies
 
 
 def has_path_noise(solver: Solver) -> bool:
@@ -242,7 +283,8 @@ def register_solver(build: Callable[..., Method | Tableau], summary: str) -> Cer
     method = get(build())
     if method.name in names():
         raise ValueError(f"There is a solver {method.name!r} already: choose another name.")
-    certificate = certify_registration(method)
+    strong = strong_certificates([method]).get(method.name)
+    certificate = certify_registration(method, strong=strong)
     if not certificate.passed:
         raise ValueError(f"{method.name!r} is not registered. {certificate.table()}")
     register(method.name, build, summary)
@@ -252,11 +294,21 @@ def register_solver(build: Callable[..., Method | Tableau], summary: str) -> Cer
 def shortfall(study: OrderStudy, promised: float) -> list[str]:
     """The finding on an order that, or the lower end of whose interval, lies too far below the
     promised one: a miss, too coarse steps, or too few paths.
+
+    A strong order is held to the median over the paths as well as to the root mean square, which a
+    few paths may decide where they change the mode of the data.
     """
     least = promised - SLACK[study.kind]
     low, high = study.order_interval or (study.order, study.order)
-    if low >= least:
+    median = study.other_orders.get("median", low)
+    if low >= least and median >= least:
         return []
+    if low >= least or ("median" in study.other_orders and median >= least > high):
+        return [
+            f"{study.kind} order: measured {study.order:.2f} by the root mean square and "
+            f"{median:.2f} by the median over the paths, declared {promised:g}: a few paths decide "
+            "the root mean square, or the steps are too coarse; take a smoother problem"
+        ]
     part = slice(study.fitted[0], study.fitted[1] + 1)
     local = local_orders(study.steps[part], study.errors[part])
     if max(local) - min(local) > SPREADS[study.kind]:

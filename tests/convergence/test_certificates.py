@@ -198,7 +198,7 @@ def test_a_solver_of_ones_own():
     assert certificate.passed and certificate.noise is not None
     assert "two-thirds" in solvers.names() and solvers.get("two-thirds") == Method(two_thirds())
     measured = {study.kind: study.order for study in certificate.studies}
-    assert set(measured) == {"deterministic", "weak"}
+    assert set(measured) == {"deterministic", "weak", "strong"}
     assert measured["deterministic"] == pytest.approx(2, abs=0.15)
     with pytest.raises(
         ValueError, match=r"There is a solver 'two-thirds' already: choose another name"
