@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from expint.convergence import Certificate, OrderStudy, certificates, certify_registration
-from expint.convergence.certification import strong_certificates
+from expint.convergence.strong_certificates import strong_certificates
 from expint.solvers import Method, get, names
 
 PATHS, STEPS = 2048, (512, 1024, 2048, 4096)

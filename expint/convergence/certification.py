@@ -1,22 +1,16 @@
 """Does a solver keep what its tableau promises? If not, what is off?"""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Unpack
 
 from torch import Tensor
 
-from expint.convergence.common_path import PathOptions
 from expint.convergence.order_fitting import local_orders
-from expint.convergence.orders import (
-    StartOptions,
-    compare,
-    deterministic_order,
-    strong_orders,
-    weak_order,
-)
+from expint.convergence.orders import StartOptions, compare, deterministic_order, weak_order
 from expint.convergence.problem import Problem, check_problem
-from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
+from expint.convergence.stage_covariance import NoiseStudy, noise_covariance, strong_defects
+from expint.convergence.strong_certificates import strong_certificates
 from expint.convergence.studies import SPREADS, Comparison, OrderStudy
 from expint.equations.forms import EXPONENTIAL
 from expint.equations.sde import SemiLinearSDE
@@ -32,6 +26,7 @@ from expint.targets import Gaussian, GaussianMixture
 # errors are only nearly asymptotic.
 SLACK = {"deterministic": 0.15, "weak": 0.15, "strong": 0.1}
 _COVARIANCE_STEPS = 3
+_STRONG_DEFECT = 1e-3  # 10 Δλ on the step of `strong_defects`
 
 
 class Orders(NamedTuple):
@@ -146,7 +141,7 @@ def certify(
         raise ValueError(f"Unknown kinds {unknown}: choose among {Orders._fields}.")
     method = get(solver)
     wanted = declared or declared_orders(method)
-    noise, findings = _stage_covariances(method, problem)
+    noise, findings = _stage_covariances(method, problem, wanted.strong)
     for kind, promised in wanted._asdict().items():
         derived = float(getattr(method, f"{kind}_order"))
         if derived < promised:
@@ -203,46 +198,6 @@ def certify_registration(
     if strong is not None:
         studies["strong"] = strong
     return certify(method, problem, kinds=tuple(studies), studies=studies)
-
-
-def strong_certificates(
-    methods: Iterable[Method],
-    *,
-    steps: Sequence[int] = (32, 64, 128, 256),
-    **options: Unpack[PathOptions],
-) -> dict[str, OrderStudy]:
-    """The strong orders of those solvers that have one, by name; all of one equation on the same
-    paths.
-
-    The data are a mixture of three Gaussians, between σ = 2 and 0.5 on VP: there the denoiser bends
-    most, and schemes that miss one of the conditions of strong order 3/2 show order 1 at these
-    steps already. At other noise levels F is nearly linear, and they show 4/3.
-
-    Args:
-        methods: solvers.
-        steps: step counts, nested.
-        options: see `PathOptions`; default 1024 paths, which take some seconds.
-    """
-    means = [[-1.0, 0.0], [1.0, 0.5], [0.3, -1.0]]
-    target = GaussianMixture(means, 0.6, None, VP())
-    groups: dict[tuple[str, float], list[Method]] = {}
-    for method in methods:
-        if has_path_noise(method) and method.strong_order > 0:
-            groups.setdefault((method.form, method.ell), []).append(method)
-    studies: dict[str, OrderStudy] = {}
-    for (form, ell), group in groups.items():
-        problem = Problem(target, form, ell, sigmas=(2.0, 0.5), sigma_data=0.5)
-        finer = 8 if any(method.strong_order > 1 for method in group) else 4
-        chosen: PathOptions = {"paths": 1024, "refine": finer, **options}
-        found = strong_orders(group, problem, steps=steps, **chosen)
-        studies |= {study.solver: study for study in found.studies}
-    return studies
-
-
-def has_path_noise(solver: Solver) -> bool:
-    """Whether its noise is that of the reverse SDE at constant ℓ, and nothing else."""
-    method = get(solver)
-    return method.ell > 0 and not method.operations and method.noise_scale is None
 
 
 def _own_planner(sde: SemiLinearSDE, method: Method, grid: Tensor) -> Plan:
@@ -328,7 +283,9 @@ def shortfall(study: OrderStudy, promised: float) -> list[str]:
     return [f"{study.kind} order: measured {study.order:.2f}, declared {promised:g}"]
 
 
-def _stage_covariances(method: Method, problem: Problem) -> tuple[NoiseStudy | None, list[str]]:
+def _stage_covariances(
+    method: Method, problem: Problem, strong: float
+) -> tuple[NoiseStudy | None, list[str]]:
     """The study, if there is noise, and the SDE's alone, in a form that it knows; what is off."""
     if problem.ell == 0 or method.operations or problem.form not in EXPONENTIAL:
         return None, []
@@ -337,8 +294,15 @@ def _stage_covariances(method: Method, problem: Problem) -> tuple[NoiseStudy | N
         study = noise_covariance(plan, method, ell=problem.ell)
     except ValueError as error:
         return None, [f"stage covariance: cannot be measured ({error})"]
-    finding = study.finding()
-    return study, [finding] if finding else []
+    findings = [study.finding()]
+    if strong > 1:
+        missed = max(strong_defects(problem, method))
+        if missed > _STRONG_DEFECT:
+            findings.append(
+                f"stage noise: the conditions of strong order 3/2 are missed by {missed:.2g} on a "
+                f"step short enough that {_STRONG_DEFECT:g} is allowed"
+            )
+    return study, [finding for finding in findings if finding]
 
 
 def _gaussian(problem: Problem) -> Problem:

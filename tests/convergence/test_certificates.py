@@ -21,10 +21,10 @@ from expint.convergence.certification import (
     SLACK,
     certify_registration,
     declared_orders,
-    has_path_noise,
     register_solver,
     shortfall,
 )
+from expint.convergence.strong_certificates import has_path_noise
 from expint.plans import stage_coefficients
 from expint.solvers import Method, Stage, Tableau, churn, register, seeds2, seeds_ab
 
