@@ -275,10 +275,10 @@ def test_the_documents_have_the_recorded_orders():
 
 
 def test_what_the_page_on_orders_says_of_the_errors():
-    """More than 80 times as large at 1024 steps, and a ratio that grows."""
+    """More than 140 times as large at 1024 steps, and a ratio that grows."""
     records = certificates.read()
     found = (records[name].measured["strong"] for name in ("seeds-3", "seeds-sra", "seeds-sra3"))
     errors = [dict(zip(strong.steps, strong.errors, strict=True)) for strong in found]
     (coarse, *others), (fine, *finer) = ([e[n] for e in errors] for n in (1024, 4096))
-    assert all(coarse > 80 * other for other in others)
+    assert all(coarse > 140 * other for other in others)
     assert all(fine / b > coarse / a for a, b in zip(others, finer, strict=True))
