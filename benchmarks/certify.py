@@ -1,22 +1,30 @@
 """Certify registered solvers and record what was measured in
 expint/convergence/certificates.json.
 
-    python benchmarks/certify.py [--write] [--paths 4096] [--steps 512,1024,2048,4096] [NAME ...]
+    python benchmarks/certify.py [--write] [--paths 2048] [--steps 512,1024,2048,4096] [NAME ...]
 
 The strong orders of all solvers of one equation are measured together, on the same Brownian paths,
-see benchmarks/strong_order.py. A solver that does not keep its declared orders gets no certificate,
+where schemes of order 1 show it (`strong_certificates`), with the median over the paths beside the
+root mean square. A solver that does not keep its declared orders gets no certificate,
 and neither does one whose interval of the strong order lies below the declared one; the findings
-are printed. All solvers with 4096 paths take a quarter of an hour on one thread. Then run
+are printed. All solvers take a quarter of an hour on one thread. Then run
 benchmarks/solver_table.py, which fills the documents.
 """
 
 import click
 import torch
-from strong_order import PATHS, STEPS, TARGETS, holds, strong_studies
 from tqdm import tqdm
 
-from expint.convergence import Certificate, certificates, certify_registration
+from expint.convergence import Certificate, OrderStudy, certificates, certify_registration
+from expint.convergence.strong_certificates import strong_certificates
 from expint.solvers import Method, get, names
+
+PATHS, STEPS = 2048, (512, 1024, 2048, 4096)
+
+
+def holds(study: OrderStudy) -> bool:
+    """Whether the interval of the order holds the declared one, or lies above it."""
+    return study.order_interval is not None and study.order_interval[1] >= study.declared
 
 
 def record(certificate: Certificate, method: Method) -> certificates.Record:
@@ -27,9 +35,11 @@ def record(certificate: Certificate, method: Method) -> certificates.Record:
     for study in certificate.studies:
         part = slice(study.fitted[0], study.fitted[1] + 1)
         interval = study.order_interval and [round(end, 3) for end in study.order_interval]
+        median = study.other_orders.get("median")
+        median = None if median is None else round(median, 3)
         errors = [float(f"{error:.4g}") for error in study.errors[part]]
         measured[study.kind] = certificates.Measured(
-            round(study.order, 3), interval, study.steps[part], errors
+            round(study.order, 3), interval, study.steps[part], errors, median
         )
     return certificates.Record(certificates.fingerprint(method), measured)
 
@@ -44,7 +54,7 @@ def main(chosen, write, paths, steps):
     torch.set_num_threads(1)
     methods = [get(name) for name in chosen or names()]
     counts = tuple(int(n) for n in steps.split(","))
-    strong = strong_studies(methods, TARGETS["mixture"], counts, paths)
+    strong = strong_certificates(methods, steps=counts, paths=paths, batch=512, progress=True)
     records = certificates.read()
     for method in tqdm(methods, unit="solver"):
         study = strong.get(method.name)

@@ -24,13 +24,13 @@ from expint.convergence.orders import (
     strong_orders,
     weak_order,
 )  # fmt: skip
-from expint.convergence.problem import Problem
+from expint.convergence.problem import Problem, SemiLinearProblem
 from expint.convergence.stage_covariance import NoiseStudy, noise_covariance
 from expint.convergence.studies import Comparison, OrderStudy
 
 __all__ = [
     "Certificate", "Comparison", "NoiseStudy", "OrderStudy", "Orders", "PathMaker", "Problem",
-    "certify", "certify_registration", "compare", "declared_orders", "deterministic_order",
-    "deterministic_orders", "fitted_order", "gaussian_moments", "noise_covariance",
-    "register_solver", "strong_order", "strong_orders", "weak_order",
+    "SemiLinearProblem", "certify", "certify_registration", "compare", "declared_orders",
+    "deterministic_order", "deterministic_orders", "fitted_order", "gaussian_moments",
+    "noise_covariance", "register_solver", "strong_order", "strong_orders", "weak_order",
 ]  # fmt: skip

@@ -26,12 +26,14 @@ class Measured(NamedTuple):
         order: fitted to the errors.
         interval: 95 % interval over the paths; None where nothing is random.
         steps, errors: those that it is fitted to.
+        median: the order of the median error over the paths; None where nothing is random.
     """
 
     order: float
     interval: Sequence[float] | None
     steps: Sequence[int]
     errors: Sequence[float]
+    median: float | None = None
 
 
 class Record(NamedTuple):

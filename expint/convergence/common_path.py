@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint.convergence.problem import Problem
+from expint.convergence.order_fitting import LEAST
+from expint.convergence.plans_path import PlansPath
+from expint.convergence.problem import Problem, SemiLinearProblem
 from expint.noise import NoiseSource
 from expint.noise.paths.path import Shared
-from expint.noise.paths.union import UnionPath, union_of_times
+from expint.numerics.float64 import is_whole
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.runs.run import execute
@@ -23,15 +25,18 @@ PathMaker = Callable[[Sequence[int]], NoiseSource]
 """Makes a path from seeds, for example `lambda seeds: BrownianPath(seeds, resolution=64)`."""
 
 
+_LEAST_PATHS = 16  # an interval of fewer says nothing
+
+
 class PathOptions(TypedDict, total=False):
     """Options of the studies that sample paths.
 
-    paths: how many Brownian paths, with seeds seed, seed + 1, …
+    paths: how many Brownian paths, at least 16, with seeds seed, seed + 1, …
     seed: the first seed.
     reference: solver of the reference, of strong order 3/2.
     refine: steps of the reference, in units of the largest number of steps.
-    path: makes another path from seeds; default: a `UnionPath` over all times that the runs ask
-        for.
+    path: makes another path from seeds; default: one drawn at all times that the runs ask for, in
+        any noise clock, diagonal ones included.
     batch: paths that are run together.
     progress: show a progress bar.
     """
@@ -66,7 +71,7 @@ class PathRuns(NamedTuple):
 
 def run_on_common_paths(
     methods: Sequence[Method],
-    problem: Problem,
+    problem: Problem | SemiLinearProblem,
     steps: Sequence[int],
     *,
     paths: int,
@@ -78,7 +83,11 @@ def run_on_common_paths(
     progress: bool = False,
 ) -> PathRuns:
     """Every solver at every step count on the same paths from the same starts."""
-    counts = _checked(steps)
+    counts = checked_steps(steps)
+    for name, value, least in (("paths", paths, _LEAST_PATHS), ("seed", seed, 0),
+                               ("refine", refine, 2), ("batch", batch, 1)):  # fmt: skip
+        if not is_whole(value) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
     common = math.lcm(*counts)
     fine = common * max(2, -(-refine * counts[-1] // common))
     fine += fine % 2
@@ -93,17 +102,17 @@ def run_on_common_paths(
     )
     every = [*plans, exact, half]
     asked = [noise for plan in every for noise in plan.run]
-    if path is None:
-        taus = union_of_times(asked)
-        path = lambda seeds: UnionPath(seeds, taus)  # noqa: E731
+    own = PlansPath(problem.sde(), every) if path is None else None
     chunks = [range(seed + i, seed + min(i + batch, paths)) for i in range(0, paths, batch)]
     total = sum(plan.nfe for plan in every) * len(chunks)
     found: list[list[Tensor]] = []
     with torch.no_grad(), tqdm(total=total, disable=not progress, unit="NFE") as bar:
         for seeds in chunks:
             x = problem.start(seeds)
-            opened = Shared(path(seeds).stream(x, asked))
-            states = partial(_states, problem.model, x, opened, bar.update)
+            given = path and Shared(path(seeds).stream(x, asked))
+            opened = own and own.open(seeds, x)
+            source = opened.of if opened else lambda plan, given=given: given
+            states = partial(_states, problem.model, x, source, bar.update)
             solution = states(exact, fine // common)
             ends = (solution[-1], states(half, fine // 2)[-1])
             runs = [_compared(states(plan), solution[:: common // plan.steps]) for plan in plans]
@@ -116,12 +125,14 @@ def run_on_common_paths(
     )
 
 
-def _checked(steps: Sequence[int]) -> list[int]:
+def checked_steps(steps: Sequence[int], *, nested: bool = True) -> list[int]:
+    """The step counts of a study."""
     counts = list(steps)
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in counts)
-    if not counts or not whole or counts != sorted(set(counts)):
+    if not all(is_whole(n) and n > 0 for n in counts) or counts != sorted(set(counts)):
         raise ValueError(f"steps are increasing positive integers, got {steps!r}.")
-    if math.lcm(*counts) > 8 * counts[-1]:
+    if len(counts) < LEAST:
+        raise ValueError(f"An order needs at least {LEAST} step counts, got {steps!r}.")
+    if nested and math.lcm(*counts) > 8 * counts[-1]:
         raise ValueError(
             "Step counts must be nested, so that one fine grid holds them all, for example 8, 16, "
             f"32; got {steps!r}."
@@ -132,7 +143,7 @@ def _checked(steps: Sequence[int]) -> list[int]:
 def _states(
     model: Any,
     x: Tensor,
-    source: NoiseSource,
+    source: Callable[[Plan], Any],
     count: Callable[[int], Any],
     plan: Plan,
     stride: int = 1,
@@ -144,7 +155,7 @@ def _states(
         if step % stride == 0:
             states.append(state)
 
-    execute(plan, model, x, source, keep)
+    execute(plan, model, x, source(plan), keep)
     count(plan.nfe)
     return torch.stack(states)
 

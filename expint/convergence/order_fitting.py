@@ -12,7 +12,7 @@ from torch import Tensor
 from expint.noise.source import fill_normals, generators
 
 _BOOTSTRAP_STREAM = 0x5F356495
-_LEAST = 3  # points of a fit
+LEAST = 3  # points of a fit
 
 
 def fitted_order(steps: Any, errors: Any) -> float:
@@ -64,15 +64,15 @@ def asymptotic_range(
     limits = [0.0] * len(steps) if floors is None else list(floors)
     pairs = zip(errors, limits, strict=True)
     count = [*(math.isfinite(e) and e > limit for e, limit in pairs), False].index(False)
-    if count < _LEAST:
+    if count < LEAST:
         raise ValueError(
-            f"An order needs {_LEAST} errors above what the reference and the number of paths "
+            f"An order needs {LEAST} errors above what the reference and the number of paths "
             f"resolve, from the coarsest on; got errors {[f'{e:.3g}' for e in errors]} and floors "
             f"{[f'{e:.3g}' for e in limits]} at steps {list(steps)}. Take coarser grids, or more "
             "paths."
         )
     local = local_orders(steps[:count], errors[:count])
-    first = count - _LEAST
+    first = count - LEAST
     while first > 0 and max(local[first - 1 :]) - min(local[first - 1 :]) <= spread:
         first -= 1
     return first, count - 1

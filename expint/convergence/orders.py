@@ -7,12 +7,13 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from expint.convergence.common_path import PathOptions, run_on_common_paths
+from expint.convergence.common_path import PathOptions, checked_steps, run_on_common_paths
 from expint.convergence.linear_response import gaussian_moments
 from expint.convergence.order_fitting import root_mean
-from expint.convergence.problem import Problem, check_problem
+from expint.convergence.problem import Problem, SemiLinearProblem, check_problem
 from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.metrics import gaussian_wasserstein
+from expint.numerics.float64 import is_whole
 from expint.runs.run import execute
 from expint.solvers import Method, get
 from expint.solvers.registry import Solver
@@ -73,6 +74,9 @@ def deterministic_orders(
         ValueError: if fewer than three errors are resolved.
     """
     check_problem(problem)
+    steps = checked_steps(steps, nested=False)
+    if not is_whole(starts) or starts < 1:
+        raise ValueError(f"starts must be an integer of at least 1, got {starts!r}.")
     quiet = replace(problem, ell=0.0)
     x = quiet.start(range(seed, seed + starts))
     fine = 2 * max(512, *steps)
@@ -106,7 +110,7 @@ def _squared(ends: list[Tensor], exact: Tensor) -> Tensor:
 
 def strong_order(
     solver: Solver,
-    problem: Problem,
+    problem: Problem | SemiLinearProblem,
     *,
     steps: Sequence[int] = STEPS,
     **options: Unpack[PathOptions],
@@ -115,7 +119,7 @@ def strong_order(
 
     Args:
         solver: a name or a tableau.
-        problem: with ell > 0.
+        problem: with ell > 0, or a `SemiLinearProblem` with noise.
         steps, options: see `strong_orders`.
 
     Source: the error of SEEDS, arXiv 2305.14267, theorem 4.1, (E sup_i |x_i − x(t_i)|²)^½, is the
@@ -126,7 +130,7 @@ def strong_order(
 
 def strong_orders(
     solvers: Iterable[Solver],
-    problem: Problem,
+    problem: Problem | SemiLinearProblem,
     *,
     steps: Sequence[int] = STEPS,
     **options: Unpack[PathOptions],
@@ -138,7 +142,7 @@ def strong_orders(
 
     Args:
         solvers: names or tableaus.
-        problem: with ell > 0.
+        problem: with ell > 0, or a `SemiLinearProblem` with noise.
         steps: step counts, nested: all divide a common one that is not much larger.
         options: see `PathOptions`; default 4096 paths, and a reference by `seeds-sra3` with 8 times
             the largest of `steps`.
@@ -148,7 +152,7 @@ def strong_orders(
         ValueError: for ell = 0, steps that are not nested, or if fewer than three errors are
             resolved.
     """
-    check_problem(problem)
+    check_problem(problem, SemiLinearProblem)
     chosen = [get(solver) for solver in solvers]
     _need_noise(problem)
     found = run_on_common_paths(chosen, problem, steps, **{"paths": PATHS, **options})
@@ -178,7 +182,7 @@ def strong_orders(
 
 def weak_order(
     solver: Solver,
-    problem: Problem,
+    problem: Problem | SemiLinearProblem,
     *,
     steps: Sequence[int] | None = None,
     **options: Unpack[PathOptions],
@@ -193,7 +197,8 @@ def weak_order(
 
     Args:
         solver: a name or a tableau.
-        problem: on a `targets.Gaussian` at any ℓ, or on another model at ell > 0.
+        problem: on a `targets.Gaussian` at any ℓ, or on another model at ell > 0, or a
+            `SemiLinearProblem` with noise.
         steps: step counts; default 40, 80, …, 640 on Gaussian data, else 4, 8, 16, 32.
         options: see `PathOptions`, unused on Gaussian data; default 16 384 paths, and a reference
             by `seeds-sra3` with 4 times the largest of `steps`.
@@ -202,9 +207,9 @@ def weak_order(
         TypeError: for a model in the place of the problem.
         ValueError: if fewer than three errors are resolved.
     """
-    check_problem(problem)
+    check_problem(problem, SemiLinearProblem)
     method = get(solver)
-    if isinstance(problem.model, Gaussian):
+    if isinstance(problem, Problem) and isinstance(problem.model, Gaussian):
         return _gaussian_weak_order(method, problem, steps or (40, 80, 160, 320, 640))
     _need_noise(problem)
     counts = steps or (4, 8, 16, 32)
@@ -228,8 +233,8 @@ def weak_order(
     )
 
 
-def _need_noise(problem: Problem) -> None:
-    if not problem.ell > 0:
+def _need_noise(problem: Problem | SemiLinearProblem) -> None:
+    if not problem.sde().is_stochastic:
         raise ValueError(
             "Strong and weak orders by sampling need noise, ell > 0; at ell = 0 use "
             "deterministic_order."
@@ -249,6 +254,7 @@ def _mean_norm(values: Tensor) -> Tensor:
 
 def _gaussian_weak_order(method: Method, problem: Problem, steps: Sequence[int]) -> OrderStudy:
     target: Gaussian = problem.model
+    steps = checked_steps(steps, nested=False)
     exact = target.moments(problem.grid(1)[-1])
     found = [gaussian_moments(problem.plan(method, n), target) for n in steps]
     return order_study(
@@ -272,7 +278,7 @@ def _gaussian_weak_order(method: Method, problem: Problem, steps: Sequence[int])
 
 def compare(
     solvers: Iterable[Solver],
-    problem: Problem,
+    problem: Problem | SemiLinearProblem,
     kinds: Sequence[str] = ("strong",),
     *,
     paths: int = PATHS,
@@ -298,10 +304,11 @@ def compare(
     chosen = [get(solver) for solver in solvers]
     given: dict[str, Any] = {"seed": seed} | ({} if steps is None else {"steps": steps})
     sampled: dict[str, Any] = {**given, "progress": progress}
+    quiet: Any = problem  # refused below unless it is a Problem
     studies: dict[str, Callable[[], Iterable[OrderStudy]]] = {
         "strong": lambda: strong_orders(chosen, problem, paths=paths, **sampled).studies,
         "weak": lambda: [weak_order(t, problem, paths=4 * paths, **sampled) for t in chosen],
-        "deterministic": lambda: deterministic_orders(chosen, problem, **given).studies,
+        "deterministic": lambda: deterministic_orders(chosen, quiet, **given).studies,
     }
     unknown = [kind for kind in kinds if kind not in studies]
     if unknown or not kinds or not chosen:

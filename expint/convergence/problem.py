@@ -12,6 +12,7 @@ from expint.equations.forms import reverse_sde
 from expint.equations.predictions import to_denoiser
 from expint.equations.sde import SemiLinearSDE
 from expint.noise import initial_state
+from expint.numerics.float64 import as_float64
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.runs.model import describe
@@ -125,10 +126,78 @@ class Problem:
         return f"{self.sde().name}, {name}, {self.sigmas[0]:g} > sigma > {self.sigmas[1]:g}"
 
 
-def check_problem(problem: Any) -> None:
+@dataclass(frozen=True, eq=False)
+class SemiLinearProblem:
+    """A semi-linear SDE of one's own in a study of strong or weak orders, in equal steps of its
+    time over its span. Coefficients may be diagonal, and as stiff as they are.
+
+    Args:
+        equation: for example `SemiLinearSDE.from_coefficients(A, b, g, span=...)`, with noise.
+        F: the nonlinear part, see `integrate`.
+        x: the initial state of every path, shape of the event.
+        planner: builds the plans that are studied, as in `Problem`.
+
+    Raises:
+        ValueError: for an equation without a span.
+
+    Example:
+        >>> from expint.convergence import strong_order
+        >>> waves = torch.arange(8, dtype=torch.float64)
+        >>> field = SemiLinearSDE.from_coefficients(-(waves**2), 1.0, 0.5, span=(0.0, 1.0))
+        >>> problem = SemiLinearProblem(field, lambda x, t: torch.cos(x), torch.zeros(8))
+        >>> strong_order("seeds-1", problem, steps=(8, 16, 32), paths=64).order > 0.9
+        True
+    """
+
+    equation: SemiLinearSDE
+    F: Callable[[Tensor, Tensor], Tensor]
+    x: Tensor
+    planner: Callable[[SemiLinearSDE, Method, Tensor], Plan] = compile_plan
+
+    def __post_init__(self) -> None:
+        if self.equation.span is None:
+            raise ValueError(f"{self.equation} has no span: give it one, span=(first, last).")
+
+    @property
+    def model(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """F."""
+        return self.F
+
+    def sde(self) -> SemiLinearSDE:
+        """The equation."""
+        return self.equation
+
+    def grid(self, steps: int) -> Tensor:
+        """Times of `steps` equal steps."""
+        assert self.equation.span is not None
+        return torch.linspace(*self.equation.span, steps + 1, dtype=torch.float64)
+
+    def plan(self, solver: Solver, steps: int) -> Plan:
+        """The plan under study."""
+        return self.planner(self.equation, get(solver), self.grid(steps))
+
+    def start(self, seeds: Sequence[int]) -> Tensor:
+        """The initial state once per seed, float64."""
+        x = as_float64(self.x)
+        return x.expand(len(seeds), *x.shape).clone()
+
+    def __str__(self) -> str:
+        assert self.equation.span is not None
+        return (
+            f"{self.equation.name}, t from {self.equation.span[0]:g} to {self.equation.span[1]:g}"
+        )
+
+
+def check_problem(problem: Any, *others: type) -> None:
     """Refuse a model in the place of a `Problem`."""
-    if not isinstance(problem, Problem):
+    if not isinstance(problem, (Problem, *others)):
+        own = (
+            ""
+            if others or not isinstance(problem, SemiLinearProblem)
+            else (" (a SemiLinearProblem has strong and weak orders only)")
+        )
         raise TypeError(
             f"What is integrated is an expint.convergence.Problem, got {type(problem).__name__}: "
-            "for a model, give Problem(model), which also states form, ell and noise levels."
+            "for a model, give Problem(model), which also states form, ell and noise levels"
+            f"{own}."
         )

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from expint.convergence.order_fitting import asymptotic_range, bootstrap, fitted_order
-from expint.convergence.problem import Problem
+from expint.convergence.problem import Problem, SemiLinearProblem
 from expint.numerics.float64 import as_float64
 from expint.results import MARKERS, Result, Rows, new_figure
 from expint.solvers import Method
@@ -132,12 +132,15 @@ class Comparison(Result):
             if kind != self.kinds[0]:
                 yield ""
             chosen, steps = self.of_kind(kind)
-            rows = [("solver", "declared", "order", "95 %", *(f"{n} steps" for n in steps))]
+            sampled = any("median" in study.other_orders for study in chosen)
+            names = ("solver", "declared", "order", "95 %", *(("median",) if sampled else ()))
+            rows: list[tuple[str, ...]] = [(*names, *(f"{n} steps" for n in steps))]
             for study in chosen:
                 interval = _between(study.order_interval) if study.order_interval else "exact"
                 errors = dict(zip(study.steps, study.errors, strict=True))
                 cells = [f"{errors[n]:.3e}" if n in errors else "" for n in steps]
                 orders = (f"{study.declared:g}", f"{study.order:.2f}", interval)
+                orders += (f"{study.other_orders['median']:.2f}",) if sampled else ()
                 rows.append((study.solver, *orders, *cells))
             yield f"{_NAMES[kind]}: {chosen[0].measure}, {chosen[0].setting}"
             yield f"reference: {chosen[0].reference}"
@@ -164,7 +167,7 @@ class Comparison(Result):
 def order_study(
     kind: str,
     method: Method,
-    problem: Problem,
+    problem: Problem | SemiLinearProblem,
     steps: Sequence[int],
     values: Tensor,
     statistic: Callable[[Tensor], Tensor],

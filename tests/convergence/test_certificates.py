@@ -21,10 +21,10 @@ from expint.convergence.certification import (
     SLACK,
     certify_registration,
     declared_orders,
-    has_path_noise,
     register_solver,
     shortfall,
 )
+from expint.convergence.strong_certificates import has_path_noise
 from expint.plans import stage_coefficients
 from expint.solvers import Method, Stage, Tableau, churn, register, seeds2, seeds_ab
 
@@ -198,7 +198,7 @@ def test_a_solver_of_ones_own():
     assert certificate.passed and certificate.noise is not None
     assert "two-thirds" in solvers.names() and solvers.get("two-thirds") == Method(two_thirds())
     measured = {study.kind: study.order for study in certificate.studies}
-    assert set(measured) == {"deterministic", "weak"}
+    assert set(measured) == {"deterministic", "weak", "strong"}
     assert measured["deterministic"] == pytest.approx(2, abs=0.15)
     with pytest.raises(
         ValueError, match=r"There is a solver 'two-thirds' already: choose another name"
@@ -275,10 +275,10 @@ def test_the_documents_have_the_recorded_orders():
 
 
 def test_what_the_page_on_orders_says_of_the_errors():
-    """More than 80 times as large at 1024 steps, and a ratio that grows."""
+    """More than 140 times as large at 1024 steps, and a ratio that grows."""
     records = certificates.read()
     found = (records[name].measured["strong"] for name in ("seeds-3", "seeds-sra", "seeds-sra3"))
     errors = [dict(zip(strong.steps, strong.errors, strict=True)) for strong in found]
     (coarse, *others), (fine, *finer) = ([e[n] for e in errors] for n in (1024, 4096))
-    assert all(coarse > 80 * other for other in others)
+    assert all(coarse > 140 * other for other in others)
     assert all(fine / b > coarse / a for a, b in zip(others, finer, strict=True))
