@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_adapters.families.adapter import NetworkAdapter
+from diffusion_adapters.families.checks import check_call
 from expint.schedules import VE
 
 
@@ -160,6 +161,7 @@ class Preconditioned(nn.Module):
 
     Raises:
         ValueError: unless sigma_data > 0.
+        TypeError: for a network that does not take three arguments.
 
     Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1.
     """
@@ -168,6 +170,7 @@ class Preconditioned(nn.Module):
         super().__init__()
         if not sigma_data > 0:
             raise ValueError(f"Preconditioned needs sigma_data > 0, got {sigma_data}.")
+        check_call(network, ["x", "noise_labels", "class_labels"], [])
         self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
 
     def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:

@@ -86,7 +86,7 @@ def from_diffusers(
 class DiffusersAdapter(NetworkAdapter):
     """What `from_diffusers` makes."""
 
-    repeats_rows = True
+    repeats_rows, label_name = True, "timestep"
 
     def __init__(self, network: Callable[..., Any], scale: float, **settings: Any) -> None:
         super().__init__(network, **settings)

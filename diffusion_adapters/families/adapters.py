@@ -23,6 +23,7 @@ from diffusion_adapters.families.adapter import (
     per_sample,
     without_variance,
 )
+from diffusion_adapters.families.checks import check_continuous, check_preserving, check_unscaled
 from expint.registry import unknown
 from expint.schedules import EDM, IDDPM, VE, VP, Discrete, Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -41,6 +42,10 @@ class VPAdapter(NetworkAdapter):
             between as well.
         condition: further keyword arguments of the network.
 
+    Raises:
+        TypeError, ValueError: for a schedule that is not variance-preserving with times in [0, 1]
+            (sub-VP is allowed), or a network that shows a table of timesteps and comes without it.
+
     Source: Song et al., arXiv 2011.13456, appendix C (continuous); Ho et al., arXiv 2006.11239
     (discrete).
     """
@@ -56,6 +61,9 @@ class VPAdapter(NetworkAdapter):
     ) -> None:
         table = Timesteps(schedule, timesteps) if isinstance(schedule, TabulatedVP) else None
         super().__init__(network, schedule or VP(), prediction, condition=condition, table=table)
+        if table is None:
+            check_preserving("VPAdapter", self.schedule)
+            check_continuous("VPAdapter", network, assumed=schedule is None)
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         labels = self._table.labels(t, x) if self._table else per_sample(999.0 * t, x)
@@ -70,10 +78,13 @@ class VEAdapter(NetworkAdapter):
 
     Args:
         network: net(x, labels, **condition), labels of shape (batch,).
-        schedule: default `VE()`.
+        schedule: with α = 1; default `VE()`.
         conditioning: "sigma", "log_sigma", or a function from σ (float64 tensor) to the label.
         prediction: "score" by default.
         condition: further keyword arguments of the network.
+
+    Raises:
+        TypeError, ValueError: for a schedule on which α is not 1, or an unknown conditioning.
 
     Source: Song et al., arXiv 2011.13456, appendix C; the function ln(σ/2) gives EDM's VE networks,
     arXiv 2206.00364, table 1.
@@ -89,6 +100,7 @@ class VEAdapter(NetworkAdapter):
         condition: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(network, schedule or VE(), prediction, condition=condition)
+        check_unscaled("VEAdapter", self.schedule)
         label = conditioning if callable(conditioning) else _LABELS.get(conditioning)
         if label is None:
             way_out = ", or give a function of sigma"
@@ -175,6 +187,10 @@ class EDMAdapter(NetworkAdapter):
         labels: class indices, one per sample; None for the unconditional network.
         sigma_data: default: the network's.
 
+    Raises:
+        TypeError, ValueError: for a schedule on which α is not 1, labels that the network does not
+            have, or a network that does not take class_labels.
+
     Source: Karras et al., arXiv 2206.00364, table 1 and algorithm 2.
     """
 
@@ -189,7 +205,9 @@ class EDMAdapter(NetworkAdapter):
         low = max(0.002, float(getattr(network, "sigma_min", 0.0)))
         high = min(80.0, float(getattr(network, "sigma_max", float("inf"))))
         own = getattr(network, "sigma_data", None) if sigma_data is None else sigma_data
-        super().__init__(network, schedule or EDM(sigma_min=low, sigma_max=high), "data")
+        default, unlabelled = EDM(sigma_min=low, sigma_max=high), {"class_labels": None}
+        super().__init__(network, schedule or default, "data", condition=unlabelled)
+        check_unscaled("EDMAdapter", self.schedule)
         self.sigma_data = None if own is None else float(own)
         self.label_dim = int(getattr(network, "label_dim", 0) or 0)
         self.condition = {"class_labels": self._one_hot(labels)}

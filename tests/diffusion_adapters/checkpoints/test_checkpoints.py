@@ -270,8 +270,12 @@ def test_one_part_of_a_converted_checkpoint(tmp_path):
 
 def test_score_sde_converted_with_many_parameters_keeps_their_order(tmp_path):
     """shadow_params.10 comes after shadow_params.9, not after shadow_params.1."""
-    build = partial(nn.Sequential, *[nn.Linear(1, 1) for _ in range(6)])
-    network = seeded(build, 5)
+
+    class Chain(nn.Sequential):
+        def forward(self, x, labels):
+            raise AssertionError
+
+    network = seeded(partial(Chain, *[nn.Linear(1, 1) for _ in range(6)]), 5)
     shadow = [torch.full_like(p, i) for i, p in enumerate(network.parameters())]
     torch.save(
         {"model": network.state_dict(), "ema": {"shadow_params": shadow}}, tmp_path / "c.pth"
@@ -778,6 +782,16 @@ def spoil(weights: dict[str, Tensor]) -> None:
     weights[list(weights)[-1]].view(-1)[-1] = math.nan
 
 
+def overflow(weights: dict[str, Tensor]) -> None:
+    weights[list(weights)[-1]].view(-1)[-1] = -math.inf
+
+
+def overflow_when_cast(weights: dict[str, Tensor]) -> None:
+    name = list(weights)[-1]
+    weights[name] = weights[name].double()
+    weights[name].view(-1)[0] = 1e39
+
+
 def retype(weights: dict[str, Tensor]) -> None:
     name = list(weights)[-1]
     weights[name] = weights[name].to(torch.int32)
@@ -788,6 +802,8 @@ FAULTS = [
     (add, r"6 unexpected: extra\.0, extra\.1, extra\.2, extra\.3 and 2 more"),
     (reshape, r"1 of another shape: \S+: \(2, 5\) instead of \(\d"),
     (spoil, r"1 NaN: "),
+    (overflow, r"1 infinite: "),
+    (overflow_when_cast, r"1 infinite: "),
     (retype, r"1 of another kind: \S+: torch\.int32 instead of torch\.float32"),
 ]
 
