@@ -22,6 +22,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from expint.guards.arguments import checked
+
 _TORCH, _PICKLE, _SAFETENSORS = "torch.save", "pickle", "safetensors"
 _ZIP = b"PK\x03\x04"
 # The integer that begins every file of the torch.save of before 1.6, as a pickle opcode LONG1 and
@@ -67,6 +69,7 @@ def first_of(items: Sequence[str], most: int = 4, between: str = ", ") -> str:
     return between.join(items[:most]) + more
 
 
+@checked
 def imported_globals(path: str | Path) -> tuple[str, ...]:
     """What a pickle, or a file of torch.save, names to be imported when it is read. The file is
     parsed, never run.
@@ -96,6 +99,7 @@ def imported_globals(path: str | Path) -> tuple[str, ...]:
     return () if _kind(file) == _SAFETENSORS else _named(file)
 
 
+@checked
 def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     """The content of a checkpoint: safetensors, a file of torch.save (both formats), or a pickle.
 

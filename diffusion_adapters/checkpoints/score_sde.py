@@ -18,10 +18,13 @@ from diffusion_adapters.checkpoints.state_dicts import (
     with_prefix_of,
 )
 from diffusion_adapters.families.adapters import VEAdapter, VPAdapter
+from expint.grids.layout import MOST_STEPS
+from expint.guards.arguments import checked
 from expint.registry import unknown
 from expint.schedules import VE, VP, Discrete, SubVP, linear_betas
 
 
+@checked
 def load_score_sde(
     path: str | Path,
     network: Builder,
@@ -72,6 +75,11 @@ def load_score_sde(
     defaults = _PARAMETERS[sde]
     if wrong := sorted(parameters.keys() - defaults.keys()):
         raise ValueError(f"The sde {sde!r} has no parameters {wrong}; it has {sorted(defaults)}.")
+    if (
+        not float(scales := parameters.get("num_scales", 2)).is_integer()
+        or not 2 <= scales <= MOST_STEPS
+    ):
+        raise ValueError(f"num_scales is an integer from 2 to {MOST_STEPS}, got {scales!r}.")
     if sde == "subvp" and not continuous:
         raise ValueError(
             "score_sde trains sub-VP in continuous time only: leave out continuous=False."

@@ -209,6 +209,12 @@ def _named_times(
     noise, data = schedule.sampling_range
     if not is_whole(steps) or steps < 1:
         raise ValueError(f"num_inference_steps must be a positive integer, got {steps!r}.")
+    most = config["num_train_timesteps"]
+    if steps > most and not isinstance(schedule, Flow):
+        raise ValueError(
+            f"num_inference_steps={steps} is more than the {most} timesteps that the network was "
+            f"trained at: take at most {most}."
+        )
     if isinstance(schedule, Flow) and name in (None, *SPACINGS):
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.families.checks import check_call, explained, in_training
+from expint.guards.arguments import checked
 from expint.guards.devices import usable_device
 from expint.runs.model import describe
 from expint.schedules import Schedule
@@ -87,19 +88,28 @@ class NetworkAdapter(ABC):
         the adapter.
 
         Raises:
-            TypeError: for a network that is not a module.
+            TypeError: for a network that is not a module, or other arguments.
             ValueError: for a device that cannot be used here.
         """
         for place in (*where, options.get("device")):
             if isinstance(place, str | int | torch.device):
                 usable_device(place)
-        self._module("to").to(*where, **options)
+        module = self._module("to")
+        try:
+            module.to(*where, **options)
+        except (TypeError, RuntimeError) as error:
+            reason = str(error).split(", but expected")[0]
+            raise TypeError(
+                "to takes what torch.nn.Module.to takes, a device, a floating-point dtype or both "
+                f"({reason})."
+            ) from error
         return self
 
     def half(self) -> Self:
         """Cast the network to float16 in place. Time labels stay in float32."""
         return self.to(torch.float16)
 
+    @checked
     def train(self, mode: bool = True) -> Self:
         """Put the network into train mode, or with False into evaluation mode."""
         self._module("train").train(mode)
@@ -192,7 +202,8 @@ def per_sample(value: Tensor, x: Tensor) -> Tensor:
 def without_variance(output: Tensor, x: Tensor) -> Tensor:
     """The first C of 2C output channels, of which the others are a learned variance."""
     doubled = (x.shape[0], 2 * x.shape[1], *x.shape[2:]) if x.ndim > 1 else None
-    return output[:, : x.shape[1]] if output.shape == doubled else output
+    # What is no tensor is refused where it is used.
+    return output[:, : x.shape[1]] if getattr(output, "shape", ()) == doubled else output
 
 
 def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> Tensor:
@@ -205,7 +216,10 @@ def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> T
         raise ValueError(
             f"This network has no classes (label_dim = 0), but labels {labels!r} came."
         )
-    indices = torch.as_tensor(labels)
+    try:
+        indices = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        indices = torch.tensor(-1)
     listed, end = indices.tolist(), math.inf if count is None else count
     are_indices = isinstance(listed, list) and all(type(i) is int and 0 <= i < end for i in listed)
     if not are_indices or not listed:

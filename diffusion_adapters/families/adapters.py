@@ -10,6 +10,7 @@ iDDPM    net(x, ts, **condition)        index 0 … M−1 (·1000/M if rescaled)
 EDM      net(x, sigma, class_labels)    σ                                       D
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from diffusion_adapters.families.adapter import (
     without_variance,
 )
 from diffusion_adapters.families.checks import check_continuous, check_preserving, check_unscaled
+from expint.guards.arguments import checked
 from expint.registry import unknown
 from expint.schedules import EDM, IDDPM, VE, VP, Discrete, Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -50,6 +52,7 @@ class VPAdapter(NetworkAdapter):
     (discrete).
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -90,6 +93,7 @@ class VEAdapter(NetworkAdapter):
     arXiv 2206.00364, table 1.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -106,6 +110,11 @@ class VEAdapter(NetworkAdapter):
             way_out = ", or give a function of sigma"
             raise unknown("conditioning", conditioning, tuple(_LABELS), way_out)
         self._label = label
+        probe: Any = label(torch.ones((), dtype=torch.float64))
+        if not isinstance(probe, Tensor) or probe.shape:
+            raise TypeError(
+                f"conditioning gives the label of sigma, a 0-dimensional tensor, got {probe!r}."
+            )
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         return self.network(x, per_sample(self._label(self.schedule.sigma(t)), x), **condition)
@@ -139,6 +148,7 @@ class IDDPMAdapter(NetworkAdapter):
     guided-diffusion, `respace.py` and `gaussian_diffusion.py`.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -152,10 +162,6 @@ class IDDPMAdapter(NetworkAdapter):
         condition: Mapping[str, Any] | None = None,
     ) -> None:
         schedule, originals = schedule or IDDPM(), None
-        if not isinstance(schedule, TabulatedVP):
-            raise TypeError(
-                f"IDDPMAdapter needs a tabulated schedule (IDDPM or Discrete), got {schedule}."
-            )
         scale = 1000.0 / schedule.steps if rescale_timesteps else None
         if kept is not None and len(kept) < schedule.steps:
             originals = torch.tensor(kept)
@@ -166,11 +172,11 @@ class IDDPMAdapter(NetworkAdapter):
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         assert self._table
         output = self.network(x, self._table.labels(t, x), **condition)
-        expected = (2 if self.learn_sigma else 1) * x.shape[1]
-        if self.learn_sigma is not None and output.shape[1] != expected:
+        expected, shape = (2 if self.learn_sigma else 1) * x.shape[1], getattr(output, "shape", ())
+        if self.learn_sigma is not None and expected not in shape[1:2]:
             raise ValueError(
                 f"With learn_sigma={self.learn_sigma} the network must return {expected} channels "
-                f"for {x.shape[1]}, got shape {tuple(output.shape)}: pass "
+                f"for {x.shape[1]}, got shape {tuple(shape)}: pass "
                 f"learn_sigma={not self.learn_sigma}?"
             )
         return without_variance(output, x)
@@ -194,6 +200,7 @@ class EDMAdapter(NetworkAdapter):
     Source: Karras et al., arXiv 2206.00364, table 1 and algorithm 2.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -209,6 +216,8 @@ class EDMAdapter(NetworkAdapter):
         super().__init__(network, schedule or default, "data", condition=unlabelled)
         check_unscaled("EDMAdapter", self.schedule)
         self.sigma_data = None if own is None else float(own)
+        if own is not None and not 0.0 < float(own) < math.inf:
+            raise ValueError(f"sigma_data must be positive and finite, got {own!r}.")
         self.label_dim = int(getattr(network, "label_dim", 0) or 0)
         self.condition = {"class_labels": self._one_hot(labels)}
         self.round_time = self._rounding(getattr(network, "round_sigma", None))

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.guards.arguments import checked
 from expint.noise import BrownianPath, SubstepNoise, per_sample
 from expint.plans import Plan
 
@@ -65,6 +66,7 @@ class brownian_noise_sampler:  # noqa: N801
         torch.Size([2, 3])
     """
 
+    @checked
     def __init__(
         self,
         x: Tensor,

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise
 from expint import grids, solvers
+from expint.guards.arguments import checked
 from expint.noise import BrownianPath, Gaussian, NoiseSource, per_sample
 from expint.plans import Plan
 from expint.registry import unknown
@@ -96,6 +97,7 @@ def is_flow(model: Any) -> bool:
     return False
 
 
+@checked
 def sample_expint(
     model: Denoiser,
     x: Tensor,
@@ -293,6 +295,7 @@ def _source(
     return Gaussian(seeds, device=device)
 
 
+@checked
 def uniform_lambda_sigmas(
     steps: int,
     sigma_min: float,

@@ -55,6 +55,10 @@ def default(schedule: Schedule, *, table: bool, start: float | None = None) -> s
     return "uniform_time" if schedule.lam(first) == -math.inf else "uniform_lambda"
 
 
+MOST_STEPS = 100_000
+"""More steps are taken for a mistake: their plan alone takes minutes and gigabytes."""
+
+
 def count_points(steps: int, final: str) -> int:
     """Number of points to lay from start to stop, after checking the arguments."""
     if final not in FINALS:
@@ -64,6 +68,8 @@ def count_points(steps: int, final: str) -> int:
         raise ValueError(
             f"A grid with final={final!r} needs an integer steps >= {least}, got {steps!r}."
         )
+    if steps > MOST_STEPS:
+        raise ValueError(f"A grid has at most {MOST_STEPS} steps, got {steps}: take fewer.")
     return int(steps) + (final == "none")
 
 
