@@ -12,6 +12,7 @@ from diffusion_adapters.checkpoints.published import DataRange, NumberedVEAdapte
 from diffusion_adapters.checkpoints.state_dicts import (
     Builder,
     built,
+    entries,
     flat_tensors,
     load_weights,
     select,
@@ -45,7 +46,7 @@ def load_score_sde(
 
     Args:
         path: {"ema": {"shadow_params": [...]}, "model": {...}, ...}, as a file of torch.save or as
-            converted by `expint convert --key ema --key model`.
+            converted by `expint convert --key ema --key model`; or, with ema=False, a state dict.
         network: net(x, labels), built by that code's `create_model`, with or without DataParallel.
         sde: "vp", "subvp" or "ve".
         centered: the training data were in [−1, 1] (config.data.centered), not [0, 1]. Default: as
@@ -120,6 +121,18 @@ def _score_sde_weights(
     require gradients.
     """
     state = read_checkpoint(path, trust)
+    bare = dict(entries(state))
+    if (
+        bare
+        and all(isinstance(value, Tensor) for value in bare.values())
+        and not any(name.startswith(("ema.", "model.")) for name in bare)
+    ):
+        if ema is True:
+            raise CheckpointError(
+                f"{str(path)!r} is a bare state dict, not {{'ema': ..., 'model': ...}}, and does "
+                "not say whether its weights are averages: pass ema=False to load them as they are."
+            )
+        return bare
     weights = flat_tensors(select(state, "model", path))[0]
     if not ema:
         return weights

@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import pydoc
+import zipfile
 from collections import OrderedDict
 from datetime import date
 from fractions import Fraction
@@ -1121,3 +1122,34 @@ def test_the_commands_of_the_page(tmp_path, monkeypatch):
         load_edm("edm-cifar10.safetensors", EDMPrecond)(states(), 2.0),
         seeded(EDMPrecond, 1)(states(), torch.full((2,), 2.0)),
     )
+
+
+def test_an_archive_that_expands_to_much_more_than_it_holds_is_not_read(tmp_path, monkeypatch):
+    """torch.save compresses nothing; here 80 MB lie in 80 kB."""
+    torch.save({"a": torch.zeros(20, 1000, 1000)}, tmp_path / "large.pt")
+    with zipfile.ZipFile(tmp_path / "large.pt") as large:
+        with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+            for name in large.namelist():
+                bomb.writestr(name, large.read(name))
+    assert read_checkpoint(tmp_path / "large.pt")["a"].shape == (20, 1000, 1000)
+    monkeypatch.setattr(torch, "load", None)
+    for trust in (False, True):
+        with pytest.raises(CheckpointError, match=r"would expand to 80,0.*nothing was read"):
+            read_checkpoint(tmp_path / "bomb.pt", trust)
+
+
+def test_score_sde_takes_a_bare_state_dict_without_averages(tmp_path):
+    source = seeded(ScoreSDENet, 4)
+    torch.save(source.state_dict(), tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=r"bare state dict.*pass ema=False"):
+        load_score_sde(tmp_path / "c.pth", ScoreSDENet)
+    model = load_score_sde(tmp_path / "c.pth", ScoreSDENet, ema=False)
+    assert bits(model.network) == bits(source)
+
+
+def test_a_network_of_two_arguments_is_not_the_one_inside_edms(tmp_path):
+    """Before the first evaluation, and before the file is read into it."""
+    network = seeded(ScoreSDENet, 4)
+    torch.save(network.state_dict(), tmp_path / "c.pth")
+    with pytest.raises(TypeError, match=r"net\(x, noise_labels, class_labels\)"):
+        load_edm(tmp_path / "c.pth", network, raw=True, sigma_data=0.5)
