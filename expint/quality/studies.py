@@ -132,19 +132,26 @@ class QualityStudy(Result):
         """The curves that a picture names: the best at each number of evaluations, then the second
         best, and so on; in the order of their distance at the most evaluations.
         """
-        ranked = [
+        ranked = self._ranked()
+        found = {
+            curve.name: curve
+            for place in range(len(self.curves))
+            for order in ranked
+            for curve, _ in order[place : place + 1]
+        }
+        chosen = list(found.values())[:most]
+        last = [curve for curve, _ in ranked[-1]]
+        return sorted(chosen, key=lambda c: last.index(c) if c in last else len(last))
+
+    def _ranked(self) -> list[list[tuple[QualityCurve, QualityPoint]]]:
+        """For each number of evaluations the curves with a distance there, the least first."""
+        pairs = [(curve, p) for curve in self.curves for p in curve.points if p.distance]
+        return [
             sorted(
-                (c for c in self.curves if c.at(n).distance), key=lambda c: c.at(n).distance or 0
+                (pair for pair in pairs if pair[1].nfe == n),
+                key=lambda pair: pair[1].distance or 0.0,
             )
             for n in self.nfe
-        ]
-        found: dict[str, QualityCurve] = {}
-        for place in range(len(self.curves)):
-            for order in ranked:
-                if place < len(order) and len(found) < most:
-                    found[order[place].name] = order[place]
-        return [c for c in ranked[-1] if c.name in found] + [
-            c for c in found.values() if c not in ranked[-1]
         ]
 
     def figure(self) -> Any:
@@ -155,19 +162,20 @@ class QualityStudy(Result):
         figure = new_figure(9.5, 5.0)
         axes, leading = figure.subplots(), self.leading()
         others = [curve for curve in self.curves if curve not in leading]
-        grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.8}
-        for curve in others:
-            axes.plot(*curve.drawn(), **grey)
-        frontier = [best.at(n) for n in self.nfe if (best := self.best(n))]
-        drawn = [(point.used, point.distance) for point in frontier if point.distance]
-        if len(self.curves) > 1 and drawn:
-            band = {"color": "gold", "alpha": 0.6, "linewidth": 7.0, "solid_capstyle": "round"}
-            axes.plot(*zip(*drawn, strict=True), **band, label="frontier")
         for i, curve in enumerate(leading):
-            style = {"marker": MARKERS[i % len(MARKERS)], "markersize": 5, "linewidth": 1.5}
+            # Narrower one by one: some of them lie on each other.
+            style = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8 - i / 2}
+            style |= {"linewidth": 3.0 - 0.25 * i, "zorder": 3}
             axes.plot(*curve.drawn(), color=_COLOURS[i % len(_COLOURS)], label=curve.title, **style)
-        if others:
-            axes.plot([], [], label=f"{len(others)} other solvers", **grey)
+        grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.8, "zorder": 1}
+        for i, curve in enumerate(others):
+            label = f"{len(others)} other{'s' if len(others) > 1 else ''}"
+            axes.plot(*curve.drawn(), **grey, label=label if i == 0 else None)
+        frontier = [order[0][1] for order in self._ranked() if order]
+        if len(self.curves) > 1 and frontier:
+            band = {"color": "gold", "alpha": 0.6, "linewidth": 8.0, "solid_capstyle": "round"}
+            places = [p.used for p in frontier], [p.distance for p in frontier]
+            axes.plot(*places, **band, zorder=2, label="frontier")
         line: dict[str, Any] = {"color": "0.3", "linewidth": 1.0}
         if self.floor:
             axes.axhline(self.floor, linestyle="--", label="floor (samples of the data)", **line)
@@ -179,11 +187,15 @@ class QualityStudy(Result):
             # A solver that diverges at first leaves the picture, so that the others can be
             # distinguished.
             axes.set_ylim(top=top)
+        used = [n for curve in leading for n in curve.drawn()[0]]
+        if used:
+            axes.set_xlim(0.85 * min(used), 1.15 * max(used))
         axes.set_xticks(self.nfe, [str(n) for n in self.nfe])
         axes.set_xticks([], minor=True)
         axes.grid(visible=True, color="0.9")
         axes.set(xlabel="network evaluations", ylabel=self.measure)
-        axes.set_title(self.target, fontsize=11)
+        schedule = self.settings.get("schedule")
+        axes.set_title(f"{self.target}, {schedule}" if schedule else self.target, fontsize=11)
         # Beside the axes: over them it would cover the lines.
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         axes.legend(fontsize=8, frameon=False, **beside)
