@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from expint.equations.predictions import check as check_prediction
 from expint.schedules import Schedule
 
 
+@runtime_checkable
 class Model(Protocol):
     """A diffusion model: what `expint.sample` takes. Adapters and analytic targets are such models.
 
