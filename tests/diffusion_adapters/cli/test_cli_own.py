@@ -1,4 +1,4 @@
-"""The command line with models, solvers and schedules of one's own, and its refusals in one line."""
+"""The command line with models and solvers of one's own, and its refusals in one line."""
 
 import json
 import sys
