@@ -14,6 +14,7 @@ from torch import Tensor
 
 import diffusion_adapters as da
 import expint
+from diffusion_adapters import k_diffusion as kd
 from expint import schedules
 from expint.guards.arguments import checked
 
@@ -102,6 +103,11 @@ def first_column(denoised: Tensor) -> Tensor:
     return denoised[:, :1]
 
 
+def denoiser(x: Tensor, sigma: Tensor, **rest: Any) -> Tensor:
+    return 0.5 * x
+
+
+STATE, LEVELS = torch.zeros(2, 3), torch.tensor([3.0, 1.0, 0.1])
 BINARY = torch.nn.Bilinear(2, 2, 2)
 CALLS: dict[str, Callable[[Any], Any]] = {
     "cfg scale": lambda b: da.cfg(LABELLED, b),
@@ -159,6 +165,23 @@ CALLS: dict[str, Callable[[Any], Any]] = {
         "nowhere", BINARY, continuous=False, num_scales=b
     ),
     "score_sde beta_min": lambda b: da.load_score_sde("nowhere", BINARY, beta_min=b),
+    "levels": lambda b: kd.sample_expint(denoiser, STATE, b),
+    "state": lambda b: kd.sample_expint(denoiser, b, LEVELS),
+    "denoised": lambda b: kd.sample_expint(lambda x, sigma: b, STATE, LEVELS),
+    "extra_args": lambda b: kd.sample_expint(denoiser, STATE, LEVELS, b),
+    "solver": lambda b: kd.sample_expint(denoiser, STATE, LEVELS, solver=b),
+    "eta": lambda b: kd.sample_expint(denoiser, STATE, LEVELS, eta=b),
+    "s_noise": lambda b: kd.sample_expint(denoiser, STATE, LEVELS, s_noise=b),
+    "noise": lambda b: kd.sample_expint(denoiser, STATE, LEVELS, noise=b),
+    "noise_device": lambda b: kd.sample_expint(denoiser, STATE, LEVELS, noise_device=b),
+    "noise_sampler returns": lambda b: kd.sample_expint(
+        denoiser, STATE, LEVELS, noise_sampler=lambda *levels: b
+    ),
+    "path from": lambda b: kd.brownian_noise_sampler(STATE, b, 1.0),
+    "path eta": lambda b: kd.brownian_noise_sampler(STATE, 0.1, 1.0, 0, eta=b),
+    "path at": lambda b: kd.brownian_noise_sampler(STATE, 0.1, 1.0, 0)(b, 0.5),
+    "uniform_lambda steps": lambda b: kd.uniform_lambda_sigmas(b, 0.1, 1.0),
+    "uniform_lambda from": lambda b: kd.uniform_lambda_sigmas(4, b, 1.0),
     "to": lambda b: VP.to(b),
     "train": lambda b: VP.train(b),
 }  # fmt: skip
@@ -175,7 +198,7 @@ def is_named(error: BaseException) -> bool:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", CALLS)
 def test_bad_calls_are_named(name: str):
-    """2,000 calls: whatever is raised is a ValueError or TypeError of this project's own, or a
+    """2,500 calls: whatever is raised is a ValueError or TypeError of this project's own, or a
     FloatingPointError of a run; and comes from a line that raises it.
     """
     for value in random.Random(name).sample(SOME, len(SOME)):

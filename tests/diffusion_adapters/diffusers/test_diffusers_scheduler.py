@@ -765,7 +765,7 @@ def test_wrong_timesteps(config: dict[str, Any], given: dict[str, Any], message:
 
 
 def test_operations_are_a_list():
-    with pytest.raises(TypeError, match="list of texts"):
+    with pytest.raises(TypeError, match="operations must be a sequence"):
         ExpIntScheduler(operations="churn(s_churn=40)")
 
 
