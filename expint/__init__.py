@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling", "SecondMoment",
-    "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan", "continue_sampling",
-    "convergence", "equations", "execute", "grids", "integrate", "metrics", "noise", "phi",
-    "plan_sampling", "predictions", "quality", "reverse_sde", "sample", "schedules",
-    "second_moment", "solvers", "targets", "to_torchsde",
+    "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling",
+    "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan",
+    "continue_sampling", "convergence", "equations", "execute", "grids", "integrate", "metrics",
+    "noise", "phi", "plan_sampling", "predictions", "quality", "reverse_sde", "sample",
+    "schedules", "second_moment", "solvers", "targets", "to_torchsde",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not

@@ -17,11 +17,12 @@ from expint.noise import NoiseSource
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs import Callback, Run, describe, drive
+from expint.runs.model import identity as model_identity
 from expint.runs.start import start_state
 from expint.sampling import SamplingOptions, plan_sampling
 from expint.solvers.registry import Solver
 
-_FORMAT = "expint run 2"
+_FORMAT = "expint run 3"
 _COEFFICIENTS = "plan"
 
 
@@ -96,7 +97,13 @@ class Sampling:
 
     def _common(self) -> dict[str, str]:
         """What the run must have in common with one that it continues, beside the coefficients."""
-        return {"solver": self.plan.solver, "equation": self.plan.sde.name, "noise": self._identity}
+        return {
+            "model": model_identity(self.model),
+            "dtype": str(self._run.dtype),
+            "solver": self.plan.solver,
+            "equation": self.plan.sde.name,
+            "noise": self._identity,
+        }
 
 
 def begin_sampling(
@@ -154,9 +161,11 @@ def continue_sampling(
 
     Args:
         path: the file.
-        model, solver, seed, noise, dtype, device, options: those of `begin_sampling`; the plan and
-            the noise must be the same. A source of generators must stand where it stood when the
-            run began: the noise up to the saved place is drawn again.
+        model, solver, seed, noise, dtype, device, options: those of `begin_sampling`; the model,
+            the plan and the noise must be the same. A model is known by its class, its prediction,
+            its schedule, and the number and mean square of its parameters. A source of generators
+            must stand where it stood when the run began: the noise up to the saved place is drawn
+            again.
 
     Raises:
         ValueError: for a file that does not hold a saved run or is damaged, or arguments that give
@@ -164,10 +173,11 @@ def continue_sampling(
     """
     tensors, content = _read(Path(path))
     state = tensors["anchor"]
-    if dtype not in (None, state.dtype):
+    # Half types are held in float32.
+    kept = getattr(torch, content.get("dtype", "").removeprefix("torch."), state.dtype)
+    if dtype not in (None, kept):
         raise ValueError(
-            f"{path} holds a run in {state.dtype}, here {dtype}: give the dtype with which it was "
-            "begun."
+            f"{path} holds a run in {kept}, here {dtype}: give the dtype with which it was begun."
         )
     begun = begin_sampling(
         model,
@@ -175,7 +185,7 @@ def continue_sampling(
         solver,
         seed=seed,
         noise=noise,
-        dtype=state.dtype,
+        dtype=kept,
         device=device,
         **options,
     )
@@ -186,9 +196,9 @@ def continue_sampling(
                 f"{path} holds a run with another {what} ({content.get(what)}, here {value}): "
                 f"{way_out}."
             )
-    kept, own = tensors.pop(_COEFFICIENTS), _coefficients(begun.plan)
+    saved, own = tensors.pop(_COEFFICIENTS), _coefficients(begun.plan)
     # Not exactly: the last digit of a coefficient depends on the version of the libraries.
-    if kept.shape != own.shape or not torch.allclose(kept, own, rtol=1e-12, atol=1e-15):
+    if saved.shape != own.shape or not torch.allclose(saved, own, rtol=1e-12, atol=1e-15):
         raise ValueError(f"{path} holds a run with another plan (grid or coefficients): {way_out}.")
     moved = {name: value.to(begun.x.device) for name, value in tensors.items()}
     begun._run.restore(moved, json.loads(content["position"]))

@@ -233,6 +233,9 @@ def test_rounding_model_is_called_at_entries_of_its_table():
         ({"noise": Replay(torch.zeros(2, 3, 2))}, ValueError, r"but Replay holds 2"),
         ({"shape": (0, 2)}, ValueError, r"positive integers, or an initial state; got \(0, 2\)"),
         ({"shape": ()}, ValueError, r"got \(\)"),
+        ({"shape": (2**40, 2)}, ValueError, "draw the samples in batches"),
+        ({"shape": torch.zeros(0, 2)}, ValueError, r"got shape \(0, 2\)"),
+        ({"steps": 10**7}, ValueError, "at most 100000 steps"),
         ({"shape": (2.0, 2)}, ValueError, r"got \(2\.0, 2\)"),
         ({"shape": torch.tensor([[math.nan, 1.0]])}, ValueError, r"NaN or infinity in 1 of 2"),
         (
@@ -241,6 +244,10 @@ def test_rounding_model_is_called_at_entries_of_its_table():
             r"floating-point tensor .* dtype torch\.int32",
         ),
         ({"dtype": torch.int64}, TypeError, r"floating-point type, got torch\.int64"),
+        ({"dtype": torch.float8_e5m2}, TypeError, r"got torch\.float8_e5m2: of 16 bits"),
+        ({"noise": Gaussian}, TypeError, "noise is a noise source"),
+        ({"device": "meta"}, ValueError, "device='meta'"),
+        ({"device": "nowhere"}, ValueError, "Cannot use device='nowhere'"),
     ],
 )
 def test_settings_that_are_refused_before_the_first_evaluation(

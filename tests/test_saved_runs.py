@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toy_models import wavy
+from toy_models import FunctionModel, wavy
 
 from expint import Plan, begin_sampling, continue_sampling, sample, saved_runs, solvers
 from expint.noise import BrownianPath, FromGenerators, Gaussian, Replay
 from expint.plans import Row
+from expint.runs import Reparametrized
 from expint.schedules import VP, Flow
 from expint.solvers import churn
 
@@ -258,3 +259,64 @@ def test_a_source_without_an_identity_is_not_saved(tmp_path: Path):
     with pytest.raises(ValueError, match=r"Nameless noise .* attribute `identity`"):
         run.save(tmp_path / "run")
     assert not [*tmp_path.iterdir()]
+
+
+class Linear(torch.nn.Module):
+    """A network with weights, as a model."""
+
+    schedule, prediction = VP(), "noise"
+
+    def __init__(self, weight: float, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((3,), weight, dtype=dtype))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x * self.weight.mean()
+
+
+class Other(Linear):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Linear(0.31), "3 parameters of mean square 0.09,.*0.0961"),
+        (Other(0.3), "Linear, noise.*here Other, noise"),
+        (wavy(VP()), "here FunctionModel, data"),
+        (Reparametrized(Linear(0.3), "data"), "Reparametrized, data.*around Linear, noise"),
+    ],
+)
+def test_another_model_is_refused(model: Any, message: str, tmp_path: Path):
+    """A class, a prediction, other weights: each would go on as if nothing were."""
+    run = begin_sampling(Linear(0.3), (2, 2), "seeds-2", steps=4)
+    run.advance(3)
+    run.save(tmp_path / "run")
+    with pytest.raises(ValueError, match=f"another model .*{message}"):
+        continue_sampling(tmp_path / "run", model, "seeds-2", steps=4)
+    whole = run.advance()
+    again = continue_sampling(tmp_path / "run", Linear(0.3), "seeds-2", steps=4)
+    assert torch.equal(again.advance(), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_goes_on_in_half_precision(dtype: torch.dtype, tmp_path: Path):
+    """Its state is held in float32, but the model sees, and the caller gets, the half type."""
+    seen: list[torch.dtype] = []
+
+    def function(x: torch.Tensor, t: Any) -> torch.Tensor:
+        seen.append(x.dtype)
+        return 0.3 * x
+
+    model = FunctionModel(VP(), "noise", function)
+    options: dict[str, Any] = {"steps": 4, "seed": 3}
+    whole = sample(model, (2, 2), "seeds-2", progress=False, dtype=dtype, **options)
+    run = begin_sampling(model, (2, 2), "seeds-2", dtype=dtype, **options)
+    run.advance(3)
+    run.save(tmp_path / "run")
+    for given in (None, dtype):
+        again = continue_sampling(tmp_path / "run", model, "seeds-2", dtype=given, **options)
+        assert torch.equal(again.advance(), whole) and whole.dtype == dtype
+    assert set(seen) == {dtype}
+    with pytest.raises(ValueError, match=f"holds a run in {dtype}, here torch.float32"):
+        continue_sampling(tmp_path / "run", model, "seeds-2", dtype=torch.float32, **options)

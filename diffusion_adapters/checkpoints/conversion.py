@@ -12,6 +12,7 @@ from torch import Tensor
 from diffusion_adapters.checkpoints.pickles import CheckpointError, read_checkpoint
 from diffusion_adapters.checkpoints.state_dicts import contents, entries, flat_tensors, select
 from expint.files import replacing
+from expint.guards.arguments import checked
 
 # What a pickled network says of itself, and load_edm compares with the network that gets the
 # weights.
@@ -36,6 +37,7 @@ class Conversion:
     left_out: Sequence[str]
 
 
+@checked
 def convert_checkpoint(
     source: str | Path, target: str | Path, keys: Sequence[str] = (), trust: bool = False
 ) -> Conversion:

@@ -25,13 +25,15 @@ from diffusion_adapters.checkpoints.state_dicts import (
     select,
 )
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter
-from expint.numerics.float64 import is_whole
+from expint.grids.layout import MOST_STEPS
+from expint.guards.arguments import checked
 from expint.registry import unknown
 from expint.schedules import Discrete, Schedule, cosine_betas, linear_betas
 
 _EDM_ATTRIBUTES = ("sigma_min", "sigma_max", "sigma_data", "round_sigma")
 
 
+@checked
 def from_edm(
     network: Builder,
     *,
@@ -89,6 +91,7 @@ def from_edm(
     return EDMAdapter(module, schedule, labels=labels, sigma_data=sigma_data)
 
 
+@checked
 def load_edm(
     path: str | Path,
     network: Builder,
@@ -129,6 +132,7 @@ def load_edm(
     return from_edm(load_weights(module, weights, path), **options)
 
 
+@checked
 def load_edm_pickle(
     path: str | Path, trust: bool = False, *, key: str = "ema", **options: Any
 ) -> EDMAdapter:
@@ -169,6 +173,7 @@ def _recorded(path: Path) -> dict[str, float]:
     return {name: float(metadata[name]) for name in RECORDED if name in metadata}
 
 
+@checked
 def load_guided_diffusion(
     path: str | Path,
     network: Builder,
@@ -216,9 +221,10 @@ def load_guided_diffusion(
     Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
     guided-diffusion, `script_util.py`.
     """
-    if not is_whole(steps) or steps < 3:
+    if not 3 <= steps <= MOST_STEPS:
         raise ValueError(
-            f"steps, the number of timesteps of the training, is an integer >= 3, got {steps!r}."
+            f"steps, the number of timesteps of the training, is an integer from 3 to {MOST_STEPS},"
+            f" got {steps!r}."
         )
     # The published betas of the linear schedule keep their sum when the number of steps is not
     # 1000.

@@ -22,6 +22,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from expint.guards.arguments import checked
+
 _TORCH, _PICKLE, _SAFETENSORS = "torch.save", "pickle", "safetensors"
 _ZIP = b"PK\x03\x04"
 # The integer that begins every file of the torch.save of before 1.6, as a pickle opcode LONG1 and
@@ -29,6 +31,8 @@ _ZIP = b"PK\x03\x04"
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # How a pickle, or a file of torch.save, begins that another pickle carries; and how deep to look.
 _NESTED, _DEEPEST = re.compile(rb"PK\x03\x04|\x80[\x02-\x05]"), 5
+_EXPANSION, _SMALL = 4, 2**20  # times its size, and bytes that any archive may expand to
+_LARGEST_PICKLE = 2**28  # bytes of the program in a file of torch.save, which holds no tensors
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, storage keys; raw storages follow
 # What torch.save writes for tensors in containers: rebuilt by torch's own restricted unpickler,
 # without a call of anything else.
@@ -67,6 +71,7 @@ def first_of(items: Sequence[str], most: int = 4, between: str = ", ") -> str:
     return between.join(items[:most]) + more
 
 
+@checked
 def imported_globals(path: str | Path) -> tuple[str, ...]:
     """What a pickle, or a file of torch.save, names to be imported when it is read. The file is
     parsed, never run.
@@ -96,6 +101,7 @@ def imported_globals(path: str | Path) -> tuple[str, ...]:
     return () if _kind(file) == _SAFETENSORS else _named(file)
 
 
+@checked
 def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     """The content of a checkpoint: safetensors, a file of torch.save (both formats), or a pickle.
 
@@ -110,12 +116,14 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     Raises:
         UntrustedPickleError: if reading would execute code and `trust` is False; the message lists
             what.
-        CheckpointError: if the file is missing, a folder, cut short, or not a checkpoint.
+        CheckpointError: if the file is missing, a folder, cut short, not a checkpoint, or an
+            archive that expands to several times its size.
     """
     file = Path(path)
     kind = _kind(file)
     if kind == _PICKLE and not trust:
         raise _refusal(file, "a pickle")
+    _check_size(file)
     try:
         if kind == _SAFETENSORS:
             return safetensors.torch.load_file(file)
@@ -135,6 +143,24 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
         raise CheckpointError(
             f"{str(file)!r} cannot be read: it is cut short, damaged or of another kind ({reason})."
         ) from error
+
+
+def _check_size(file: Path) -> None:
+    """Refuse an archive that expands to far more than lies in the file: torch.save compresses
+    nothing.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            expanded = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
+        return  # no archive, or a damaged one, which reading reports
+    stored = file.stat().st_size
+    if expanded > _EXPANSION * stored + _SMALL:
+        raise CheckpointError(
+            f"{str(file)!r} has {stored:,} bytes and would expand to {expanded:,}, which no file "
+            "of torch.save does; nothing was read. If you trust it, unpack and save it again with "
+            "torch.save."
+        )
 
 
 def _foreign(names: Iterable[str]) -> list[str]:
@@ -207,7 +233,7 @@ def _scan_file(stream: BinaryIO, found: dict[str, None], depth: int = 0) -> None
     try:
         with zipfile.ZipFile(stream) as archive:
             for entry in archive.namelist():
-                if entry.endswith(".pkl"):
+                if entry.endswith(".pkl") and archive.getinfo(entry).file_size < _LARGEST_PICKLE:
                     _scan(io.BytesIO(archive.read(entry)), found, depth)
     except Exception:  # whatever damage leads to: reading the file reports it
         return

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_adapters.families.adapter import NetworkAdapter
+from diffusion_adapters.families.checks import check_call
 from expint.schedules import VE
 
 
@@ -159,15 +160,20 @@ class Preconditioned(nn.Module):
         label_dim: its number of classes; 0 for none.
 
     Raises:
-        ValueError: unless sigma_data > 0.
+        ValueError: unless sigma_data > 0 and label_dim ≥ 0.
+        TypeError: for a network that does not take three arguments.
 
     Source: Karras et al., arXiv 2206.00364, eq. (7) and table 1.
     """
 
     def __init__(self, network: nn.Module, sigma_data: float, label_dim: int = 0) -> None:
         super().__init__()
-        if not sigma_data > 0:
-            raise ValueError(f"Preconditioned needs sigma_data > 0, got {sigma_data}.")
+        if not 0 < sigma_data < math.inf or not 0 <= label_dim:
+            raise ValueError(
+                "Preconditioned needs a finite sigma_data > 0 and label_dim >= 0, got "
+                f"{sigma_data} and {label_dim}."
+            )
+        check_call(network, ["x", "noise_labels", "class_labels"], [])
         self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
 
     def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:

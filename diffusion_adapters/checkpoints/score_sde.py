@@ -12,16 +12,20 @@ from diffusion_adapters.checkpoints.published import DataRange, NumberedVEAdapte
 from diffusion_adapters.checkpoints.state_dicts import (
     Builder,
     built,
+    entries,
     flat_tensors,
     load_weights,
     select,
     with_prefix_of,
 )
 from diffusion_adapters.families.adapters import VEAdapter, VPAdapter
+from expint.grids.layout import MOST_STEPS
+from expint.guards.arguments import checked
 from expint.registry import unknown
 from expint.schedules import VE, VP, Discrete, SubVP, linear_betas
 
 
+@checked
 def load_score_sde(
     path: str | Path,
     network: Builder,
@@ -42,7 +46,7 @@ def load_score_sde(
 
     Args:
         path: {"ema": {"shadow_params": [...]}, "model": {...}, ...}, as a file of torch.save or as
-            converted by `expint convert --key ema --key model`.
+            converted by `expint convert --key ema --key model`; or, with ema=False, a state dict.
         network: net(x, labels), built by that code's `create_model`, with or without DataParallel.
         sde: "vp", "subvp" or "ve".
         centered: the training data were in [−1, 1] (config.data.centered), not [0, 1]. Default: as
@@ -72,6 +76,11 @@ def load_score_sde(
     defaults = _PARAMETERS[sde]
     if wrong := sorted(parameters.keys() - defaults.keys()):
         raise ValueError(f"The sde {sde!r} has no parameters {wrong}; it has {sorted(defaults)}.")
+    if (
+        not float(scales := parameters.get("num_scales", 2)).is_integer()
+        or not 2 <= scales <= MOST_STEPS
+    ):
+        raise ValueError(f"num_scales is an integer from 2 to {MOST_STEPS}, got {scales!r}.")
     if sde == "subvp" and not continuous:
         raise ValueError(
             "score_sde trains sub-VP in continuous time only: leave out continuous=False."
@@ -112,6 +121,18 @@ def _score_sde_weights(
     require gradients.
     """
     state = read_checkpoint(path, trust)
+    bare = dict(entries(state))
+    if (
+        bare
+        and all(isinstance(value, Tensor) for value in bare.values())
+        and not any(name.startswith(("ema.", "model.")) for name in bare)
+    ):
+        if ema is True:
+            raise CheckpointError(
+                f"{str(path)!r} is a bare state dict, not {{'ema': ..., 'model': ...}}, and does "
+                "not say whether its weights are averages: pass ema=False to load them as they are."
+            )
+        return bare
     weights = flat_tensors(select(state, "model", path))[0]
     if not ema:
         return weights

@@ -3,7 +3,7 @@ or nothing.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def load_weights(
 
     Raises:
         CheckpointError: for missing or unexpected names, other shapes, other kinds of numbers, or
-            NaN; the network is unchanged.
+            NaN or infinite parameters; the network is unchanged.
     """
     expected: dict[str, Tensor] = dict(entries(network))
     if any(value.is_meta for value in expected.values()):
@@ -136,7 +136,7 @@ def load_weights(
             "real one."
         )
     weights = with_prefix_of(expected, weights)
-    found = _differences(expected, weights)
+    found = _differences(expected, weights, {name for name, _ in network.named_parameters()})
     if found:
         raise CheckpointError(
             f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
@@ -145,9 +145,11 @@ def load_weights(
     return network.eval()
 
 
-def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:
+def _differences(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], parameters: Collection[str]
+) -> str:
     """How weights differ from a network's in names, shapes and kinds of numbers, and which of them
-    are NaN; nothing if they fit.
+    are NaN or infinite; nothing if they fit. Buffers, such as masks, may be infinite.
     """
     both = {name: (weights[name], expected[name]) for name in expected if name in weights}
     faults = {
@@ -163,7 +165,12 @@ def _differences(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
             for name, (given, wanted) in both.items()
             if _kind(given) != _kind(wanted)
         ],
-        "NaN": [name for name, value in weights.items() if value.isnan().any()],
+        "NaN": [name for name, (given, _) in both.items() if given.isnan().any()],
+        "infinite": [
+            name
+            for name, (given, wanted) in both.items()
+            if name in parameters and given.to(wanted.dtype).float().isinf().any()
+        ],
     }
     return "; ".join(
         f"{len(names)} {fault}: {first_of(names)}" for fault, names in faults.items() if names

@@ -3,27 +3,49 @@
 A subcommand is in a module of its own.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import click
+import torch
 
 import expint
 from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
 
+_REFUSALS = (ValueError, TypeError, click.UsageError)
+_FAILURES = (FloatingPointError, ImportError, OSError, MemoryError, torch.OutOfMemoryError)
+# Shows the help, which is what was asked for.
+_HELP = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 class OneLineErrors(click.Group):
-    """A group that shows the library's own errors as one line instead of a traceback."""
+    """A group that shows errors, the library's own and click's, as one line instead of a traceback
+    or a page.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The options of the group itself."""
+        return _in_one_line(ctx, super().parse_args, ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand: exit status 2 for ValueError and TypeError, 1 for a state that did
-        not stay finite.
+        """Run the subcommand: exit status 2 for what is refused, 1 for a state that did not stay
+        finite, a package or memory that is missing, and files that cannot be written.
         """
-        try:
-            return super().invoke(ctx)
-        except (ValueError, TypeError, FloatingPointError) as error:
-            line = " ".join(str(error).split()) or type(error).__name__
-            click.echo(f"Error: {line}", err=True)
-            ctx.exit(1 if isinstance(error, FloatingPointError) else 2)
+        return _in_one_line(ctx, super().invoke, ctx)
+
+
+def _in_one_line(ctx: click.Context, call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except _HELP:
+        raise
+    except (*_REFUSALS, *_FAILURES) as error:
+        text = str(error)
+        if isinstance(error, click.UsageError):
+            path = error.ctx.command_path if error.ctx else ctx.command_path
+            text = f"{error.format_message()} See `{path} --help`."
+        click.echo(f"Error: {' '.join(text.split()) or type(error).__name__}", err=True)
+        ctx.exit(2 if isinstance(error, _REFUSALS) else 1)
 
 
 @click.group(

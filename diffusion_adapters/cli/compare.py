@@ -7,6 +7,8 @@ import click
 
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
+from diffusion_adapters.cli.own_objects import model_of, solver_of
+from diffusion_adapters.cli.second_moment import read_data
 from diffusion_adapters.shipped import files as shipped
 from diffusion_adapters.shipped.image_quality import EveryClass, frechet_judging
 from expint import grids
@@ -21,14 +23,19 @@ from expint.quality import (
     target_names,
 )
 from expint.registry import unknown
+from expint.results import new_figure
+from expint.runs.model import describe
 from expint.solvers import names
 
 FILES = ("table.md", "compare.png", "compare.json")
 # leaves of a common path per e-fold of the noise clock: enough for steps of a sixtieth of an e-fold
 _RESOLUTION = 64
 _MODEL = (
-    f"A shipped network (see `expint models`) or an analytic target: {', '.join(target_names())}."
+    f"A shipped network (see `expint models`), an analytic target ({', '.join(target_names())}), "
+    "or module:object: a target of your own, or a model with --data."
 )
+_DATA = "Images of MNIST, for its networks: an .npz file; samples, for a model of your own."
+_SOLVERS = f"With commas: {', '.join(names())}, or module:object, a method or tableau of your own."
 _USUAL_METRIC = (
     f"{EXACT}, which is exact, on Gaussian data; sliced-wasserstein on other targets; frechet, in "
     "a classifier's features, for networks"
@@ -38,7 +45,7 @@ _USUAL_METRIC = (
 @click.command()
 @option("--model NAME", _MODEL, default="gaussian-64")
 @option("--nfe LIST", "Network evaluations, with commas.", default="10,20,50,100")
-@option("--solvers LIST", f"With commas: {', '.join(names())}.", default="all")
+@option("--solvers LIST", _SOLVERS, default="all")
 @option("--grid NAME", options.one_of(grids.names()), usual="that of `expint sample`")
 @options.FINAL
 @options.FORM
@@ -49,7 +56,7 @@ _USUAL_METRIC = (
 @option("--metric NAME", options.one_of([EXACT, *METRICS]), usual=_USUAL_METRIC)
 @option("--tolerance X", "Distance that counts as the floor.", usual="1.2 times the floor")
 @option("--common-path", "One Brownian path per sample for all runs, instead of fresh normals.")
-@option("--data FILE", "Images of MNIST, for its networks: an .npz file.")
+@option("--data FILE", _DATA)
 @options.OUT
 @options.NO_PROGRESS
 def compare(
@@ -66,7 +73,8 @@ def compare(
     Writes table.md, compare.png and compare.json.
     """
     solvers = solvers.strip()
-    entries = chosen_solvers(solvers if solvers == "all" else options.listed("--solvers", solvers))
+    new_figure(1.0, 1.0)  # refuses to begin without matplotlib
+    entries = chosen_solvers(solvers if solvers == "all" else _given(solvers))
     counts = options.listed("--nfe", nfe, int)
     sampled, distances = _model(model, others["n"], data)
     output.check_folder(out, FILES)
@@ -90,9 +98,20 @@ def _model(name: str, n: int | None, data: Path | None) -> tuple[Any, dict[str, 
     """The model, and what its samples are compared with."""
     if name in target_names():
         return analytic_target(name), {}
+    if ":" in name:
+        own = model_of(name, str)
+        shape = describe(own).shape
+        return own, {"reference": read_data(data, shape)[0]} if data and shape else {}
     if name not in shipped.names():
         raise unknown("network or target", name, [*target_names(), *shipped.names()])
     return EveryClass(name), frechet_judging(name, data, n)
+
+
+def _given(solvers: str) -> Any:
+    """The solvers of a list by name, or under the name module:object the user's own."""
+    named = options.listed("--solvers", solvers)
+    own = {name: {"solver": solver_of(name)} for name in named}
+    return own if len(own) == len(named) else named
 
 
 def _gaps(study: QualityStudy) -> list[str]:

@@ -8,13 +8,13 @@ import click
 
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
-from diffusion_adapters.cli.own_objects import named_or_own
+from diffusion_adapters.cli.own_objects import schedule_of, solver_of
 from expint import schedules, solvers, targets
 from expint.convergence import Comparison, Orders, Problem, compare, declared_orders
 from expint.convergence import certify as certified
 from expint.convergence.orders import PATHS
+from expint.results import new_figure
 from expint.schedules import Schedule
-from expint.solvers import Method, Tableau
 
 KINDS = ("deterministic", "weak", "strong")
 PICTURES = (".png", ".svg", ".pdf")
@@ -66,13 +66,10 @@ def convergence(
     mean and variance on Gaussian data from the exact ones; deterministic: distance from the
     solution of the ODE (ell=0).
     """
-    given = {
-        name: solvers.get(named_or_own(name, (Method, Tableau), "solver", solvers.get))
-        for name in options.listed("--solver", solver)
-    }
+    given = {name: solvers.get(solver_of(name)) for name in options.listed("--solver", solver)}
     # Variants of one solver are told apart by name.
     chosen = [replace(method, name=name) for name, method in given.items()]
-    noise_schedule = named_or_own(schedule, (Schedule,), "schedule", schedules.get)
+    noise_schedule = schedule_of(schedule)
     kind = kind or ("all" if certify else "strong")
     kinds = (kind,) if kind != "all" else KINDS if ell > 0 else KINDS[:2]
     counts = options.listed("--steps", steps, int) if steps else None
@@ -83,6 +80,8 @@ def convergence(
         for name in kinds
     }
     folder, names = _files(out)
+    if names:
+        new_figure(1.0, 1.0)  # refuses to begin without matplotlib
     studies = [
         study
         for name, problem in problems.items()

@@ -1,14 +1,17 @@
 """The options that commands share, each declared once, and the parsing of their values."""
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from diffusion_adapters.cli.own_objects import solver_of
 from expint import grids, solvers
 from expint.equations.forms import form_names
 from expint.equations.noise_scales import noise_scale_names
+from expint.schedules import Schedule
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,14 +28,14 @@ def option(declared: str, help: str, *, usual: str | None = None, **settings: An
             (a flag), else a text.
         help: what it does.
         usual: the default in words, where it is not a value.
-        settings: those of `click.option`; and `least`, the least whole number allowed.
+        settings: those of `click.option`; and `least` and `most`, the whole numbers allowed.
     """
     name, _, metavar = declared.partition(" ")
     kind = _TYPES.get(metavar, str)
     if metavar.startswith("["):
         kind = click.Choice(metavar.strip("[]").split("|"))
     elif "least" in settings:
-        kind = click.IntRange(min=settings.pop("least"))
+        kind = click.IntRange(settings.pop("least"), settings.pop("most", None))
     return click.option(
         name,
         type=kind,
@@ -61,7 +64,11 @@ _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
 _USUAL_GRID = "uniform_lambda; uniform_time where sigma starts at infinity"
 _FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 
-SOLVER = option("--solver NAME", one_of(solvers.names()), default="seeds-3")
+_SOLVERS = f"{one_of(solvers.names())} Or module:object, a method or tableau of your own."
+_MODEL = "A shipped network (see `expint models`), or module:object, a model of your own."
+_DEVICE = "Where to compute, such as cuda or cpu."
+
+SOLVER = option("--solver NAME", _SOLVERS, default="seeds-3")
 STEPS = option("--steps N", "Steps of the grid, the final denoising step included.", usual="20")
 NFE = option("--nfe N", "As many steps as need at most N network evaluations.")
 FORM = option("--form NAME", FORMS, usual=_OWN)
@@ -71,7 +78,9 @@ ETA = option("--eta X", "DDIM's eta in place of --ell.")
 OPERATION = option("--operation TEXT", _OPERATIONS, multiple=True)
 GRID = option("--grid NAME", _GRIDS, usual=_USUAL_GRID)
 FINAL = option("--final KIND", _FINAL, usual="denoise")
-MODEL = option("--model NAME", "A shipped network (see `expint models`).", default="digits-edm")
+SIGMAS = option("--sigmas LIST", "Noise levels in place of --grid, falling, with commas.")
+DEVICE = option("--device NAME", _DEVICE, usual="where the network is: the CPU if it is shipped")
+MODEL = option("--model NAME", _MODEL, default="digits-edm")
 SIGMA_DATA = option("--sigma-data X", "The network's sigma_data; the form precond needs it.")
 SEED = option("--seed N", "Sample i has seed N + i.", default=0, least=0)
 OUT = option("--out DIR", "Folder for the files.", required=True)
@@ -87,28 +96,42 @@ NO_PROGRESS = click.option(
 def sampling_options(function: F) -> F:
     """Decorator: the solver, and the options that `expint.sampling.SamplingOptions` holds."""
     noise = (FORM, ELL, NOISE_SCALE, ETA, OPERATION)
-    for declared in reversed((SOLVER, STEPS, NFE, *noise, GRID, FINAL)):
+    for declared in reversed((SOLVER, STEPS, NFE, *noise, GRID, SIGMAS, FINAL)):
         function = declared(function)
     return function
 
 
 def sampling_arguments(
-    *, grid: str | None, final: str | None, operation: tuple[str, ...], **others: Any
+    schedule: Schedule,
+    *,
+    solver: str,
+    grid: str | None,
+    sigmas: str | None,
+    final: str | None,
+    operation: tuple[str, ...],
+    **others: Any,
 ) -> dict[str, Any]:
     """The values of `sampling_options` as arguments of `expint.sample` and `plan_sampling`.
 
     Raises:
-        ValueError: for times that are not numbers, or `final` beside a grid of times, which says
-            itself where it ends.
+        ValueError: for times or noise levels that are not numbers, or `final` beside them, which
+            say themselves where they end.
     """
-    times = grid
-    if grid is not None and "," in grid:
+    times: Any = grid
+    if grid is not None and sigmas is not None:
+        raise ValueError("--grid and --sigmas both say where the steps lie: give one of them.")
+    if sigmas is not None:
+        levels = listed("--sigmas", sigmas, float)
+        if not all(0.0 <= level < math.inf for level in levels):
+            raise ValueError(f"--sigmas takes finite noise levels >= 0, got {sigmas!r}.")
+        times = schedule.t_of_sigma(levels).tolist()
+    elif grid is not None and "," in grid:
         times = listed("--grid", grid, float, what="the name of a grid or numbers")
-        if final is not None:
-            raise ValueError(
-                f"--final={final} does not go with a grid of times: let the last time say where "
-                "to end."
-            )
+    if not isinstance(times, str | None) and final is not None:
+        raise ValueError(
+            f"--final={final} does not go with a grid of times: let the last time say where to end."
+        )
+    others["solver"] = solver_of(solver)
     operations = [solvers.operation(text) for text in operation]
     return others | {"grid": times, "final": final or "denoise", "operations": operations}
 

@@ -6,6 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from expint.runs.model import Model
+from expint.schedules import Schedule, get
+from expint.solvers import Method, Tableau
+
 
 def named_or_own(
     name: str, kind: tuple[type, ...], what: str, registered: Callable[[str], Any]
@@ -30,7 +34,7 @@ def named_or_own(
     sys.path.insert(0, here)
     try:
         value = pkgutil.resolve_name(name)
-        if not isinstance(value, kind) and callable(value):
+        if callable(value) and (isinstance(value, type) or not isinstance(value, kind)):
             failing = f"Calling the {what} {name!r} failed"
             way_out = "It is called without arguments."
             value = value()
@@ -46,3 +50,18 @@ def named_or_own(
             f"{type(value).__name__}."
         )
     return value
+
+
+def solver_of(name: str) -> Any:
+    """A solver's name as it is, or the user's own method or tableau."""
+    return named_or_own(name, (Method, Tableau), "solver", str)
+
+
+def schedule_of(name: str) -> Schedule:
+    """A noise schedule by name, or the user's own."""
+    return named_or_own(name, (Schedule,), "schedule", get)
+
+
+def model_of(name: str, registered: Callable[[str], Any]) -> Any:
+    """A model by name, or the user's own: callable, with schedule and prediction."""
+    return named_or_own(name, (Model,), "model", registered)

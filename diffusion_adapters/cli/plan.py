@@ -7,11 +7,14 @@ import click
 
 from diffusion_adapters.cli import options
 from diffusion_adapters.cli.options import option
+from diffusion_adapters.cli.own_objects import schedule_of
 from expint import plan_sampling, schedules
+
+_SCHEDULES = f"{options.one_of(schedules.names())} Or module:object for a schedule of your own."
 
 
 @click.command()
-@option("--schedule NAME", options.one_of(schedules.names()), required=True)
+@option("--schedule NAME", _SCHEDULES, required=True)
 @options.sampling_options
 @options.SIGMA_DATA
 @option("--json", "Print all numbers as JSON instead of a table.")
@@ -22,6 +25,7 @@ def plan(schedule: str, sigma_data: float | None, json: bool, **given: Any) -> N
     the start of the step, plus the weights times the evaluations named beside them, plus noise of
     the given standard deviation.
     """
-    arguments = options.sampling_arguments(**given)
-    compiled = plan_sampling(schedules.get(schedule), **arguments, sigma_data=sigma_data)
+    noise = schedule_of(schedule)
+    arguments = options.sampling_arguments(noise, **given)
+    compiled = plan_sampling(noise, **arguments, sigma_data=sigma_data)
     click.echo(dumps(compiled.to_dict(), indent=1) if json else compiled.table())

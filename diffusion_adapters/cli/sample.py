@@ -1,4 +1,4 @@
-"""`expint sample`: draw samples from a shipped network into a folder."""
+"""`expint sample`: draw samples from a shipped network, or a model of one's own, into a folder."""
 
 import time
 from collections.abc import Mapping
@@ -14,6 +14,9 @@ import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
+from diffusion_adapters.cli.own_objects import model_of
+from diffusion_adapters.families import EDMAdapter, NetworkAdapter
+from expint.guards.devices import usable_device
 from expint.noise import per_sample
 from expint.plans import Plan
 from expint.runs.model import describe
@@ -28,16 +31,20 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 @click.command()
 @options.MODEL
 @options.sampling_options
-@option("--num N", "How many samples.", default=64, least=1)
+@option("--shape LIST", "Shape of a sample, with commas.", usual="what the model says")
+@option("--num N", "How many samples.", default=64, least=1, most=10_000_000)
 @option("--seed N", _SEED, default=0, least=0)
 @option("--labels LIST", _LABELS, usual=_ALL_LABELS)
 @options.OUT
 @option("--dtype [float32|float64]", "Precision of the state.", default="float32")
 @option("--batch N", _BATCH, default=64, least=1)
+@options.DEVICE
 @option("--compile", "Pass the network through torch.compile.")
 @options.NO_PROGRESS
 def sample(
     model: str,
+    shape: str | None,
+    device: str | None,
     num: int,
     seed: int,
     labels: str | None,
@@ -48,15 +55,24 @@ def sample(
     compile: bool,
     **given: Any,
 ) -> None:
-    """Draw samples from a shipped network.
+    """Draw samples from a shipped network, or from a model of your own.
 
-    Writes samples.png (all of them in a picture), samples.npz (samples, labels, seeds) and
-    manifest.json (every setting).
+    Writes samples.png (all of them in a picture, if they are images), samples.npz (samples,
+    labels, seeds) and manifest.json (every setting).
     """
-    network = load(model)
+    place = usable_device(device) if device else None
+    network = _moved(model_of(model, load), place)
     described = describe(network)
-    classes = _classes(labels, model, described.label_dim, num)
-    arguments = options.sampling_arguments(**given)
+    event = options.listed("--shape", shape, int) if shape else described.shape
+    if not event:
+        raise ValueError(
+            f"The model {model!r} does not say its shape: give --shape, such as 3,32,32."
+        )
+    is_image = len(event) == 3 and event[0] in (1, 3)
+    files = FILES if is_image else FILES[1:]
+    labelled = isinstance(network, EDMAdapter)
+    classes = _classes(labels, model, described.label_dim if labelled else 0, num)
+    arguments = options.sampling_arguments(described.schedule, **given)
     plan = expint.plan_sampling(
         described.schedule,
         **arguments,
@@ -64,7 +80,7 @@ def sample(
         round_time=described.round_time,
     )
     seeds, parts = per_sample(seed, num), []
-    output.check_folder(out, FILES)
+    output.check_folder(out, files)
 
     began = time.perf_counter()
     with tqdm(total=plan.nfe * -(-num // batch), disable=not progress, unit="NFE") as bar:
@@ -73,12 +89,13 @@ def sample(
             part = slice(first, first + batch)
             drawn = expint.sample(
                 network if classes is None else network.with_labels(classes[part]),
-                (len(seeds[part]), *network.shape),
+                (len(seeds[part]), *event),
                 **arguments,
                 seed=seeds[part],
                 callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
                 progress=False,
                 dtype=getattr(torch, dtype),
+                device=place,
                 compile=compile,
             )
             parts.append(drawn.to("cpu", torch.float32))
@@ -86,7 +103,7 @@ def sample(
     seconds = time.perf_counter() - began
 
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"out": str(out), "operations": list(given["operation"])}
+    settings |= {"out": str(out), "solver": given["solver"], "operations": list(given["operation"])}
     manifest = {
         "command": "expint sample",
         "settings": settings,
@@ -95,9 +112,9 @@ def sample(
             "schedule": str(described.schedule),
             "prediction": described.prediction,
             "sigma_data": described.sigma_data,
-            "shape": list(network.shape),
+            "shape": list(event),
         },
-        "device": str(described.device),
+        "device": str(place or described.device or "cpu"),
         "sde": plan.sde.name,
         "steps": plan.steps,
         "nfe": plan.nfe,
@@ -109,19 +126,27 @@ def sample(
         "seconds": round(seconds, 3),
         "threads": torch.get_num_threads(),
         **output.origin(),
-        "files": list(FILES),
+        "files": list(files),
     }
     arrays = {"samples": images, "seeds": np.array(seeds, dtype=np.uint64)}
     arrays["labels"] = np.array(classes or [-1] * num, dtype=np.int64)
     npz = output.content_of(np.savez_compressed, **arrays)
-    content = (output.picture_bytes(images), npz, output.json_bytes(manifest))
-    written = output.write_files(out, dict(zip(FILES, content, strict=True)))
+    content = [npz, output.json_bytes(manifest)]
+    if is_image:
+        content.insert(0, output.picture_bytes(images))
+    written = output.write_files(out, dict(zip(files, content, strict=True)))
     asked = "" if given["nfe"] in (None, plan.nfe) else f" (of at most {given['nfe']})"
     assert plan.sde.diffusion
     click.echo(f"{num} samples of {model}, seed {seed}: {written}")
-    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {described.device}")
+    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {manifest['device']}")
     click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
+
+
+def _moved(model: Any, device: torch.device | None) -> Any:
+    """The model on a device; one that is neither an adapter nor a module looks after itself."""
+    movable = device is not None and isinstance(model, NetworkAdapter | torch.nn.Module)
+    return model.to(device) if movable else model
 
 
 def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from diffusion_adapters import load
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
+from diffusion_adapters.cli.own_objects import model_of
 from diffusion_adapters.shipped.image_quality import real_images
 from expint.runs.model import describe
 from expint.second_moments import ESTIMATORS, second_moment
@@ -49,9 +50,12 @@ def second_moment_command(
 
     Writes a .json file that expint.SecondMoment.load reads.
     """
-    network, classes = load(model), None
+    network, classes = model_of(model, load), None
+    shape = describe(network).shape
+    if shape is None:
+        raise ValueError(f"The model {model!r} does not say its shape: give it an attribute shape.")
     if data is not None:
-        images, classes = read_data(data, tuple(network.shape), array, labels)
+        images, classes = read_data(data, shape, array, labels)
     elif array or labels:
         raise ValueError("--array and --labels name arrays of a file: give it with --data.")
     else:

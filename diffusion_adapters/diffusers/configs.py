@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion_adapters.guidance.constraints import sample_quantile
 from expint import grids
 from expint.grids import SPACINGS
-from expint.grids.layout import finish
+from expint.grids.layout import MOST_STEPS, finish
 from expint.numerics.float64 import as_float64, is_whole
 from expint.registry import unknown
 from expint.schedules import (
@@ -121,8 +121,10 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
         ValueError: for an unknown beta_schedule or a table that is not one.
     """
     count = config["num_train_timesteps"]
-    if not is_whole(count) or count < 3:
-        raise ValueError(f"num_train_timesteps must be an integer >= 3, got {count!r}.")
+    if not is_whole(count) or not 3 <= count <= MOST_STEPS:
+        raise ValueError(
+            f"num_train_timesteps must be an integer >= 3 and at most {MOST_STEPS}, got {count!r}."
+        )
     if config["use_flow_sigmas"] or config["prediction_type"] == "flow_prediction":
         return Flow(t_min=_shifted(1.0 / count, config["shift"]))
     name, betas = config["beta_schedule"], config["trained_betas"]
@@ -187,7 +189,7 @@ def step_times(
     if not given:
         return _named_times(config, schedule, steps, mu, rounds)
     name, starts = given.popitem()
-    if starts.ndim != 1:
+    if starts.ndim != 1 or not len(starts):
         raise ValueError(f"{name} is a 1-D sequence, got shape {tuple(starts.shape)}.")
     flow = isinstance(schedule, Flow)
     if name == "timesteps":
@@ -209,6 +211,12 @@ def _named_times(
     noise, data = schedule.sampling_range
     if not is_whole(steps) or steps < 1:
         raise ValueError(f"num_inference_steps must be a positive integer, got {steps!r}.")
+    most = config["num_train_timesteps"]
+    if steps > most and not isinstance(schedule, Flow):
+        raise ValueError(
+            f"num_inference_steps={steps} is more than the {most} timesteps that the network was "
+            f"trained at: take at most {most}."
+        )
     if isinstance(schedule, Flow) and name in (None, *SPACINGS):
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.

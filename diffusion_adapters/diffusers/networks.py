@@ -11,11 +11,13 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config, schedule_of
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
+from expint.guards.arguments import checked
 from expint.schedules.discrete import TabulatedVP
 
 
+@checked
 def from_diffusers(
-    network: torch.nn.Module,
+    network: Callable[..., Any],
     scheduler: Any,
     *,
     timesteps: str | None = None,
@@ -86,7 +88,7 @@ def from_diffusers(
 class DiffusersAdapter(NetworkAdapter):
     """What `from_diffusers` makes."""
 
-    repeats_rows = True
+    repeats_rows, label_name = True, "timestep"
 
     def __init__(self, network: Callable[..., Any], scale: float, **settings: Any) -> None:
         super().__init__(network, **settings)
@@ -99,6 +101,8 @@ class DiffusersAdapter(NetworkAdapter):
             label = self._table.labels(t, x)
         else:
             label = (t * self._scale).to(x.device, torch.float32).expand(len(x))
-        output = self.network(x, timestep=label, **condition, **self._options)
-        output = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+        output: Any = self.network(x, timestep=label, **condition, **self._options)
+        output = (
+            output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
+        )
         return without_variance(output, x)

@@ -11,6 +11,8 @@ from diffusion_adapters.diffusers import configs
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from expint import solvers
 from expint.equations.predictions import to_denoiser
+from expint.guards.arguments import checked
+from expint.guards.devices import usable_device
 from expint.noise import FromGenerators
 from expint.plans import Plan
 from expint.runs import Description, Run
@@ -84,6 +86,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
     _compatibles: ClassVar[list[str]] = [*_THEIRS, "FlowMatchEulerDiscreteScheduler"]
 
     @register_to_config
+    @checked
     def __init__(
         self,
         num_train_timesteps: int = 1000,
@@ -117,10 +120,6 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         self._schedule = configs.schedule_of(self.config)
         self._prediction = configs.prediction_of(self.config)
-        if isinstance(operations, str):
-            raise TypeError(
-                f"operations is a list of texts such as ['churn(s_churn=40)'], got {operations!r}."
-            )
         method = solvers.get(solver, **(solver_options or {}))
         added = (solvers.operation(text) for text in operations or ())
         self._method = replace(method, operations=(*method.operations, *added))
@@ -156,6 +155,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         known = configs.read_config(config) if isinstance(config, Mapping) else config
         return super().from_config(known, return_unused_kwargs, **kwargs)
 
+    @checked
     def set_timesteps(
         self,
         num_inference_steps: int | None = None,
@@ -180,6 +180,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: for anything that cannot be compiled, saying why.
         """
+        device = None if device is None else usable_device(device)
         given = {"steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
         plan, self._round_time = plan_of(self.config, self._schedule, self._method, given)
         if plan.has_tangents:
@@ -203,6 +204,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = plan.steps
         self._reset()
 
+    @checked
     def step(
         self,
         model_output: Tensor,
@@ -269,6 +271,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         """The state itself: it is held as the network takes it."""
         return sample
 
+    @checked
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """α x₀ + σ̄ ε at the given timesteps, one per sample or one for all; shape, dtype and
         device of `original_samples`.
@@ -301,6 +304,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         """Index of the next evaluation; None before the first."""
         return self._step_index
 
+    @checked
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the next run at an entry of `timesteps`; steps begin at multiples of `order`."""
         self._begin_index = begin_index
@@ -326,12 +330,11 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
 
     def _index_of(self, timestep: Any) -> int:
         """The last entry equal to `timestep`: that of the step that begins there."""
-        value = torch.as_tensor(timestep).reshape(-1)[0].to(self.timesteps.device)
+        value = torch.as_tensor(timestep).reshape(-1)[:1].to(self.timesteps.device)
         (places,) = torch.nonzero((self.timesteps - value).abs() < 1e-3, as_tuple=True)
         if not len(places):
             raise ValueError(
-                f"timestep {float(value):g} is not one of `timesteps`: "
-                f"{self.timesteps.tolist()[:8]} ...."
+                f"timestep {timestep} is not one of `timesteps`: {self.timesteps.tolist()[:8]} ...."
             )
         return int(places[-1])
 

@@ -3,16 +3,21 @@ prediction.
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_adapters.families.checks import check_call, explained, in_training
+from expint.guards.arguments import checked
+from expint.guards.devices import usable_device
 from expint.runs.model import describe
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -37,12 +42,14 @@ class NetworkAdapter(ABC):
     `label_dim`, the number of classes of a class-conditional network.
 
     Raises:
-        TypeError, ValueError: for a network that is not callable, a schedule or prediction that is
-            not known.
+        TypeError, ValueError: for a network that is not callable or not with the family's
+            arguments, a schedule or prediction that is not known.
     """
 
     repeats_rows: ClassVar[bool] = False
     """Whether fewer rows of conditioning than samples are repeated, each for neighbouring ones."""
+    label_name: ClassVar[str | None] = None
+    """The keyword of the time labels; None if they are the second argument."""
 
     sigma_data: float | None = None
     label_dim: int = 0
@@ -61,6 +68,9 @@ class NetworkAdapter(ABC):
         self.network, self.schedule, self.prediction = network, schedule, prediction
         self.condition, self._table = dict(condition or {}), table
         self.round_time = table.round_time if table else None
+        named = [self.label_name] if self.label_name else []
+        check_call(network, ["x"] if named else ["x", "labels"], [*named, *self.condition])
+        self._warned = False
         describe(self)
 
     @abstractmethod
@@ -73,6 +83,54 @@ class NetworkAdapter(ABC):
         first = self._first_parameter()
         return torch.device("cpu") if first is None else first.device
 
+    def to(self, *where: Any, **options: Any) -> Self:
+        """Move or cast the network in place, with the arguments of `torch.nn.Module.to`; returns
+        the adapter.
+
+        Raises:
+            TypeError: for a network that is not a module, or other arguments.
+            ValueError: for a device that cannot be used here.
+        """
+        for place in (*where, options.get("device")):
+            if isinstance(place, str | int | torch.device):
+                usable_device(place)
+        module = self._module("to")
+        try:
+            module.to(*where, **options)
+        except (TypeError, RuntimeError) as error:
+            reason = str(error).split(", but expected")[0]
+            raise TypeError(
+                "to takes what torch.nn.Module.to takes, a device, a floating-point dtype or both "
+                f"({reason})."
+            ) from error
+        return self
+
+    def half(self) -> Self:
+        """Cast the network to float16 in place. Time labels stay in float32."""
+        return self.to(torch.float16)
+
+    @checked
+    def train(self, mode: bool = True) -> Self:
+        """Put the network into train mode, or with False into evaluation mode."""
+        self._module("train").train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Put the network into evaluation mode, in which samples should be drawn."""
+        return self.train(False)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The network's parameters; none for a function."""
+        return self.network.parameters() if isinstance(self.network, torch.nn.Module) else iter(())
+
+    def _module(self, method: str) -> torch.nn.Module:
+        if isinstance(self.network, torch.nn.Module):
+            return self.network
+        raise TypeError(
+            f"{type(self).__name__}.{method} needs a network that is a torch.nn.Module, got "
+            f"{type(self.network).__name__}: change what the function calls."
+        )
+
     def with_condition(self, **condition: Any) -> Self:
         """The same network with other conditioning arguments."""
         other = copy(self)
@@ -84,22 +142,44 @@ class NetworkAdapter(ABC):
         0-dimensional tensor).
 
         Raises:
-            ValueError: for conditioning with another number of rows than samples.
+            TypeError, ValueError: before the network is called, for conditioning with another
+                number of rows than samples; for a network that needs whole labels, or that is on
+                another device.
         """
-        rows = {name: self._rows(name, value, len(x)) for name, value in self.condition.items()}
+        rows = {name: self._rows(name, value, x) for name, value in self.condition.items()}
+        if not self._warned and (module := in_training(self.network)):
+            self._warned = True
+            warnings.warn(
+                f"{type(self.network).__name__} is in train mode, where {module} makes samples "
+                "random or dependent on each other: call .eval() on it before sampling.",
+                stacklevel=2,
+            )
         first = self._first_parameter()
         if first is not None and first.is_floating_point():
             x = x.to(first.dtype)
-        return self._predict(x, torch.as_tensor(t, dtype=torch.float64), rows)
+        try:
+            return self._predict(x, torch.as_tensor(t, dtype=torch.float64), rows)
+        except (RuntimeError, IndexError) as error:
+            meaning = explained(error, x, self.device)
+            if meaning is None:
+                raise
+            raise meaning from error
 
-    def _rows(self, name: str, value: Any, batch: int) -> Any:
-        """A conditioning argument with one row per sample."""
+    def _rows(self, name: str, value: Any, x: Tensor) -> Any:
+        """A conditioning argument with one row per sample, on the device of `x`."""
         if isinstance(value, Mapping):
-            return {key: self._rows(key, item, batch) for key, item in value.items()}
-        if not isinstance(value, Tensor) or not value.ndim or len(value) == batch:
+            return {key: self._rows(key, item, x) for key, item in value.items()}
+        if isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value):
+            return type(value)([self._rows(name, item, x) for item in value])
+        if not isinstance(value, Tensor | np.ndarray | list) or not np.ndim(value):
             return value
-        if self.repeats_rows and len(value) and batch % len(value) == 0:
-            return value.repeat_interleave(batch // len(value), dim=0)
+        batch = len(x)
+        value = value.to(x.device) if isinstance(value, Tensor) else value
+        if len(value) == batch:
+            return value
+        if self.repeats_rows and isinstance(value, Tensor) and len(value):
+            if batch % len(value) == 0:
+                return value.repeat_interleave(batch // len(value), dim=0)
         raise ValueError(
             f"The condition {name!r} has {len(value)} rows for a batch of {batch}: give one row "
             "per sample."
@@ -112,14 +192,18 @@ class NetworkAdapter(ABC):
 
 
 def per_sample(value: Tensor, x: Tensor) -> Tensor:
-    """The number `value` once per sample of `x`, in its dtype and on its device: shape (batch,)."""
-    return value.to(device=x.device, dtype=x.dtype).expand(x.shape[0])
+    """The number `value` once per sample of `x`, shape (batch,), on its device and in its dtype,
+    but in float32 at least: half types cannot tell 999 from 1000.
+    """
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return value.to(device=x.device, dtype=kind).expand(x.shape[0])
 
 
 def without_variance(output: Tensor, x: Tensor) -> Tensor:
     """The first C of 2C output channels, of which the others are a learned variance."""
     doubled = (x.shape[0], 2 * x.shape[1], *x.shape[2:]) if x.ndim > 1 else None
-    return output[:, : x.shape[1]] if output.shape == doubled else output
+    # What is no tensor is refused where it is used.
+    return output[:, : x.shape[1]] if getattr(output, "shape", ()) == doubled else output
 
 
 def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> Tensor:
@@ -132,7 +216,10 @@ def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> T
         raise ValueError(
             f"This network has no classes (label_dim = 0), but labels {labels!r} came."
         )
-    indices = torch.as_tensor(labels)
+    try:
+        indices = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        indices = torch.tensor(-1)
     listed, end = indices.tolist(), math.inf if count is None else count
     are_indices = isinstance(listed, list) and all(type(i) is int and 0 <= i < end for i in listed)
     if not are_indices or not listed:

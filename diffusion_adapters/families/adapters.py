@@ -10,6 +10,7 @@ iDDPM    net(x, ts, **condition)        index 0 … M−1 (·1000/M if rescaled)
 EDM      net(x, sigma, class_labels)    σ                                       D
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ from diffusion_adapters.families.adapter import (
     per_sample,
     without_variance,
 )
+from diffusion_adapters.families.checks import check_continuous, check_preserving, check_unscaled
+from expint.guards.arguments import checked
 from expint.registry import unknown
 from expint.schedules import EDM, IDDPM, VE, VP, Discrete, Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -41,10 +44,15 @@ class VPAdapter(NetworkAdapter):
             between as well.
         condition: further keyword arguments of the network.
 
+    Raises:
+        TypeError, ValueError: for a schedule that is not variance-preserving with times in [0, 1]
+            (sub-VP is allowed), or a network that shows a table of timesteps and comes without it.
+
     Source: Song et al., arXiv 2011.13456, appendix C (continuous); Ho et al., arXiv 2006.11239
     (discrete).
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -56,6 +64,9 @@ class VPAdapter(NetworkAdapter):
     ) -> None:
         table = Timesteps(schedule, timesteps) if isinstance(schedule, TabulatedVP) else None
         super().__init__(network, schedule or VP(), prediction, condition=condition, table=table)
+        if table is None:
+            check_preserving("VPAdapter", self.schedule)
+            check_continuous("VPAdapter", network, assumed=schedule is None)
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         labels = self._table.labels(t, x) if self._table else per_sample(999.0 * t, x)
@@ -70,15 +81,19 @@ class VEAdapter(NetworkAdapter):
 
     Args:
         network: net(x, labels, **condition), labels of shape (batch,).
-        schedule: default `VE()`.
+        schedule: with α = 1; default `VE()`.
         conditioning: "sigma", "log_sigma", or a function from σ (float64 tensor) to the label.
         prediction: "score" by default.
         condition: further keyword arguments of the network.
+
+    Raises:
+        TypeError, ValueError: for a schedule on which α is not 1, or an unknown conditioning.
 
     Source: Song et al., arXiv 2011.13456, appendix C; the function ln(σ/2) gives EDM's VE networks,
     arXiv 2206.00364, table 1.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -89,11 +104,17 @@ class VEAdapter(NetworkAdapter):
         condition: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(network, schedule or VE(), prediction, condition=condition)
+        check_unscaled("VEAdapter", self.schedule)
         label = conditioning if callable(conditioning) else _LABELS.get(conditioning)
         if label is None:
             way_out = ", or give a function of sigma"
             raise unknown("conditioning", conditioning, tuple(_LABELS), way_out)
         self._label = label
+        probe: Any = label(torch.ones((), dtype=torch.float64))
+        if not isinstance(probe, Tensor) or probe.shape:
+            raise TypeError(
+                f"conditioning gives the label of sigma, a 0-dimensional tensor, got {probe!r}."
+            )
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         return self.network(x, per_sample(self._label(self.schedule.sigma(t)), x), **condition)
@@ -127,6 +148,7 @@ class IDDPMAdapter(NetworkAdapter):
     guided-diffusion, `respace.py` and `gaussian_diffusion.py`.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -140,10 +162,6 @@ class IDDPMAdapter(NetworkAdapter):
         condition: Mapping[str, Any] | None = None,
     ) -> None:
         schedule, originals = schedule or IDDPM(), None
-        if not isinstance(schedule, TabulatedVP):
-            raise TypeError(
-                f"IDDPMAdapter needs a tabulated schedule (IDDPM or Discrete), got {schedule}."
-            )
         scale = 1000.0 / schedule.steps if rescale_timesteps else None
         if kept is not None and len(kept) < schedule.steps:
             originals = torch.tensor(kept)
@@ -154,11 +172,11 @@ class IDDPMAdapter(NetworkAdapter):
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         assert self._table
         output = self.network(x, self._table.labels(t, x), **condition)
-        expected = (2 if self.learn_sigma else 1) * x.shape[1]
-        if self.learn_sigma is not None and output.shape[1] != expected:
+        expected, shape = (2 if self.learn_sigma else 1) * x.shape[1], getattr(output, "shape", ())
+        if self.learn_sigma is not None and expected not in shape[1:2]:
             raise ValueError(
                 f"With learn_sigma={self.learn_sigma} the network must return {expected} channels "
-                f"for {x.shape[1]}, got shape {tuple(output.shape)}: pass "
+                f"for {x.shape[1]}, got shape {tuple(shape)}: pass "
                 f"learn_sigma={not self.learn_sigma}?"
             )
         return without_variance(output, x)
@@ -175,9 +193,14 @@ class EDMAdapter(NetworkAdapter):
         labels: class indices, one per sample; None for the unconditional network.
         sigma_data: default: the network's.
 
+    Raises:
+        TypeError, ValueError: for a schedule on which α is not 1, labels that the network does not
+            have, or a network that does not take class_labels.
+
     Source: Karras et al., arXiv 2206.00364, table 1 and algorithm 2.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[..., Tensor],
@@ -189,8 +212,12 @@ class EDMAdapter(NetworkAdapter):
         low = max(0.002, float(getattr(network, "sigma_min", 0.0)))
         high = min(80.0, float(getattr(network, "sigma_max", float("inf"))))
         own = getattr(network, "sigma_data", None) if sigma_data is None else sigma_data
-        super().__init__(network, schedule or EDM(sigma_min=low, sigma_max=high), "data")
+        default, unlabelled = EDM(sigma_min=low, sigma_max=high), {"class_labels": None}
+        super().__init__(network, schedule or default, "data", condition=unlabelled)
+        check_unscaled("EDMAdapter", self.schedule)
         self.sigma_data = None if own is None else float(own)
+        if own is not None and not 0.0 < float(own) < math.inf:
+            raise ValueError(f"sigma_data must be positive and finite, got {own!r}.")
         self.label_dim = int(getattr(network, "label_dim", 0) or 0)
         self.condition = {"class_labels": self._one_hot(labels)}
         self.round_time = self._rounding(getattr(network, "round_sigma", None))

@@ -18,6 +18,7 @@ from diffusion_adapters.guidance.wrapping import (
     check_number,
     state_gradient,
 )
+from expint.guards.arguments import checked
 
 METHODS = ("static", "dynamic")
 
@@ -56,6 +57,7 @@ class threshold(ModelWrapper):  # noqa: N801
         tensor([[1.]])
     """
 
+    @checked
     def __init__(
         self,
         model: Any,
@@ -68,10 +70,7 @@ class threshold(ModelWrapper):  # noqa: N801
         super().__init__(model, prediction)
         if method not in METHODS:
             raise ValueError(f"Unknown thresholding {method!r}: choose one of {METHODS}.")
-        try:
-            low, high = (check_number("Each of the limits", value) for value in limits)
-        except TypeError as error:
-            raise TypeError(f"limits is a pair of numbers (low, high), got {limits!r}.") from error
+        low, high = (check_number("Each of the limits", value) for value in limits)
         if not low < high:
             raise ValueError(f"limits=(low, high) needs low < high, got {limits!r}.")
         self.method, self.limits = method, (low, high)
@@ -132,6 +131,7 @@ class inpaint(ModelWrapper):  # noqa: N801
         tensor([0.5000, 0.5000, 0.5000])
     """
 
+    @checked
     def __init__(
         self,
         model: Any,
@@ -190,6 +190,7 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
         2209.14687, which has this gradient with a step size that is tied to one sampler's grid.
     """
 
+    @checked
     def __init__(
         self,
         model: Any,
@@ -200,11 +201,6 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
         noise_std: float = 0.0,
     ) -> None:
         super().__init__(model)
-        if not isinstance(operator, Tensor) and not callable(operator):
-            raise TypeError(
-                "operator is a differentiable function of the image, or a mask, got "
-                f"{type(operator).__name__}."
-            )
         self.mask = _check_mask("The mask", operator) if isinstance(operator, Tensor) else None
         self.operator: Any = operator
         self.measurement = _check_real("measurement", measurement, self.mask)
@@ -236,10 +232,13 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
             return torch.where(self.mask.to(denoised.device), difference, 0.0)
         measured: Any = self.operator(denoised)
         shape = tuple(getattr(measured, "shape", ()))
-        if shape[:1] != (len(denoised),):
+        real = (
+            isinstance(measured, Tensor) and measured.is_floating_point() and measured.itemsize > 1
+        )
+        if not real or shape[:1] != (len(denoised),):
             raise ValueError(
-                "The operator must return one measurement per sample, shape "
-                f"({len(denoised)}, ...), but returned {shape}."
+                "The operator must return floating-point numbers, one measurement per sample, "
+                f"shape ({len(denoised)}, ...), but returned {shape or measured}."
             )
         check_fits("measurement", self.measurement, measured, "what the operator returns")
         return self.measurement.to(measured) - measured
@@ -247,9 +246,12 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
 
 def _check_real(name: str, value: Any, mask: Tensor | None = None) -> Tensor:
     """`value`, if it is a tensor of real numbers that are finite where a mask is true."""
-    if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.itemsize == 1:
         kind = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"{name} must be a tensor of real numbers, got {kind}.")
+        raise TypeError(
+            f"{name} must be a tensor of floating-point numbers in the range of the network's "
+            f"data, got {kind}: bytes 0 ... 255 are value.float() / 127.5 - 1 where it is [-1, 1]."
+        )
     try:
         bad = ~torch.isfinite(value) & (True if mask is None else mask)
     except RuntimeError as error:

@@ -19,6 +19,7 @@ from diffusion_adapters.families.adapter import NetworkAdapter, class_indices
 from diffusion_adapters.families.adapters import EDMAdapter
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
 from expint.equations.predictions import conversion
+from expint.guards.arguments import checked
 from expint.runs import Reparametrized
 from expint.runs.model import describe
 
@@ -70,6 +71,7 @@ class cfg(ModelWrapper):  # noqa: N801
         20
     """
 
+    @checked
     def __init__(
         self,
         model: Any,
@@ -171,6 +173,7 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
     (denoised).
     """
 
+    @checked
     def __init__(
         self,
         model: Any,
@@ -181,11 +184,6 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         on: str = "state",
     ) -> None:
         super().__init__(model)
-        if not callable(classifier):
-            raise TypeError(
-                "The classifier must be callable and return logits, got "
-                f"{type(classifier).__name__}."
-            )
         if on not in ("state", "denoised"):
             raise ValueError(
                 f"Unknown on={on!r}: choose 'state' (classifier(x, t)) or 'denoised' "
@@ -230,9 +228,7 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
-def _check_interval(interval: Any) -> tuple[float, float]:
-    if not isinstance(interval, Sequence) or len(interval) != 2:
-        raise TypeError(f"interval is a pair (sigma_lo, sigma_hi), got {interval!r}.")
+def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
     low, high = (float(value) for value in interval)
     if not 0.0 <= low < high:
         raise ValueError(

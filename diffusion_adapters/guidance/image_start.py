@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import check_number
 from expint import grids
+from expint.guards.arguments import checked
 from expint.guards.finite import check_state
 from expint.noise import initial_state, per_sample
 from expint.runs.model import describe
@@ -26,6 +27,7 @@ class Start(NamedTuple):
     """float64, shape (steps + 1,), from the first time to the data end."""
 
 
+@checked
 def start(
     model: Any,
     image: Tensor,

@@ -118,6 +118,12 @@ def state_gradient(
         # Clones, because tensors made in inference mode cannot be saved for a backward pass.
         leaf = x.clone() if nested else x.detach().clone().requires_grad_(True)
         value, other = function(leaf, t.clone())
+        if not value.requires_grad:
+            raise ValueError(
+                "Guidance by a gradient needs one, but what it is taken of does not depend on the "
+                "state in a way that torch can differentiate: look for torch.no_grad, .detach(), "
+                "integers or numpy in the network, and in the classifier or operator."
+            )
         (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=nested)
     return (slope, other) if nested else (slope, other.detach())
 

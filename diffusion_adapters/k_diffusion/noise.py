@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.guards.arguments import checked
 from expint.noise import BrownianPath, SubstepNoise, per_sample
 from expint.plans import Plan
 
@@ -65,6 +66,7 @@ class brownian_noise_sampler:  # noqa: N801
         torch.Size([2, 3])
     """
 
+    @checked
     def __init__(
         self,
         x: Tensor,
@@ -77,6 +79,8 @@ class brownian_noise_sampler:  # noqa: N801
         resolution: int = RESOLUTION,
         device: torch.device | str | None = None,
     ) -> None:
+        if x.itemsize == 1 or torch.as_tensor(sigma_min).ndim or torch.as_tensor(sigma_max).ndim:
+            raise TypeError("x has 16 bits at least, and sigma_min and sigma_max are numbers.")
         low, high = float(sigma_min), float(sigma_max)
         if not 0.0 < low <= high < math.inf:
             raise ValueError(
@@ -93,6 +97,7 @@ class brownian_noise_sampler:  # noqa: N801
         self.path, self.dtype = path.open(x.to(wide)), x.dtype
         self.eta, self.flow = float(eta), flow
 
+    @checked
     def __call__(self, sigma: Tensor | float, sigma_next: Tensor | float) -> Tensor:
         """[W(τ_next) − W(τ)]/√|τ_next − τ|, in the shape, dtype and on the device of x.
 
@@ -100,6 +105,8 @@ class brownian_noise_sampler:  # noqa: N801
             ValueError: for a level outside the range of the path (0 is), or two levels that are the
                 same.
         """
+        if torch.as_tensor(sigma).numel() != 1 or torch.as_tensor(sigma_next).numel() != 1:
+            raise TypeError(f"Noise levels are single numbers, got {sigma} and {sigma_next}.")
         start, end = self._clock(float(sigma)), self._clock(float(sigma_next))
         low, high = sorted((start, end))
         if low == high:

@@ -28,7 +28,11 @@ from tqdm.auto import tqdm
 
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise
 from expint import grids, solvers
+from expint.guards.arguments import checked
+from expint.guards.devices import usable_device
+from expint.guards.finite import check_state
 from expint.noise import BrownianPath, Gaussian, NoiseSource, per_sample
+from expint.numerics.float64 import as_float64
 from expint.plans import Plan
 from expint.registry import unknown
 from expint.runs import Run, drive
@@ -96,6 +100,7 @@ def is_flow(model: Any) -> bool:
     return False
 
 
+@checked
 def sample_expint(
     model: Denoiser,
     x: Tensor,
@@ -164,10 +169,11 @@ def sample_expint(
         ... ).shape
         torch.Size([2, 3])
     """
-    given = torch.as_tensor(sigmas, dtype=None if isinstance(sigmas, Tensor) else torch.float64)
-    given = given.detach()
+    noise_device = None if noise_device is None else usable_device(noise_device)
+    given = (sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas)).detach()
     if given.ndim == 1 and len(given) < 2:
         return x
+    check_state(x)
     denoiser = KDiffusionModel(model, extra_args, flow)
     method, ell = _method(solver, eta, s_noise, options)
     levels = _levels(given, denoiser.schedule)
@@ -293,6 +299,7 @@ def _source(
     return Gaussian(seeds, device=device)
 
 
+@checked
 def uniform_lambda_sigmas(
     steps: int,
     sigma_min: float,

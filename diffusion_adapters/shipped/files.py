@@ -20,6 +20,7 @@ from diffusion_adapters.shipped.networks import (
     VENetwork,
     VPNetwork,
 )
+from expint.guards.arguments import checked
 from expint.registry import unknown
 
 FAMILIES: dict[str, type[nn.Module]] = {
@@ -37,6 +38,7 @@ def _names(folder: Path | None, kind: str) -> list[str]:
     return sorted(stem for stem in stems if stem.endswith("-classifier") == (kind == "classifier"))
 
 
+@checked
 def names(folder: Path | None = None) -> list[str]:
     """Names of the shipped diffusion networks.
 
@@ -50,6 +52,7 @@ def names(folder: Path | None = None) -> list[str]:
     return _names(folder, "network")
 
 
+@checked
 def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Read a shipped network, bare: called in its family's own convention (see
     `diffusion_adapters.shipped.networks`).
@@ -75,6 +78,7 @@ def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict
     return _read(name, "network", folder)
 
 
+@checked
 def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, dict[str, Any]]:
     """Read the classifier beside the shipped networks, whose features measure their samples.
 

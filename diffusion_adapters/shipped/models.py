@@ -9,6 +9,7 @@ from torch import Tensor
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
 from diffusion_adapters.shipped.files import load_network
 from expint import schedules
+from expint.guards.arguments import checked
 
 _ADAPTERS: dict[str, Any] = {
     "vp": VPAdapter,
@@ -19,6 +20,7 @@ _ADAPTERS: dict[str, Any] = {
 }
 
 
+@checked
 def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
     """A shipped network as a model.
 

@@ -21,8 +21,6 @@ first order: with ℓ = 0 it leaves a relative error of var(data)/σ² in the va
 EDM's start from N(0, 80²) does.
 """
 
-MOST_STEPS = 100_000
-
 GridBuilder = Callable[..., Tensor]
 
 
@@ -60,6 +58,10 @@ def default(schedule: Schedule, *, table: bool, start: float | None = None) -> s
     return "uniform_time" if flow else "uniform_lambda"
 
 
+MOST_STEPS = 100_000
+"""More steps are taken for a mistake: their plan alone takes minutes and gigabytes."""
+
+
 def count_points(steps: int, final: str) -> int:
     """Number of points to lay from start to stop, after checking the arguments."""
     if final not in FINALS:
@@ -70,10 +72,7 @@ def count_points(steps: int, final: str) -> int:
             f"A grid with final={final!r} needs an integer steps >= {least}, got {steps!r}."
         )
     if steps > MOST_STEPS:
-        raise ValueError(
-            f"steps={steps} is more than {MOST_STEPS}: a plan holds every coefficient of every "
-            "step. Integrate in parts, with grids of their own."
-        )
+        raise ValueError(f"A grid has at most {MOST_STEPS} steps, got {steps}: take fewer.")
     return int(steps) + (final == "none")
 
 

@@ -65,15 +65,17 @@ class FiniteCheck:
 
 def check_state(x: Any) -> None:
     """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
-    if not isinstance(x, Tensor) or not (x.is_floating_point() or x.is_complex()):
+    numbers = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
+    if not numbers or x.itemsize == 1 or x.is_meta:
         kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(
-            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}."
+            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}"
+            f"{' on meta' if isinstance(x, Tensor) and x.is_meta else ''}: with 16 bits at least."
         )
-    if x.ndim < 1:
+    if x.ndim < 1 or not x.numel():
         raise ValueError(
-            "The state must have a batch dimension: shape (batch, *event), got a 0-dimensional "
-            "tensor."
+            "The state must have a batch dimension and hold something: shape (batch, *event), got "
+            f"{'a 0-dimensional tensor' if x.ndim < 1 else f'shape {tuple(x.shape)}'}."
         )
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).sum())

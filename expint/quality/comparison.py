@@ -107,6 +107,8 @@ def compare_quality(
     """
     described = describe(model)
     counts = _counts(nfe, n=n, repeats=repeats, batch=batch)
+    if tolerance is not None and not 0.0 < tolerance < math.inf:
+        raise ValueError(f"tolerance is a distance, positive and finite, got {tolerance!r}.")
     common = {"grid": grid, "final": final, "form": form, "ell": ell}
     entries = {
         label: {key: value for key, value in (common | settings).items() if value is not None}

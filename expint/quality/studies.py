@@ -9,9 +9,10 @@ from typing import Any
 
 from expint.results import MARKERS, Result, Rows, new_figure
 
-_LINES = ("-", "--", "-.", ":")
+NAMED = 8
+"""Curves that a picture names."""
 _MOST = 30.0  # times the median
-_LEGEND_LINES = 25  # that find room beside the axes
+_COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C9")  # without the grey one
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ class QualityCurve:
     setting: str
     points: tuple[QualityPoint, ...]
     reached: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Name and setting."""
+        return f"{self.name} ({self.setting})"
+
+    def drawn(self) -> tuple[list[int], list[float]]:
+        """Evaluations used and distances, without gaps and, as the axes are logarithmic, zeros."""
+        pairs = [(p.used, p.distance) for p in self.points if p.used and p.distance]
+        return [used for used, _ in pairs], [distance for _, distance in pairs]
 
     def at(self, nfe: int) -> QualityPoint:
         """The point for `nfe` allowed evaluations; a KeyError if that was not studied."""
@@ -117,41 +128,77 @@ class QualityStudy(Result):
             yield ""
             yield ", ".join(below)
 
-    def figure(self) -> Any:
-        """Distance against evaluations used, one line per solver, the floor as a dashed line."""
-        columns = 1 + len(self.curves) // _LEGEND_LINES
-        figure = new_figure(6.0 + 3.0 * columns, 4.0 + columns)
-        axes, first = figure.subplots(), []
-        for i, curve in enumerate(self.curves):
-            # On logarithmic axes there is no zero.
-            pairs = [(point.used, point.distance) for point in curve.points if point.distance]
-            first += [distance for _, distance in pairs[:1]]
-            axes.loglog(
-                *(zip(*pairs, strict=True) if pairs else ([], [])),
-                marker=MARKERS[(i + i // 10) % len(MARKERS)],
-                color=f"C{i % 10}",
-                linestyle=_LINES[i // 10 % len(_LINES)],
-                markersize=4,
-                linewidth=1.2,
-                label=f"{curve.name} ({curve.setting})",
+    def leading(self, most: int = NAMED) -> list[QualityCurve]:
+        """The curves that a picture names: the best at each number of evaluations, then the second
+        best, and so on; in the order of their distance at the most evaluations.
+        """
+        ranked = self._ranked()
+        found = {
+            curve.name: curve
+            for place in range(len(self.curves))
+            for order in ranked
+            for curve, _ in order[place : place + 1]
+        }
+        chosen = list(found.values())[:most]
+        last = [curve for curve, _ in ranked[-1]]
+        return sorted(chosen, key=lambda c: last.index(c) if c in last else len(last))
+
+    def _ranked(self) -> list[list[tuple[QualityCurve, QualityPoint]]]:
+        """For each number of evaluations the curves with a distance there, the least first."""
+        pairs = [(curve, p) for curve in self.curves for p in curve.points if p.distance]
+        return [
+            sorted(
+                (pair for pair in pairs if pair[1].nfe == n),
+                key=lambda pair: pair[1].distance or 0.0,
             )
-        if first and max(first) > (top := _MOST * median(first)):
-            # A solver that diverges at first leaves the picture, so that the others can be
-            # distinguished.
-            axes.set_ylim(top=top)
+            for n in self.nfe
+        ]
+
+    def figure(self) -> Any:
+        """Distance against evaluations used. The curves that lead at some number of evaluations are
+        coloured and named, the others are grey; below all of them lies the frontier, the least
+        distance at each number, and the floor is a dashed line.
+        """
+        figure = new_figure(9.5, 5.0)
+        axes, leading = figure.subplots(), self.leading()
+        others = [curve for curve in self.curves if curve not in leading]
+        for i, curve in enumerate(leading):
+            # Narrower one by one: some of them lie on each other.
+            style = {"marker": MARKERS[i % len(MARKERS)], "markersize": 8 - i / 2}
+            style |= {"linewidth": 3.0 - 0.25 * i, "zorder": 3}
+            axes.plot(*curve.drawn(), color=_COLOURS[i % len(_COLOURS)], label=curve.title, **style)
+        grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.8, "zorder": 1}
+        for i, curve in enumerate(others):
+            label = f"{len(others)} other{'s' if len(others) > 1 else ''}"
+            axes.plot(*curve.drawn(), **grey, label=label if i == 0 else None)
+        frontier = [order[0][1] for order in self._ranked() if order]
+        if len(self.curves) > 1 and frontier:
+            band = {"color": "gold", "alpha": 0.6, "linewidth": 8.0, "solid_capstyle": "round"}
+            places = [p.used for p in frontier], [p.distance for p in frontier]
+            axes.plot(*places, **band, zorder=2, label="frontier")
         line: dict[str, Any] = {"color": "0.3", "linewidth": 1.0}
         if self.floor:
             axes.axhline(self.floor, linestyle="--", label="floor (samples of the data)", **line)
         elif self.threshold is not None:
             axes.axhline(self.threshold, linestyle=":", label="tolerance", **line)
+        axes.set(xscale="log", yscale="log", axisbelow=True)
+        first = [distances[0] for curve in self.curves if (distances := curve.drawn()[1])]
+        if first and max(first) > (top := _MOST * median(first)):
+            # A solver that diverges at first leaves the picture, so that the others can be
+            # distinguished.
+            axes.set_ylim(top=top)
+        used = [n for curve in leading for n in curve.drawn()[0]]
+        if used:
+            axes.set_xlim(0.85 * min(used), 1.15 * max(used))
         axes.set_xticks(self.nfe, [str(n) for n in self.nfe])
         axes.set_xticks([], minor=True)
         axes.grid(visible=True, color="0.9")
-        axes.set(axisbelow=True, xlabel="network evaluations", ylabel=self.measure)
-        axes.set_title(self.target, fontsize=11)
-        # Beside the axes: with all solvers it would cover the lines.
+        axes.set(xlabel="network evaluations", ylabel=self.measure)
+        schedule = self.settings.get("schedule")
+        axes.set_title(f"{self.target}, {schedule}" if schedule else self.target, fontsize=11)
+        # Beside the axes: over them it would cover the lines.
         beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-        axes.legend(fontsize=8, frameon=False, ncols=columns, **beside)
+        axes.legend(fontsize=8, frameon=False, **beside)
         return figure
 
 

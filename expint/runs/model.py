@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from expint.equations.predictions import check as check_prediction
 from expint.schedules import Schedule
 
 
+@runtime_checkable
 class Model(Protocol):
     """A diffusion model: what `expint.sample` takes. Adapters and analytic targets are such models.
 
@@ -80,6 +81,25 @@ def describe(model: Any) -> Description:
 
 
 _KINDS: dict[str, Callable[[Any], Any]] = {"device": torch.device, "shape": tuple}
+
+
+def identity(model: Any) -> str:
+    """What a model can be known by when a run goes on: its class, what it says of itself and of the
+    model that it wraps, and the number and mean square of its parameters."""
+    about = describe(model)
+    said = [type(model).__name__, about.prediction, str(about.schedule)]
+    if about.sigma_data is not None:
+        said.append(f"sigma_data={about.sigma_data:g}")
+    inner = getattr(model, "model", None)
+    if isinstance(getattr(inner, "schedule", None), Schedule):
+        said.append(f"around {identity(inner)}")
+    weights = [p.detach() for p in getattr(model, "parameters", tuple)()]
+    count = sum(value.numel() for value in weights)
+    if count:
+        total = sum(float(value.double().square().sum()) for value in weights)
+        # Few digits: sums differ in the last ones from device to device.
+        said.append(f"{count} parameters of mean square {total / count:.6g}")
+    return ", ".join(said)
 
 
 class Counted:

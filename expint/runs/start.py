@@ -1,5 +1,6 @@
 """Where a run begins: the initial state, and the noise source from the seeds."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expint.guards.devices import usable_device
 from expint.guards.finite import check_state
 from expint.guards.start import check_pure_noise, check_scale
 from expint.noise import Gaussian, NoiseSource, initial_state, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs.model import Description
+
+_MOST, _MOST_SAMPLES = 2**40, 2**27  # numbers and samples of a run
 
 
 def start_state(
@@ -30,12 +34,16 @@ def start_state(
     Raises:
         TypeError, ValueError: for anything that does not fit, saying what is allowed.
     """
-    if noise is not None and not isinstance(noise, NoiseSource):
+    if noise is not None and (isinstance(noise, type) or not isinstance(noise, NoiseSource)):
         raise TypeError(
             f"noise is a noise source such as expint.noise.Gaussian(seeds), got {noise!r}."
         )
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype is a torch.dtype such as torch.float32, got {dtype!r}.")
+    floating = dtype is None or dtype.is_floating_point or isinstance(shape, Tensor)
+    if dtype is not None and (not floating or dtype.itemsize == 1):
+        raise TypeError(f"dtype must be a floating-point type, got {dtype}: of 16 bits at least.")
+    device = None if device is None else usable_device(device)
     if isinstance(shape, np.ndarray) and shape.ndim > 1:
         shape = torch.as_tensor(shape)
     if isinstance(shape, Tensor):
@@ -49,10 +57,13 @@ def start_state(
             f"shape is (batch, *event) in positive integers, or an initial state; got {shape!r}."
         )
     sizes = tuple(int(n) for n in sizes)
+    if math.prod(sizes) > _MOST or sizes[0] > _MOST_SAMPLES:
+        raise ValueError(
+            f"shape={sizes} is {sizes[0]:.3g} samples and {math.prod(sizes):.3g} numbers, more "
+            "than a run holds: draw the samples in batches."
+        )
     kind = dtype or torch.float32
-    if not kind.is_floating_point:
-        raise TypeError(f"dtype must be a floating-point type, got {kind}.")
-    where = torch.device(device) if device is not None else model.device or torch.device("cpu")
+    where = device or model.device or torch.device("cpu")
     seeds = per_sample(seed, sizes[0])
     first = plan.grid[0].item()
     check_pure_noise(model.schedule, first)

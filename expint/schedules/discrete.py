@@ -210,9 +210,18 @@ class Discrete(TabulatedVP):
         """The table ᾱ_i = Π_{j≤i} (1 − β_j), the product formed in float64 logarithms.
 
         The last β may be 1 (ᾱ = 0).
+
+        Raises:
+            ValueError: naming the first β outside (0, 1), or if they look like α or ᾱ.
         """
         values = as_float64(betas)
         _check_table(values, "betas", 1.0)
+        if values[0] > 0.5 and bool((values.diff() < 0.0).all()):
+            raise ValueError(
+                f"These betas fall from {values[0].item():.6g} to {values[-1].item():.6g}, as "
+                "alphas or alphas_cumprod do and betas do not: give Discrete(alphas_cumprod), or "
+                "Discrete.from_betas(1 - alphas)."
+            )
         return cls(torch.exp(torch.cumsum(torch.log1p(-values), 0)), interpolation)
 
     def _log_alphas_cumprod(self) -> Tensor:

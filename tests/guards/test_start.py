@@ -155,7 +155,7 @@ def test_the_default_grid_does_not_depend_on_where_a_shift_puts_time(shift: floa
 
 
 def test_what_would_never_end():
-    with pytest.raises(ValueError, match="steps=10000000 is more than 100000"):
+    with pytest.raises(ValueError, match="at most 100000 steps, got 10000000"):
         grids.uniform_lambda(EDM(), 10**7)
     with pytest.raises(ValueError, match="at most 100"):
         phi(10**6, 1.0)

@@ -293,6 +293,24 @@ def test_a_solver_that_diverges_leaves_the_picture():
     assert axes.get_ylim()[1] == pytest.approx(60.0) and axes.get_ylim()[0] < 0.1
 
 
+def test_a_picture_of_many_solvers_names_those_that_lead():
+    """Fifty lines under a legend of fifty say nothing: the rest is grey, and one line of it."""
+
+    def curve(i: int) -> QualityCurve:
+        # Solver 3 is the best at first and solver 7 in the end; the others follow by number.
+        points = ((4, 0.01 if i == 3 else 1.0 + i), (8, 0.001 if i == 7 else 0.1 + i))
+        return QualityCurve(f"s{i}", "a", "", tuple(QualityPoint(n, n, n, d) for n, d in points))
+
+    study = QualityStudy("target", "distance", (4, 8), tuple(map(curve, range(50))), None, None, {})
+    leading = [each.name for each in study.leading(5)]
+    assert leading == ["s7", "s0", "s1", "s2", "s3"]
+    (axes,) = study.figure().axes
+    named = [text.get_text().split()[0] for text in axes.get_legend().get_texts()]
+    assert len(named) == 10 and {"s3", "s7"} < set(named) and named[-2:] == ["42", "frontier"]
+    band = axes.lines[-1]
+    assert np.asarray(band.get_xydata()).tolist() == [[4, 0.01], [8, 0.001]]
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "total"),
     [

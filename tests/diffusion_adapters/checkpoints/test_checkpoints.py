@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import pydoc
+import zipfile
 from collections import OrderedDict
 from datetime import date
 from fractions import Fraction
@@ -270,8 +271,12 @@ def test_one_part_of_a_converted_checkpoint(tmp_path):
 
 def test_score_sde_converted_with_many_parameters_keeps_their_order(tmp_path):
     """shadow_params.10 comes after shadow_params.9, not after shadow_params.1."""
-    build = partial(nn.Sequential, *[nn.Linear(1, 1) for _ in range(6)])
-    network = seeded(build, 5)
+
+    class Chain(nn.Sequential):
+        def forward(self, x, labels):
+            raise AssertionError
+
+    network = seeded(partial(Chain, *[nn.Linear(1, 1) for _ in range(6)]), 5)
     shadow = [torch.full_like(p, i) for i, p in enumerate(network.parameters())]
     torch.save(
         {"model": network.state_dict(), "ema": {"shadow_params": shadow}}, tmp_path / "c.pth"
@@ -778,6 +783,16 @@ def spoil(weights: dict[str, Tensor]) -> None:
     weights[list(weights)[-1]].view(-1)[-1] = math.nan
 
 
+def overflow(weights: dict[str, Tensor]) -> None:
+    weights[list(weights)[-1]].view(-1)[-1] = -math.inf
+
+
+def overflow_when_cast(weights: dict[str, Tensor]) -> None:
+    name = list(weights)[-1]
+    weights[name] = weights[name].double()
+    weights[name].view(-1)[0] = 1e39
+
+
 def retype(weights: dict[str, Tensor]) -> None:
     name = list(weights)[-1]
     weights[name] = weights[name].to(torch.int32)
@@ -788,6 +803,8 @@ FAULTS = [
     (add, r"6 unexpected: extra\.0, extra\.1, extra\.2, extra\.3 and 2 more"),
     (reshape, r"1 of another shape: \S+: \(2, 5\) instead of \(\d"),
     (spoil, r"1 NaN: "),
+    (overflow, r"1 infinite: "),
+    (overflow_when_cast, r"1 infinite: "),
     (retype, r"1 of another kind: \S+: torch\.int32 instead of torch\.float32"),
 ]
 
@@ -1105,3 +1122,34 @@ def test_the_commands_of_the_page(tmp_path, monkeypatch):
         load_edm("edm-cifar10.safetensors", EDMPrecond)(states(), 2.0),
         seeded(EDMPrecond, 1)(states(), torch.full((2,), 2.0)),
     )
+
+
+def test_an_archive_that_expands_to_much_more_than_it_holds_is_not_read(tmp_path, monkeypatch):
+    """torch.save compresses nothing; here 80 MB lie in 80 kB."""
+    torch.save({"a": torch.zeros(20, 1000, 1000)}, tmp_path / "large.pt")
+    with zipfile.ZipFile(tmp_path / "large.pt") as large:
+        with zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+            for name in large.namelist():
+                bomb.writestr(name, large.read(name))
+    assert read_checkpoint(tmp_path / "large.pt")["a"].shape == (20, 1000, 1000)
+    monkeypatch.setattr(torch, "load", None)
+    for trust in (False, True):
+        with pytest.raises(CheckpointError, match=r"would expand to 80,0.*nothing was read"):
+            read_checkpoint(tmp_path / "bomb.pt", trust)
+
+
+def test_score_sde_takes_a_bare_state_dict_without_averages(tmp_path):
+    source = seeded(ScoreSDENet, 4)
+    torch.save(source.state_dict(), tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=r"bare state dict.*pass ema=False"):
+        load_score_sde(tmp_path / "c.pth", ScoreSDENet)
+    model = load_score_sde(tmp_path / "c.pth", ScoreSDENet, ema=False)
+    assert bits(model.network) == bits(source)
+
+
+def test_a_network_of_two_arguments_is_not_the_one_inside_edms(tmp_path):
+    """Before the first evaluation, and before the file is read into it."""
+    network = seeded(ScoreSDENet, 4)
+    torch.save(network.state_dict(), tmp_path / "c.pth")
+    with pytest.raises(TypeError, match=r"net\(x, noise_labels, class_labels\)"):
+        load_edm(tmp_path / "c.pth", network, raw=True, sigma_data=0.5)

@@ -87,6 +87,9 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
     manifest = json.loads((drawn[1] / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["settings"] == {
         "model": "digits-edm",
+        "shape": None,
+        "device": None,
+        "sigmas": None,
         "solver": "seeds-3",
         "steps": None,
         "nfe": 7,

@@ -765,7 +765,7 @@ def test_wrong_timesteps(config: dict[str, Any], given: dict[str, Any], message:
 
 
 def test_operations_are_a_list():
-    with pytest.raises(TypeError, match="list of texts"):
+    with pytest.raises(TypeError, match="operations must be a sequence"):
         ExpIntScheduler(operations="churn(s_churn=40)")
 
 
@@ -852,3 +852,11 @@ def test_generators_give_standard_normals_in_order():
     torch.testing.assert_close(stream.normals(SubstepNoise(1)), expected[3:], rtol=0, atol=0)
     with pytest.raises(TypeError, match=r"torch\.Generator"):
         FromGenerators([3])  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("grid", [None, "linspace", "karras", "uniform_lambda"])
+def test_more_steps_than_timesteps_are_refused(grid):
+    """Also where the plan would call the network in between."""
+    scheduler = ExpIntScheduler(grid=grid, round_timesteps=False)
+    with pytest.raises(ValueError, match="num_inference_steps=5000 is more than the 1000"):
+        scheduler.set_timesteps(5000)

@@ -261,7 +261,7 @@ class _Labelled(torch.nn.Module):
         ),
         (lambda: VPAdapter(lambda x, labels: x, prediction="epsilon"), "Unknown prediction"),
         (lambda: VEAdapter(lambda x, labels: x, conditioning="variance"), "log_sigma"),
-        (lambda: IDDPMAdapter(lambda x, ts: x, schedules.VP()), "tabulated schedule"),
+        (lambda: IDDPMAdapter(lambda x, ts: x, schedules.VP()), "schedule must be a TabulatedVP"),
     ],
 )
 def test_wrong_arguments_are_told(make, message):

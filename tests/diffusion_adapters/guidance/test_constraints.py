@@ -435,7 +435,7 @@ TARGET, MASK, Y = mixture(EDM), torch.tensor([True, False]), torch.tensor([1.0, 
         (lambda: threshold(lambda x, t: x), "A model is a callable"),
         (lambda: threshold(TARGET, "hard"), "Unknown thresholding 'hard'.*dynamic"),
         (lambda: threshold(TARGET, limits=(1.0, -1.0)), "low < high"),
-        (lambda: threshold(TARGET, limits=3.0), "pair of numbers"),
+        (lambda: threshold(TARGET, limits=3.0), "limits must be a pair"),
         (lambda: threshold(TARGET, limits=(0.0, math.inf)), "limits must be finite"),
         (lambda: threshold(TARGET, percentile=99.5), r"in \[0, 1\], got 99.5"),
         (lambda: threshold(TARGET, percentile=0.0), r"\(0, 1\]"),
@@ -458,7 +458,10 @@ TARGET, MASK, Y = mixture(EDM), torch.tensor([True, False]), torch.tensor([1.0, 
             lambda: inpaint(TARGET, torch.zeros(5, 1, 2), MASK)(torch.zeros(4, 2), 1.0),
             "does not broadcast",
         ),
-        (lambda: reconstruction_guidance(TARGET, "blur", Y), "differentiable function"),
+        (
+            lambda: reconstruction_guidance(TARGET, "blur", Y),
+            "operator must be callable or a tensor",
+        ),
         (lambda: reconstruction_guidance(TARGET, MASK, [1.0, 2.0]), "measurement must be a tensor"),
         (
             lambda: reconstruction_guidance(TARGET, MASK, torch.tensor([math.nan, 1.0])),
@@ -487,7 +490,7 @@ TARGET, MASK, Y = mixture(EDM), torch.tensor([True, False]), torch.tensor([1.0, 
         (lambda: start(EDM, torch.zeros(1, 2), sigma=81.0), "from 80 to 0.002, but sigma=81.0"),
         (lambda: start(EDM, torch.zeros(1, 2), sigma=0.001), "but sigma=0.001"),
         (lambda: start(EDM, torch.tensor([[math.nan]]), sigma=1.0), "contains NaN"),
-        (lambda: start(EDM, [[1.0]], sigma=1.0), "must be a floating-point tensor"),
+        (lambda: start(EDM, [[1.0]], sigma=1.0), "image must be a tensor"),
         (lambda: start(EDM, torch.zeros(1, 2), sigma=1.0, grid="lambda"), "Unknown grid"),
         (
             lambda: start(EDM, torch.zeros(1, 2), sigma=1.0, grid="discrete"),
@@ -503,3 +506,16 @@ TARGET, MASK, Y = mixture(EDM), torch.tensor([True, False]), torch.tensor([1.0, 
 def test_wrong_arguments_are_told(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_pixels_in_bytes_are_refused(dtype):
+    """0 ... 255 is not the range of any network."""
+    pixels = torch.full((2,), 200).to(dtype)
+    for make in (
+        lambda: inpaint(TARGET, pixels, MASK),
+        lambda: inpaint(TARGET, Y, MASK, noise=pixels),
+        lambda: reconstruction_guidance(TARGET, MASK, pixels),
+    ):
+        with pytest.raises(TypeError, match=r"floating-point numbers in the range of the network"):
+            make()

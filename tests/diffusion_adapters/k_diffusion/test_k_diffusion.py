@@ -394,7 +394,7 @@ def test_refusals(settings: dict[str, Any], error: type[Exception], reason: str)
 
 
 def test_model_must_be_callable():
-    with pytest.raises(TypeError, match="called as model"):
+    with pytest.raises(TypeError, match="model must be callable"):
         sample_expint(3, start(), SIGMAS)  # pyright: ignore[reportArgumentType]
 
 
