@@ -12,6 +12,7 @@ from expint.numerics import phi
 from expint.plans import Plan, compile_plan
 from expint.runs import Reparametrized, execute
 from expint.sampling import plan_sampling, sample
+from expint.soundness import PlanWarning
 
 if TYPE_CHECKING:
     from expint import adaptive, convergence, metrics, quality, targets
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adaptive", "AdaptiveReport", "Plan", "Recorder", "Reparametrized", "Sampling", "SecondMoment",
+    "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling", "SecondMoment",
     "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan", "continue_sampling",
     "convergence", "equations", "execute", "grids", "integrate", "metrics", "noise", "phi",
     "plan_sampling", "predictions", "quality", "reverse_sde", "sample", "schedules",

@@ -31,8 +31,13 @@ def check_choice(what: str, value: Any, known: Iterable[Any]) -> None:
         ValueError: with the value and those allowed.
     """
     allowed = list(known)
-    if isinstance(value, bool) or value not in allowed:
-        raise ValueError(f"{what} must be one of {allowed}, got {value!r}.")
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or value not in allowed:
+        shown = (
+            f"from {allowed[0]} to {allowed[-1]}"
+            if isinstance(known, range)
+            else f"one of {allowed}"
+        )
+        raise ValueError(f"{what} must be {shown}, got {value!r}.")
 
 
 class Registry(Generic[T]):

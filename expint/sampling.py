@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from expint import grids
 from expint.adaptive import Adaptive
 from expint.equations.noise_scales import noise_scale_from_eta
+from expint.grids.layout import MOST_STEPS
 from expint.noise import NoiseSource
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan, compile_plan
@@ -19,6 +20,7 @@ from expint.runs.start import check_callback, start_state
 from expint.schedules import Schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
+from expint.soundness import warn_of
 
 DEFAULT_STEPS = 20
 
@@ -67,8 +69,8 @@ def sample(
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
             step included; `nfe` takes the most steps that need no more network evaluations. `grid`
             names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps, uniform in
-            λ (uniform in t for a schedule that starts at infinite σ, entries of the table for a
-            network that is called on its table only). `steps=expint.Adaptive(rtol, atol)` chooses
+            λ (uniform in t for flow matching from infinite σ, entries of the table for a network
+            that is called on its table only). `steps=expint.Adaptive(rtol, atol)` chooses
             the steps by an estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
@@ -98,7 +100,12 @@ def sample(
     Raises:
         ValueError, TypeError: before the first network evaluation for anything that does not fit,
             saying what is allowed.
-        FloatingPointError: if the state became NaN or infinite, with step and time.
+        FloatingPointError: if the state became NaN or infinite, with step, time and samples; at
+            the latest one step later.
+
+    Warns:
+        expint.PlanWarning: for a plan that makes nonsense of Gaussian data, such as too few steps
+            for the solver and form.
 
     Example:
         >>> import expint
@@ -132,6 +139,7 @@ def sample(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time,
         **cast(SamplingOptions, options),
     )  # fmt: skip
+    warn_of(plan)
     x, source = start_state(about, shape, plan, seed, noise, dtype, device)
     bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
     with torch.no_grad(), bar:
@@ -217,6 +225,8 @@ def _steps_for(method: Method, nfe: int, final: str, infinite: bool, extra: int)
     the others `extra` ones."""
     if not is_whole(nfe):
         raise ValueError(f"nfe must be an integer, got {nfe!r}.")
+    if nfe > MOST_STEPS:
+        raise ValueError(f"nfe must be at most {MOST_STEPS}, got {nfe!r}.")
     single = int(final == "denoise") + int(infinite)
 
     def cost(steps: int) -> int:

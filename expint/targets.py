@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from expint.noise.source import fill_normals, generators
-from expint.numerics.float64 import as_float64
+from expint.numerics.float64 import are_numbers, as_float64
 from expint.schedules import Schedule
+from expint.schedules.base import check_schedule
 
 # Data share no numbers with the initial state or the path of the same seed.
 _DATA_STREAM = 0x6C8E9CF5
@@ -42,9 +43,11 @@ class Gaussian:
         mean, variances = torch.broadcast_tensors(as_float64(self.mean), as_float64(self.variances))
         if not (torch.isfinite(variances).all() and (variances >= 0).all()):
             raise ValueError(f"variances must be finite and >= 0, got {self.variances!r}.")
+        if not torch.isfinite(mean).all():
+            raise ValueError(f"mean must be finite, got {self.mean!r}.")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "variances", variances)
-        _check_prediction(self.prediction)
+        _check(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -185,13 +188,16 @@ class GaussianMixture(_Mixture):
                 f"means must be (K, d) and weights (K,), got {tuple(means.shape)} and "
                 f"{tuple(weights.shape)}."
             )
-        if not (weights > 0).all() or not self.std > 0:
+        if not torch.isfinite(means).all():
+            raise ValueError(f"means must be finite, got {means.tolist()}.")
+        fine = are_numbers(self.std) and 0 < self.std < math.inf
+        if not fine or not ((weights > 0) & (weights < math.inf)).all():
             raise ValueError(
                 f"weights and std must be positive, got {weights.tolist()} and {self.std}."
             )
         object.__setattr__(self, "means", means)
         object.__setattr__(self, "weights", weights / weights.sum())
-        _check_prediction(self.prediction)
+        _check(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,16 +235,18 @@ class Empirical(_Mixture):
                 "data must be finite and of shape (N, *event) with N >= 1, got shape "
                 f"{tuple(data.shape)}."
             )
-        if not 0 <= self.std < math.inf:
+        if not are_numbers(self.std) or not 0 <= self.std < math.inf:
             raise ValueError(f"std must be a finite number >= 0, got {self.std!r}.")
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "means", data)
         object.__setattr__(self, "weights", torch.ones(len(data), dtype=torch.float64) / len(data))
-        _check_prediction(self.prediction)
+        _check(self)
 
 
-def _check_prediction(prediction: str) -> None:
-    if prediction != "data":
+def _check(target: "Gaussian | GaussianMixture | Empirical") -> None:
+    """Refuse parts that are no part of a target."""
+    check_schedule(target.schedule)
+    if target.prediction != "data":
         raise ValueError(
             "A target predicts data; wrap it in expint.Reparametrized for another prediction."
         )

@@ -29,6 +29,7 @@ FLOORS = (
     "expint.plans",
     "expint.guards",
     "expint.runs",
+    "expint.soundness",
     "expint.targets",
     "expint.metrics",
     "expint.results",

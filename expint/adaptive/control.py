@@ -75,7 +75,7 @@ class StepControl:
             value = getattr(self, name)
             try:
                 fine = not isinstance(value, (bool, str)) and holds(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, RuntimeError):
                 fine = False
             if not fine:
                 raise ValueError(f"{name} of the step control must be {allowed}, got {value!r}.")

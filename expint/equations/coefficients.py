@@ -10,6 +10,7 @@ and any positive weight with primitive C is e^μ dμ with μ = log C (SEEDS, arX
 
 import math
 import sys
+import warnings
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from expint.numerics.quadrature import Primitive, RealFunction
 from expint.numerics.roots import invert_monotone
 from expint.schedules.formula.callables import on_tensors
 
+_MOST_REACH = 350.0
 CLOCKS = ("auto", "exponential", "linear")
 
 
@@ -81,6 +83,13 @@ def sde_from_coefficients(
             "one of them out."
         )
     parsed = [_parse(value, name, start, end) for value, name in ((A, "A"), (b, "b"), (g, "g"))]
+    if isinstance(parsed[0], Tensor) and parsed[0].shape in ((2, 2), (3, 3)):
+        warnings.warn(
+            f"A of shape {tuple(parsed[0].shape)} acts on an event of that shape component by "
+            "component; it is no matrix that mixes components.",
+            UserWarning,
+            stacklevel=3,
+        )
     constants = [value for value in parsed if isinstance(value, Tensor)]
     if len(constants) == 3:
         return _constant(*constants, start=start, end=end)
@@ -93,6 +102,13 @@ def sde_from_coefficients(
     integral = Primitive(drift, min(start, end), max(start, end), name="A")
     at_start = integral(as_float64(start))
     log_a = lambda t: integral(t) - at_start  # noqa: E731
+    reach = log_a(torch.linspace(start, end, 257, dtype=torch.float64)).abs().max().item()
+    if reach > _MOST_REACH:
+        raise ValueError(
+            f"The integral of A reaches {reach:.6g} on the span: the square of its exponential, in "
+            f"the noise clock, leaves the floating-point numbers beyond {_MOST_REACH:g}. Integrate "
+            "over shorter spans one after the other; constant coefficients have no such limit."
+        )
     made = _clock(factor, log_a, start, end, clock, clock_start)
     noise = None
     if diffusion(torch.linspace(start, end, 257, dtype=torch.float64)).any():

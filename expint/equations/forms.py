@@ -26,7 +26,6 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,9 +33,10 @@ from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, value_and_rate
+from expint.numerics.float64 import are_numbers
 from expint.numerics.quadrature import RealFunction, integrate
 from expint.registry import Registry
-from expint.schedules.base import Schedule
+from expint.schedules.base import Schedule, check_schedule
 
 EXPONENTIAL = ("data", "noise", "precond")
 """The forms in which the paper states its solvers; in the others the weight of F is not an
@@ -86,8 +86,9 @@ def reverse_sde(
         >>> reverse_sde(schedules.VP(), form="noise", ell=0.0).is_stochastic
         False
     """
+    check_schedule(schedule)
     make = _FORMS.get(form)
-    if isinstance(ell, (str, bool)) or np.ndim(ell) or not 0 <= ell < float("inf"):
+    if not are_numbers(ell) or not 0 <= ell < math.inf:
         raise ValueError(
             f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
             "1 the SDE."
@@ -154,15 +155,25 @@ def _noise(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
 
 @_FORMS.register("precond")
 def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
-    if sigma_data is None or not sigma_data > 0:
+    if sigma_data is None or not are_numbers(sigma_data) or not 0 < sigma_data < math.inf:
         raise ValueError(
             "The preconditioned form needs sigma_data > 0, the network's own, got "
             f"{sigma_data!r}: pass sigma_data=..., or use form='data'."
         )
 
+    log_data = 2.0 * math.log(sigma_data)
+
     def log_hypotenuse(t: Tensor) -> Tensor:  # log √(σ² + σd²)
-        at = torch.full_like(t, 2.0 * math.log(sigma_data))
+        at = torch.full_like(t, log_data)
         return 0.5 * torch.logaddexp(-2.0 * schedule.lam(t), at)
+
+    def log_step(s: Tensor, t: Tensor) -> Tensor:
+        """Where σ ≪ σd the noise clock hardly moves, and a difference of its values would be
+        rounding: τ_t − τ_s = τ_t (1 − (1 − q)^ℓ²), q = (σ_s² − σ_t²)/(σ_s² + σd²)."""
+        before, after = schedule.lam(s), schedule.lam(t)
+        share = torch.sigmoid(-2.0 * before - log_data)  # σ_s²/(σ_s² + σd²)
+        fall = ell**2 * torch.log1p(share * torch.expm1(2.0 * (before - after)))
+        return -2.0 * ell**2 * log_hypotenuse(t) + torch.log(-torch.expm1(fall))
 
     # scipy.special takes longer to import than this package.
     from expint.equations.cosine_power import cosine_power_clock
@@ -173,7 +184,7 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
         "precond",
         lambda t: schedule.log_alpha(t) + (1.0 + ell**2) * log_hypotenuse(t),
         Clock(mu, time, -1.0, (1.0 + ell**2) * limit),
-        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t)),
+        NoiseClock(lambda t: -2.0 * ell**2 * log_hypotenuse(t), log_step=log_step),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.numerics.float64 import as_float64
+from expint.numerics.float64 import are_numbers, as_float64
 from expint.numerics.quadrature import Primitive
 from expint.numerics.roots import invert_monotone
 from expint.registry import Registry
@@ -174,7 +174,10 @@ def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
 
     Source: SA-Solver, arXiv 2309.05019, section 6 (its τ is ℓ).
     """
-    if not (value >= 0 and 0 < sigma_low < sigma_high):
+    bounds = (value, sigma_low, sigma_high)
+    if not (
+        are_numbers(*bounds) and 0 <= value < math.inf and 0 < sigma_low < sigma_high < math.inf
+    ):
         raise ValueError(
             f"A window needs value >= 0 and 0 < sigma_low < sigma_high, got {value}, {sigma_low}, "
             f"{sigma_high}."
@@ -196,7 +199,7 @@ def ell_from_eta(eta: Any, sigma_s: Any, sigma_t: Any) -> Tensor:
     """
     e, s, t = torch.broadcast_tensors(*(as_float64(v) for v in (eta, sigma_s, sigma_t)))
     taken = e**2 * (1.0 - (t / s) ** 2)
-    bad = (taken >= 1.0) | (e < 0)
+    bad = (taken >= 1.0) | ~(e >= 0)
     if bad.any():
         raise ValueError(
             f"eta = {e[bad][0].item():.6g} is inadmissible for the step to sigma = "

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from expint.grids.layout import SigmaEnds, evenly, in_sigma
 from expint.grids.spread import uniform_lambda
+from expint.numerics.float64 import are_numbers
 from expint.schedules.base import Schedule
 from expint.schedules.discrete import IDDPM
 
@@ -18,7 +19,7 @@ def karras(schedule: Schedule, steps: int, rho: float = 7.0, **ends: Unpack[Sigm
     Raises:
         ValueError: if rho is not positive.
     """
-    if not rho > 0:
+    if not (are_numbers(rho) and 0 < rho < math.inf):
         raise ValueError(f"The Karras grid needs rho > 0, got {rho}.")
 
     def log_sigma(first: float, last: float, count: int) -> Tensor:

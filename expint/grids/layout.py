@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from expint.numerics.float64 import as_float64, is_whole
-from expint.schedules.base import Schedule
+from expint.schedules.base import Schedule, check_schedule
 from expint.schedules.discrete import TabulatedVP
+from expint.schedules.flow import Flow
 
 FINALS = ("denoise", "none")
 FIRST_SIGMA = 80.0
@@ -19,6 +20,8 @@ FIRST_SIGMA = 80.0
 first order: with ℓ = 0 it leaves a relative error of var(data)/σ² in the variance of the sample, as
 EDM's start from N(0, 80²) does.
 """
+
+MOST_STEPS = 100_000
 
 GridBuilder = Callable[..., Tensor]
 
@@ -46,13 +49,15 @@ def default(schedule: Schedule, *, table: bool, start: float | None = None) -> s
         start: first time; None for the noise end of the sampling range.
 
     Returns:
-        "discrete" for a network on the table of this schedule, "uniform_time" where the run begins
-        at σ = ∞, else "uniform_lambda".
+        "discrete" for a network on the table of this schedule, "uniform_time" for flow matching
+        that begins at σ = ∞, else "uniform_lambda" (other times may have few steps where σ is
+        large: those of a shifted cosine do).
     """
     if table and isinstance(schedule, TabulatedVP):
         return "discrete"
     first = schedule.sampling_range[0] if start is None else start
-    return "uniform_time" if schedule.lam(first) == -math.inf else "uniform_lambda"
+    flow = isinstance(schedule, Flow) and schedule.lam(first) == -math.inf
+    return "uniform_time" if flow else "uniform_lambda"
 
 
 def count_points(steps: int, final: str) -> int:
@@ -64,6 +69,11 @@ def count_points(steps: int, final: str) -> int:
         raise ValueError(
             f"A grid with final={final!r} needs an integer steps >= {least}, got {steps!r}."
         )
+    if steps > MOST_STEPS:
+        raise ValueError(
+            f"steps={steps} is more than {MOST_STEPS}: a plan holds every coefficient of every "
+            "step. Integrate in parts, with grids of their own."
+        )
     return int(steps) + (final == "none")
 
 
@@ -71,6 +81,7 @@ def ends_of(
     schedule: Schedule, start: float | None = None, stop: float | None = None
 ) -> tuple[float, float]:
     """First and last time of a grid, inside the sampling range."""
+    check_schedule(schedule)
     noise, data = schedule.sampling_range
     first = noise if start is None else as_float64(start).item()
     last = data if stop is None else as_float64(stop).item()

@@ -4,6 +4,7 @@ compute in float64.
 
 from collections.abc import Callable
 from functools import wraps
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,17 @@ def as_float64(value: Any) -> Tensor:
             "reals."
         )
     return torch.as_tensor(array.astype(np.float64))
+
+
+def are_numbers(*values: Any) -> bool:
+    """Whether each is one real number, a 0-dimensional array or tensor included: no bool, no
+    NaN."""
+
+    def fine(value: Any) -> bool:
+        kind = isinstance(value, (Real, np.ndarray, Tensor)) and not isinstance(value, bool)
+        return kind and getattr(value, "ndim", 0) == 0 and bool(value == value)
+
+    return all(map(fine, values))
 
 
 def is_whole(value: Any) -> bool:

@@ -17,6 +17,7 @@ from expint.numerics.float64 import as_float64, like
 # summed there. With 52 terms the remainder of either series at |z| = 8 is below 1e-18 of the sum.
 _RADIUS = 8.0
 _TERMS = 52
+_MOST = 100
 
 
 def phi(k: int, z: Any) -> Any:
@@ -40,8 +41,10 @@ def phi(k: int, z: Any) -> Any:
         >>> phi(1, 0.0), phi(2, 0.0)
         (1.0, 0.5)
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        raise ValueError(f"Cannot evaluate phi_k for k={k!r}: k must be an integer >= 0.")
+    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= _MOST:
+        raise ValueError(
+            f"Cannot evaluate phi_k for k={k!r}: k must be an integer >= 0, at most {_MOST}."
+        )
     return like(_phi(k, as_float64(z)), z)
 
 

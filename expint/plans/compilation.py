@@ -55,6 +55,10 @@ def compile_plan(
     Source: design of the engine: variation of constants, SEEDS, arXiv 2305.14267, eq. (10),
     integrated row by row.
     """
+    if not isinstance(sde, SemiLinearSDE):
+        raise TypeError(
+            f"sde is a SemiLinearSDE, for example expint.reverse_sde(schedule), got {sde!r}."
+        )
     method = get(solver)
     method = replace(method, operations=(*method.operations, *operations))
     _check_operations(sde, method)

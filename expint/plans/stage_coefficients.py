@@ -335,6 +335,12 @@ def _finite(log: Tensor) -> Tensor:
 def _numbers(values: Tensor, sde: SemiLinearSDE, steps: int) -> Sequence[Coefficient]:
     """One coefficient per step: floats where they can be, tensors for diagonal coefficients and
     where gradients are wanted."""
+    if not torch.isfinite(values).all():
+        raise ValueError(
+            f"The coefficients of a step of {sde} leave the floating-point numbers: its noise "
+            "levels are too far apart for this form and ell. Use form='data', a smaller ell, or "
+            "more steps."
+        )
     if sde.event_ndim:
         return values.expand(steps, *values.shape[1:]).unbind(0)
     return each(values.expand(steps))

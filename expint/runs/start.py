@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from expint.guards.finite import check_state
+from expint.guards.start import check_pure_noise, check_scale
 from expint.noise import Gaussian, NoiseSource, initial_state, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
@@ -39,6 +40,7 @@ def start_state(
         shape = torch.as_tensor(shape)
     if isinstance(shape, Tensor):
         check_state(shape)
+        check_scale(shape, model.schedule, plan.grid[0].item())
         x = shape.detach().to(dtype=dtype or shape.dtype, device=device or shape.device)
         return x, noise or Gaussian(per_sample(seed, x.shape[0]))
     sizes = tuple(shape) if isinstance(shape, Iterable) else ()
@@ -52,7 +54,9 @@ def start_state(
         raise TypeError(f"dtype must be a floating-point type, got {kind}.")
     where = torch.device(device) if device is not None else model.device or torch.device("cpu")
     seeds = per_sample(seed, sizes[0])
-    std = float(model.schedule.std(plan.grid[0].item()))
+    first = plan.grid[0].item()
+    check_pure_noise(model.schedule, first)
+    std = float(model.schedule.std(first))
     x = initial_state(seeds, sizes[1:], kind, where).mul_(std)
     return x, noise or Gaussian(seeds)
 

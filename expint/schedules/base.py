@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.numerics.float64 import as_float64, like, real_method
+from expint.numerics.float64 import are_numbers, as_float64, like, real_method
 
 _INF = float("inf")
 
@@ -50,14 +50,31 @@ class Schedule(ABC):
     @real_method
     def log_alpha(self, t: Tensor) -> Tensor:
         """log α_t."""
-        clean = t == -_INF
-        return torch.where(clean, 0.0, self._log_alpha(torch.where(clean, self.domain[0], t)))
+        clean, inside = self._inside(t)
+        return torch.where(clean, 0.0, self._log_alpha(inside))
 
     @real_method
     def log_std(self, t: Tensor) -> Tensor:
         """log σ̄_t."""
+        clean, inside = self._inside(t)
+        return torch.where(clean, -_INF, self._log_std(inside))
+
+    def _inside(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether a time is the clean end −inf, and times that the formulas can take.
+
+        Raises:
+            ValueError: for a time outside the domain by more than rounding.
+        """
+        low, high = self.domain
+        room = 1e-9 * max([1.0, *(abs(end) for end in (low, high) if math.isfinite(end))])
         clean = t == -_INF
-        return torch.where(clean, -_INF, self._log_std(torch.where(clean, self.domain[0], t)))
+        outside = ~((t >= low - room) & (t <= high + room) | clean)
+        if outside.any():
+            raise ValueError(
+                f"t = {t[outside].reshape(-1)[0].item():.9g} is outside the domain [{low:.9g}, "
+                f"{high:.9g}] of {self}."
+            )
+        return clean, torch.where(clean, low, t)
 
     @real_method
     def alpha(self, t: Tensor) -> Tensor:
@@ -86,7 +103,10 @@ class Schedule(ABC):
 
     def t_of_sigma(self, sigma: Any) -> Any:
         """The time at which σ_t = `sigma`; 0 gives the clean end."""
-        return like(self._t_of_lam(-torch.log(as_float64(sigma))), sigma)
+        levels = as_float64(sigma)
+        if not (levels >= 0).all():
+            raise ValueError(f"sigma is a noise level >= 0, got {sigma!r}.")
+        return like(self._t_of_lam(-torch.log(levels)), sigma)
 
     def drift(self, t: Any) -> Any:
         """f(t) = d log α/dt, the linear drift of the forward SDE dx = f x dt + g dω (by automatic
@@ -159,13 +179,26 @@ class UnitInterval(Schedule):
 
     def _check_range(self, **positive: float) -> None:
         for name, value in positive.items():
-            if not 0 < value < _INF:
+            if not (are_numbers(value) and 0 < value < _INF):
                 raise ValueError(f"{type(self).__name__} needs a finite {name} > 0, got {value}.")
-        if not 0 < self.t_min < self.t_max <= 1:
+        ends = (self.t_min, self.t_max)
+        if not (are_numbers(*ends) and 0 < self.t_min < self.t_max <= 1):
             raise ValueError(
                 f"{type(self).__name__} needs 0 < t_min < t_max <= 1, got {self.t_min} and "
                 f"{self.t_max}."
             )
+
+
+def check_schedule(schedule: Any) -> None:
+    """Refuse what is not a schedule.
+
+    Raises:
+        TypeError: with what came.
+    """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"schedule is an expint.schedules.Schedule such as VP() or EDM(), got {schedule!r}."
+        )
 
 
 def variance_preserving_log_alpha(lam: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from expint.numerics.float64 import as_float64, real_method
+from expint.numerics.float64 import are_numbers, as_float64, is_whole, real_method
 from expint.numerics.roots import attached, bracketed_root
 from expint.schedules.base import Schedule, variance_preserving_log_alpha
 from expint.schedules.registry import register
@@ -241,7 +241,8 @@ class IDDPM(TabulatedVP):
     C_2: float = 0.008
 
     def __post_init__(self) -> None:
-        if self.M < 2 or not 0 < self.C_1 < 1 or not self.C_2 > 0:
+        fine = is_whole(self.M) and self.M >= 2 and are_numbers(self.C_1, self.C_2)
+        if not (fine and 0 < self.C_1 < 1 and 0 < self.C_2 < math.inf):
             raise ValueError(
                 f"IDDPM needs M >= 2, 0 < C_1 < 1 and C_2 > 0, got {self.M}, {self.C_1} and "
                 f"{self.C_2}."

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from expint.numerics.float64 import are_numbers
 from expint.schedules.base import Schedule
 from expint.schedules.registry import register
 
@@ -21,7 +22,8 @@ class UnitSignal(Schedule):
     sigma_max: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma_min < self.sigma_max < float("inf"):
+        ends = (self.sigma_min, self.sigma_max)
+        if not (are_numbers(*ends) and 0 < self.sigma_min < self.sigma_max < float("inf")):
             raise ValueError(
                 f"{type(self).__name__} needs 0 < sigma_min < sigma_max < inf, got "
                 f"{self.sigma_min} and {self.sigma_max}."

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.numerics.float64 import are_numbers
 from expint.schedules.base import UnitInterval, variance_preserving_log_alpha
 from expint.schedules.registry import register
 
@@ -29,11 +30,14 @@ class LinearBeta(UnitInterval):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        if not (self.beta_min > 0 and self.beta_d >= 0):
+        betas = (self.beta_min, self.beta_d)
+        if not (
+            are_numbers(*betas) and 0 < self.beta_min < math.inf and 0 <= self.beta_d < math.inf
+        ):
             raise ValueError(
                 f"{name} needs beta_min > 0 and beta_d >= 0, got {self.beta_min} and {self.beta_d}."
             )
-        if not 0 < self.t_min < 1:
+        if not (are_numbers(self.t_min) and 0 < self.t_min < 1):
             raise ValueError(f"{name} needs 0 < t_min < 1, got {self.t_min}.")
 
     @abstractmethod

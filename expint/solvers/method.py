@@ -2,6 +2,7 @@
 step.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any, TypedDict
 
 from expint.equations import SemiLinearSDE, reverse_sde
 from expint.equations.forms import EXPONENTIAL
+from expint.numerics.float64 import are_numbers
 from expint.schedules import Schedule
 from expint.solvers.operations import Operation
 from expint.solvers.tableau import Tableau
@@ -59,6 +61,8 @@ class Method:
     def __post_init__(self) -> None:
         for field in ("name", "source"):
             object.__setattr__(self, field, getattr(self, field) or getattr(self.tableau, field))
+        if not are_numbers(self.ell) or not 0 <= self.ell < math.inf:
+            raise ValueError(f"ell must be a finite number >= 0, got {self.ell!r}.")
         if not self.correct_last and self.tableau.stages[0].c != 1:
             raise ValueError(
                 f"Method {self.name!r}: without its corrector the last step needs a first stage "
@@ -79,10 +83,14 @@ class Method:
             noise_scale = self.noise_scale
         if noise_scale is not None:
             return reverse_sde(
-                schedule, form or "data", noise_scale=noise_scale, sigma_data=sigma_data
+                schedule,
+                "data" if form is None else form,
+                noise_scale=noise_scale,
+                sigma_data=sigma_data,
             )
         own = self.ell if ell is None else ell
-        return reverse_sde(schedule, form or self.form, own, sigma_data=sigma_data)
+        chosen = self.form if form is None else form
+        return reverse_sde(schedule, chosen, own, sigma_data=sigma_data)
 
     def at(self, step: int, steps: int) -> Tableau:
         """The tableau of step `step` of `steps`: one of `start_up`, or its own with the history

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.numerics.float64 import are_numbers, is_whole
 from expint.registry import Registry, unknown
 from expint.schedules import Schedule
 
@@ -60,7 +61,7 @@ class Operation:
 
 
 def _check(name: str, value: float, low: float = 0.0, *, infinite: bool = False) -> None:
-    if not (value >= low and (infinite or value < math.inf)):
+    if not (are_numbers(value) and value >= low and (infinite or value < math.inf)):
         raise ValueError(f"{name} must be a number >= {low:g}, got {value!r}.")
 
 
@@ -168,11 +169,11 @@ def langevin(snr: float = 0.16, count: int = 1) -> Operation:
 
     Source: Song et al., arXiv 2011.13456, algorithms 4 and 5.
     """
-    if not 0 < snr < 2**-0.5:
+    if not (are_numbers(snr) and 0 < snr < 2**-0.5):
         raise ValueError(
             f"langevin: snr must lie in (0, 0.707), got {snr!r}: beyond, the corrector is unstable."
         )
-    if not (isinstance(count, int) and count > 0):
+    if not (is_whole(count) and 0 < count <= 10**4):
         raise ValueError(f"langevin: count must be a positive integer, got {count!r}.")
     name = f"langevin(snr={snr:g}, count={count})"
     return Operation(name, langevin=(snr,) * count, preserves_law=False)
@@ -185,6 +186,8 @@ def operation(text: str) -> Operation:
     Raises:
         ValueError: for an unknown name or argument, saying which there are.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"An operation is written as churn(s_churn=40), got {text!r}.")
     name, _, inside = text.strip().removesuffix(")").partition("(")
     build = _BUILDERS.get(name)
     known = inspect.signature(build).parameters

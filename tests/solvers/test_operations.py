@@ -208,6 +208,7 @@ def test_langevin_row():
         assert float(plan.noise_std(row)) == pytest.approx(math.sqrt(2 * epsilon), rel=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_stationary_law_of_langevin_steps():
     """On N(αm, V) the chain has mean αm and variance V/(1 − ε/(2V)), whatever it starts from."""
     schedule, r = EDM(), 0.3

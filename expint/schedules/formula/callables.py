@@ -60,8 +60,8 @@ class FromCallables(BracketedSchedule):
         sampling_range: tuple[float, float] | None = None,
     ) -> None:
         interval = check_domain(domain)
-        log_alpha = _log_of(_lifted("alpha", alpha, interval))
-        log_std = _log_of(_lifted("std", std, interval))
+        log_alpha = _log_of("alpha", _lifted("alpha", alpha, interval), interval)
+        log_std = _log_of("std", _lifted("std", std, interval), interval)
         self._settle(log_alpha, log_std, interval, sampling_range, functions=(alpha, std))
 
     def __repr__(self) -> str:
@@ -69,7 +69,13 @@ class FromCallables(BracketedSchedule):
         return f"FromCallables({alpha}, {std}, domain=({self._domain[0]:g}, {self._domain[1]:g}))"
 
 
-def _log_of(function: RealFunction) -> RealFunction:
+def _log_of(name: str, function: RealFunction, domain: tuple[float, float]) -> RealFunction:
+    times = TimeLine(*domain)(torch.linspace(-3.0, 3.0, 7, dtype=torch.float64))
+    if not torch.equal(function(times).nan_to_num(), function(times).nan_to_num()):
+        raise ValueError(
+            f"{name} gives other values for the same times when it is called again: it must be a "
+            "function of t alone (a network in .eval(), no random numbers)."
+        )
     return lambda t: torch.log(function(t))
 
 
@@ -125,10 +131,16 @@ def on_tensors(name: str, function: Callable[[Any], Any], probe: float) -> RealF
 
     times = torch.full((2,), probe, dtype=torch.float64)
     for way in (lambda x: function(x.numpy()), function, one_at_a_time):
-        if _are_numbers(_attempt(way, times), times.shape):
+        result = _attempt(way, times)
+        if _are_numbers(result, times.shape):
             break
     else:
         raise TypeError(_complaint(name, function, probe))
+    if isinstance(result, Tensor) and result.requires_grad:
+        raise TypeError(
+            f"{name} carries gradients of its own parameters, which would be lost here: detach "
+            "them, or give constants (tensors may be learned)."
+        )
 
     def lifted(x: Tensor) -> Tensor:
         with np.errstate(all="ignore"):  # what is not finite is reported with its place
@@ -143,6 +155,13 @@ def _complaint(name: str, function: Callable[[Any], Any], probe: float) -> str:
         f"{name} must be a real function of t, written for numpy arrays, torch tensors or one "
         "float at a time"
     )
+    try:
+        function(torch.full((2,), probe, dtype=torch.float64))
+    except Exception as error:  # whatever the user's function does
+        if isinstance(error, RuntimeError) and "dtype" in str(error):
+            return (
+                f"{expected}: times are float64, so use a network in float64, .double() ({error})"
+            )
     try:
         value = function(probe)
     except Exception as error:  # whatever the user's function does
