@@ -273,9 +273,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
 
     @checked
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """α x₀ + σ̄ ε at the given timesteps, one per sample or one for all; shape, dtype and
-        device of `original_samples`.
-        """
+        """α x₀ + σ̄ ε at timesteps, one per sample or one for all; in the dtype of the samples."""
         alpha, std = self._kernel(timesteps, original_samples)
         return alpha * original_samples + std * noise
 

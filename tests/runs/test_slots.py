@@ -10,8 +10,8 @@ from solver_kinds import KINDS
 from torch import Tensor
 from toy_models import FunctionModel, forbidden, mixture
 
-from expint import compile_plan, execute, reverse_sde, sample, solvers
-from expint.noise import Gaussian
+from expint import Reparametrized, compile_plan, execute, reverse_sde, sample, solvers
+from expint.noise import Gaussian, Replay, SubstepNoise
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP
 
@@ -91,3 +91,58 @@ def test_schedules_that_differ_a_little_are_refused(planned: Any, own: Any):
     plan = compile_plan(reverse_sde(planned, ell=0.0), "seeds-1", grid)
     with pytest.raises(ValueError, match="compile the plan for the model's schedule"):
         execute(plan, forbidden(own), X)
+
+
+def test_gradients_of_runs_whose_noise_comes_in_several_blocks():
+    """Sources draw into one buffer again; the graph keeps the numbers that were used. The gradient
+    is that with the same numbers given."""
+    x = torch.full((1, 2**15), 4.0, dtype=torch.float64)
+    step = SubstepNoise(1)
+    stream = Gaussian([3]).stream(x, [step] * 4)
+    given = Replay(torch.stack([stream.normals(step)[0].clone() for _ in range(4)]))
+    found = []
+    for source in (Gaussian([3]), given):
+        grid = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.2], dtype=torch.float64, requires_grad=True)
+        plan = compile_plan(reverse_sde(EDM()), "seeds-1", grid)
+        model = FunctionModel(EDM(), "data", lambda x, t: 0.5 * x)
+        execute(plan, model, x, source).square().mean().backward()
+        found.append(grid.grad)
+    assert found[0] is not None and found[0].abs().min() > 0
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("prediction", ["data", "noise", "v"])
+@pytest.mark.parametrize("form", ["data", "noise"])
+@pytest.mark.parametrize("solver", ["seeds-2", "unipc-2"])
+def test_the_denoised_estimate_is_that_of_the_latest_evaluation(
+    solver: str, form: str, prediction: str
+):
+    """In every form; and the step to σ = 0 ends on it, also where it makes no evaluation of its
+    own."""
+    schedule = VP()
+    target = mixture(schedule)
+    shown, calls, told = Reparametrized(target, prediction), [], []
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        calls.append(target(x, t))
+        return shown(x, t)
+
+    def callback(step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
+        torch.testing.assert_close(denoised, calls[-1], rtol=1e-9, atol=1e-9)
+        told.append(step)
+
+    plan = plan_sampling(schedule, solver, steps=6, form=form, ell=0.0)
+    end = execute(plan, FunctionModel(schedule, prediction, model), X, None, callback)
+    assert told == [1, 2, 3, 4, 5, 6] and len(calls) == plan.nfe
+    torch.testing.assert_close(end, calls[-1], rtol=1e-9, atol=1e-9)
+
+
+def test_one_entry_that_is_not_finite_ends_the_run():
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        output = mixture(VP())(x, t)
+        output[1, 1] = math.nan if float(t) < 0.5 else 0.0
+        return output
+
+    plan = plan_sampling(VP(), "seeds-1", steps=8, ell=0.0)
+    with pytest.raises(FloatingPointError, match="in sample 1 of 2"):
+        execute(plan, FunctionModel(VP(), "data", model), X)
