@@ -21,15 +21,18 @@ from expint.runs.model import describe
 FILES = ("samples.png", "samples.npz", "manifest.json")
 _LABELS = "Classes, with commas, repeated in turn for all samples; 'none' for no class."
 _ALL_LABELS = "all classes of a class-conditional network"
-_SEED = "Its samples are a function of N; samples.npz and manifest.json hold the seed of each."
+_SEEDS = "A seed for each sample in place of a run: numbers and ranges, with commas: 0-63,70."
+_START = "Place in the run of the first sample: --start 3 --num 1 is sample 3 of --num 10."
 _BATCH = "Samples computed at a time; a sample does not depend on it, but for rounding."
 
 
 @click.command()
 @options.MODEL
 @options.sampling_options
-@option("--num N", "How many samples.", default=64, least=1)
-@option("--seed N", _SEED, default=0, least=0)
+@option("--num N", "How many samples.", usual="64, or one for each of --seeds", least=1)
+@option("--seed N", options.RUN, usual="0", least=0)
+@option("--seeds LIST", _SEEDS)
+@option("--start N", _START, default=0, least=0)
 @option("--labels LIST", _LABELS, usual=_ALL_LABELS)
 @options.OUT
 @option("--dtype [float32|float64]", "Precision of the state.", default="float32")
@@ -38,8 +41,10 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 @options.NO_PROGRESS
 def sample(
     model: str,
-    num: int,
-    seed: int,
+    num: int | None,
+    seed: int | None,
+    seeds: str | None,
+    start: int,
     labels: str | None,
     out: Path,
     progress: bool,
@@ -55,7 +60,10 @@ def sample(
     """
     network = load(model)
     described = describe(network)
-    classes = _classes(labels, model, described.label_dim, num)
+    listed = None if seeds is None else options.seeds_in(seeds)
+    num = num or (64 if listed is None else len(listed))
+    own_seeds, parts = per_sample(seed, num, seeds=listed, start=start), []
+    classes = _classes(labels, model, described.label_dim, num, start)
     arguments = options.sampling_arguments(**given)
     plan = expint.plan_sampling(
         described.schedule,
@@ -63,7 +71,6 @@ def sample(
         sigma_data=described.sigma_data,
         round_time=described.round_time,
     )
-    seeds, parts = per_sample(seed, num), []
     output.check_folder(out, FILES)
 
     began = time.perf_counter()
@@ -73,9 +80,9 @@ def sample(
             part = slice(first, first + batch)
             drawn = expint.sample(
                 network if classes is None else network.with_labels(classes[part]),
-                (len(seeds[part]), *network.shape),
+                (len(own_seeds[part]), *network.shape),
                 **arguments,
-                seed=seeds[part],
+                seeds=own_seeds[part],
                 callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
                 progress=False,
                 dtype=getattr(torch, dtype),
@@ -86,7 +93,8 @@ def sample(
     seconds = time.perf_counter() - began
 
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"out": str(out), "operations": list(given["operation"])}
+    settings |= {"out": str(out), "operations": list(given["operation"]), "num": num}
+    settings["seed"] = (seed or 0) if listed is None else None
     manifest = {
         "command": "expint sample",
         "settings": settings,
@@ -104,21 +112,23 @@ def sample(
         "gaussians": plan.normals,
         "times": plan.to_dict()["grid"],
         "operations": [str(operation) for operation in plan.method.operations],
-        "seeds": list(seeds),
+        "seeds": list(own_seeds),
         "labels": classes,
         "seconds": round(seconds, 3),
         "threads": torch.get_num_threads(),
         **output.origin(),
         "files": list(FILES),
     }
-    arrays = {"samples": images, "seeds": np.array(seeds, dtype=np.uint64)}
+    arrays = {"samples": images, "seeds": np.array(own_seeds, dtype=np.uint64)}
     arrays["labels"] = np.array(classes or [-1] * num, dtype=np.int64)
     npz = output.content_of(np.savez_compressed, **arrays)
     content = (output.picture_bytes(images), npz, output.json_bytes(manifest))
     written = output.write_files(out, dict(zip(FILES, content, strict=True)))
     asked = "" if given["nfe"] in (None, plan.nfe) else f" (of at most {given['nfe']})"
     assert plan.sde.diffusion
-    click.echo(f"{num} samples of {model}, seed {seed}: {written}")
+    drawn_from = f"seed {seed or 0}" if listed is None else f"seeds {seeds}"
+    place = f" from sample {start}" if start else ""
+    click.echo(f"{num} samples of {model}, {drawn_from}{place}: {written}")
     click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {described.device}")
     click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
@@ -141,14 +151,16 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _classes(labels: str | None, name: str, label_dim: int, num: int) -> list[int] | None:
-    """One class per sample, or None for no classes.
+def _classes(
+    labels: str | None, name: str, label_dim: int, num: int, start: int
+) -> list[int] | None:
+    """One class per sample, in turn from the first of the run, or None for no classes.
 
     Raises:
         ValueError: for classes that the network does not have, or more of them than samples.
     """
     if labels is None:
-        return [i % label_dim for i in range(num)] if label_dim else None
+        return [i % label_dim for i in range(start, start + num)] if label_dim else None
     if labels.strip().lower() == "none":
         return None
     if not label_dim:
@@ -158,9 +170,9 @@ def _classes(labels: str | None, name: str, label_dim: int, num: int) -> list[in
     for label in chosen:
         if not 0 <= label < label_dim:
             raise ValueError(f"The network {name!r} has no class {label}: --labels takes {known}.")
-    if len(chosen) > num:
+    if len(chosen) > start + num:
         came = len(chosen)
         raise ValueError(
             f"{came} labels came for {num} samples: give fewer labels, or --num {came}."
         )
-    return [chosen[i % len(chosen)] for i in range(num)]
+    return [chosen[i % len(chosen)] for i in range(start, start + num)]

@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from expint.convergence.problem import Problem
-from expint.noise import NoiseSource
+from expint.noise import NoiseSource, per_sample
 from expint.noise.paths.path import Shared
 from expint.noise.paths.union import UnionPath, union_of_times
+from expint.noise.source import Seeds
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
 from expint.runs.run import execute
@@ -26,8 +27,8 @@ PathMaker = Callable[[Sequence[int]], NoiseSource]
 class PathOptions(TypedDict, total=False):
     """Options of the studies that sample paths.
 
-    paths: how many Brownian paths, with seeds seed, seed + 1, …
-    seed: the first seed.
+    paths: how many Brownian paths.
+    seed: the run whose samples they are: path i is a function of (seed, i).
     reference: solver of the reference, of strong order 3/2.
     refine: steps of the reference, in units of the largest number of steps.
     path: makes another path from seeds; default: a `UnionPath` over all times that the runs ask
@@ -96,7 +97,8 @@ def run_on_common_paths(
     if path is None:
         taus = union_of_times(asked)
         path = lambda seeds: UnionPath(seeds, taus)  # noqa: E731
-    chunks = [range(seed + i, seed + min(i + batch, paths)) for i in range(0, paths, batch)]
+    every_seed = per_sample(seed, paths)
+    chunks = [Seeds(every_seed[i : i + batch]) for i in range(0, paths, batch)]
     total = sum(plan.nfe for plan in every) * len(chunks)
     found: list[list[Tensor]] = []
     with torch.no_grad(), tqdm(total=total, disable=not progress, unit="NFE") as bar:

@@ -13,6 +13,7 @@ from expint.convergence.order_fitting import root_mean
 from expint.convergence.problem import Problem, check_problem
 from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.metrics import gaussian_wasserstein
+from expint.noise import per_sample
 from expint.runs.run import execute
 from expint.solvers import Method, get
 from expint.solvers.registry import Solver
@@ -27,7 +28,7 @@ class StartOptions(TypedDict, total=False):
 
     steps: step counts.
     starts: how many initial states.
-    seed: of the first of them.
+    seed: the run whose initial states they are.
     """
 
     steps: Sequence[int]
@@ -66,7 +67,7 @@ def deterministic_orders(
         problem: its ℓ is replaced by 0.
         steps: step counts.
         starts: how many initial states.
-        seed: of the first of them.
+        seed: the run whose initial states they are.
 
     Raises:
         TypeError: for a model in the place of the problem.
@@ -74,7 +75,7 @@ def deterministic_orders(
     """
     check_problem(problem)
     quiet = replace(problem, ell=0.0)
-    x = quiet.start(range(seed, seed + starts))
+    x = quiet.start(per_sample(seed, starts))
     fine = 2 * max(512, *steps)
     with torch.no_grad():
         exact, rough = (quiet.without_noise(x, n) for n in (fine, fine // 2))

@@ -228,7 +228,7 @@ def test_the_variance_of_gaussian_data_is_exact_after_many_rejections():
         atol=0.03,
         first_step=2.0,
         safety=0.99,
-        seed=range(n),
+        seeds=range(n),
         final="none",
     )
     assert report.rejected > 20
@@ -485,7 +485,7 @@ def test_dtype_and_seeds():
     target = mixture(VP())
     first, _ = sample(target, (3, 2), seed=4)
     assert first.dtype == torch.float32
-    again, _ = sample(target, (3, 2), seed=per_sample(4, 3))
+    again, _ = sample(target, (3, 2), seeds=per_sample(4, 3))
     assert torch.equal(first, again)
     assert not torch.equal(first, sample(target, (3, 2), seed=5)[0])
     half, _ = sample(target, (3, 2), "dpm-solver-12", dtype=torch.bfloat16, rtol=0.2, atol=0.1)
