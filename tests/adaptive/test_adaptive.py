@@ -119,7 +119,7 @@ def test_the_accepted_times_as_a_grid_give_the_same_samples(
     pair, target, x = get_pair(name), mixture(schedule), start_of(schedule)
     path = BrownianPath(range(6), resolution=256)
     samples, report = sample(
-        target, x, pair, form=form, ell=ell, noise=path, first_step=0.5, safety=0.99
+        target, x, pair, form=form, ell=ell, noise=path, first_step=0.7, safety=0.99
     )
     assert report.rejected >= 2
     assert len(report.times) == report.accepted + 2 + (schedule == Flow())
@@ -609,7 +609,7 @@ def test_the_report_is_of_the_latest_run():
         ({"max_nfe": 0}, ValueError, "max_nfe"),
         ({"max_nfe": 2.5}, ValueError, "max_nfe"),
         ({"callback": 3}, TypeError, "callback"),
-        ({"seed": [1, 2]}, ValueError, "one seed per sample"),
+        ({"seeds": [1, 2]}, ValueError, "one seed per sample"),
         (
             {"noise": Gaussian([0, 1, 2])},
             ValueError,
