@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 # Words computed at a time: their arrays stay in the cache.
-_PIECE = 2**15
+_PIECE = 2**14
 _ODD = 0x5555555555555555
 
 
