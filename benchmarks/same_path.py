@@ -25,8 +25,7 @@ def images(name, num, solver, seed, resolution, **length):
     model = load(name)
     if model.label_dim:
         model = model.with_labels([i % model.label_dim for i in range(num)])
-    seeds = range(seed, seed + num)
-    path = expint.noise.BrownianPath(seeds, resolution=resolution)
+    path = expint.noise.BrownianPath(expint.noise.per_sample(seed, num), resolution=resolution)
     return expint.sample(
         model, (num, *model.shape), solver, seed=seed, noise=path, progress=False, **length
     )

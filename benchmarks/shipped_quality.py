@@ -49,10 +49,10 @@ def draw(
     drawn = []
     for chosen in tqdm(torch.arange(count).split(BATCH), desc=name, leave=False):
         model = load(name, labels=classes[chosen] if conditional else None)
-        # A sample depends on its own seed only, so the size of the batch does not matter.
-        seeds = (seed + chosen).tolist()
+        # Sample i of a run is a function of i, so the size of the batch does not matter.
+        part = {"seed": seed, "start": int(chosen[0])}
         drawn.append(
-            expint.sample(model, (len(chosen), *model.shape), seed=seeds, progress=False, **how)
+            expint.sample(model, (len(chosen), *model.shape), progress=False, **part, **how)
         )
     return torch.cat(drawn), classes
 
@@ -173,7 +173,7 @@ def table_rows(name: str, figures: dict[str, Any]) -> list[str]:
     type=int,
     default=0,
     show_default=True,
-    help="Seed of the first sample; the next has the next one.",
+    help="The run: sample i is a function of N and i.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(

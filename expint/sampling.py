@@ -1,6 +1,7 @@
 """Sample a diffusion model."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypedDict, Unpack, cast
 
 import torch
@@ -11,7 +12,7 @@ from expint import grids
 from expint.adaptive import Adaptive
 from expint.equations.noise_scales import noise_scale_from_eta
 from expint.grids.layout import MOST_STEPS
-from expint.noise import NoiseSource
+from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan, compile_plan
 from expint.runs import Callback, describe, execute
@@ -49,7 +50,9 @@ def sample(
     shape: Sequence[int] | Tensor,
     solver: Solver = "seeds-3",
     *,
-    seed: int | Sequence[int] = 0,
+    seed: int | None = None,
+    seeds: Sequence[int] | None = None,
+    start: int = 0,
     noise: NoiseSource | None = None,
     callback: Callback | None = None,
     progress: bool = True,
@@ -83,8 +86,12 @@ def sample(
             `expint.solvers.churn(...)`, `ancestral(...)`, ….
         final: "denoise" ends with one evaluation that takes σ to 0, "none" leaves the noise of the
             last σ in the sample.
-        seed: one integer n: sample i is a function of (n, i), and neighbouring integers share
-            nothing; or a seed per sample, so that a sample depends on its own seed only.
+        seed: one integer n, the run: sample i is a function of (n, i), and neighbouring integers
+            share nothing. Default 0.
+        seeds: in place of a run, a list or range with a seed for each sample, which is a function
+            of its own seed only.
+        start: place in the run of the first sample: (k, *event) with start=i are its samples i to
+            i + k − 1, bit for bit, if the model gives the same for each sample in any batch.
         noise: a noise source instead of fresh normals from the seeds (which still give the initial
             state).
         callback: callback(step, nfe, t, x, denoised) after every step.
@@ -115,6 +122,7 @@ def sample(
     """
     about = describe(model)
     check_callback(callback)
+    seeding = partial(per_sample, seed, seeds=seeds, start=start)
     call = model
     if compile:
         backend = "inductor" if compile is True else compile
@@ -128,7 +136,7 @@ def sample(
             shape,
             solver,
             options,
-            seed=seed,
+            seeding=seeding,
             noise=noise,
             callback=callback,
             progress=progress,
@@ -140,7 +148,7 @@ def sample(
         **cast(SamplingOptions, options),
     )  # fmt: skip
     warn_of(plan)
-    x, source = start_state(about, shape, plan, seed, noise, dtype, device)
+    x, source = start_state(about, shape, plan, seeding, noise, dtype, device)
     bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
     with torch.no_grad(), bar:
         return execute(plan, Counted(about, call, bar), x, source, callback)

@@ -4,6 +4,7 @@ one kind of machine.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from expint.files import replacing
-from expint.noise import NoiseSource
+from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs import Callback, Run, describe, drive
@@ -111,7 +112,9 @@ def begin_sampling(
     shape: Sequence[int] | Tensor,
     solver: Solver = "seeds-3",
     *,
-    seed: int | Sequence[int] = 0,
+    seed: int | None = None,
+    seeds: Sequence[int] | None = None,
+    start: int = 0,
     noise: NoiseSource | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -120,7 +123,8 @@ def begin_sampling(
     """The run that `expint.sample` would do, before its first evaluation.
 
     Args:
-        model, shape, solver, seed, noise, dtype, device, options: as for `expint.sample`.
+        model, shape, solver, seed, seeds, start, noise, dtype, device, options: as for
+            `expint.sample`.
 
     Raises:
         ValueError, TypeError: what `expint.sample` refuses; and for solvers that take derivatives
@@ -140,7 +144,8 @@ def begin_sampling(
     plan = plan_sampling(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
     )
-    x, source = start_state(about, shape, plan, seed, noise, dtype, device)
+    seeding = partial(per_sample, seed, seeds=seeds, start=start)
+    x, source = start_state(about, shape, plan, seeding, noise, dtype, device)
     # Asked for before the run begins to draw: generators move as it does.
     identity = getattr(source, "identity", "")
     return Sampling(plan, model, Run(plan, model, x, source), source, identity)
@@ -151,7 +156,9 @@ def continue_sampling(
     model: Any,
     solver: Solver = "seeds-3",
     *,
-    seed: int | Sequence[int] = 0,
+    seed: int | None = None,
+    seeds: Sequence[int] | None = None,
+    start: int = 0,
     noise: NoiseSource | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -161,11 +168,11 @@ def continue_sampling(
 
     Args:
         path: the file.
-        model, solver, seed, noise, dtype, device, options: those of `begin_sampling`; the model,
-            the plan and the noise must be the same. A model is known by its class, its prediction,
-            its schedule, and the number and mean square of its parameters. A source of generators
-            must stand where it stood when the run began: the noise up to the saved place is drawn
-            again.
+        model, solver, seed, seeds, start, noise, dtype, device, options: those of `begin_sampling`;
+            the model, the plan and the noise must be the same. A model is known by its class, its
+            prediction, its schedule, and the number and mean square of its parameters. A source of
+            generators must stand where it stood when the run began: the noise up to the saved place
+            is drawn again.
 
     Raises:
         ValueError: for a file that does not hold a saved run or is damaged, or arguments that give
@@ -184,6 +191,8 @@ def continue_sampling(
         tuple(state.shape),
         solver,
         seed=seed,
+        seeds=seeds,
+        start=start,
         noise=noise,
         dtype=kept,
         device=device,

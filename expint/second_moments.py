@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from expint.grids import uniform_lambda
-from expint.noise import initial_state
-from expint.noise.source import check_seeds
+from expint.noise import initial_state, per_sample
+from expint.noise.source import Seeds
 from expint.numerics.float64 import as_float64, is_whole
 from expint.registry import unknown
 from expint.results import write_json
@@ -175,7 +175,7 @@ def second_moment(
             called at those only.
         draws: how many draws of (x_0, z) per time, the same for all times; default: n. They are
             spread evenly over the data.
-        seed: of the first draw's z; the others follow.
+        seed: the run whose samples are the z: draw i is a function of (seed, i).
         batch: draws computed at a time.
         estimator: "moment", the mean of |ε|²/d itself (arXiv 2201.06503, section 3); or "residual",
             one minus the mean of |z − ε|²/d, which is the same for the perfect network, has a far
@@ -211,8 +211,7 @@ def second_moment(
             raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
     if estimator not in ESTIMATORS:
         raise unknown("estimator", estimator, ESTIMATORS)
-    first = check_seeds(seed)[0]
-    check_seeds(first + count - 1)
+    seeds = per_sample(seed, count)
     at = _check_times(described, times)
     alphas, stds = schedule.alpha(at).tolist(), schedule.std(at).tolist()
     predicted = Reparametrized(model, "noise")
@@ -225,8 +224,8 @@ def second_moment(
             items = [i * len(clean) // min(count, len(clean)) % len(clean) for i in part]
             if conditioned is not None:
                 predicted = Reparametrized(conditioned(items), "noise")
-            x, seeds = clean[items], [first + i for i in part]
-            z = initial_state(seeds, x.shape[1:], x.dtype, x.device)
+            x, own = clean[items], Seeds(seeds[part.start : part.stop])
+            z = initial_state(own, x.shape[1:], x.dtype, x.device)
             for k, t in enumerate(at):
                 found = predicted(alphas[k] * x + stds[k] * z, t).to(x.dtype)
                 measured = found if estimator == "moment" else z - found

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.noise.seeding import per_sample
 from expint.noise.source import fill_normals, generators
 from expint.numerics.float64 import are_numbers, as_float64
 from expint.schedules import Schedule
@@ -70,12 +71,12 @@ class Gaussian:
         offset = self.mean * (1.0 - gain * self.schedule.alpha(as_float64(t)))
         return x * gain.to(x) + offset.to(x)
 
-    def sample(self, n: int, t: Any = None, *, seed: int = 0) -> Tensor:
-        """`n` exact samples of x_t (default: of the data), float64, shape (n, d); the seeds are
-        seed, seed + 1, …
+    def sample(self, n: int, t: Any = None, *, seed: int = 0, start: int = 0) -> Tensor:
+        """`n` exact samples of x_t (default: of the data), float64, shape (n, d): those of run
+        `seed` from its sample `start` on.
         """
         mean, variance = self.moments(t)
-        return mean + torch.sqrt(variance) * _normals(n, self.shape[0], seed)
+        return mean + torch.sqrt(variance) * _normals(n, self.shape[0], seed, start)
 
     def log_density(self, x: Tensor, t: Any = None) -> Tensor:
         """Logarithm of the density of x_t (default: of the data) at x of shape (batch, d), shape
@@ -131,13 +132,13 @@ class _Mixture:
         mean = posterior @ self.means.flatten(1).to(x)
         return (gain * flat + (1.0 - gain * alpha) * mean).reshape(x.shape)
 
-    def sample(self, n: int, t: Any = None, *, seed: int = 0) -> Tensor:
-        """`n` exact samples of x_t (default: of the data), float64, shape (n, *event); the seeds
-        are seed, seed + 1, …
+    def sample(self, n: int, t: Any = None, *, seed: int = 0, start: int = 0) -> Tensor:
+        """`n` exact samples of x_t (default: of the data), float64, shape (n, *event): those of
+        run `seed` from its sample `start` on.
         """
         alpha, std = _kernel(self.schedule, t)
         means = self.means.flatten(1)
-        normals = _normals(n, means.shape[1] + 1, seed)
+        normals = _normals(n, means.shape[1] + 1, seed, start)
         levels = torch.special.ndtr(normals[:, 0])
         chosen = torch.searchsorted(torch.cumsum(self.weights, 0), levels)
         means = means[chosen.clamp(max=len(means) - 1)].to(torch.float64)
@@ -260,8 +261,8 @@ def _kernel(schedule: Schedule, t: Any) -> tuple[Tensor, Tensor]:
     return schedule.alpha(time), schedule.std(time)
 
 
-def _normals(n: int, count: int, seed: int) -> Tensor:
-    """Standard normals, shape (n, count), row i from seed + i."""
-    block = torch.empty(n, count, dtype=torch.float64)
-    fill_normals(generators(range(seed, seed + n), _DATA_STREAM, block.device), block)
-    return block
+def _normals(n: int, count: int, seed: int, start: int) -> Tensor:
+    """Standard normals, float64, shape (n, count)."""
+    block = torch.empty(n, 1, count, dtype=torch.float64)
+    fill_normals(generators(per_sample(seed, n, start=start), _DATA_STREAM, block.device), block)
+    return block[:, 0]

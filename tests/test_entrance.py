@@ -106,15 +106,15 @@ def test_the_model_must_have_the_schedule_of_the_plan():
 def test_numpy_numbers_are_numbers():
     target = targets.Gaussian([0.5], [1.0], EDM)
     expected = expint.sample(target, (3, 1), "seeds-1", steps=5, seed=7, progress=False)
-    listed = expint.sample(target, (3, 1), "seeds-1", steps=5, seed=[7, 8, 9], progress=False)
-    for seed, wanted in (
-        (np.int64(7), expected),
-        (np.arange(7, 10), listed),
-        (torch.arange(7, 10), listed),
-        (range(7, 10), listed),
+    listed = expint.sample(target, (3, 1), "seeds-1", steps=5, seeds=[7, 8, 9], progress=False)
+    for seeds, wanted in (
+        ({"seed": np.int64(7), "start": np.int64(0)}, expected),
+        ({"seeds": np.arange(7, 10)}, listed),
+        ({"seeds": torch.arange(7, 10)}, listed),
+        ({"seeds": range(7, 10)}, listed),
     ):
         got = expint.sample(
-            target, (np.int64(3), 1), "seeds-1", steps=np.int64(5), seed=seed, progress=False
+            target, (np.int64(3), 1), "seeds-1", steps=np.int64(5), **seeds, progress=False
         )
         assert torch.equal(got, wanted)
     expint.sample(target, (3, 1), "seeds-1", nfe=np.int32(5), progress=False)
@@ -130,7 +130,7 @@ def test_numpy_numbers_are_numbers():
         ({"ell": "a"}, ValueError, "ell"),
         ({"shape": 4}, ValueError, "positive integers"),
         ({"callback": 3}, TypeError, "callback"),
-        ({"seed": 1.5}, TypeError, "seeds must be integers"),
+        ({"seed": 1.5}, TypeError, "seed is one integer"),
         (
             {"ell": 0.5, "noise_scale": "sde"},
             ValueError,
@@ -167,6 +167,6 @@ def test_the_device_is_that_of_the_models_parameters():
     assert describe(Network(2, 2, device="meta")).device == torch.device("meta")
     assert describe(NeverCalled(EDM)).device is None
     started, _ = start_state(
-        describe(NeverCalled(EDM)), (2, 3), expint.plan_sampling(EDM), 0, None, None, None
+        describe(NeverCalled(EDM)), (2, 3), expint.plan_sampling(EDM), range, None, None, None
     )
     assert started.device == torch.device("cpu")

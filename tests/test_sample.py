@@ -14,6 +14,7 @@ from toy_models import FunctionModel, Recorder, forbidden, mixture, wavy
 
 from diffusion_adapters import VPAdapter
 from expint import (
+    Adaptive,
     compile_plan,
     execute,
     grids,
@@ -53,7 +54,7 @@ def test_is_the_plan_executed(solver: str):
     )
     assert torch.equal(result, expected)
     assert torch.equal(
-        sample(MODEL, start, solver, form="noise", ell=0.6, seed=seeds, **QUIET), expected
+        sample(MODEL, start, solver, form="noise", ell=0.6, seeds=seeds, **QUIET), expected
     )
     assert torch.equal(
         sample(MODEL, start, solvers.get(solver), form="noise", ell=0.6, seed=4, **QUIET), expected
@@ -70,11 +71,42 @@ def test_deterministic_and_independent_of_the_batch(solver: str, ell: float):
     whole, seeds = sample(model, (5, 3, 2), solver, seed=10, **settings), per_sample(10, 5)
     assert torch.equal(sample(model, (5, 3, 2), solver, seed=10, **settings), whole)
     assert torch.equal(sample(model, (2, 3, 2), solver, seed=10, **settings), whole[:2])
-    assert torch.equal(sample(model, (2, 3, 2), solver, seed=seeds[2:4], **settings), whole[2:4])
-    part = sample(model, (2, 3, 2), solver, seed=[seeds[4], seeds[1]], **settings)
+    assert torch.equal(sample(model, (2, 3, 2), solver, seeds=seeds[2:4], **settings), whole[2:4])
+    later = sample(model, (2, 3, 2), solver, seed=10, start=3, **settings)
+    assert torch.equal(later, whole[3:])
+    part = sample(model, (2, 3, 2), solver, seeds=[seeds[4], seeds[1]], **settings)
     assert torch.equal(part, whole[[4, 1]])
     other = sample(model, (5, 3, 2), solver, seed=11, **settings)
     assert not any(torch.equal(a, b) for a in other for b in whole)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.1)]
+)
+@pytest.mark.parametrize("solver", ["seeds-3", "seeds-sra", "unipc-3"])
+def test_one_seed_has_one_sample_in_all_dtypes(solver: str, dtype: torch.dtype, tolerance: float):
+    """To their precision, over 8 steps: draws of their own would differ by about 3."""
+    model = GaussianTarget([0.5, -1.0], [0.25, 1.0], VP())
+    settings = {"progress": False, "steps": 8, "seed": 3}
+    x, y = (sample(model, (50, 2), solver, dtype=d, **settings) for d in (torch.float32, dtype))
+    assert y.dtype == dtype and (x.double() - y.double()).abs().max() < tolerance
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"steps": Adaptive(rtol=0.1, atol=0.1), "solver": "seeds-12"},
+        {"steps": 5, "operations": [solvers.churn(5.0)], "solver": "seeds-2"},
+        {"steps": 5, "noise": Rademacher(per_sample(4, 5)[3:4]), "solver": "seeds-2"},
+    ],
+)
+def test_one_sample_of_a_run_is_that_of_its_own_seed(settings: dict[str, Any]):
+    own = {"seeds": per_sample(4, 5)[3:4]}
+    one, same = (
+        sample(MODEL, (1, 2), progress=False, **settings, **seeds)
+        for seeds in ({"seed": 4, "start": 3}, own)
+    )
+    assert torch.equal(one, same)
 
 
 def test_global_random_state_is_left_alone():
@@ -226,7 +258,7 @@ def test_rounding_model_is_called_at_entries_of_its_table():
         ),
         ({"nfe": 2.5}, ValueError, r"nfe must be an integer, got 2\.5"),
         ({"final": "zero"}, ValueError, r"Unknown final='zero'"),
-        ({"seed": [1, 2]}, ValueError, r"2 seeds came for a batch of 3"),
+        ({"seeds": [1, 2]}, ValueError, r"2 seeds came for a batch of 3"),
         ({"seed": -1}, ValueError, r"0 <= seed < 2\*\*64, got -1"),
         ({"seed": True}, TypeError, r"got True"),
         ({"noise": Gaussian([1])}, ValueError, r"1 seeds came for a state of shape \(3, 2\)"),

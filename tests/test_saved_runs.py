@@ -68,7 +68,7 @@ def test_twice_and_from_infinite_noise(tmp_path: Path):
     ∞.
     """
     model = wavy(Flow())
-    options: dict[str, Any] = {"steps": 4, "seed": [5, 9]}
+    options: dict[str, Any] = {"steps": 4, "seeds": [5, 9]}
     whole = sample(model, (2, 2), "seeds-2", progress=False, **options)
     run = begin_sampling(model, (2, 2), "seeds-2", **options)
     while not run.done:
@@ -320,3 +320,15 @@ def test_half_precision_goes_on_in_half_precision(dtype: torch.dtype, tmp_path: 
     assert set(seen) == {dtype}
     with pytest.raises(ValueError, match=f"holds a run in {dtype}, here torch.float32"):
         continue_sampling(tmp_path / "run", model, "seeds-2", dtype=torch.float32, **options)
+
+
+def test_part_of_a_run_is_saved_and_continued(tmp_path: Path):
+    options: dict[str, Any] = {"steps": 5, "seed": 3, "start": 4}
+    whole = sample(MODEL, (6, 2), "seeds-2", steps=5, seed=3, progress=False)
+    run = begin_sampling(MODEL, (2, 2), "seeds-2", **options)
+    run.advance(3)
+    run.save(tmp_path / "run")
+    later = continue_sampling(tmp_path / "run", MODEL, "seeds-2", **options).advance()
+    torch.testing.assert_close(later, whole[4:], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="another noise"):
+        continue_sampling(tmp_path / "run", MODEL, "seeds-2", **options | {"start": 3})

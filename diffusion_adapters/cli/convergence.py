@@ -37,7 +37,7 @@ _DECLARE = "Deterministic, weak and strong order to certify."
 @option("--target [gaussian|mixture]", "Data.", usual=_USUAL_TARGET)
 @option("--paths N", "Brownian paths of a strong study.", default=PATHS, least=64)
 @option("--steps LIST", "Step counts, with commas, each a multiple of the one before.")
-@option("--seed N", "First seed of the paths.", default=0, least=0)
+@options.SEED
 @option("--certify", _CERTIFY)
 @option("--declare D,W,S", _DECLARE, usual="those of the tableau")
 @option("--out FILE", "Picture (.png, .svg, .pdf), or folder; JSON goes beside it.")

@@ -82,7 +82,9 @@ SIGMAS = option("--sigmas LIST", "Noise levels in place of --grid, falling, with
 DEVICE = option("--device NAME", _DEVICE, usual="where the network is: the CPU if it is shipped")
 MODEL = option("--model NAME", _MODEL, default="digits-edm")
 SIGMA_DATA = option("--sigma-data X", "The network's sigma_data; the form precond needs it.")
-SEED = option("--seed N", "Sample i has seed N + i.", default=0, least=0)
+RUN = "The run: sample i is a function of N and i, and neighbouring N share nothing."
+_MOST_SEEDS = 10**6
+SEED = option("--seed N", RUN, default=0, least=0)
 OUT = option("--out DIR", "Folder for the files.", required=True)
 NO_PROGRESS = click.option(
     "--no-progress",
@@ -160,6 +162,27 @@ def listed(option: str, text: str, kind: Any = str, *, count: int = 0, what: str
     if count not in (0, len(values)):
         raise ValueError(f"{option} takes {count} {what}, got {text!r}.")
     return values
+
+
+def seeds_in(text: str) -> list[int]:
+    """The whole numbers and ranges, first-last, of --seeds, in their order.
+
+    Raises:
+        ValueError: for anything else, or more than a million.
+    """
+    found: list[int] = []
+    for part in listed("--seeds", text):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not (first.isdecimal() and (last if dash else "0").isdecimal()):
+            raise ValueError(f"--seeds takes whole numbers and ranges such as 0-63, got {part!r}.")
+        span = range(int(first), int(last or first) + 1)
+        if not span or len(found) + len(span) > _MOST_SEEDS:
+            raise ValueError(
+                f"--seeds takes 1 to {_MOST_SEEDS} seeds, the first of a range not above its last, "
+                f"got {part!r}."
+            )
+        found += span
+    return found
 
 
 def asked(*left_out: str) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from expint.runs.model import describe
 FILES = ("samples.png", "samples.npz", "manifest.json")
 _LABELS = "Classes, with commas, repeated in turn for all samples; 'none' for no class."
 _ALL_LABELS = "all classes of a class-conditional network"
-_SEED = "Its samples are a function of N; samples.npz and manifest.json hold the seed of each."
+_SEEDS = "A seed for each sample in place of a run: numbers and ranges, with commas: 0-63,70."
+_START = "Place in the run of the first sample: --start 3 --num 1 is sample 3 of --num 10."
 _BATCH = "Samples computed at a time; a sample does not depend on it, but for rounding."
 
 
@@ -32,8 +33,12 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 @options.MODEL
 @options.sampling_options
 @option("--shape LIST", "Shape of a sample, with commas.", usual="what the model says")
-@option("--num N", "How many samples.", default=64, least=1, most=10_000_000)
-@option("--seed N", _SEED, default=0, least=0)
+@option(
+    "--num N", "How many samples.", usual="64, or one for each of --seeds", least=1, most=10_000_000
+)
+@option("--seed N", options.RUN, usual="0", least=0)
+@option("--seeds LIST", _SEEDS)
+@option("--start N", _START, default=0, least=0)
 @option("--labels LIST", _LABELS, usual=_ALL_LABELS)
 @options.OUT
 @option("--dtype [float32|float64]", "Precision of the state.", default="float32")
@@ -45,8 +50,10 @@ def sample(
     model: str,
     shape: str | None,
     device: str | None,
-    num: int,
-    seed: int,
+    num: int | None,
+    seed: int | None,
+    seeds: str | None,
+    start: int,
     labels: str | None,
     out: Path,
     progress: bool,
@@ -71,7 +78,10 @@ def sample(
     is_image = len(event) == 3 and event[0] in (1, 3)
     files = FILES if is_image else FILES[1:]
     labelled = isinstance(network, EDMAdapter)
-    classes = _classes(labels, model, described.label_dim if labelled else 0, num)
+    listed = None if seeds is None else options.seeds_in(seeds)
+    num = num or (64 if listed is None else len(listed))
+    own_seeds, parts = per_sample(seed, num, seeds=listed, start=start), []
+    classes = _classes(labels, model, described.label_dim if labelled else 0, num, start)
     arguments = options.sampling_arguments(described.schedule, **given)
     plan = expint.plan_sampling(
         described.schedule,
@@ -79,7 +89,6 @@ def sample(
         sigma_data=described.sigma_data,
         round_time=described.round_time,
     )
-    seeds, parts = per_sample(seed, num), []
     output.check_folder(out, files)
 
     began = time.perf_counter()
@@ -89,9 +98,9 @@ def sample(
             part = slice(first, first + batch)
             drawn = expint.sample(
                 network if classes is None else network.with_labels(classes[part]),
-                (len(seeds[part]), *event),
+                (len(own_seeds[part]), *event),
                 **arguments,
-                seed=seeds[part],
+                seeds=own_seeds[part],
                 callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
                 progress=False,
                 dtype=getattr(torch, dtype),
@@ -104,6 +113,7 @@ def sample(
 
     settings = options.asked("operation") | settings_of(plan, arguments)
     settings |= {"out": str(out), "solver": given["solver"], "operations": list(given["operation"])}
+    settings |= {"num": num, "seed": (seed or 0) if listed is None else None}
     manifest = {
         "command": "expint sample",
         "settings": settings,
@@ -121,14 +131,14 @@ def sample(
         "gaussians": plan.normals,
         "times": plan.to_dict()["grid"],
         "operations": [str(operation) for operation in plan.method.operations],
-        "seeds": list(seeds),
+        "seeds": list(own_seeds),
         "labels": classes,
         "seconds": round(seconds, 3),
         "threads": torch.get_num_threads(),
         **output.origin(),
         "files": list(files),
     }
-    arrays = {"samples": images, "seeds": np.array(seeds, dtype=np.uint64)}
+    arrays = {"samples": images, "seeds": np.array(own_seeds, dtype=np.uint64)}
     arrays["labels"] = np.array(classes or [-1] * num, dtype=np.int64)
     npz = output.content_of(np.savez_compressed, **arrays)
     content = [npz, output.json_bytes(manifest)]
@@ -137,7 +147,9 @@ def sample(
     written = output.write_files(out, dict(zip(files, content, strict=True)))
     asked = "" if given["nfe"] in (None, plan.nfe) else f" (of at most {given['nfe']})"
     assert plan.sde.diffusion
-    click.echo(f"{num} samples of {model}, seed {seed}: {written}")
+    drawn_from = f"seed {seed or 0}" if listed is None else f"seeds {seeds}"
+    place = f" from sample {start}" if start else ""
+    click.echo(f"{num} samples of {model}, {drawn_from}{place}: {written}")
     click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {manifest['device']}")
     click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
@@ -166,14 +178,16 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _classes(labels: str | None, name: str, label_dim: int, num: int) -> list[int] | None:
-    """One class per sample, or None for no classes.
+def _classes(
+    labels: str | None, name: str, label_dim: int, num: int, start: int
+) -> list[int] | None:
+    """One class per sample, in turn from the first of the run, or None for no classes.
 
     Raises:
         ValueError: for classes that the network does not have, or more of them than samples.
     """
     if labels is None:
-        return [i % label_dim for i in range(num)] if label_dim else None
+        return [i % label_dim for i in range(start, start + num)] if label_dim else None
     if labels.strip().lower() == "none":
         return None
     if not label_dim:
@@ -183,9 +197,9 @@ def _classes(labels: str | None, name: str, label_dim: int, num: int) -> list[in
     for label in chosen:
         if not 0 <= label < label_dim:
             raise ValueError(f"The network {name!r} has no class {label}: --labels takes {known}.")
-    if len(chosen) > num:
+    if len(chosen) > start + num:
         came = len(chosen)
         raise ValueError(
             f"{came} labels came for {num} samples: give fewer labels, or --num {came}."
         )
-    return [chosen[i % len(chosen)] for i in range(num)]
+    return [chosen[i % len(chosen)] for i in range(start, start + num)]

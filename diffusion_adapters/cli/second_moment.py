@@ -38,7 +38,7 @@ _ESTIMATOR = (
 @option("--labels NAME", _LABELS)
 @option("--times N", "How many, uniform in lambda.", default=50, least=1)
 @option("--draws N", "Noisy samples per time.", usual="one per item of the data", least=2)
-@option("--seed N", "Draw i has seed N + i.", default=0, least=0)
+@options.SEED
 @option("--batch N", "Computed at a time.", default=256, least=1)
 @option(f"--estimator [{'|'.join(ESTIMATORS)}]", _ESTIMATOR, default=ESTIMATORS[0])
 @option("--out FILE", "The .json file.", required=True)

@@ -37,7 +37,8 @@ def start(
     steps: int = DEFAULT_STEPS,
     grid: str | None = None,
     final: str = "denoise",
-    seed: int | Sequence[int] = 0,
+    seed: int | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Start:
     """Noise an image to some level, and lay a grid from that level to the data.
 
@@ -53,9 +54,8 @@ def start(
         grid: name of a grid (`expint.grids.names()`), laid over the rest of the sampling range;
             default: that of `expint.sample`.
         final: "denoise" or "none", as for `expint.sample`.
-        seed: seeds of the noise, one per sample, or one integer. The noise is that
-            of the initial state of `expint.sample` and independent of what it draws along the path
-            with the same seeds.
+        seed, seeds: of the noise, as for `expint.sample`. It is the noise of the initial state
+            there, and independent of what is drawn along the path with the same seeds.
 
     Returns:
         The pair (x, grid) for `expint.sample(model, x, grid=grid)`.
@@ -83,7 +83,8 @@ def start(
         )
     name = grid or grids.default(schedule, table=rounded is not None, start=first)
     times = grids.check(schedule, grids.get(name)(schedule, steps, start=first, final=final))
-    noise = initial_state(per_sample(seed, len(image)), image.shape[1:], image.dtype, image.device)
+    chosen = per_sample(seed, len(image), seeds=seeds)
+    noise = initial_state(chosen, image.shape[1:], image.dtype, image.device)
     alpha, std = schedule.alpha(times[0]), schedule.std(times[0])
     return Start(image * alpha.to(image) + noise * std.to(image), times)
 

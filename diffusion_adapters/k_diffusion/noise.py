@@ -29,12 +29,22 @@ from torch import Tensor
 
 from expint.guards.arguments import checked
 from expint.noise import BrownianPath, SubstepNoise, per_sample
+from expint.noise.seeding import torch_seed
 from expint.plans import Plan
 
 RESOLUTION = 64
 """Leaves of the Brownian path per e-fold of τ: intervals shorter than h = 1/128 in λ are smoother
 than they should be.
 """
+
+
+def seeds_of(
+    seed: int | None, seeds: Sequence[int] | None, start: int, batch: int
+) -> Sequence[int]:
+    """One seed per sample, as for `expint.sample`; without any, torch's global generator decides
+    the run."""
+    run = torch_seed() if seed is None and seeds is None else seed
+    return per_sample(run, batch, seeds=seeds, start=start)
 
 
 # In lower case, because k-diffusion's samplers call it like a function.
@@ -46,7 +56,8 @@ class brownian_noise_sampler:  # noqa: N801
         x: a state, shape (batch, *event): the noise has its shape, dtype and device.
         sigma_min, sigma_max: the range, 0 < sigma_min ≤ sigma_max, as in k-diffusion; the path
             covers all levels whatever it is.
-        seed: as for `expint.noise.per_sample`. Sample i depends on its own seed only.
+        seed, seeds, start: as for `expint.sample`; without either, torch's global generator
+            decides.
         eta: ℓ² > 0 of the sampler that it serves.
         flow: whether the levels are times of rectified flow.
         resolution, device: of the `expint.noise.BrownianPath`.
@@ -72,8 +83,10 @@ class brownian_noise_sampler:  # noqa: N801
         x: Tensor,
         sigma_min: Tensor | float,
         sigma_max: Tensor | float,
-        seed: int | Sequence[int] | None = None,
+        seed: int | None = None,
         *,
+        seeds: Sequence[int] | None = None,
+        start: int = 0,
         eta: float = 1.0,
         flow: bool = False,
         resolution: int = RESOLUTION,
@@ -91,7 +104,9 @@ class brownian_noise_sampler:  # noqa: N801
             raise ValueError(
                 f"eta (ell squared) is positive and finite here, got {eta!r}: eta=0 has no noise."
             )
-        path = BrownianPath(per_sample(seed, x.shape[0]), resolution=resolution, device=device)
+        path = BrownianPath(
+            seeds_of(seed, seeds, start, len(x)), resolution=resolution, device=device
+        )
         # √τ of the path is large where σ is small.
         wide = torch.promote_types(x.dtype, torch.float32)
         self.path, self.dtype = path.open(x.to(wide)), x.dtype

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise
+from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
 from expint import grids, solvers
 from expint.guards.arguments import checked
 from expint.guards.devices import usable_device
 from expint.guards.finite import check_state
-from expint.noise import BrownianPath, Gaussian, NoiseSource, per_sample
+from expint.noise import BrownianPath, Gaussian, NoiseSource
 from expint.numerics.float64 import as_float64
 from expint.plans import Plan
 from expint.registry import unknown
@@ -115,7 +115,9 @@ def sample_expint(
     noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
     flow: bool | None = None,
     form: str | None = None,
-    seed: int | Sequence[int] | None = None,
+    seed: int | None = None,
+    seeds: Sequence[int] | None = None,
+    start: int = 0,
     noise: str = "fresh",
     noise_device: torch.device | str | None = None,
     **options: Any,
@@ -130,7 +132,8 @@ def sample_expint(
         sigmas: noise levels, shape (steps + 1,), strictly falling, ending at 0 or not; on any
             device, of any floating dtype. With fewer than two there is nothing to do, and x is
             returned.
-        extra_args: keyword arguments for the model. A "seed" among them is used here too.
+        extra_args: keyword arguments for the model. A "seed" among them, an integer or a
+            list with one for each sample, is used here too if neither `seed` nor `seeds` is given.
         callback: called once per step, after the evaluation at its start, with {"x", "i", "sigma",
             "sigma_hat", "denoised"}: the state at the start of step i, which has the level
             sigma_hat (sigma itself, but for solvers that add noise first).
@@ -146,8 +149,8 @@ def sample_expint(
         flow: whether x = (1 − σ) x₀ + σ ε. Default: `is_flow(model)`.
         form: "data", "noise", …: see `expint.reverse_sde`. Default: the solver's own, for SEEDS
             "data".
-        seed: in place of the "seed" in extra_args: one per sample or one integer (see
-            `expint.noise.per_sample`); without either, torch's global generator decides.
+        seed, seeds, start: as for `expint.sample`: one integer, or one for each sample; without
+            either, torch's global generator decides.
         noise: without a noise_sampler, "fresh" normals, or "path": the Brownian path of the seed,
             the same whatever the sigmas, so that a run that is split into two equals the whole.
         noise_device: where noise is drawn, for example "cpu" for the same numbers everywhere.
@@ -184,8 +187,11 @@ def sample_expint(
         raise unknown("noise", noise, NOISES, ", or give a noise_sampler")
     source = None
     if plan.run:
-        seed = denoiser.extra_args.get("seed") if seed is None else seed
-        source = _source(plan, x, given, noise_sampler, seed, noise, noise_device)
+        if seed is None and seeds is None:
+            own = denoiser.extra_args.get("seed")
+            seed, seeds = (None, own) if isinstance(own, Sequence) else (own, None)
+        seeding = partial(seeds_of, seed, seeds, start)
+        source = _source(plan, x, given, noise_sampler, seeding, noise, noise_device)
     run = Run(plan, denoiser, x, source)
     with torch.no_grad(), tqdm(total=plan.steps, disable=disable) as bar:
         reporting = _Reporting(run, denoiser, given, callback, bar)
@@ -282,7 +288,7 @@ def _method(
 
 
 def _source(
-    plan: Plan, x: Tensor, sigmas: Tensor, sampler: Any, seed: Any, noise: str, device: Any
+    plan: Plan, x: Tensor, sigmas: Tensor, sampler: Any, seeding: Any, noise: str, device: Any
 ) -> NoiseSource:
     """Where the noise of a run comes from."""
     if isinstance(sampler, NoiseSource):
@@ -293,7 +299,7 @@ def _source(
         raise TypeError(
             f"noise_sampler is called as noise_sampler(sigma, sigma_next), got {sampler!r}."
         )
-    seeds = per_sample(seed, x.shape[0])
+    seeds = seeding(len(x))
     if noise == "path":
         return BrownianPath(seeds, resolution=RESOLUTION, device=device)
     return Gaussian(seeds, device=device)

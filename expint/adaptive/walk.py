@@ -2,7 +2,7 @@
 whole batch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -114,7 +114,7 @@ class Adaptive:
         solver: Any,
         options: Mapping[str, Any],
         *,
-        seed: int | Sequence[int],
+        seeding: Callable[[int], Sequence[int]],
         noise: NoiseSource | None,
         callback: Callback | None,
         progress: bool,
@@ -122,7 +122,7 @@ class Adaptive:
         device: torch.device | str | None,
     ) -> Tensor:
         """What `expint.sample` does with these steps; its arguments, with what the model says of
-        itself."""
+        itself; seeding(batch) gives one seed per sample."""
         self.report = None
         allowed = ["steps", "form", "ell", "final"]
         if not options.get("operations"):
@@ -153,7 +153,7 @@ class Adaptive:
         final = options.get("final", "denoise")
         lead, start, end, tail = end_plans(sde, sde.diffusion, pair, final, control.rtol)
         first = lead or pair_plan(sde, pair, start, next_time(sde, start, end, control.first_step))
-        x, source = start_state(about, shape, first, seed, noise, dtype, device)
+        x, source = start_state(about, shape, first, seeding, noise, dtype, device)
         kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
         path = _opened(sde, first.grid[0], end, x, source, given=noise is not None)
         with torch.no_grad(), tqdm(disable=not progress, unit="NFE", desc=pair.name) as bar:

@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 from expint.convergence.order_fitting import LEAST
 from expint.convergence.plans_path import PlansPath
 from expint.convergence.problem import Problem, SemiLinearProblem
-from expint.noise import NoiseSource
+from expint.noise import NoiseSource, per_sample
 from expint.noise.paths.path import Shared
+from expint.noise.source import Seeds
 from expint.numerics.float64 import is_whole
 from expint.plans.compilation import compile_plan
 from expint.plans.plan import Plan
@@ -31,8 +32,8 @@ _LEAST_PATHS = 16  # an interval of fewer says nothing
 class PathOptions(TypedDict, total=False):
     """Options of the studies that sample paths.
 
-    paths: how many Brownian paths, at least 16, with seeds seed, seed + 1, …
-    seed: the first seed.
+    paths: how many Brownian paths, at least 16.
+    seed: the run whose samples they are: path i is a function of (seed, i).
     reference: solver of the reference, of strong order 3/2.
     refine: steps of the reference, in units of the largest number of steps.
     path: makes another path from seeds; default: one drawn at all times that the runs ask for, in
@@ -103,7 +104,8 @@ def run_on_common_paths(
     every = [*plans, exact, half]
     asked = [noise for plan in every for noise in plan.run]
     own = PlansPath(problem.sde(), every) if path is None else None
-    chunks = [range(seed + i, seed + min(i + batch, paths)) for i in range(0, paths, batch)]
+    every_seed = per_sample(seed, paths)
+    chunks = [Seeds(every_seed[i : i + batch]) for i in range(0, paths, batch)]
     total = sum(plan.nfe for plan in every) * len(chunks)
     found: list[list[Tensor]] = []
     with torch.no_grad(), tqdm(total=total, disable=not progress, unit="NFE") as bar:

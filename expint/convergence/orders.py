@@ -13,6 +13,7 @@ from expint.convergence.order_fitting import root_mean
 from expint.convergence.problem import Problem, SemiLinearProblem, check_problem
 from expint.convergence.studies import Comparison, OrderStudy, order_study
 from expint.metrics import gaussian_wasserstein
+from expint.noise import per_sample
 from expint.numerics.float64 import is_whole
 from expint.runs.run import execute
 from expint.solvers import Method, get
@@ -28,7 +29,7 @@ class StartOptions(TypedDict, total=False):
 
     steps: step counts.
     starts: how many initial states.
-    seed: of the first of them.
+    seed: the run whose initial states they are.
     """
 
     steps: Sequence[int]
@@ -67,7 +68,7 @@ def deterministic_orders(
         problem: its ℓ is replaced by 0.
         steps: step counts.
         starts: how many initial states.
-        seed: of the first of them.
+        seed: the run whose initial states they are.
 
     Raises:
         TypeError: for a model in the place of the problem.
@@ -78,7 +79,7 @@ def deterministic_orders(
     if not is_whole(starts) or starts < 1:
         raise ValueError(f"starts must be an integer of at least 1, got {starts!r}.")
     quiet = replace(problem, ell=0.0)
-    x = quiet.start(range(seed, seed + starts))
+    x = quiet.start(per_sample(seed, starts))
     fine = 2 * max(512, *steps)
     with torch.no_grad():
         exact, rough = (quiet.without_noise(x, n) for n in (fine, fine // 2))

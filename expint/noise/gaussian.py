@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from expint.noise import source
+from expint.noise.counter import Streams
 from expint.noise.source import SubstepNoise
 
-# Numbers are drawn in blocks of about this many per sample, so that small states do not pay a call
-# per normal.
-_BLOCK = 2**15
+# Numbers are drawn in blocks of about this many, so that small states do not pay a call for each.
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Seeded(ABC):
 
     Args:
         seeds: one integer per sample.
-        device: where the numbers are drawn, by default the state's device. With "cpu" they are the
-            same for states on the CPU and on a GPU.
+        device: where the numbers are drawn, by default the state's device. Numbers of a GPU differ
+            from those of the CPU by rounding; with "cpu" they are the same, bit for bit.
     """
 
     seeds: Sequence[int]
@@ -38,8 +38,8 @@ class Seeded(ABC):
 
     @staticmethod
     @abstractmethod
-    def _draw(gens: Sequence[torch.Generator], block: Tensor) -> None:
-        """Fill row i of `block` with independent numbers from generator i."""
+    def _draw(streams: Streams, block: Tensor, /) -> None:
+        """Fill `block`, shape (batch, count, *event), with the next numbers of the streams."""
 
     @property
     def identity(self) -> str:
@@ -54,21 +54,21 @@ class Seeded(ABC):
                 f"{type(self).__name__} noise has no space-time integral, which this solver uses: "
                 "use expint.noise.Gaussian or expint.noise.BrownianPath."
             )
-        return _Drawn(self, like, sum(substep.normals for substep in run))
+        return _Drawn(self, like, run)
 
 
 class Gaussian(Seeded):
     """Independent standard normals; sample i depends on seed i alone: not on the batch it is in,
-    its size or order.
+    its size or order. They are drawn in float32 and converted to the state's dtype.
 
     Args:
         seeds: one integer per sample.
-        device: where the numbers are drawn, by default the state's device. With "cpu" they are the
-            same for states on the CPU and on a GPU.
+        device: where the numbers are drawn, by default the state's device. Numbers of a GPU differ
+            from those of the CPU by rounding; with "cpu" they are the same, bit for bit.
     """
 
     _has_integral = True
-    _draw = staticmethod(source.fill_normals)
+    _draw = staticmethod(Streams.normals)
 
 
 class Rademacher(Seeded):
@@ -81,62 +81,44 @@ class Rademacher(Seeded):
     """
 
     _has_integral = False
-
-    @staticmethod
-    def _draw(gens: Sequence[torch.Generator], block: Tensor) -> None:
-        for row, generator in zip(block, gens, strict=True):
-            row.random_(0, 2, generator=generator)
-        block.mul_(2.0).sub_(1.0)
+    _draw = staticmethod(Streams.signs)
 
 
 class _Drawn:
     """The numbers of increments from one stream of each seed, those of U from another."""
 
-    def __init__(self, drawer: Seeded, like: Tensor, total: int) -> None:
-        device = like.device if drawer.device is None else torch.device(drawer.device)
-        self._drawer, self._total, self._target = drawer, total, like.device
-        self._like = torch.empty(like.shape, dtype=like.dtype, device=device)
-        self._path, self._integral = self._open(source.PATH_STREAM), None
+    def __init__(self, drawer: Seeded, like: Tensor, run: Sequence[SubstepNoise]) -> None:
+        self._target, where = like.device, drawer.device or like.device
+        like = torch.empty(like.shape, dtype=like.dtype, device=where)
+        self._path = _Blocks(drawer, source.PATH_STREAM, like, sum(s.count for s in run))
+        integrals = sum(s.integral for s in run)
+        self._integral = _Blocks(drawer, source.INTEGRAL_STREAM, like, integrals)
 
     def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
         """See `NoiseStream.normals`."""
-        taken = list(self._path.take(substep.count))
-        if substep.integral:
-            self._integral = self._integral or self._open(source.INTEGRAL_STREAM)
-            taken += self._integral.take(1)
+        taken = [*self._path.take(substep.count), *self._integral.take(int(substep.integral))]
         return [part.to(self._target) for part in taken]
-
-    def _open(self, stream: int) -> "_Blocks":
-        gens = source.generators(self._drawer.seeds, stream, self._like.device)
-        return _Blocks(self._drawer, gens, self._like, self._total)
 
 
 class _Blocks:
-    """Numbers drawn block by block into one buffer, never beyond the end of the run."""
+    """Numbers drawn block by block into one buffer, not beyond the end of the run."""
 
-    def __init__(
-        self, drawer: Seeded, gens: Sequence[torch.Generator], like: Tensor, ahead: int
-    ) -> None:
-        self._drawer, self._generators, self._like, self._ahead = drawer, gens, like, ahead
-        self._buffer = torch.empty(len(gens), 0, device=like.device)
-        self._used = 0
+    def __init__(self, drawer: Seeded, stream: int, like: Tensor, total: int) -> None:
+        self._drawer, self._like, self._total = drawer, like, total
+        self._streams = source.generators(drawer.seeds, stream, like.device)
+        self._buffer, self._used = like.new_empty(len(like), 0), 0
 
     def take(self, count: int) -> Sequence[Tensor]:
-        """The next `count` numbers: views into the buffer, valid until the next call."""
-        if self._buffer.shape[1] < self._used + count:
-            self._refill(count)
-        taken = self._buffer[:, self._used : self._used + count].unbind(1)
+        """The next `count` states: views into the buffer, valid until the next call."""
+        held = self._buffer.shape[1] - self._used
+        if held < count:
+            self._streams.at -= held
+            ahead = min(_BLOCK // max(1, self._like.numel()), self._total - self._streams.at)
+            size = max(count, ahead)
+            if self._buffer.shape[1] != size:
+                shape = (len(self._like), size, *self._like.shape[1:])
+                self._buffer = self._like.new_empty(shape)
+            self._drawer._draw(self._streams, self._buffer)
+            self._used = 0
         self._used += count
-        return taken
-
-    def _refill(self, count: int) -> None:
-        """Draw a whole number of substeps of `count` numbers. Its size depends on the event and the
-        run, not on the batch."""
-        steps = max(1, _BLOCK // (count * max(1, self._like[0].numel())))
-        size = max(count, min(count * steps, self._ahead))
-        self._ahead -= size
-        if self._buffer.shape[1] != size:
-            shape = (len(self._generators), size, *self._like.shape[1:])
-            self._buffer = torch.empty(shape, dtype=self._like.dtype, device=self._like.device)
-        self._drawer._draw(self._generators, self._buffer)
-        self._used = 0
+        return self._buffer[:, self._used - count : self._used].unbind(1)

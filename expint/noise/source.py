@@ -7,12 +7,13 @@ second stream from the same source repeats the same noise.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from expint.noise.counter import Streams
 from expint.numerics.float64 import is_whole
 
 # Independent streams of one seed: the initial state never shares numbers with the path.
@@ -88,7 +89,7 @@ class Seeds(tuple[int, ...]):
     """Seeds that have been checked."""
 
 
-def check_seeds(seeds: int | Sequence[int] | Tensor | np.ndarray) -> Seeds:
+def check_seeds(seeds: Sequence[int] | Tensor | np.ndarray) -> Seeds:
     """One non-negative integer per sample.
 
     Raises:
@@ -98,14 +99,23 @@ def check_seeds(seeds: int | Sequence[int] | Tensor | np.ndarray) -> Seeds:
         return seeds
     if isinstance(seeds, (Tensor, np.ndarray, np.generic)):
         seeds = seeds.tolist()
-    if isinstance(seeds, (bool, str)) or not isinstance(seeds, (int, Sequence)):
-        raise TypeError(f"seeds must be integers, one per sample, got {seeds!r}.")
-    listed = []
-    for seed in [seeds] if isinstance(seeds, int) else seeds:
-        if not is_whole(seed) or not 0 <= seed < 2**64:
-            raise ValueError(f"Each seed must be an integer with 0 <= seed < 2**64, got {seed!r}.")
-        listed.append(int(seed))
-    return Seeds(listed)
+    if isinstance(seeds, str) or not isinstance(seeds, Sequence):
+        raise TypeError(
+            f"seeds are a sequence of integers, one per sample, got {seeds!r}: the samples of run "
+            "n have the seeds expint.noise.per_sample(n, batch)."
+        )
+    return Seeds(check_seed(seed) for seed in seeds)
+
+
+def check_seed(seed: Any) -> int:
+    """One integer, 0 ≤ seed < 2**64.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not is_whole(seed) or not 0 <= seed < 2**64:
+        raise ValueError(f"Each seed must be an integer with 0 <= seed < 2**64, got {seed!r}.")
+    return int(seed)
 
 
 def check_batch(seeds: Sequence[int], like: Tensor) -> None:
@@ -136,30 +146,27 @@ def seed_word(seed: int, stream: int) -> int:
     return mix(mix(low ^ mix(high)) ^ stream)
 
 
-def generators(seeds: Sequence[int], stream: int, device: torch.device) -> list[torch.Generator]:
-    """One generator per seed. Torch's CPU generator keeps 32 bits of a seed, so the map is a
-    bijection on seeds below 2**32: no two of them share their numbers within one stream.
-    """
-    return [torch.Generator(device=device).manual_seed(seed_word(seed, stream)) for seed in seeds]
+def generators(seeds: Sequence[int], stream: int, device: torch.device) -> Streams:
+    """One stream of random numbers per seed."""
+    return Streams(seeds, stream, device)
 
 
-def fill_normals(gens: Sequence[torch.Generator], block: Tensor) -> None:
-    """Fill row i of `block` with standard normals from generator i."""
-    for row, generator in zip(block, gens, strict=True):
-        row.normal_(generator=generator)
+def fill_normals(gens: Streams, block: Tensor) -> None:
+    """Fill `block`, shape (batch, count, *event), with the next `count` states of normals."""
+    gens.normals(block)
 
 
 def initial_state(
-    seeds: int | Sequence[int] | Tensor,
+    seeds: Sequence[int] | Tensor,
     shape: Sequence[int],
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Standard normal initial states, shape (len(seeds), *shape); sample i depends on seed i alone.
 
-    Drawn from a stream of their own: no noise of the path ever repeats them.
+    Drawn from a stream of their own, in float32, and converted to `dtype`.
     """
     listed = check_seeds(seeds)
     state = torch.empty((len(listed), *shape), dtype=dtype, device=device)
-    fill_normals(generators(listed, INITIAL_STREAM, state.device), state)
+    generators(listed, INITIAL_STREAM, state.device).normals(state[:, None])
     return state

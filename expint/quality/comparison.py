@@ -72,7 +72,8 @@ def compare_quality(
             "sliced-wasserstein" on other targets, "frechet" on other models.
         grid, final: as in `expint.sample`.
         form, ell: as in `expint.sample`; default: the solver's own.
-        seed: sample i of the first run has seed + i; exact samples have streams of their own.
+        seed: the run whose samples are drawn: its first n, the next n for the second of the
+            repeats, and so on; exact samples have a stream of their own.
         repeats: independent runs, whose mean distance is given.
         path: makes the noise of a run from its seeds, for example `lambda seeds:
             BrownianPath(seeds, resolution=64)`: all solvers then see one Brownian path. Default:

@@ -22,7 +22,7 @@ from expint.metrics import (
 )
 from expint.noise import Gaussian as FreshNoise
 from expint.noise import initial_state
-from expint.noise.source import check_seeds
+from expint.noise.seeding import per_sample
 from expint.plans.plan import Plan
 from expint.registry import unknown
 from expint.runs.model import describe
@@ -89,9 +89,9 @@ class Samples:
         """Whether exact samples of the data can be drawn."""
         return isinstance(self.model, (Gaussian, GaussianMixture, Empirical))
 
-    def seeds(self, runs: int) -> range:
-        """First seed of each of so many runs."""
-        return range(self.seed, self.seed + runs * self.n, self.n)
+    def parts(self, count: int) -> range:
+        """Where each of so many sets of n samples begins in the run `seed`."""
+        return range(0, count * self.n, self.n)
 
     def check(self) -> None:
         """Refuse a model or a reference that does not fit, with a ValueError."""
@@ -110,15 +110,16 @@ class Samples:
                     f"{given} has samples of shape {tuple(data.shape[1:])}, but those of the model "
                     f"are {shape}."
                 )
-        check_seeds([self.seed, self.seed + max(self.repeats, REFERENCES) * self.n - 1])
+        per_sample(self.seed, 1, start=max(self.repeats, REFERENCES) * self.n - 1)
 
     def run(self, plan: Plan, first: int, count: Count) -> Tensor:
-        """Features of the samples with seeds first, first + 1, …, shape (n, d)."""
+        """Features of samples first, first + 1, … of the run `seed`, shape (n, d)."""
         model, std = describe(self.model), _first_std(plan)
         drawn = []
         with torch.inference_mode():
             for start in range(first, first + self.n, self.batch):
-                seeds = range(start, min(start + self.batch, first + self.n))
+                size = min(self.batch, first + self.n - start)
+                seeds = per_sample(self.seed, size, start=start)
                 x = initial_state(seeds, model.shape or (), torch.float32, model.device or "cpu")
                 source = FreshNoise(seeds) if self.path is None else self.path(seeds)
                 drawn.append(self.features_of(execute(plan, self.model, x * std, source)))
@@ -169,7 +170,10 @@ def _between_samples(samples: Samples, metric: Metric) -> Distance:
     measure = _MEASURES.get(function) or getattr(function, "__name__", type(function).__name__)
     floor = None
     if samples.reference is None:
-        exact = (samples.model.sample(samples.n, seed=seed) for seed in samples.seeds(REFERENCES))
+        exact = (
+            samples.model.sample(samples.n, seed=samples.seed, start=first)
+            for first in samples.parts(REFERENCES)
+        )
         references = [samples.features_of(drawn) for drawn in exact]
         floor = _mean(metric(x, y) for x, y in combinations(references, 2))
     else:
@@ -178,7 +182,7 @@ def _between_samples(samples: Samples, metric: Metric) -> Distance:
             floor = float(metric(samples.features_of(samples.independent), references[0]))
 
     def between(plan: Plan, count: Count) -> float:
-        drawn = [samples.run(plan, first, count) for first in samples.seeds(samples.repeats)]
+        drawn = [samples.run(plan, first, count) for first in samples.parts(samples.repeats)]
         return _mean(metric(x, y) for x in drawn for y in references)
 
     settings = {

@@ -1,7 +1,7 @@
 """Where a run begins: the initial state, and the noise source from the seeds."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 from expint.guards.devices import usable_device
 from expint.guards.finite import check_state
 from expint.guards.start import check_pure_noise, check_scale
-from expint.noise import Gaussian, NoiseSource, initial_state, per_sample
+from expint.noise import Gaussian, NoiseSource, initial_state
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs.model import Description
@@ -23,13 +23,14 @@ def start_state(
     model: Description,
     shape: Sequence[int] | Tensor,
     plan: Plan,
-    seed: int | Sequence[int],
+    seeding: Callable[[int], Sequence[int]],
     noise: NoiseSource | None,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
 ) -> tuple[Tensor, NoiseSource]:
     """The initial state and the noise source; a given state is taken as it is, otherwise it is σ̄
-    times normals. The arguments are those of `expint.sample`, with what the model says of itself.
+    times normals. The arguments are those of `expint.sample`, with what the model says of itself;
+    seeding(batch) gives one seed per sample.
 
     Raises:
         TypeError, ValueError: for anything that does not fit, saying what is allowed.
@@ -50,7 +51,7 @@ def start_state(
         check_state(shape)
         check_scale(shape, model.schedule, plan.grid[0].item())
         x = shape.detach().to(dtype=dtype or shape.dtype, device=device or shape.device)
-        return x, noise or Gaussian(per_sample(seed, x.shape[0]))
+        return x, noise or Gaussian(seeding(len(x)))
     sizes = tuple(shape) if isinstance(shape, Iterable) else ()
     if not sizes or not all(is_whole(n) and n > 0 for n in sizes):
         raise ValueError(
@@ -64,7 +65,7 @@ def start_state(
         )
     kind = dtype or torch.float32
     where = device or model.device or torch.device("cpu")
-    seeds = per_sample(seed, sizes[0])
+    seeds = seeding(sizes[0])
     first = plan.grid[0].item()
     check_pure_noise(model.schedule, first)
     std = float(model.schedule.std(first))

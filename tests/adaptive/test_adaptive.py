@@ -119,7 +119,7 @@ def test_the_accepted_times_as_a_grid_give_the_same_samples(
     pair, target, x = get_pair(name), mixture(schedule), start_of(schedule)
     path = BrownianPath(range(6), resolution=256)
     samples, report = sample(
-        target, x, pair, form=form, ell=ell, noise=path, first_step=0.5, safety=0.99
+        target, x, pair, form=form, ell=ell, noise=path, first_step=0.7, safety=0.99
     )
     assert report.rejected >= 2
     assert len(report.times) == report.accepted + 2 + (schedule == Flow())
@@ -228,7 +228,7 @@ def test_the_variance_of_gaussian_data_is_exact_after_many_rejections():
         atol=0.03,
         first_step=2.0,
         safety=0.99,
-        seed=range(n),
+        seeds=range(n),
         final="none",
     )
     assert report.rejected > 20
@@ -485,7 +485,7 @@ def test_dtype_and_seeds():
     target = mixture(VP())
     first, _ = sample(target, (3, 2), seed=4)
     assert first.dtype == torch.float32
-    again, _ = sample(target, (3, 2), seed=per_sample(4, 3))
+    again, _ = sample(target, (3, 2), seeds=per_sample(4, 3))
     assert torch.equal(first, again)
     assert not torch.equal(first, sample(target, (3, 2), seed=5)[0])
     half, _ = sample(target, (3, 2), "dpm-solver-12", dtype=torch.bfloat16, rtol=0.2, atol=0.1)
@@ -609,7 +609,7 @@ def test_the_report_is_of_the_latest_run():
         ({"max_nfe": 0}, ValueError, "max_nfe"),
         ({"max_nfe": 2.5}, ValueError, "max_nfe"),
         ({"callback": 3}, TypeError, "callback"),
-        ({"seed": [1, 2]}, ValueError, "one seed per sample"),
+        ({"seeds": [1, 2]}, ValueError, "one seed per sample"),
         (
             {"noise": Gaussian([0, 1, 2])},
             ValueError,

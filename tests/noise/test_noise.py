@@ -19,9 +19,7 @@ from expint.noise import (
     SubstepNoise,
     UnionPath,
     initial_state,
-    per_sample,
 )
-from expint.noise.source import INITIAL_STREAM, PATH_STREAM, generators, seed_word
 
 SEEDED: dict[str, Callable[[Sequence[int]], noise.NoiseSource]] = {
     "gaussian": Gaussian,
@@ -84,12 +82,14 @@ def correlation_bound(n: int) -> float:
 
 @pytest.mark.parametrize("seeds", [[0], [1], [2**31], [2**40 + 3]])
 def test_initial_state_and_path_are_independent(seeds: list[int]):
-    """n = 40000 pairs, 5 sigma; nor does either hold the other's numbers."""
+    """n = 40000 pairs, 5 sigma; nor does either hold two neighbours of the other (single float32
+    numbers meet by chance)."""
     n = 40_000
     start = initial_state(seeds, (n,), torch.float64)[0]
     path = draw(Gaussian(seeds), (1, n), SubstepNoise(1), calls=1)[0, 0]
     assert abs(float((start * path).mean())) < correlation_bound(n)
-    assert not np.intersect1d(start.numpy(), path.numpy()).size
+    neighbours = [z[:-1].numpy() + 1j * z[1:].numpy() for z in (start, path)]
+    assert not np.intersect1d(*neighbours).size
 
 
 def test_neighbouring_seeds_are_independent():
@@ -97,13 +97,6 @@ def test_neighbouring_seeds_are_independent():
     states = initial_state([0, 1, 2, 2**32, 2**32 + 1, 2**33 + 2], (n,), torch.float64)
     covariance = states @ states.T / n - torch.eye(6, dtype=torch.float64)
     assert covariance.abs().max() < 5 * math.sqrt(2 / n)
-
-
-def test_seeds_map_to_distinct_generators():
-    seeds = [*range(3000), 2**31, 2**32 - 1]
-    for stream in (INITIAL_STREAM, PATH_STREAM):
-        opened = {g.initial_seed() for g in generators(seeds, stream, torch.device("cpu"))}
-        assert len(opened) == len(seeds)
 
 
 def test_gaussian_law():
@@ -197,10 +190,11 @@ def test_replay_says_before_the_run_what_does_not_fit():
         ([2**64], ValueError, "got 18446744073709551616"),
         ([1.0], ValueError, r"got 1\.0"),
         ([True], ValueError, "got True"),
-        ("12", TypeError, "seeds must be integers, one per sample, got '12'"),
+        ("12", TypeError, "seeds are a sequence of integers, one per sample, got '12'"),
         (True, TypeError, "got True"),
         (None, TypeError, "got None"),
         (1.5, TypeError, r"got 1\.5"),
+        (7, TypeError, r"got 7: the samples of run n have the seeds .*per_sample\(n, batch\)"),
     ],
 )
 def test_seeds_that_are_refused(
@@ -217,7 +211,6 @@ def test_kinds_of_seeds(source: Callable[[object], noise.NoiseSource]):
     reference = draw(source([2, 3]), (2, 4))
     for seeds in (range(2, 4), (2, 3), torch.tensor([2, 3])):
         assert torch.equal(draw(source(seeds), (2, 4)), reference)
-    assert torch.equal(draw(source(2), (1, 4)), reference[:, :1])
 
 
 @every_source
@@ -279,18 +272,5 @@ def test_numbers_drawn_on_the_cpu_are_the_same_for_states_on_a_gpu(
     found = source([1, 2], device="cpu").stream(there, [THREE]).normals(THREE)
     assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
     own = source([1, 2]).stream(there, [THREE]).normals(THREE)
-    assert all(a.is_cuda for a in own) and not torch.equal(own[0].cpu(), expected[0])
-
-
-def test_samples_of_one_seed_and_of_neighbours_share_no_numbers():
-    """By the 32 bits that torch's CPU generator keeps: 200,000 random ones would meet 4 times."""
-    words = [{seed_word(s, 0) for s in per_sample(n, 200_000)} for n in (7, 8, 2**40 + 7)]
-    assert [len(w) for w in words] == [200_000] * 3
-    assert not words[0] & words[1]
-
-
-def test_seeds_up_to_a_thousand_apart_meet_late():
-    stride = per_sample(0, 2)[1]
-    inverse = pow(stride, -1, 2**32)
-    meetings = [d * inverse % 2**32 for d in range(1, 1001)]
-    assert min(min(k, 2**32 - k) for k in meetings) > 10**6
+    assert all(a.is_cuda for a in own)
+    torch.testing.assert_close(own[0].cpu(), expected[0], rtol=0, atol=1e-5)

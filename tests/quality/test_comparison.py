@@ -141,7 +141,7 @@ def test_sampled_distances_on_the_mixture_reach_the_floor():
         target, ["seeds-1", "seeds-3"], [10, 50], n=4000, metric=metric, batch=2000
     )
     assert study.measure == "sliced Wasserstein-2"
-    first, second = target.sample(4000, seed=10**6), target.sample(4000, seed=2 * 10**6)
+    first, second = target.sample(4000, seed=1), target.sample(4000, seed=2)
     assert study.floor is not None and study.floor == pytest.approx(
         float(metric(first, second)), rel=0.6
     )
@@ -165,12 +165,12 @@ def test_runs_are_those_of_sample_and_start_from_the_same_states():
     assert (study.measure, study.settings["references"]) == ("metric", 4)
     runs = {id(x): x for x in kept[6:]}  # after the pairs of references
     expected = [
-        expint.sample(target, (5, 1, 2), solver, nfe=6, seed=seeds, progress=False).flatten(1)
+        expint.sample(target, (5, 1, 2), solver, nfe=6, seed=3, start=first, progress=False)
         for solver in ("seeds-1", "seeds-2")
-        for seeds in (range(3, 8), range(8, 13))
+        for first in (0, 5)
     ]
     for run, wanted in zip(runs.values(), expected, strict=True):
-        torch.testing.assert_close(run, wanted)
+        torch.testing.assert_close(run, wanted.flatten(1))
 
 
 def test_one_path_for_all():
@@ -193,7 +193,8 @@ def test_one_path_for_all():
         **options,
     )
     compare_quality(target, ["seeds-1", "seeds-3"], [120], **options)
-    common, fresh = ((a - b).square().mean().sqrt() for a, b in (ends[:2], ends[2:]))
+    # Medians: root mean squares are those of the few samples that change mode.
+    common, fresh = ((a - b).norm(dim=1).median() for a, b in (ends[:2], ends[2:]))
     assert common < 0.5 * fresh
 
 
@@ -351,7 +352,7 @@ def test_targets_by_name(name: str, shape: tuple[int, ...], total: float | None)
             {"reference": torch.zeros(4, 2), "independent": torch.zeros(4)},
             "independent has samples",
         ),
-        ({"reference": torch.zeros(4, 2), "seed": 2**64 - 1}, "below|2\\*\\*64"),
+        ({"reference": torch.zeros(4, 2), "seed": 2**64}, "below|2\\*\\*64"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_first_run(arguments: dict, words: str):

@@ -100,6 +100,8 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         "final": "denoise",
         "num": 5,
         "seed": 3,
+        "seeds": None,
+        "start": 0,
         "labels": None,
         "out": str(drawn[1]),
         "dtype": "float32",
@@ -173,9 +175,28 @@ def test_samples_do_not_depend_on_the_batch(drawn: tuple[Result, Path], tmp_path
     np.testing.assert_array_equal(parts["seeds"], whole["seeds"])
 
 
+def test_part_of_a_run_is_drawn_alone_with_its_labels(drawn: tuple[Result, Path], tmp_path: Path):
+    part = ("--seed", "3", "--start", "3", "--num", "2", "--out", tmp_path)
+    result = run(*SMALL, *part)
+    assert "2 samples of digits-edm, seed 3 from sample 3: " in result.stdout
+    whole, found = arrays(drawn[1]), arrays(tmp_path)
+    assert found["labels"].tolist() == [3, 4]
+    np.testing.assert_array_equal(found["seeds"], whole["seeds"][3:])
+    np.testing.assert_allclose(found["samples"], whole["samples"][3:], atol=1e-4)
+    assert run(*SMALL, *part, "--labels", "7,8,9").exit_code == 0
+    assert arrays(tmp_path)["labels"].tolist() == [7, 8]
+
+
+def test_a_seed_for_each_sample(tmp_path: Path):
+    arguments = ["sample", "--nfe", "2", "--solver", "seeds-1", "--no-progress", "--out", tmp_path]
+    result = run(*arguments, "--seeds", "4-6, 9,1-1")
+    assert "5 samples of digits-edm, seeds 4-6, 9,1-1: " in result.stdout
+    assert arrays(tmp_path)["seeds"].tolist() == [4, 5, 6, 9, 1]
+
+
 def test_the_manifest_tells_the_seed_of_each_sample(drawn: tuple[Result, Path], tmp_path: Path):
     seed = json.loads((drawn[1] / "manifest.json").read_text())["seeds"][2]
-    again = run(*SMALL, "--seed", str(seed), "--num", "1", "--labels", "2", "--out", tmp_path)
+    again = run(*SMALL, "--seeds", str(seed), "--num", "1", "--labels", "2", "--out", tmp_path)
     assert again.exit_code == 0
     np.testing.assert_allclose(
         arrays(tmp_path)["samples"][0], arrays(drawn[1])["samples"][2], atol=1e-4
@@ -260,6 +281,15 @@ def test_the_network_can_be_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["--labels", "one"], ["'one'", "0 to 9"]),
         (["--labels", "0,1,2,3,4,5"], ["6 labels", "5 samples", "--num 6"]),
         (["--seed", str(2**64)], ["seed < 2**64"]),
+        (["--start", str(2**32)], ["start", "2**32 - 5", "4294967296"]),
+        (["--seeds", "0-4", "--seed", "1"], ["seed=1", "leave out"]),
+        (["--seeds", "0-4", "--start", "1"], ["start=1", "leave out"]),
+        (["--seeds", "0-3"], ["4 seeds", "batch of 5"]),
+        (["--seeds", "1,x"], ["0-63", "'x'"]),
+        (["--seeds", "1--3"], ["0-63", "'1--3'"]),
+        (["--seeds", "-3"], ["0-63", "'-3'"]),
+        (["--seeds", "3-1"], ["first of a range", "'3-1'"]),
+        (["--seeds", f"0-{10**15}"], ["1000000 seeds"]),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_network_is_called(

@@ -47,7 +47,7 @@ def again_in_python(manifest: dict[str, Any], *, on_its_times: bool) -> np.ndarr
         (len(manifest["seeds"]), *network["shape"]),
         settings["solver"],
         **options,
-        seed=manifest["seeds"],
+        seeds=manifest["seeds"],
         dtype=getattr(torch, settings["dtype"]),
         compile=settings["compile"],
         device=manifest["device"],

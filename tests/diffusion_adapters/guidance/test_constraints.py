@@ -386,7 +386,7 @@ def test_start_is_the_noised_image():
     assert VP.sigma(times[0].item()) == pytest.approx(1.5)
     noise = expint.noise.initial_state(per_sample(4, 3), (2,), F64)
     torch.testing.assert_close(x, VP.alpha(times[0]) * image + VP.std(times[0]) * noise)
-    assert torch.equal(start(VP, image[1:2], strength=0.6, seed=per_sample(4, 3)[1:2]).x, x[1:2])
+    assert torch.equal(start(VP, image[1:2], strength=0.6, seeds=per_sample(4, 3)[1:2]).x, x[1:2])
     assert start(VP, image.float(), strength=0.6).x.dtype == torch.float32
 
 
@@ -497,7 +497,7 @@ TARGET, MASK, Y = mixture(EDM), torch.tensor([True, False]), torch.tensor([1.0, 
             "needs a tabulated schedule",
         ),
         (
-            lambda: start(EDM, torch.zeros(1, 2), sigma=1.0, seed=[1, 2]),
+            lambda: start(EDM, torch.zeros(1, 2), sigma=1.0, seeds=[1, 2]),
             "2 seeds came for a batch of 1",
         ),
         (lambda: start(lambda x, t: x, torch.zeros(1, 2), sigma=1.0), "A model is a callable"),

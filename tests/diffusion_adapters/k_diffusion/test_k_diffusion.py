@@ -102,7 +102,7 @@ def test_published_run_is_reproduced(order: int, sign: int):
 )
 def test_equals_expint(name: str):
     x, model = start(), Network()
-    ours = sample_expint(model, x, SIGMAS, solver=name, seed=[7, 8, 9])
+    ours = sample_expint(model, x, SIGMAS, solver=name, seeds=[7, 8, 9])
     theirs = expint.sample(
         model.target, x, name, grid=SIGMAS, noise=Gaussian([7, 8, 9]), progress=False
     )
@@ -117,7 +117,7 @@ def test_eta_is_ell_squared(eta: float, ell: float):
         model.target, x, "seeds-2", grid=SIGMAS, ell=ell, noise=Gaussian([7, 8, 9]), progress=False
     )
     torch.testing.assert_close(
-        k_diffusion.sample_seeds_2(model, x, SIGMAS, eta=eta, seed=[7, 8, 9]),
+        k_diffusion.sample_seeds_2(model, x, SIGMAS, eta=eta, seeds=[7, 8, 9]),
         theirs,
         rtol=0,
         atol=1e-10,
@@ -137,7 +137,7 @@ def test_flow_equals_expint(name: str, detected: bool):
         )()
         model.inner_model = type("Guider", (), {"inner_model": inner})()  # pyright: ignore[reportAttributeAccessIssue]
     ours = sample_expint(
-        model, x, TIMES, solver=name, seed=[7, 8, 9], flow=None if detected else True
+        model, x, TIMES, solver=name, seeds=[7, 8, 9], flow=None if detected else True
     )
     theirs = expint.sample(
         model.target, x, name, grid=TIMES, noise=Gaussian([7, 8, 9]), progress=False
@@ -318,7 +318,7 @@ def test_split_run_on_a_path_equals_the_whole(name: str, flow: bool):
         )
 
     whole = run(x, sigmas, noise_sampler=path)
-    for noise in ({"noise_sampler": path}, {"noise": "path", "seed": [1, 2, 3]}):
+    for noise in ({"noise_sampler": path}, {"noise": "path", "seeds": [1, 2, 3]}):
         for k in (1, 3, 5):
             half = run(x, sigmas[: k + 1], **noise)
             torch.testing.assert_close(
@@ -334,7 +334,10 @@ def test_last_level_may_be_positive():
         Network().target, x, "seeds-2", grid=sigmas, noise=Gaussian([7, 8, 9]), progress=False
     )
     torch.testing.assert_close(
-        k_diffusion.sample_seeds_2(Network(), x, sigmas, seed=[7, 8, 9]), theirs, rtol=0, atol=1e-10
+        k_diffusion.sample_seeds_2(Network(), x, sigmas, seeds=[7, 8, 9]),
+        theirs,
+        rtol=0,
+        atol=1e-10,
     )
 
 
@@ -382,7 +385,7 @@ def test_levels_that_do_not_fall_are_refused(sigmas: Any, reason: str):
         ),
         ({"noise": "path", "solver": "euler-ancestral"}, ValueError, "not part of the path"),
         ({"callback": 3}, TypeError, "callback"),
-        ({"seed": [1, 2]}, ValueError, "2 seeds came for a batch of 3"),
+        ({"seeds": [1, 2]}, ValueError, "2 seeds came for a batch of 3"),
         ({"seed": -1}, ValueError, "seed"),
         ({"flow": True}, ValueError, r"time in \[0, 1\]"),
         ({"solver": "taylor-2"}, ValueError, "without derivatives"),
@@ -482,9 +485,10 @@ def test_seeds():
     assert torch.equal(
         sample_expint(Network(), x, SIGMAS, solver="seeds-1"), first
     ) and not torch.equal(first, second)
-    assert per_sample(2**64 - 1, 3) == per_sample(
-        [2**64 - 1, 0xFFFFFFFF144CBC88, 0xFFFFFFFF28997911], 3
-    )
+    part = sample_expint(Network(), x[:2], SIGMAS, solver="seeds-1", seed=5, start=2)
+    assert torch.equal(part, one[2:])
+    listed = {"seeds": per_sample(5, 4)}
+    assert torch.equal(sample_expint(Network(), x, SIGMAS, solver="seeds-1", **listed), one)
 
 
 def test_noise_device():
@@ -518,7 +522,7 @@ class TestBrownianNoiseSampler:
     @pytest.mark.parametrize("flow", [False, True])
     def test_increments_add_up_in_the_clock(self, eta: float, flow: bool):
         """In τ = σ^(−2η), and in no other clock."""
-        sampler = brownian_noise_sampler(self.X, 0.01, 50.0, [1, 2], eta=eta, flow=flow)
+        sampler = brownian_noise_sampler(self.X, 0.01, 50.0, seeds=[1, 2], eta=eta, flow=flow)
         levels = (0.9, 0.7, 0.2) if flow else (9.0, 4.0, 0.5)
 
         def adds_up(power: float) -> bool:
@@ -551,7 +555,7 @@ class TestBrownianNoiseSampler:
     def test_serves_as_noise_sampler_here_as_the_path_itself(self):
         for flow, sigmas in ((False, SIGMAS), (True, TIMES)):
             x = start(scale=1.0 if flow else 10.0)
-            sampler = brownian_noise_sampler(x, 0.1, 10.0, [1, 2, 3], flow=flow)
+            sampler = brownian_noise_sampler(x, 0.1, 10.0, seeds=[1, 2, 3], flow=flow)
             model = Network(Flow() if flow else None)
             runs = [
                 sample_expint(model, x, sigmas, flow=flow, noise_sampler=noise)
@@ -564,7 +568,7 @@ class TestBrownianNoiseSampler:
         step: here it is SEEDS-2.
         """
         x, model = start(), Network()
-        sampler = brownian_noise_sampler(x, 0.1, 10.0, [1, 2, 3])
+        sampler = brownian_noise_sampler(x, 0.1, 10.0, seeds=[1, 2, 3])
         state = x
         for s, t in zip(SIGMAS[:-2].tolist(), SIGMAS[1:-1].tolist(), strict=True):
             m, first = math.sqrt(s * t), model.target(state, torch.tensor(s, dtype=DOUBLE))
@@ -578,12 +582,12 @@ class TestBrownianNoiseSampler:
         torch.testing.assert_close(ours, state, rtol=0, atol=1e-9)
 
     def test_order_repeats_batch_and_dtype(self):
-        sampler = brownian_noise_sampler(self.X, 0.01, 50.0, [1, 2])
+        sampler = brownian_noise_sampler(self.X, 0.01, 50.0, seeds=[1, 2])
         first = sampler(torch.tensor(4.0), torch.tensor(0.5))
         sampler(30.0, 20.0)
         assert torch.equal(sampler(4.0, 0.5), first) and torch.equal(sampler(0.5, 4.0), -first)
         assert torch.equal(
-            brownian_noise_sampler(self.X[:1], 0.01, 50.0, [2])(4.0, 0.5)[0], first[1]
+            brownian_noise_sampler(self.X[:1], 0.01, 50.0, seeds=[2])(4.0, 0.5)[0], first[1]
         )
         half = brownian_noise_sampler(torch.zeros(2, 3, dtype=torch.float16), 1e-5, 50.0, 0)(
             2e-5, 1e-5
