@@ -4,7 +4,7 @@ leaves every number where it was.
 `tests/data/recorded.npz` holds, for each solver on three grids (`GRIDS`), the rows (step, time,
 target, scale, evaluates, substep), the weights (row, evaluation, weight) and the noise covariance
 of every substep as lower triangles; and the samples of two runs, with fresh float32 normals and
-along a float64 path.
+along a float64 path. The latter were recorded anew when the tree of `BrownianPath` changed.
 """
 
 from pathlib import Path
