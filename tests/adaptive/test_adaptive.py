@@ -117,7 +117,7 @@ def test_the_accepted_times_as_a_grid_give_the_same_samples(
     name: str, schedule: Schedule, form: str | None, ell: float | None
 ):
     pair, target, x = get_pair(name), mixture(schedule), start_of(schedule)
-    path = BrownianPath(range(6), resolution=2**17)
+    path = BrownianPath(range(6), resolution=2**20)
     samples, report = sample(
         target, x, pair, form=form, ell=ell, noise=path, first_step=0.5, safety=0.99
     )

@@ -38,8 +38,8 @@ _BLOCK, _BLOCK_SPLITS = 2**10, 2**8
 # An integral from 0 leaves out what lies more e-folds down: e^(−37.5) < 1e-16 of the rest.
 _FOLDS = 25
 
-# Within the rounding of log x, a time is at the end of a leaf.
-_ROUNDING = 4e-15
+# Within the rounding of a noise time, it is at the end of a leaf.
+_ROUNDING = 1e-13
 
 # Times of one leaf that are nearer than this, relative to their size, are one time: nodes that are
 # meant to be equal come within rounding, over which a Brownian path moves by its square root.
@@ -153,8 +153,9 @@ class Side:
     def add_integral(self, low: float, high: float, out: Tensor, *, descending: bool) -> None:
         """out += ∫ B dx from low to high, 0 ≤ low < high, interval after interval."""
         until = self._asked(high)
-        since = self._asked(low) if low > 0.0 else (-math.inf, 0.0)
-        since = max(since, (until[0] - _FOLDS * self._resolution, 0.0))
+        since = (until[0] - _FOLDS * self._resolution, 0.0)
+        if low > 0.0:
+            since = max(since, self._asked(low))
         for part in self._cover(since, until, descending=descending):
             assert part.rest is not None  # a path without integrals has refused
             near, far = self._scale(part.start), self._scale(part.end)
@@ -170,7 +171,7 @@ class Side:
         """The fewest intervals that fill a range, along the side or back, which keeps what the next
         query needs at hand."""
         width = _ROOT * self._resolution
-        roots = range(int(since[0]) // width, until[0] // width + 1)
+        roots = range(since[0] // width, until[0] // width + 1)
         waiting = [self._root((i * width, 0.0)) for i in (roots if descending else roots[::-1])]
         while waiting:
             part = waiting.pop()
