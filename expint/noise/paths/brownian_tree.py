@@ -235,18 +235,18 @@ class Side:
             near, far = (self._scale(place) / self._scale(start) for place in (middle, end))
             whole = (far - 1.0) * (far + 1.0)
             theta = min(max((near - 1.0) * (near + 1.0) / whole, 0.0), 1.0)
-            x, one = held.memory[0], self._scratch[0]
+            value, one = held.memory[0], self._scratch[0]
             self._draw(held.memory, min(depth, self._depth), j, again)
             if rest is not None:
-                split(rest, x, held.memory[2], theta, held.memory[1], self._scratch)
-            x.mul_(math.sqrt(whole * theta * (1.0 - theta)) / near)
-            x.add_(torch.mul(left, (1.0 - theta) / near, out=one))
-            x.add_(torch.mul(right, theta * far / near, out=one))
+                split(rest, value, held.memory[2], theta, held.memory[1], self._scratch)
+            value.mul_(math.sqrt(whole * theta * (1.0 - theta)) / near)
+            value.add_(torch.mul(left, (1.0 - theta) / near, out=one))
+            value.add_(torch.mul(right, theta * far / near, out=one))
             early, late = held.memory[1:] if rest is not None else (None, None)
             held.middle = middle
             held.halves = (
-                Interval(start, middle, left, x, early, depth + 1),
-                Interval(middle, end, x, right, late, depth + 1),
+                Interval(start, middle, left, value, early, depth + 1),
+                Interval(middle, end, value, right, late, depth + 1),
             )
         return held.halves
 
