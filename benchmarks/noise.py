@@ -5,26 +5,30 @@ The sweep is one run's: 50 steps of equal length in λ from σ = 80 to 0.002 in 
 σ^(−2), with the normal of one increment per step, or that of an increment and that of its
 space-time integral U. Everything is measured in one run, interleaved, on one thread; medians and
 their ratio to the fresh Gaussians (without U) are printed. The first column counts the Gaussians
-drawn per step and number of the state.
+drawn per step and number of the state. Sweeps in random order ask for the same steps, shuffled; a
+second sweep asks a path that has been asked in order. Without a resolution a `BrownianPath` takes
+what the run needs.
 
 torchsde's BrownianInterval splits where it is asked, so that its path depends on the order of the
 queries; its BrownianTree does not, up to a tolerance.
 
-    python benchmarks/noise.py [--repeats 15] [--torchsde-repeats 3] [--steps 50] [--resolution 6]
+    python benchmarks/noise.py [--repeats 15] [--torchsde-repeats 3] [--steps 50] [--resolution 64]
     [--shape 16x4x64x64]
 """
 
+import random
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from unittest import mock
 
 import click
 import torch
 import torchsde
 
-from expint.noise import BrownianPath, FromTorchsde, Gaussian, SubstepNoise
+from expint.noise import BrownianPath, FromTorchsde, Gaussian, RememberingPath, SubstepNoise
 
 SIGMAS = (80.0, 0.002)
 
@@ -37,11 +41,11 @@ def clock(steps):
     )
 
 
-def sweep(source, like, taus, space_time):
+def sweep(source, like, taus, space_time, *, shuffled=False):
     """Open a stream and take the normals of every step."""
     run = [SubstepNoise(1, space_time, pair) for pair in taus.unfold(0, 2, 1)]
     stream = source.stream(like, run)
-    for substep in run:
+    for substep in random.Random(0).sample(run, len(run)) if shuffled else run:
         stream.normals(substep)
 
 
@@ -88,7 +92,7 @@ def gaussians(function: Callable[[], None], like: torch.Tensor, steps: int) -> f
 @click.option("--repeats", default=15, help="Interleaved repetitions.")
 @click.option("--torchsde-repeats", default=3, help="The same for torchsde; 0 leaves it out.")
 @click.option("--steps", default=50, help="Steps of the sweep.")
-@click.option("--resolution", default=BrownianPath((0,)).resolution, help="Of the path.")
+@click.option("--resolution", default=64, help="Of the paths with a stated resolution.")
 @click.option("--shape", default="16x4x64x64", help="Batch and event.")
 def main(repeats, torchsde_repeats, steps, resolution, shape):
     """Print medians and ratios."""
@@ -99,14 +103,6 @@ def main(repeats, torchsde_repeats, steps, resolution, shape):
     cases: dict[str, tuple[int, Callable[[], None]]] = {
         "Gaussian": (repeats, lambda: sweep(Gaussian(seeds), like, taus, False)),
         "Gaussian, with U": (repeats, lambda: sweep(Gaussian(seeds), like, taus, True)),
-        "BrownianPath": (
-            repeats,
-            lambda: sweep(BrownianPath(seeds, resolution), like, taus, False),
-        ),
-        "BrownianPath, with U": (
-            repeats,
-            lambda: sweep(BrownianPath(seeds, resolution), like, taus, True),
-        ),
         "torchsde BrownianInterval": (
             torchsde_repeats,
             lambda: sweep(torchsde_interval(like, taus, False), like, taus, False),
@@ -120,6 +116,29 @@ def main(repeats, torchsde_repeats, steps, resolution, shape):
             lambda: sweep(torchsde_tree(like, taus), like, taus, False),
         ),
     }
+
+    def ask(make, space_time, shuffled):
+        sweep(make(), like, taus, space_time, shuffled=shuffled)
+
+    asked = RememberingPath(seeds)
+    sweep(asked, like, taus, False)
+    kinds = {
+        "BrownianPath, no integrals": lambda: BrownianPath(seeds, integral=False),
+        "BrownianPath": lambda: BrownianPath(seeds, integral=True),
+        f"BrownianPath, {resolution}, no integrals": lambda: BrownianPath(
+            seeds, resolution, integral=False
+        ),
+        f"BrownianPath, {resolution}": lambda: BrownianPath(seeds, resolution),
+        "RememberingPath": lambda: RememberingPath(seeds),
+        "RememberingPath, second sweep": lambda: asked,
+    }
+    for name, make in kinds.items():
+        for space_time in (False, True):
+            if space_time and name.endswith(("no integrals", "second sweep")):
+                continue
+            for shuffled in (False, True):
+                label = name + ", with U" * space_time + ", random" * shuffled
+                cases[label] = (repeats, partial(ask, make, space_time, shuffled))
     times: dict[str, list[float]] = {name: [] for name, (wanted, _) in cases.items() if wanted}
     for name in times:
         if not name.startswith("torchsde"):
@@ -133,7 +152,7 @@ def main(repeats, torchsde_repeats, steps, resolution, shape):
         f"{steps} steps, shape {shape}, float32, resolution {resolution}, one thread, torch "
         f"{torch.__version__}"
     )
-    print(f"{'':36} Gaussians/step  ms/step  ratio")
+    print(f"{'':40} Gaussians/step  ms/step  ratio")
     for name, values in times.items():
         median = statistics.median(values)
         drawn = (
@@ -141,7 +160,7 @@ def main(repeats, torchsde_repeats, steps, resolution, shape):
             if not name.startswith("torchsde")
             else " " * 14
         )
-        print(f"{name:36} {drawn} {median / steps * 1e3:8.3f} {median / base:6.2f}")
+        print(f"{name:40} {drawn} {median / steps * 1e3:8.3f} {median / base:6.2f}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def draw(rows, limit, path):
 @click.option("--num", default=64)
 @click.option("--seed", default=0)
 @click.option("--reference", default=2000, help="Steps of the reference, by seeds-sra3.")
-@click.option("--resolution", default=512, help="Leaves of the path per e-fold of the noise clock.")
+@click.option(
+    "--resolution", default=2**12, help="Leaves of the path per e-fold of the noise clock."
+)
 @click.option("--out", default=None, help="A PNG of rows.")
 def main(model, num, seed, reference, resolution, out):
     """Print the table, draw the rows."""

@@ -54,13 +54,16 @@ def test_a_path_out_of_range_of_the_dtype():
         )
 
 
-def test_integrals_of_a_path_that_is_too_coarse_are_refused_with_the_resolution_that_serves():
-    run = {"solver": "seeds-sra", "steps": 400, "progress": False}
+@pytest.mark.parametrize("solver", ["seeds-sra", "seeds-1"])
+def test_a_path_that_is_too_coarse_is_refused_with_the_resolution_that_serves(solver):
+    """With integrals and without; a path without a stated resolution serves."""
+    run = {"solver": solver, "steps": 400, "progress": False}
     with pytest.raises(ValueError, match=r"resolution=(\d+) or more") as caught:
-        expint.sample(NeverCalled(EDM), (4, 2), noise=noise.BrownianPath(FOUR), **run)
+        expint.sample(NeverCalled(EDM), (4, 2), noise=noise.BrownianPath(FOUR, resolution=6), **run)
     needed = int(str(caught.value).split("resolution=")[1].split()[0])
     target = targets.Gaussian([0.5, 1.0], [1.0, 0.3], EDM)
     expint.sample(target, (4, 2), noise=noise.BrownianPath(FOUR, resolution=needed), **run)
+    expint.sample(target, (4, 2), noise=noise.BrownianPath(FOUR), **run)
 
 
 @pytest.mark.parametrize("solver", ["seeds-sra", "seeds-sra3"])

@@ -190,7 +190,7 @@ def test_pure_noise_is_one_path(g: object, span: tuple[float, float]):
     sde = SemiLinearSDE.from_coefficients("cos(2*t)" if g != 1.0 else -1.0, 1.0, g, span=span)
     x, path = (
         torch.full((40, 3), 0.3, dtype=torch.float64),
-        noise.BrownianPath(range(40), resolution=256),
+        noise.BrownianPath(range(40), resolution=2**14),
     )
     coarse, fine = (
         integrate(sde, nothing, x, np.linspace(*span, n + 1), s, path).x

@@ -33,8 +33,8 @@ from expint.noise.seeding import torch_seed
 from expint.plans import Plan
 
 RESOLUTION = 64
-"""Leaves of the Brownian path per e-fold of τ: intervals shorter than h = 1/128 in λ are smoother
-than they should be.
+"""Leaves of the Brownian path per e-fold of τ: for some 500 steps. A run with two noise times in
+one leaf is refused.
 """
 
 

@@ -127,25 +127,6 @@ def check_batch(seeds: Sequence[int], like: Tensor) -> None:
         )
 
 
-def mix(word: int) -> int:
-    """A bijection of 32-bit words that scatters neighbours (the finalizer of MurmurHash3, public
-    domain).
-    """
-    word ^= word >> 16
-    word = word * 0x85EBCA6B & 0xFFFFFFFF
-    word ^= word >> 13
-    word = word * 0xC2B2AE35 & 0xFFFFFFFF
-    return word ^ word >> 16
-
-
-def seed_word(seed: int, stream: int) -> int:
-    """The 32-bit word that a seed becomes in one of its streams: a bijection on seeds below
-    2**32.
-    """
-    low, high = seed & 0xFFFFFFFF, seed >> 32
-    return mix(mix(low ^ mix(high)) ^ stream)
-
-
 def generators(seeds: Sequence[int], stream: int, device: torch.device) -> Streams:
     """One stream of random numbers per seed."""
     return Streams(seeds, stream, device)

@@ -69,7 +69,7 @@ class Spy(PathSource):
     def check(self, like: Tensor, substep: SubstepNoise) -> None:
         self.path.check(like, substep)
 
-    def open(self, like: Tensor) -> "Spy":
+    def open(self, like: Tensor, run: Any = ()) -> "Spy":
         self.inner = self.path.open(like)
         return self
 
@@ -88,7 +88,7 @@ class Redrawn(PathSource):
     def check(self, like: Tensor, substep: SubstepNoise) -> None:
         pass
 
-    def open(self, like: Tensor) -> "Redrawn":
+    def open(self, like: Tensor, run: Any = ()) -> "Redrawn":
         self.inner = Gaussian(self.seeds).stream(like, [SubstepNoise(10_000)])
         return self
 
@@ -117,7 +117,7 @@ def test_the_accepted_times_as_a_grid_give_the_same_samples(
     name: str, schedule: Schedule, form: str | None, ell: float | None
 ):
     pair, target, x = get_pair(name), mixture(schedule), start_of(schedule)
-    path = BrownianPath(range(6), resolution=256)
+    path = BrownianPath(range(6), resolution=2**20)
     samples, report = sample(
         target, x, pair, form=form, ell=ell, noise=path, first_step=0.7, safety=0.99
     )
@@ -228,7 +228,7 @@ def test_the_variance_of_gaussian_data_is_exact_after_many_rejections():
         atol=0.03,
         first_step=2.0,
         safety=0.99,
-        seeds=range(n),
+        seeds=range(1, n + 1),
         final="none",
     )
     assert report.rejected > 20
@@ -265,9 +265,10 @@ def test_the_error_of_the_ode_follows_the_tolerance(name: str, least: float):
 
 @pytest.mark.parametrize("name", ["seeds-12", "seeds-23"])
 def test_the_error_on_one_path_follows_the_tolerance(name: str):
-    """With noise the local error is O(h^(3/2)) and the strong one O(h): tol^(2/3)."""
-    schedule, x = VP(t_min=0.02), start_of(VP(), batch=8)
-    target, path = mixture(schedule), BrownianPath(range(8), resolution=2**12)
+    """With noise the local error is O(h^(3/2)) and the strong one O(h): tol^(2/3). The median over
+    64 paths: a few change mode, which rules the mean."""
+    schedule, x = VP(t_min=0.02), start_of(VP(), batch=64)
+    target, path = mixture(schedule), BrownianPath(range(64), resolution=2**12)
     grid = expint.grids.get("uniform_lambda")(schedule, 1500, final="none")
     reference = execute(compile_plan(reverse_sde(schedule), seeds3(), grid), target, x, path)
     errors, tolerances = [], [0.2, 0.05, 0.0125]
@@ -275,7 +276,7 @@ def test_the_error_on_one_path_follows_the_tolerance(name: str):
         samples, _ = sample(
             target, x, name, rtol=tolerance, atol=tolerance, noise=path, final="none"
         )
-        errors.append(float((samples - reference).square().mean().sqrt()))
+        errors.append(float((samples - reference).square().sum(1).sqrt().median()))
     slope = math.log(errors[0] / errors[-1]) / math.log(tolerances[0] / tolerances[-1])
     assert 0.45 < slope < 1.15, (
         errors

@@ -8,7 +8,8 @@ import itertools
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,14 +30,14 @@ from expint.noise import (
     UnionPath,
     initial_state,
 )
-from expint.noise.paths import brownian
-from expint.noise.paths.brownian_leaf import Terms, integral_terms, leaf_of, value_terms
+from expint.noise.paths import brownian_tree
+from expint.noise.paths.bridge import split
 from expint.noise.paths.path import PathSource
 from expint.schedules import EDM, VP
 
 LEVEL = 1e-6  # of every statistical test, corrected for the number of its comparisons
 
-# No two of these lie inside one leaf of the default resolution.
+# No two of these lie inside one leaf of 8 per e-fold.
 POSITIVE = (0.05, 0.0731, 0.31, 0.9, 1.3, 2.1, 7.7)
 CROSSING = (-3.3, -0.7, -0.01, 0.0, 0.02, 0.5, 2.0)
 NEGATIVE = tuple(-math.exp(u / 12) for u in (9, 3, 1, -1, -5))
@@ -145,7 +146,7 @@ SHAPES = pytest.mark.parametrize("shape", [(1, 131072), (2048, 64), (8, 4, 64, 6
 GRIDS = pytest.mark.parametrize(
     "taus", [POSITIVE, CROSSING, NEGATIVE], ids=["positive", "crossing", "negative"]
 )
-DEFAULT = BrownianPath([0]).resolution
+DEFAULT = 8
 
 
 def law_p_value(shape: tuple[int, ...], taus: Sequence[float], resolution: int = DEFAULT) -> float:
@@ -180,34 +181,42 @@ def test_law_at_other_resolutions(resolution: int):
     assert law_p_value((1, 131072), taus, resolution) > LEVEL
 
 
-WRONG: dict[str, tuple[str, Callable[[Terms], Terms]]] = {
-    "integral independent of the path inside a leaf": (
-        "integral_terms",
-        lambda t: {k: c for k, c in t.items() if k[1] != 2},
-    ),
-    "integral by the trapezoidal rule": (
-        "integral_terms",
-        lambda t: {k: c for k, c in t.items() if k[1] == 0},
-    ),
-    "integral with the wrong sign of the bridge": (
-        "integral_terms",
-        lambda t: {k: -c if k[1] else c for k, c in t.items()},
-    ),
-    "linear inside a leaf": ("value_terms", lambda t: {k: c for k, c in t.items() if k[1] == 0}),
-    "bridge a tenth too large": (
-        "value_terms",
-        lambda t: {k: 1.1 * c if k[1] == 2 else c for k, c in t.items()},
-    ),
-}
+def independent_value(whole, first, second, theta, early, scratch):
+    zeta = first.clone()
+    split(whole, first, second, theta, early, scratch)
+    first.copy_(zeta)
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_the_test_of_the_law_sees_what_is_wrong(name: str, monkeypatch: pytest.MonkeyPatch):
-    """The same check refuses paths whose coefficients inside a leaf are slightly wrong."""
-    function, change = WRONG[name]
-    right = {"value_terms": value_terms, "integral_terms": integral_terms}[function]
-    monkeypatch.setattr(brownian, function, lambda *args: change(right(*args)))
+def independent_parts(whole, first, second, theta, early, scratch):
+    split(torch.zeros_like(whole), first, second, theta, early, scratch)
+
+
+def wrong_sign(whole, first, second, theta, early, scratch):
+    split(-whole, first, second, theta, early, scratch)
+
+
+def too_large(whole, first, second, theta, early, scratch):
+    split(whole, first, second, theta, early, scratch)
+    first.mul_(1.02)
+
+
+def exchanged(whole, first, second, theta, early, scratch):
+    split(whole, first, second, 1.0 - theta, early, scratch)
+
+
+@pytest.mark.parametrize("wrong", [independent_value, too_large])
+def test_the_test_of_the_law_sees_what_is_wrong(wrong, monkeypatch: pytest.MonkeyPatch):
+    """The same check refuses paths whose bridges are slightly wrong."""
+    monkeypatch.setattr(brownian_tree, "split", wrong)
     assert law_p_value((1, 131072), POSITIVE) < LEVEL
+
+
+@pytest.mark.parametrize("wrong", [independent_value, independent_parts, wrong_sign, exchanged])
+def test_the_test_of_chens_relation_sees_what_is_wrong(wrong, monkeypatch: pytest.MonkeyPatch):
+    """The parts of an interval do not have its integral."""
+    monkeypatch.setattr(brownian_tree, "split", wrong)
+    with pytest.raises(AssertionError, match="not close"):
+        test_increments_add_up_and_integrals_obey_chens_relation(POSITIVE, 6)
 
 
 @GRIDS
@@ -357,7 +366,7 @@ def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
     lam = torch.linspace(-math.log(60.0), -math.log(0.01), 641, dtype=torch.float64)
     fine = schedule.t_of_lam(lam)
     x = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 60
-    path = BrownianPath([8, 9])
+    path = BrownianPath([8, 9], resolution=2**20)
     s, t = fine[0], fine[-1]
     w = path.open(x).increments(sde.noise_clock(torch.stack([s, t])))[0]
     expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * w
@@ -367,35 +376,26 @@ def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
         torch.testing.assert_close(
             result, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max())
         )
-    other = execute(compile_plan(sde, "seeds-1", fine[::64]), model, x, BrownianPath([8, 10]))
+    other = execute(
+        compile_plan(sde, "seeds-1", fine[::64]), model, x, replace(path, seeds=[8, 10])
+    )
     assert torch.equal(
         other[0], execute(compile_plan(sde, "seeds-1", fine[::64]), model, x, path)[0]
     )
     assert not torch.allclose(other[1], expected[1], rtol=1e-3)
 
 
-def test_stated_error_of_law_inside_one_leaf():
-    """n = 131072: two times inside one leaf have the variance that the documentation states,
-    smaller than the exact one.
+@pytest.mark.parametrize("resolution", [1, 16])
+def test_the_law_is_exact_inside_one_leaf(resolution: int):
+    """n = 131072 of increments and integrals over times of one leaf, asked for in random order, two
+    of which are 1e-6 apart.
     """
-    resolution, n = 4, 131072
-    length = math.expm1(1 / resolution)
-    for first, second in [(0.45, 0.55), (0.1, 0.2), (0.3, 0.9), (0.0, 0.6), (0.7, 1.0)]:
-        taus = [1 + length * first, 1 + length * second]
-        w = (
-            BrownianPath([2], resolution)
-            .open(torch.empty(1, n, dtype=torch.float64))
-            .increments(clock(*taus))[0]
-        )
-        q1, q2 = (p * (1 - p) for p in (first, second))
-        rest = math.sqrt(q2 * (1 - 3 * q2)) - math.sqrt(q1 * (1 - 3 * q1))
-        ratio = (second - first) + (3 * (q2 - q1) ** 2 + rest**2) / (second - first)
-        assert ratio <= 1 + 1e-12 and (ratio > 1 - 1e-12) == (first == 0.0 or second == 1.0)
-        variance = torch.tensor([[ratio * (taus[1] - taus[0])]], dtype=torch.float64)
-        assert worst_p_value(w, variance) > LEVEL
+    width = math.expm1(1 / resolution)
+    places = (0.1, 0.3, 0.3 + 1e-6 / width, 0.55, 0.9)
+    assert law_p_value((1, 131072), [1 + width * place for place in places], resolution) > LEVEL
 
 
-def test_errors_of_law_inside_a_leaf_do_not_reach_its_ends():
+def test_times_inside_leaves_do_not_change_what_is_outside():
     """What is asked for inside a leaf sums to the exact increment across it."""
     path, like, inner = (
         BrownianPath([2]),
@@ -408,26 +408,21 @@ def test_errors_of_law_inside_a_leaf_do_not_reach_its_ends():
     )
 
 
-@pytest.mark.parametrize("theta", [1e-9, 0.1, 0.5, 0.77, 1 - 1e-9])
-def test_coefficients_inside_a_leaf_have_the_moments_of_a_bridge(theta: float):
-    """Var β_θ, Cov(β_θ, J_θ) and Var J_θ from the coefficients of R, Z₁ and Z₂, against integrals
-    of min(s, t) − s t.
+@pytest.mark.parametrize("theta", [1e-12, 1e-9, 0.1, 0.5, 0.77, 1 - 1e-9])
+def test_a_bridge_is_a_rotation_that_keeps_the_integral(theta: float):
+    """(ζ, R₁, R₂) from unit vectors R, Z₁, Z₂ are orthonormal, and the integrals over the two parts
+    add up to that over the whole, to 1e-14.
     """
-    start, length = math.exp(0.5), math.exp(1.0) - math.exp(0.5)
-    leaf, theta = leaf_of(start + theta * length, 2)
-    assert leaf == 1
-    value, integral = (
-        value_terms(start + theta * length, 2),
-        integral_terms(start, start + theta * length, 2),
+    whole, first, second = torch.eye(3, dtype=torch.float64)
+    early, scratch = torch.empty(3, dtype=torch.float64), torch.empty(2, 3, dtype=torch.float64)
+    split(whole, first, second, theta, early, scratch)
+    found = torch.stack([first, early, second])
+    torch.testing.assert_close(
+        found @ found.T, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-14
     )
-    b, j = ([terms.get((1, kind), 0.0) for kind in (1, 2, 3)] for terms in (value, integral))
-    moments = [sum(p * q for p, q in zip(u, v, strict=True)) for u, v in ((b, b), (b, j), (j, j))]
-    expected = (
-        length * theta * (1 - theta),
-        length**2 * (1 - theta) * theta**2 / 2,
-        length**3 * (theta**3 / 3 - theta**4 / 4),
-    )
-    assert moments == pytest.approx(expected, rel=1e-6 if theta < 1e-8 else 1e-12)
+    q = theta * (1 - theta)
+    total = math.sqrt(3 * q) * first + theta**1.5 * early + (1 - theta) ** 1.5 * second
+    torch.testing.assert_close(total, whole, rtol=0, atol=1e-14)
 
 
 @DTYPES
@@ -486,7 +481,7 @@ def test_times_that_cannot_be_served(
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(ValueError, match="resolution must be from 1 to 16384, got 0"):
+    with pytest.raises(ValueError, match="resolution must be from 1 to 1048576, got 0"):
         BrownianPath([1], resolution=0)
     with pytest.raises(TypeError, match=r"resolution is an integer.*got 2.5"):
         BrownianPath([1], resolution=2.5)  # pyright: ignore[reportArgumentType]
@@ -581,7 +576,7 @@ def test_law_of_the_integral_over_several_intervals(kind: str, taus: tuple[float
     sources = {
         "gaussian": Gaussian([3]),
         "replay": Replay(normals),
-        "path": BrownianPath([3]),
+        "path": BrownianPath([3], resolution=8),
         "union": UnionPath([3], taus),
     }
     substep = SubstepNoise(count, integral=True, nodes=clock(*taus))
@@ -596,7 +591,7 @@ def test_law_of_the_integral_over_several_intervals(kind: str, taus: tuple[float
 
 def paths(shape: tuple[int, ...], taus: Sequence[float]) -> dict[str, PathSource]:
     found: dict[str, PathSource] = {
-        "BrownianPath": BrownianPath(range(shape[0])),
+        "BrownianPath": BrownianPath(range(shape[0]), resolution=8),
         "UnionPath": UnionPath(range(shape[0]), taus),
     }
     if importlib.util.find_spec("torchsde"):
@@ -630,7 +625,8 @@ def test_normals_of_a_path_recombine_to_its_increments_and_integral(name: str):
 
 def test_normals_of_a_path_on_a_diagonal_clock():
     """Column by column those of the scalar clock, and 0 where an interval has no length."""
-    like, path = torch.empty(2, 3, dtype=torch.float64), BrownianPath([1, 2])
+    like = torch.empty(2, 3, dtype=torch.float64)
+    path = BrownianPath([1, 2], resolution=8)
     taus = clock(0.2, 0.9, 1.4)[:, None] * clock(1.0, 2.0, 5.0)
     taus[1, 2] = taus[0, 2]
     for integral in (False, True):

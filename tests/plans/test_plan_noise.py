@@ -146,7 +146,7 @@ class SmoothPath(PathSource):
     def at(self, tau: torch.Tensor) -> torch.Tensor:
         return torch.sin(3.0 * self.directions + torch.log(tau.abs()))
 
-    def open(self, like: torch.Tensor) -> "SmoothPath":
+    def open(self, like: torch.Tensor, run=()) -> "SmoothPath":
         return self
 
     def check(self, like: torch.Tensor, substep: SubstepNoise) -> None:

@@ -5,7 +5,8 @@ leaves every number where it was.
 target, scale, evaluates, substep), the weights (row, evaluation, weight) and the noise covariance
 of every substep as lower triangles; and the samples of two runs: float32 from seeds with fresh
 normals (recorded anew when the law of seeds changed, and with it the normals of each seed), and
-float64 along a path from the states "start".
+float64 along a path from the states "start" (recorded anew when the tree of `BrownianPath`
+changed).
 """
 
 from pathlib import Path

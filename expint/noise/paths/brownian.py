@@ -6,56 +6,60 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from expint.noise import source
-from expint.noise.paths.brownian_leaf import integral_terms, value_terms
-from expint.noise.paths.brownian_tree import Side
+from expint.noise.paths.brownian_tree import Side, leaf_of
 from expint.noise.paths.path import PathSource, by_column
 from expint.noise.source import SubstepNoise
 
-_MAX_RESOLUTION = 2**14
-# Runs with integrals over less than this share of a leaf are refused: at half a leaf Var U is
-# within 2 % of exact, below it soon is not.
-_SMALLEST_SHARE = 0.45
+# The finest leaves are still much wider than the rounding of log τ.
+_MAX_RESOLUTION = 2**20
+_OPENED = 2**10  # of a path that is opened without a run
+# Times nearer than this in log τ are one time to the choice of leaves: nodes of different grids
+# that are meant to be equal come within rounding only.
+_SAME = 1e-9
 
 
 @dataclass(frozen=True)
 class BrownianPath(PathSource):
-    """A standard Brownian motion W in the noise clock τ, with its integral: a fixed function of
-    (seed, τ).
+    """A standard Brownian motion W in the noise clock τ, with its integral, that keeps nothing: a
+    function of the seed, τ and its resolution.
 
-    For states of one event shape and dtype, runs with different grids, numbers of steps or solvers
-    see one and the same path. Sample i depends on seed i alone: not on the batch it is in, its size
-    or order, nor on what was asked before.
+    Sample i depends on seed i alone, not on the batch it is in, its size or order. The path is cut
+    into leaves of equal width in log|τ|, so that its resolution is relative to σ, and the joint law
+    of W and its integrals is exact at the ends of all leaves and at one time inside each.
 
-    The path is built on a fixed tree of leaves of equal width in log|τ|, so that its resolution is
-    relative to σ. Its values at the ends of leaves, and the joint law of W and its integral, are
-    exact as long as no two of the times asked for lie inside one leaf. Inside a leaf the path is a
-    random smooth function, too smooth for close times: the increment between the places θ₁ < θ₂ of
-    a leaf of length Δ has, with q = θ(1 − θ), the variance
+    Without `resolution` a run has as many leaves as its own noise times need, and its law is exact.
+    With a stated `resolution` all runs, with different grids, numbers of steps or solvers, see one
+    and the same path; a run that asks for two times inside one leaf is refused, with the resolution
+    that serves. For a comparison of runs state a resolution. Paths of different resolutions agree
+    at the ends of the coarser leaves, if both carry integrals or neither does; inside a leaf they
+    differ. Paths for events of another shape, and for float32 and float64 states, are different
+    paths.
 
-        Δ {(θ₂ − θ₁)² + 3 (q₂ − q₁)² + (√(q₂(1 − 3q₂)) − √(q₁(1 − 3q₁)))²}   in place of   Δ (θ₂ −
-        θ₁).
+    A path that is opened without a run (`open`: for torchsde, for adaptive steps) has `resolution`
+    leaves per e-fold, or 1024, and is exact at any times all the same: a leaf remembers what was
+    asked inside it. If several times lie in one leaf, their values depend on the order of queries.
+    Times that differ by less than 1e-13 of their size are one time.
 
-    Errors of law inside a leaf do not add up over leaves. Integrals are more sensitive: their
-    variance is within 2 % of exact for steps of half a leaf, and a run whose steps use them is
-    refused if one is shorter than 0.45 leaves. For studies at fine steps choose a resolution of at
-    least the number of times asked for per e-fold of τ; a run from λ_0 to λ_1 with n noise nodes in
-    all has n/(2 |λ_1 − λ_0|) in the data and noise forms with ℓ = 1. To double the resolution costs
-    at most one more Gaussian per time, and twice the leaves per integral. Paths of different
-    resolutions are different paths, and so are those for float32 and float64 states.
-
-    A stream holds about log₂(128 resolution) + 10 states (and, for events of at most 512 numbers, a
-    few blocks of at most 1024 numbers per sample), however long the run. An integral costs as many
-    leaves as its interval has, at most 25 e-folds of them.
+    For n = step/leaf, in log|τ|, a run in order draws 1 + log₂ n Gaussians per time without
+    integrals and twice that with them, and 1 or 2 more for a time inside a leaf; an integral adds
+    no draws but is a sum of 2 log₂ n terms. A stream holds about 6 + log₂(resolution) states, with
+    integrals three times as many (and, for events of at most 512 numbers, a few blocks of at most
+    1024 numbers per sample), however long the run.
 
     Args:
         seeds: one integer per sample.
-        resolution: leaves per e-fold of |τ|, from 1 to 2**14.
+        resolution: at least this many leaves per e-fold of |τ|, from 1 to 2**20, rounded up to a
+            power of two; None for as many as a run needs.
         device: where the path is drawn and computed, by default the state's device. With "cpu" the
             path is the same for states on the CPU and on a GPU.
+        integral: whether the path carries the integrals that some solvers use. Without them it is
+            another path and costs half; solvers that use them are refused. None: yes, except for a
+            run without `resolution` that uses none.
 
     Raises:
         TypeError, ValueError: naming the seed or the resolution that is not allowed.
@@ -70,11 +74,16 @@ class BrownianPath(PathSource):
     """
 
     seeds: Sequence[int]
-    resolution: int = 6
+    resolution: int | None = None
     device: torch.device | str | None = None
+    integral: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
+        if self.device is not None:
+            object.__setattr__(self, "device", torch.device(self.device))
+        if self.resolution is None:
+            return
         if isinstance(self.resolution, bool) or not isinstance(self.resolution, int):
             raise TypeError(
                 "resolution is an integer, the number of leaves per e-fold of the noise clock, "
@@ -84,27 +93,44 @@ class BrownianPath(PathSource):
             raise ValueError(
                 f"resolution must be from 1 to {_MAX_RESOLUTION}, got {self.resolution}."
             )
-        if self.device is not None:
-            object.__setattr__(self, "device", torch.device(self.device))
 
     @property
     def identity(self) -> str:
-        """Seeds, resolution and device."""
+        """Seeds, resolution, device and whether it carries integrals."""
         return repr(self)
 
     def check(self, like: Tensor, substep: SubstepNoise) -> None:
-        """Refuse times out of the path's range, or too close for its integrals (see the class)."""
+        """Refuse times out of the path's range, and integrals of a path without them."""
         assert substep.times is not None
-        times = substep.times.detach().to(device="cpu", dtype=torch.float64)
-        for column in times.reshape(len(times), -1).unbind(1):
-            _check_times(column.tolist(), substep.integral, like.dtype)
-            if substep.integral:
-                _check_resolution(column[0].item(), column[-1].item(), self.resolution)
+        if substep.integral and self.integral is False:
+            raise ValueError(_NO_INTEGRAL)
+        for column in columns(substep.times).T:
+            refuse_times(column.tolist(), substep.integral, like.dtype)
 
-    def open(self, like: Tensor) -> "_Queries":
+    def open(self, like: Tensor, run: Sequence[SubstepNoise] = ()) -> "_Queries":
         """See `PathSource.open`."""
         source.check_batch(self.seeds, like)
-        return _Queries(self, like)
+        integral = self.integral
+        if integral is None:
+            integral = not run or self.resolution is not None or any(s.integral for s in run)
+        return _Queries(self, like, self._leaves(run), integral)
+
+    def _leaves(self, run: Sequence[SubstepNoise]) -> int:
+        """The resolution, a power of two, refused if it is stated and too coarse for the run."""
+        stated = self.resolution and 1 << (self.resolution - 1).bit_length()
+        if not run:
+            return stated or _OPENED
+        needed = _needed([columns(s.times) for s in run if s.times is not None], stated or 1)
+        if stated and needed > stated:
+            raise ValueError(
+                f"The run asks for two noise times inside one leaf of a path of {stated} leaves "
+                f"per e-fold: build BrownianPath with resolution={needed} or more, or without a "
+                "resolution for one that fits this run alone, or take fewer steps."
+                if needed <= _MAX_RESOLUTION
+                else f"Noise times of the run are closer than the finest leaves, {_MAX_RESOLUTION} "
+                "per e-fold: use expint.noise.RememberingPath, fresh noise, or fewer steps."
+            )
+        return min(needed, _MAX_RESOLUTION)
 
 
 class _Queries:
@@ -112,8 +138,8 @@ class _Queries:
     W(−x) = B₋(x).
     """
 
-    def __init__(self, path: BrownianPath, like: Tensor) -> None:
-        self._path = path
+    def __init__(self, path: BrownianPath, like: Tensor, leaves: int, integral: bool) -> None:
+        self._path, self._leaves, self._integral = path, leaves, integral
         self._dtype, self._device = like.dtype, like.device
         kind = torch.promote_types(
             like.dtype, torch.float32
@@ -121,10 +147,11 @@ class _Queries:
         self._like = torch.empty(
             like.shape, dtype=kind, device=like.device if path.device is None else path.device
         )
-        self._sides: dict[int, Side] = {}
-        # The two latest values W(τ): the end of one step is the start of the next.
-        self._values = [(math.nan, torch.empty_like(self._like)) for _ in range(2)]
-        self._increments = self._integral = torch.empty(0)
+        # Of every column of a diagonal clock: its sides, and the two latest values W(τ): the end
+        # of one step is the start of the next.
+        self._sides: dict[tuple[int, int], Side] = {}
+        self._latest: dict[int, list[tuple[float, Tensor]]] = {}
+        self._increments = torch.empty(0)
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
         """See `OpenedPath.increments`. The increments are the same with and without the integral,
@@ -132,6 +159,8 @@ class _Queries:
 
         A diagonal noise clock costs one query of the whole event per distinct column of `taus`.
         """
+        if space_time and not self._integral:
+            raise ValueError(_NO_INTEGRAL)
         times = taus.detach().to(device="cpu", dtype=torch.float64)
         result = (
             self._query(times, space_time)
@@ -142,54 +171,87 @@ class _Queries:
             return tuple(part.to(device=self._device, dtype=self._dtype) for part in result)
         return result.to(device=self._device, dtype=self._dtype)
 
-    def _query(self, taus: Tensor, space_time: bool) -> Any:
+    def _query(self, taus: Tensor, space_time: bool, column: int = 0) -> Any:
         times: list[float] = taus.tolist()
-        _check_times(times, space_time, self._dtype)
-        if self._increments.shape != (len(times) - 1, *self._like.shape):
-            self._increments = self._like.new_empty((len(times) - 1, *self._like.shape))
-        before = self._value(times[0])
-        if space_time:  # U = ∫ W dτ − (τ_n − τ_0) W(τ_0)
-            self._integral = torch.mul(before, times[0] - times[-1])
-        for out, (start, end) in zip(self._increments, pairwise(times), strict=True):
+        refuse_times(times, space_time, self._dtype)
+        before = self._value(times[0], column)
+        if self._increments.shape != (len(times) - 1, *before.shape):
+            self._increments = before.new_empty((len(times) - 1, *before.shape))
+        increments = self._increments
+        # U = ∫ W dτ − (τ_n − τ_0) W(τ_0)
+        integral = before * (times[0] - times[-1]) if space_time else before
+        for out, (start, end) in zip(increments, pairwise(times), strict=True):
             if space_time:
-                self._integrate(start, end, self._integral)
-            after = self._value(end)
+                self._integrate(start, end, integral, column)
+            after = self._value(end, column)
             torch.sub(after, before, out=out)
             before = after
-        return (self._increments, self._integral) if space_time else self._increments
+        return (increments, integral) if space_time else increments
 
-    def _value(self, tau: float) -> Tensor:
-        """W(τ), valid until another two values are asked for."""
-        known = next((i for i, (at, _) in enumerate(self._values) if at == tau), None)
-        _, value = self._values.pop(0 if known is None else known)
-        if known is None:
+    def _value(self, tau: float, column: int) -> Tensor:
+        if column not in self._latest:
+            self._latest[column] = [(math.nan, torch.empty_like(self._like)) for _ in range(2)]
+        held = self._latest[column]
+        if tau == held[0][0]:
+            held.reverse()
+        elif tau != held[1][0]:
+            out = held[0][1]
             if tau == 0.0:
-                value.zero_()
+                out.zero_()
             else:
-                self._side(tau).combine(value_terms(abs(tau), self._path.resolution), value)
-        self._values.append((tau, value))
-        return value
+                torch.mul(self._side(tau, column).value(abs(tau)), math.sqrt(abs(tau)), out=out)
+            held[:] = [held[1], (tau, out)]
+        return held[1][1]
 
-    def _integrate(self, start: float, end: float, out: Tensor) -> None:
-        """out += ∫_start^end W dτ.
+    def _integrate(self, start: float, end: float, out: Tensor, column: int) -> None:
+        """out += ∫ W dτ from start to end. Each side is walked in the order of time."""
+        if start < min(end, 0.0):
+            side = self._side(start, column)
+            side.add_integral(max(0.0, -end), -start, out, descending=True)
+        if end > max(start, 0.0):
+            side = self._side(end, column)
+            side.add_integral(max(0.0, start), end, out, descending=False)
 
-        Each side is walked in the order of time, which keeps what the next query needs at hand.
-        """
-        if start < 0.0:
-            terms = integral_terms(max(0.0, -end), -start, self._path.resolution)
-            self._side(start).add(terms, out, descending=True)
-        if end > 0.0:
-            self._side(end).add(integral_terms(max(0.0, start), end, self._path.resolution), out)
-
-    def _side(self, tau: float) -> Side:
+    def _side(self, tau: float, column: int) -> Side:
         sign = 1 if tau > 0.0 else -1
-        if sign not in self._sides:
-            words = [source.seed_word(seed, source.SIDE_STREAMS[sign]) for seed in self._path.seeds]
-            self._sides[sign] = Side(words, self._like, self._path.resolution)
-        return self._sides[sign]
+        if (sign, column) not in self._sides:
+            seeds, stream = self._path.seeds, source.SIDE_STREAMS[sign]
+            self._sides[sign, column] = Side(
+                seeds, stream, self._like, self._leaves, integral=self._integral
+            )
+        return self._sides[sign, column]
 
 
-def _check_times(times: Sequence[float], space_time: bool, dtype: torch.dtype) -> None:
+_NO_INTEGRAL = (
+    "This BrownianPath carries no integrals, which this solver uses: build it with integral=True."
+)
+
+
+def columns(times: Tensor) -> np.ndarray:
+    """Times of one substep, float64, (count + 1, components)."""
+    return times.detach().to(device="cpu", dtype=torch.float64).reshape(len(times), -1).numpy()
+
+
+def _needed(times: Sequence[np.ndarray], least: int) -> int:
+    """The smallest resolution, from `least` on, at which no component has two times inside one
+    leaf; twice the largest if there is none."""
+    width = max(part.shape[1] for part in times)
+    taus = np.concatenate([np.broadcast_to(part, (len(part), width)) for part in times])
+    with np.errstate(divide="ignore"):
+        u = np.log(np.abs(taus))
+    # A side of its own for τ < 0; τ = 0 is in no leaf.
+    u = np.sort(np.where(taus == 0.0, -4096.0, np.where(taus < 0.0, u + 4096.0, u)), axis=0)
+    apart = np.diff(u, axis=0) > _SAME
+    while least <= _MAX_RESOLUTION:
+        leaf, inner = leaf_of(u, least)
+        if not ((np.diff(leaf, axis=0) == 0) & inner[1:] & inner[:-1] & apart).any():
+            break
+        least *= 2
+    return least
+
+
+def refuse_times(times: Sequence[float], space_time: bool, dtype: torch.dtype) -> None:
+    """Raise a ValueError for times at which a path has no value that the dtype holds."""
     bad = next((tau for tau in times if not math.isfinite(tau)), None)
     if bad is not None:
         raise ValueError(
@@ -205,21 +267,4 @@ def _check_times(times: Sequence[float], space_time: bool, dtype: torch.dtype) -
         raise ValueError(
             f"The noise clock |τ| = {largest:.6g} is out of range: the scale {what} overflows "
             f"{dtype}. Use a wider dtype, another form, or fresh noise (expint.noise.Gaussian)."
-        )
-
-
-def _check_resolution(start: float, end: float, resolution: int) -> None:
-    """Refuse a step over a small part of a leaf that uses the integral, whose variance would be
-    wrong.
-    """
-    near, far = sorted((abs(start), abs(end)))
-    if near == 0.0 or near == far or start * end < 0.0:
-        return
-    folds, width = math.log(far / near), 1.0 / resolution
-    if folds < _SMALLEST_SHARE * width:
-        raise ValueError(
-            f"A step over {folds:.3g} e-folds of the noise clock uses the integral of a path with "
-            f"leaves of {width:.3g}, where its law is not right. Build BrownianPath with "
-            f"resolution={math.ceil(_SMALLEST_SHARE / folds)} or more (at most {_MAX_RESOLUTION}), "
-            "take fewer steps, or use fresh noise (expint.noise.Gaussian)."
         )

@@ -40,8 +40,15 @@ class PathSource(ABC):
     """A source whose noise is that of one Brownian path, wherever the substeps of a run lie."""
 
     @abstractmethod
-    def open(self, like: Tensor) -> OpenedPath:
-        """Open the path for states like `like`; a ValueError if it does not fit them."""
+    def open(self, like: Tensor, run: Sequence[SubstepNoise] = ()) -> OpenedPath:
+        """Open the path for states like `like`, (batch, *event).
+
+        Args:
+            run: what will be asked, where it is known.
+
+        Raises:
+            ValueError: if the path does not fit such states, or cannot serve the run.
+        """
 
     @abstractmethod
     def check(self, like: Tensor, substep: SubstepNoise) -> None:
@@ -58,7 +65,7 @@ class PathSource(ABC):
                     "expint.noise.Gaussian(seeds), or leave the operation out."
                 )
             self.check(like, substep)
-        return _Normalised(self.open(like))
+        return _Normalised(self.open(like, run))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +117,19 @@ def _over(value: Tensor, scale: Any) -> Tensor:
 
 
 def by_column(
-    query: Callable[[Tensor, bool], Any], taus: Tensor, event: Tensor, space_time: bool
+    query: Callable[[Tensor, bool, int], Any], taus: Tensor, event: Tensor, space_time: bool
 ) -> Any:
     """Answer for a diagonal noise clock: every component follows its own column of `taus`, (n + 1,
     *broadcastable to the event).
 
-    One query for all components per distinct column, of which those that follow it are kept.
+    One query for all components per distinct column, of which those that follow it are kept. A
+    column goes by the first component that follows it.
     """
     columns, index = torch.unique(taus.reshape(len(taus), -1), dim=1, return_inverse=True)
     index = torch.broadcast_to(index.reshape(taus.shape[1:]), event.shape).to(event.device)
     total: Any = ()
     for c, column in enumerate(columns.unbind(1)):
-        result = query(column.contiguous(), space_time)
+        result = query(column.contiguous(), space_time, int((index == c).flatten().nonzero()[0]))
         parts = result if space_time else (result,)
         total = total or tuple(torch.empty_like(part) for part in parts)
         for whole, part in zip(total, parts, strict=True):

@@ -38,7 +38,7 @@ class FromTorchsde(PathSource):
                 f"with levy_area_approximation={_SPACE_TIME!r}."
             )
 
-    def open(self, like: Tensor) -> "FromTorchsde":
+    def open(self, like: Tensor, run: Sequence[SubstepNoise] = ()) -> "FromTorchsde":
         """See `PathSource.open`."""
         motion = self.interval
         found, wanted = (tuple(motion.shape), motion.dtype), (tuple(like.shape), like.dtype)
@@ -55,7 +55,7 @@ class FromTorchsde(PathSource):
         event = torch.empty(tuple(self.interval.shape)[1:], device=self.interval.device)
         return by_column(self._query, times, event, space_time)
 
-    def _query(self, taus: Tensor, space_time: bool) -> Any:
+    def _query(self, taus: Tensor, space_time: bool, column: int = 0) -> Any:
         times = taus.tolist()
         steps = torch.stack([self._ask(a, b) for a, b in pairwise(times)])
         return (steps, self._ask(times[0], times[-1], return_U=True)[1]) if space_time else steps
@@ -77,9 +77,9 @@ class AsTorchsde:
     """A Brownian path as the `bm` of `torchsde.sdeint`, for the methods that use W alone or W and U
     ("srk").
 
-    Time is the path's clock τ. Because the leaves of a `BrownianPath` are relative, a step dt at
-    time t needs a resolution of t/dt or more for the exact law: say `BrownianPath(seeds,
-    resolution=2**12)`.
+    Time is the path's clock τ. The leaves of a `BrownianPath` are relative: with a resolution of
+    t/dt or more, say `BrownianPath(seeds, resolution=2**12)`, the path at steps dt up to time t
+    does not depend on the order of queries either.
 
     Args:
         path: a path, such as `BrownianPath`, with one seed per row of the state.

@@ -71,7 +71,7 @@ class UnionPath(PathSource):
         assert substep.times is not None
         _places(self.taus, substep.times)
 
-    def open(self, like: Tensor) -> "_Composed":
+    def open(self, like: Tensor, run: Sequence[SubstepNoise] = ()) -> "_Composed":
         """See `PathSource.open`."""
         source.check_batch(self.seeds, like)
         count = len(self.taus) - 1
@@ -118,8 +118,8 @@ def _places(known: Tensor, taus: Tensor) -> list[int]:
             "BrownianPath."
         )
     wanted = taus.detach().to(device="cpu", dtype=torch.float64)
-    right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
-    left = right - 1
+    right = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+    left = (right - 1).clamp(min=0)
     nearer = (wanted - known[left]).abs() <= (known[right] - wanted).abs()
     nearest = torch.where(nearer, left, right)
     far = (known[nearest] - wanted).abs() > 100 * _SAME * wanted.abs()
