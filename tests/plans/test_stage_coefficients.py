@@ -91,7 +91,7 @@ def test_stages_in_another_variable(variable: str | Schedule, schedule: Schedule
 AROUND = [[churn(1.2)], [ancestral(0.8)], [ancestral(0.4), churn(2.0, s_min=1.0)]]
 
 
-@pytest.mark.parametrize("around", AROUND, ids=str)
+@pytest.mark.parametrize("around", AROUND, ids=["churn", "ancestral", "both"])
 @pytest.mark.parametrize(("solver", "history"), [("seeds-ab2", 1), ("seeds-ab3", 2)])
 def test_history_is_where_the_evaluations_were_made(
     solver: str, history: int, around: list[Operation]
