@@ -16,8 +16,8 @@ from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of
 from diffusion_adapters.families import EDMAdapter, NetworkAdapter
-from expint.guards.devices import usable_device
 from expint.noise import per_sample
+from expint.numerics.devices import usable_device
 from expint.plans import Plan
 from expint.runs.model import describe
 

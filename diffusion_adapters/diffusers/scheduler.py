@@ -12,8 +12,8 @@ from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluati
 from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.guards.arguments import checked
-from expint.guards.devices import usable_device
 from expint.noise import FromGenerators
+from expint.numerics.devices import usable_device
 from expint.plans import Plan
 from expint.runs import Description, Run
 from expint.schedules.discrete import TabulatedVP

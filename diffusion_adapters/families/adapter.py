@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffusion_adapters.families.checks import check_call, explained, in_training
 from expint.guards.arguments import checked
-from expint.guards.devices import usable_device
+from expint.numerics.devices import usable_device
 from expint.runs.model import describe
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP

@@ -29,9 +29,9 @@ from tqdm.auto import tqdm
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
 from expint import grids, solvers
 from expint.guards.arguments import checked
-from expint.guards.devices import usable_device
 from expint.guards.finite import check_state
 from expint.noise import BrownianPath, Gaussian, NoiseSource
+from expint.numerics.devices import usable_device
 from expint.numerics.float64 import as_float64
 from expint.plans import Plan
 from expint.registry import unknown

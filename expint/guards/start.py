@@ -2,15 +2,49 @@
 
 import math
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from expint.numerics.float64 import is_whole
 from expint.schedules import Schedule
 
 _NOISE_SIGMA = 10.0
 """From this σ on states count as pure noise: data of variance 1 is at most 1 % of theirs."""
 _LEAST_ENTRIES = 64
+_MOST, _MOST_SAMPLES = 2**40, 2**27  # numbers and samples of a run
+
+
+def check_dtype(dtype: Any) -> None:
+    """Refuse what is no floating-point type of at least 16 bits."""
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is a torch.dtype such as torch.float32, got {dtype!r}.")
+    if not dtype.is_floating_point or dtype.itemsize == 1:
+        raise TypeError(f"dtype must be a floating-point type, got {dtype}: of 16 bits at least.")
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """The shape (batch, *event) of samples as integers.
+
+    Raises:
+        ValueError: for anything else, and for more numbers than a run holds.
+    """
+    listed = isinstance(shape, (Sequence, np.ndarray)) and not isinstance(shape, (str, bytes))
+    sizes: tuple[Any, ...] = tuple(shape) if listed else ()
+    if not sizes or not all(is_whole(n) and n > 0 for n in sizes):
+        raise ValueError(
+            f"shape is (batch, *event) in positive integers, or an initial state; got {shape!r}."
+        )
+    sizes = tuple(int(n) for n in sizes)
+    if math.prod(sizes) > _MOST or sizes[0] > _MOST_SAMPLES:
+        raise ValueError(
+            f"shape={sizes} is {sizes[0]:.3g} samples and {math.prod(sizes):.3g} numbers, more "
+            "than a run holds: draw the samples in batches."
+        )
+    return sizes
 
 
 def check_pure_noise(schedule: Schedule, first: float) -> None:

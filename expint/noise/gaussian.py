@@ -11,6 +11,7 @@ from torch import Tensor
 from expint.noise import source
 from expint.noise.counter import Streams
 from expint.noise.source import SubstepNoise
+from expint.numerics.devices import usable_device
 
 # Numbers are drawn in blocks of about this many, so that small states do not pay a call for each.
 _BLOCK = 2**16
@@ -34,7 +35,7 @@ class Seeded(ABC):
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
         if self.device is not None:
-            object.__setattr__(self, "device", torch.device(self.device))
+            object.__setattr__(self, "device", usable_device(self.device))
 
     @staticmethod
     @abstractmethod

@@ -30,6 +30,8 @@ class Replay:
         if not isinstance(given, Tensor):
             items = [torch.as_tensor(np.asarray(n)) for n in given]
             given = torch.stack(items) if items else torch.empty(0)
+        if given.numel() and given.ndim < 2:
+            raise ValueError(f"Each normal has the shape (batch, *event), got {self.normals!r}.")
         if not torch.isfinite(given).all():
             raise ValueError("The recorded normals contain NaN or infinity.")
         object.__setattr__(self, "normals", given.to(torch.float64))

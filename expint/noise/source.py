@@ -99,7 +99,7 @@ def check_seeds(seeds: Sequence[int] | Tensor | np.ndarray) -> Seeds:
         return seeds
     if isinstance(seeds, (Tensor, np.ndarray, np.generic)):
         seeds = seeds.tolist()
-    if isinstance(seeds, str) or not isinstance(seeds, Sequence):
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Sequence):
         raise TypeError(
             f"seeds are a sequence of integers, one per sample, got {seeds!r}: the samples of run "
             "n have the seeds expint.noise.per_sample(n, batch)."

@@ -430,7 +430,7 @@ def test_tiny_intervals(dtype: torch.dtype):
     """Neighbouring floats and empty intervals: finite, of the size √Δτ, and exactly zero if
     empty.
     """
-    opened = BrownianPath([6]).open(torch.empty(1, 100, dtype=dtype))
+    opened = BrownianPath([7]).open(torch.empty(1, 100, dtype=dtype))
     for tau in (1e-300, 3e-5, math.exp(0.5), 1.0, 7.7, 1e9, -1.0, -1e-12):
         near = math.nextafter(tau, math.inf)
         for taus in ([tau, tau], [tau, near], [math.nextafter(tau, -math.inf), tau, near]):

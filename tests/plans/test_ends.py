@@ -138,6 +138,7 @@ def test_first_step_is_the_limit_of_large_noise(schedule: Schedule, ell: float):
     assert errors[2] < 1e-5 and errors[1] < 0.05 * errors[0] and errors[2] < 0.05 * errors[1]
 
 
+@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @every_start
 @every_form
 @every_solver

@@ -14,6 +14,7 @@ from expint.noise import source
 from expint.noise.paths.brownian_tree import Side, leaf_of
 from expint.noise.paths.path import PathSource, by_column
 from expint.noise.source import SubstepNoise
+from expint.numerics.devices import usable_device
 
 # The finest leaves are still much wider than the rounding of log τ.
 _MAX_RESOLUTION = 2**20
@@ -81,7 +82,7 @@ class BrownianPath(PathSource):
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
         if self.device is not None:
-            object.__setattr__(self, "device", torch.device(self.device))
+            object.__setattr__(self, "device", usable_device(self.device))
         if self.resolution is None:
             return
         if isinstance(self.resolution, bool) or not isinstance(self.resolution, int):

@@ -13,6 +13,7 @@ from expint.noise.paths.bridge import split
 from expint.noise.paths.brownian import columns, refuse_times
 from expint.noise.paths.path import PathSource, by_column
 from expint.noise.source import SubstepNoise
+from expint.numerics.devices import usable_device
 
 # Times nearer than this, relative to their size, are one time, as for `BrownianPath`.
 _SAME = 1e-13
@@ -56,7 +57,7 @@ class RememberingPath(PathSource):
 
     def __post_init__(self) -> None:
         self.seeds = source.check_seeds(self.seeds)
-        self.device = None if self.device is None else torch.device(self.device)
+        self.device = None if self.device is None else usable_device(self.device)
 
     def check(self, like: Tensor, substep: SubstepNoise) -> None:
         """Refuse times out of the path's range."""
