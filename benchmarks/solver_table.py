@@ -96,7 +96,7 @@ def as_study(name: str, measured: Measured) -> OrderStudy:
         kind="strong",
         solver=name,
         declared=float(method.strong_order),
-        setting="",
+        setting="mixture of three modes, data form, ell = 1, 2 > sigma > 0.5",
         measure="RMS error",
         reference="",
         steps=steps,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import geometric_mean
+from textwrap import fill
 from typing import Any
 
 from torch import Tensor
@@ -159,7 +160,13 @@ class Comparison(Result):
             axes.minorticks_off()
             axes.grid(visible=True, color="0.9")
             axes.set(axisbelow=True, xlabel="steps", ylabel=chosen[0].measure)
-            axes.set_title(_NAMES[kind], fontsize=11)
+            title = (_NAMES[kind], fill(chosen[0].setting, 80))
+            axes.set_title("\n".join(filter(None, title)), fontsize=9)
+            for order in sorted({study.declared for study in chosen}):  # slopes below their studies
+                least = min(study.errors[0] for study in chosen if study.declared == order)
+                line = [0.6 * least * (steps[0] / n) ** order for n in steps]
+                axes.plot(steps, line, color="0.7", linestyle="--", zorder=0)
+                axes.annotate(f"{order:g}", (steps[-1], line[-1]), color="0.5", fontsize=8)
             axes.legend(title="solver: fitted order", fontsize=9, title_fontsize=9)
         return figure
 
