@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Words computed at a time: their arrays stay in the cache.
-_PIECE = 2**14
+# Words computed at a time: few calls, and arrays that stay in the cache.
+_PIECE = 2**16
 _ODD = 0x5555555555555555
 
 
