@@ -55,12 +55,17 @@ def read_weights(
     state = read_checkpoint(path, trust)
     found = state if key is None else select(state, key, path)
     weights = dict(entries(found))
-    if weights and all(isinstance(value, Tensor) for value in weights.values()):
+    if is_state_dict(weights):
         return weights
     raise CheckpointError(
         f"{key or 'The whole'} of {str(path)!r} is not a state dict (tensors by name): it holds "
         f"{_listed(found)}. Choose with key=."
     )
+
+
+def is_state_dict(found: Mapping[str, Any]) -> bool:
+    """Whether these are tensors by name, one at least."""
+    return bool(found) and all(isinstance(value, Tensor) for value in found.values())
 
 
 def select(state: Any, key: str, path: str | Path) -> Any:
@@ -132,8 +137,7 @@ def load_weights(
     expected: dict[str, Tensor] = dict(entries(network))
     if any(value.is_meta for value in expected.values()):
         raise CheckpointError(
-            "The network has parameters on the device 'meta', which hold nothing: build it on a "
-            "real one."
+            "The network has tensors on 'meta', which hold nothing: build it anew."
         )
     weights = with_prefix_of(expected, weights)
     found = _differences(expected, weights, {name for name, _ in network.named_parameters()})

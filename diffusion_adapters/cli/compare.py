@@ -1,5 +1,6 @@
 """`expint compare`: solvers side by side, distance from the data against network evaluations."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +60,20 @@ _USUAL_METRIC = (
 @option("--data FILE", _DATA)
 @options.OUT
 @options.NO_PROGRESS
-def compare(
-    model: str,
-    nfe: str,
-    solvers: str,
-    common_path: bool,
-    data: Path | None,
-    out: Path,
-    **others: Any,
-) -> None:
+def compare(**given: Any) -> None:
     """Compare solvers by distance from the data against network evaluations.
 
     Writes table.md, compare.png and compare.json.
     """
-    solvers = solvers.strip()
+    model, solvers, out = given.pop("model"), given.pop("solvers").strip(), given.pop("out")
     new_figure(1.0, 1.0)  # refuses to begin without matplotlib
     entries = chosen_solvers(solvers if solvers == "all" else _given(solvers))
-    counts = options.listed("--nfe", nfe, int)
-    sampled, distances = _model(model, others["n"], data)
+    counts = options.listed("--nfe", given.pop("nfe"), int)
+    sampled, distances = _model(model, given["n"], given.pop("data"))
     output.check_folder(out, FILES)
-    study = compare_quality(
-        sampled,
-        entries,
-        counts,
-        **distances | {name: value for name, value in others.items() if value is not None},
-        path=(lambda seeds: BrownianPath(seeds, resolution=_RESOLUTION)) if common_path else None,
-        name=model,
-    )
+    path = partial(BrownianPath, resolution=_RESOLUTION) if given.pop("common_path") else None
+    distances |= {name: value for name, value in given.items() if value is not None}
+    study = compare_quality(sampled, entries, counts, **distances, path=path, name=model)
     record = {"command": "expint compare", "options": options.asked("out", "data")}
     record |= study.to_dict() | output.origin()
     table, picture = study.table(markdown=True) + "\n", output.content_of(study.plot)
