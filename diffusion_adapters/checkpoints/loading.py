@@ -121,9 +121,7 @@ def load_edm(
         if not callable(getattr(module, name, None)) and getattr(module, name, value) != value
     ]
     if others:
-        raise CheckpointError(
-            f"The network is not the one that {str(path)!r} was made from: {'; '.join(others)}."
-        )
+        raise CheckpointError(f"The network is not that of {str(path)!r}: {'; '.join(others)}.")
     return from_edm(load_weights(module, weights, path), **options)
 
 
@@ -152,10 +150,8 @@ def load_edm_pickle(
     """
     network = select(read_checkpoint(path, trust), key, path)
     if not isinstance(network, nn.Module):
-        raise CheckpointError(
-            f"{key!r} in {str(path)!r} is not a network but {type(network).__name__}: read its "
-            "weights into yours with load_edm."
-        )
+        found = f"not a network but {type(network).__name__}"
+        raise CheckpointError(f"{key!r} in {str(path)!r} is {found}: use load_edm for weights.")
     return from_edm(network.float().eval(), **options)
 
 

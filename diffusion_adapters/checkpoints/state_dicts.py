@@ -27,10 +27,8 @@ def built(network: Builder) -> nn.Module:
     """
     result = network if isinstance(network, nn.Module) or not callable(network) else network()
     if not isinstance(result, nn.Module):
-        raise TypeError(
-            "network must be a torch.nn.Module or a function of no arguments that returns one, "
-            f"got {result!r}."
-        )
+        allowed = "a torch.nn.Module or a function of no arguments that returns one"
+        raise TypeError(f"network must be {allowed}, got {result!r}.")
     return result
 
 
@@ -142,9 +140,8 @@ def load_weights(
     weights = with_prefix_of(expected, weights)
     found = _differences(expected, weights, {name for name, _ in network.named_parameters()})
     if found:
-        raise CheckpointError(
-            f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
-        )
+        misfit = f"The weights in {str(source)!r} do not fit the network ({found})"
+        raise CheckpointError(f"{misfit}; nothing was loaded.")
     network.load_state_dict(weights, strict=False)
     return network.eval()
 

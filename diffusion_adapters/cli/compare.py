@@ -104,10 +104,9 @@ def _given(solvers: str) -> Any:
 
 def _gaps(study: QualityStudy) -> list[str]:
     """One line per solver with gaps: where, and why the first one."""
-    lines = []
-    for curve in study.curves:
-        gaps = [point for point in curve.points if point.distance is None]
-        if gaps:
-            at = ", ".join(str(point.nfe) for point in gaps)
-            lines.append(f"{curve.name} has no distance at NFE {at}: {gaps[0].reason}")
-    return lines
+    gaps = {curve.name: [p for p in curve.points if p.distance is None] for curve in study.curves}
+    return [
+        f"{name} has no distance at NFE {', '.join(str(p.nfe) for p in at)}: {at[0].reason}"
+        for name, at in gaps.items()
+        if at
+    ]

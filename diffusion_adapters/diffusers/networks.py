@@ -95,5 +95,7 @@ class DiffusersAdapter(NetworkAdapter):
         else:
             label = (t * self._scale).to(x.device, torch.float32).expand(len(x))
         output: Any = self.network(x, timestep=label, **condition, **self._options)
-        output = getattr(output, "sample", output)
-        return without_variance(output[0] if isinstance(output, tuple) and output else output, x)
+        output = (
+            output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
+        )
+        return without_variance(output, x)

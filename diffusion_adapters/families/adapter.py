@@ -257,6 +257,6 @@ class Timesteps:
         if self.policy == "round":
             entry = label.round().long()
             label = entry if self.originals is None else self.originals[entry]
-        if self.policy != "round" or self.scale is not None:
-            label = (label * (self.scale or 1.0)).to(torch.promote_types(x.dtype, torch.float32))
-        return label.to(x.device).expand(x.shape[0])
+            if self.scale is None:
+                return label.to(x.device).expand(x.shape[0])
+        return per_sample(label * (self.scale or 1.0), x)

@@ -156,8 +156,8 @@ class SampledNoise:
         """See `NoiseSource.stream`."""
         if any(substep.integral for substep in run):
             raise ValueError(
-                f"{self.plan.solver!r} uses the integral of the path, which no sampler gives: leave "
-                "noise_sampler out, or pass a noise source such as expint.noise.BrownianPath(seeds)."
+                f"{self.plan.solver!r} uses the integral of the path, which noise samplers lack: "
+                "leave it out, or pass a noise source such as expint.noise.BrownianPath(seeds)."
             )
         return _Asked(self.sampler, iter(self._intervals()), like)
 
