@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ def check_choice(what: str, value: Any, known: Iterable[Any]) -> None:
         ValueError: with the value and those allowed.
     """
     allowed = list(known)
-    if not isinstance(value, (str, int)) or isinstance(value, bool) or value not in allowed:
+    if not isinstance(value, (str, Integral)) or isinstance(value, bool) or value not in allowed:
         shown = (
             f"from {allowed[0]} to {allowed[-1]}"
             if isinstance(known, range)

@@ -75,10 +75,8 @@ def convert_checkpoint(
         metadata["keys"] = json.dumps(list(keys))
     left_out: list[str] = []
     if not keys and not any(isinstance(value, Tensor) for _, value in entries(state)):
-        raise CheckpointError(
-            f"{str(origin)!r} is not a state dict itself: say with --key what to take. It holds: "
-            f"{'; '.join(contents(state))}."
-        )
+        held = "; ".join(contents(state))
+        raise CheckpointError(f"{str(origin)!r} is not a state dict: give --key. It holds {held}.")
     for key, part in (chosen or {"": state}).items():
         prefix = f"{key}." if len(chosen) > 1 else ""
         # What lies at a key may be one tensor, which has no name of its own.
@@ -89,10 +87,8 @@ def convert_checkpoint(
         metadata |= {n: repr(float(v)) for n, v in found.items() if isinstance(v, int | float)}
         left_out += [prefix + name for name in others]
     if not tensors:
-        raise CheckpointError(
-            f"There are no tensors at {', '.join(keys) or 'the top'} of {str(origin)!r}: "
-            f"{contents(state)}."
-        )
+        where = f"{', '.join(keys) or 'the top'} of {str(origin)!r}"
+        raise CheckpointError(f"There are no tensors at {where}: {contents(state)}.")
     # Safetensors takes no views and no shared memory; names that share a tensor get a copy each.
     whole = {name: value.contiguous().clone() for name, value in tensors.items()}
     try:

@@ -27,7 +27,7 @@ from diffusion_adapters.checkpoints.state_dicts import (
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter
 from expint.grids.layout import MOST_STEPS
 from expint.guards.arguments import checked
-from expint.registry import unknown
+from expint.registry import check_choice, unknown
 from expint.schedules import Discrete, Schedule, cosine_betas, linear_betas
 
 _EDM_ATTRIBUTES = ("sigma_min", "sigma_max", "sigma_data", "round_sigma")
@@ -71,22 +71,17 @@ def from_edm(
     half = {p.dtype for p in module.parameters()} & {torch.float16, torch.bfloat16}
     if half:
         raise ValueError(
-            f"The network's parameters are {', '.join(map(str, half))} (so EDM2's files store "
-            "them), but it takes states in float32 and lowers the precision itself where it means "
-            "to: call network.float() first."
+            f"The network's parameters are {', '.join(map(str, half))}, as in EDM2's files, but it "
+            "takes states in float32 and lowers the precision itself: call network.float() first."
         )
     if raw:
         if sigma_data is None:
-            raise ValueError(
-                "raw=True needs the sigma_data that the network was trained with (0.5 in EDM and "
-                "EDM2)."
-            )
+            raise ValueError("raw=True needs the sigma_data of the training (EDM and EDM2: 0.5).")
         module = Preconditioned(module, sigma_data, label_dim)
     elif not any(hasattr(module, name) for name in _EDM_ATTRIBUTES):
         raise ValueError(
-            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}, so it is not a "
-            "preconditioned EDM network. If it is the network inside, pass raw=True and its "
-            "sigma_data."
+            f"{type(module).__name__} has none of {', '.join(_EDM_ATTRIBUTES)}: if it is the "
+            "network inside EDM's preconditioning, pass raw=True and its sigma_data."
         )
     return EDMAdapter(module, schedule, labels=labels, sigma_data=sigma_data)
 
@@ -126,9 +121,7 @@ def load_edm(
         if not callable(getattr(module, name, None)) and getattr(module, name, value) != value
     ]
     if others:
-        raise CheckpointError(
-            f"The network is not the one that {str(path)!r} was made from: {'; '.join(others)}."
-        )
+        raise CheckpointError(f"The network is not that of {str(path)!r}: {'; '.join(others)}.")
     return from_edm(load_weights(module, weights, path), **options)
 
 
@@ -157,10 +150,8 @@ def load_edm_pickle(
     """
     network = select(read_checkpoint(path, trust), key, path)
     if not isinstance(network, nn.Module):
-        raise CheckpointError(
-            f"{key!r} in {str(path)!r} is not a network but {type(network).__name__}: read its "
-            "weights into yours with load_edm."
-        )
+        found = f"not a network but {type(network).__name__}"
+        raise CheckpointError(f"{key!r} in {str(path)!r} is {found}: use load_edm for weights.")
     return from_edm(network.float().eval(), **options)
 
 
@@ -221,11 +212,7 @@ def load_guided_diffusion(
     Source: Nichol & Dhariwal, arXiv 2102.09672; Dhariwal & Nichol, arXiv 2105.05233;
     guided-diffusion, `script_util.py`.
     """
-    if not 3 <= steps <= MOST_STEPS:
-        raise ValueError(
-            f"steps, the number of timesteps of the training, is an integer from 3 to {MOST_STEPS},"
-            f" got {steps!r}."
-        )
+    check_choice("steps (timesteps of the training)", steps, range(3, MOST_STEPS + 1))
     # The published betas of the linear schedule keep their sum when the number of steps is not
     # 1000.
     tables = {

@@ -133,10 +133,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
             return pickle.load(stream)
     except Exception as error:  # whatever damage, or the code of a trusted file, leads to
         if trust and isinstance(error, ImportError | AttributeError):
-            raise CheckpointError(
-                f"{str(file)!r} needs code that cannot be imported here ({error}): run in an "
-                "environment where the repository that wrote it is on the Python path."
-            ) from error
+            way_out = "have the repository that wrote it on the Python path"
+            raise CheckpointError(f"{str(file)!r} needs code ({error}): {way_out}.") from error
         if not trust and isinstance(error, pickle.UnpicklingError) and _foreign(_named(file)):
             raise _refusal(file, "more than tensors in plain containers") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -158,8 +156,7 @@ def _check_size(file: Path) -> None:
     if expanded > _EXPANSION * stored + _SMALL:
         raise CheckpointError(
             f"{str(file)!r} has {stored:,} bytes and would expand to {expanded:,}, which no file "
-            "of torch.save does; nothing was read. If you trust it, unpack and save it again with "
-            "torch.save."
+            "of torch.save does; nothing was read. If you trust it, save it anew."
         )
 
 
@@ -172,12 +169,6 @@ def _kind(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             head = stream.read(512)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no file {str(file)!r}.") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(
-            f"{str(file)!r} is a folder: name the checkpoint file in it."
-        ) from error
     except OSError as error:
         raise CheckpointError(f"{str(file)!r} cannot be read ({error.strerror}).") from error
     for pattern, what in _NOT_CHECKPOINTS.items():
@@ -192,24 +183,20 @@ def _kind(file: Path) -> str:
     with file.open("rb") as stream:  # protocols 0 and 1 have no header
         if _scan(stream, {}):
             return _PICKLE
-    raise CheckpointError(
-        f"{str(file)!r} is not a checkpoint: neither safetensors, nor a file of torch.save, nor a "
-        "pickle."
-    )
+    others = "neither safetensors, nor a file of torch.save, nor a pickle"
+    raise CheckpointError(f"{str(file)!r} is not a checkpoint: {others}.")
 
 
 def _refusal(file: Path, what: str) -> UntrustedPickleError:
     names = _named(file)
-    listed = first_of(_foreign(names) or names, most=12)
-    listed = listed or "nothing that can be seen without running it"
+    listed = first_of(_foreign(names) or names, most=12) or "nothing that can be seen from outside"
     carries = any("torch_utils.persistence" in name for name in names)
     source = " It also carries Python source, which is executed." if carries else ""
     return UntrustedPickleError(
         f"{str(file)!r} is {what}, and reading it would execute what it says; nothing was "
         f"executed. It would import and may call: {listed}.{source} If you trust where it comes "
         "from, pass trust=True, or convert it once with `expint convert "
-        f"{shlex.join([file.name, file.stem + '.safetensors'])} --trust` and use the new file from "
-        "then on.",
+        f"{shlex.join([file.name, file.stem + '.safetensors'])} --trust`.",
         names,
     )
 

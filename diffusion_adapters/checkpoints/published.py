@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from diffusion_adapters.families.adapter import NetworkAdapter
 from diffusion_adapters.families.checks import check_call
+from expint.grids.layout import MOST_STEPS
+from expint.registry import check_choice
 from expint.schedules import VE
 
 
@@ -56,7 +58,7 @@ class NumberedVEAdapter(NetworkAdapter):
         condition: further keyword arguments of the network.
 
     Raises:
-        ValueError: for fewer than two levels.
+        ValueError: for fewer than two levels, or more than a grid may have.
 
     Source: Song et al., arXiv 2011.13456, appendix C; score_sde, `models/utils.get_score_fn` with
     continuous=False.
@@ -70,8 +72,7 @@ class NumberedVEAdapter(NetworkAdapter):
         *,
         condition: Mapping[str, Any] | None = None,
     ) -> None:
-        if num_scales < 2:
-            raise ValueError(f"num_scales must be at least 2, got {num_scales}.")
+        check_choice("num_scales", num_scales, range(2, MOST_STEPS + 1))
         super().__init__(network, schedule, "score", condition=condition)
         self.round_time = self._rounded
         self._last, self._highest = num_scales - 1, math.log(schedule.sigma_max)
@@ -118,18 +119,16 @@ def respaced_timesteps(steps: int, respacing: str) -> list[int]:
     ddim, parts = respacing.startswith("ddim"), respacing.removeprefix("ddim").split(",")
     counts = [int(part) for part in parts if part.strip().isdecimal()]
     if len(counts) < len(parts) or min(counts) < 1 or (ddim and len(counts) > 1):
-        raise ValueError(
-            "timestep_respacing is '', 'N', 'a,b,c' or 'ddimN' with positive whole numbers, got "
-            f"{respacing!r}."
-        )
+        allowed = "'', 'N', 'a,b,c' or 'ddimN' with positive whole numbers"
+        raise ValueError(f"timestep_respacing is {allowed}, got {respacing!r}.")
     if ddim:
-        for stride in range(1, steps):
-            if len(range(0, steps, stride)) == counts[0]:
-                return list(range(0, steps, stride))
-        raise ValueError(
-            f"No whole stride keeps {counts[0]} of {steps} timesteps, which "
-            f"timestep_respacing={respacing!r} asks for."
-        )
+        strided = (range(0, steps, stride) for stride in range(1, steps))
+        found = next((kept for kept in strided if len(kept) == counts[0]), None)
+        if found is None:
+            raise ValueError(
+                f"timestep_respacing={respacing!r}: no stride keeps so many of {steps}."
+            )
+        return list(found)
     kept: list[int] = []
     size, extra = divmod(steps, len(counts))
     start = 0
@@ -169,10 +168,8 @@ class Preconditioned(nn.Module):
     def __init__(self, network: nn.Module, sigma_data: float, label_dim: int = 0) -> None:
         super().__init__()
         if not 0 < sigma_data < math.inf or not 0 <= label_dim:
-            raise ValueError(
-                "Preconditioned needs a finite sigma_data > 0 and label_dim >= 0, got "
-                f"{sigma_data} and {label_dim}."
-            )
+            given = f"{sigma_data} and {label_dim}"
+            raise ValueError(f"sigma_data > 0 is finite and label_dim >= 0, got {given}.")
         check_call(network, ["x", "noise_labels", "class_labels"], [])
         self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
 

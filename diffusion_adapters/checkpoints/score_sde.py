@@ -14,6 +14,7 @@ from diffusion_adapters.checkpoints.state_dicts import (
     built,
     entries,
     flat_tensors,
+    is_state_dict,
     load_weights,
     select,
     with_prefix_of,
@@ -21,7 +22,7 @@ from diffusion_adapters.checkpoints.state_dicts import (
 from diffusion_adapters.families.adapters import VEAdapter, VPAdapter
 from expint.grids.layout import MOST_STEPS
 from expint.guards.arguments import checked
-from expint.registry import unknown
+from expint.registry import check_choice, unknown
 from expint.schedules import VE, VP, Discrete, SubVP, linear_betas
 
 
@@ -76,15 +77,11 @@ def load_score_sde(
     defaults = _PARAMETERS[sde]
     if wrong := sorted(parameters.keys() - defaults.keys()):
         raise ValueError(f"The sde {sde!r} has no parameters {wrong}; it has {sorted(defaults)}.")
-    if (
-        not float(scales := parameters.get("num_scales", 2)).is_integer()
-        or not 2 <= scales <= MOST_STEPS
-    ):
-        raise ValueError(f"num_scales is an integer from 2 to {MOST_STEPS}, got {scales!r}.")
+    scales = parameters.get("num_scales", 2)
+    known = range(2, MOST_STEPS + 1)
+    check_choice("num_scales", int(scales) if float(scales).is_integer() else scales, known)
     if sde == "subvp" and not continuous:
-        raise ValueError(
-            "score_sde trains sub-VP in continuous time only: leave out continuous=False."
-        )
+        raise ValueError("score_sde trains sub-VP in continuous time only: leave continuous=True.")
     module = built(network)
     model = _score_sde_adapter(module, sde, continuous, defaults | parameters)
     load_weights(module, _score_sde_weights(path, module, ema, trust), path)
@@ -122,15 +119,12 @@ def _score_sde_weights(
     """
     state = read_checkpoint(path, trust)
     bare = dict(entries(state))
-    if (
-        bare
-        and all(isinstance(value, Tensor) for value in bare.values())
-        and not any(name.startswith(("ema.", "model.")) for name in bare)
-    ):
-        if ema is True:
+    converted = any(name.startswith(("ema.", "model.")) for name in bare)
+    if is_state_dict(bare) and not converted:
+        if ema:
             raise CheckpointError(
-                f"{str(path)!r} is a bare state dict, not {{'ema': ..., 'model': ...}}, and does "
-                "not say whether its weights are averages: pass ema=False to load them as they are."
+                f"{str(path)!r} is a bare state dict, not {{'ema': ..., 'model': ...}}, so its "
+                "weights may be averages or not: pass ema=False to load them as they are."
             )
         return bare
     weights = flat_tensors(select(state, "model", path))[0]
@@ -142,7 +136,7 @@ def _score_sde_weights(
     if len(shadow) != len(trained):
         raise CheckpointError(
             f"{str(path)!r} averages {len(shadow)} parameters, but {len(trained)} of the network's "
-            "require gradients: it is another network, or it was frozen before. Nothing was loaded."
+            "require gradients: it is another network, or frozen. Nothing was loaded."
         )
     averages = {id(p): value for (_, p), value in zip(trained, shadow, strict=True)}
     # A parameter that is used under two names appears once in the list and twice in the state dict.

@@ -27,10 +27,8 @@ def built(network: Builder) -> nn.Module:
     """
     result = network if isinstance(network, nn.Module) or not callable(network) else network()
     if not isinstance(result, nn.Module):
-        raise TypeError(
-            "network must be a torch.nn.Module or a function of no arguments that returns one, "
-            f"got {result!r}."
-        )
+        allowed = "a torch.nn.Module or a function of no arguments that returns one"
+        raise TypeError(f"network must be {allowed}, got {result!r}.")
     return result
 
 
@@ -55,12 +53,17 @@ def read_weights(
     state = read_checkpoint(path, trust)
     found = state if key is None else select(state, key, path)
     weights = dict(entries(found))
-    if weights and all(isinstance(value, Tensor) for value in weights.values()):
+    if is_state_dict(weights):
         return weights
     raise CheckpointError(
         f"{key or 'The whole'} of {str(path)!r} is not a state dict (tensors by name): it holds "
         f"{_listed(found)}. Choose with key=."
     )
+
+
+def is_state_dict(found: Mapping[str, Any]) -> bool:
+    """Whether these are tensors by name, one at least."""
+    return bool(found) and all(isinstance(value, Tensor) for value in found.values())
 
 
 def select(state: Any, key: str, path: str | Path) -> Any:
@@ -132,15 +135,13 @@ def load_weights(
     expected: dict[str, Tensor] = dict(entries(network))
     if any(value.is_meta for value in expected.values()):
         raise CheckpointError(
-            "The network has parameters on the device 'meta', which hold nothing: build it on a "
-            "real one."
+            "The network has tensors on 'meta', which hold nothing: build it anew."
         )
     weights = with_prefix_of(expected, weights)
     found = _differences(expected, weights, {name for name, _ in network.named_parameters()})
     if found:
-        raise CheckpointError(
-            f"The weights in {str(source)!r} do not fit the network ({found}); nothing was loaded."
-        )
+        misfit = f"The weights in {str(source)!r} do not fit the network ({found})"
+        raise CheckpointError(f"{misfit}; nothing was loaded.")
     network.load_state_dict(weights, strict=False)
     return network.eval()
 

@@ -1,5 +1,6 @@
 """`expint compare`: solvers side by side, distance from the data against network evaluations."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +60,20 @@ _USUAL_METRIC = (
 @option("--data FILE", _DATA)
 @options.OUT
 @options.NO_PROGRESS
-def compare(
-    model: str,
-    nfe: str,
-    solvers: str,
-    common_path: bool,
-    data: Path | None,
-    out: Path,
-    **others: Any,
-) -> None:
+def compare(**given: Any) -> None:
     """Compare solvers by distance from the data against network evaluations.
 
     Writes table.md, compare.png and compare.json.
     """
-    solvers = solvers.strip()
+    model, solvers, out = given.pop("model"), given.pop("solvers").strip(), given.pop("out")
     new_figure(1.0, 1.0)  # refuses to begin without matplotlib
     entries = chosen_solvers(solvers if solvers == "all" else _given(solvers))
-    counts = options.listed("--nfe", nfe, int)
-    sampled, distances = _model(model, others["n"], data)
+    counts = options.listed("--nfe", given.pop("nfe"), int)
+    sampled, distances = _model(model, given["n"], given.pop("data"))
     output.check_folder(out, FILES)
-    study = compare_quality(
-        sampled,
-        entries,
-        counts,
-        **distances | {name: value for name, value in others.items() if value is not None},
-        path=(lambda seeds: BrownianPath(seeds, resolution=_RESOLUTION)) if common_path else None,
-        name=model,
-    )
+    path = partial(BrownianPath, resolution=_RESOLUTION) if given.pop("common_path") else None
+    distances |= {name: value for name, value in given.items() if value is not None}
+    study = compare_quality(sampled, entries, counts, **distances, path=path, name=model)
     record = {"command": "expint compare", "options": options.asked("out", "data")}
     record |= study.to_dict() | output.origin()
     table, picture = study.table(markdown=True) + "\n", output.content_of(study.plot)
@@ -116,10 +104,9 @@ def _given(solvers: str) -> Any:
 
 def _gaps(study: QualityStudy) -> list[str]:
     """One line per solver with gaps: where, and why the first one."""
-    lines = []
-    for curve in study.curves:
-        gaps = [point for point in curve.points if point.distance is None]
-        if gaps:
-            at = ", ".join(str(point.nfe) for point in gaps)
-            lines.append(f"{curve.name} has no distance at NFE {at}: {gaps[0].reason}")
-    return lines
+    gaps = {curve.name: [p for p in curve.points if p.distance is None] for curve in study.curves}
+    return [
+        f"{name} has no distance at NFE {', '.join(str(p.nfe) for p in at)}: {at[0].reason}"
+        for name, at in gaps.items()
+        if at
+    ]

@@ -1,7 +1,9 @@
 """`expint convergence`: measure the orders of solvers, and certify them."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -43,77 +45,50 @@ _DECLARE = "Deterministic, weak and strong order to certify."
 @option("--out FILE", "Picture (.png, .svg, .pdf), or folder; JSON goes beside it.")
 @options.NO_PROGRESS
 @click.pass_context
-def convergence(
-    ctx: click.Context,
-    solver: str,
-    schedule: str,
-    form: str,
-    ell: float,
-    sigmas: str,
-    sigma_data: float | None,
-    kind: str | None,
-    target: str | None,
-    steps: str | None,
-    certify: bool,
-    declare: str | None,
-    out: Path | None,
-    progress: bool,
-    **sizes: Any,
-) -> None:
+def convergence(ctx: click.Context, **asked: Any) -> None:
     """Measure the order of convergence of solvers on data whose denoiser is known.
 
     strong: distance along each Brownian path from a fine run on the same path; weak: distance of
     mean and variance on Gaussian data from the exact ones; deterministic: distance from the
     solution of the ODE (ell=0).
     """
-    given = {name: solvers.get(solver_of(name)) for name in options.listed("--solver", solver)}
+    given = SimpleNamespace(**asked)
+    listed = options.listed("--solver", given.solver)
+    methods = {name: solvers.get(solver_of(name)) for name in listed}
     # Variants of one solver are told apart by name.
-    chosen = [replace(method, name=name) for name, method in given.items()]
-    noise_schedule = schedule_of(schedule)
-    kind = kind or ("all" if certify else "strong")
-    kinds = (kind,) if kind != "all" else KINDS if ell > 0 else KINDS[:2]
-    counts = options.listed("--steps", steps, int) if steps else None
-    first, last = options.listed("--sigmas", sigmas, float, count=2)
-    wanted = Orders(*options.listed("--declare", declare, float, count=3)) if declare else None
-    problems = {
-        name: Problem(_data(target, name, noise_schedule), form, ell, (first, last), sigma_data)
-        for name in kinds
-    }
-    folder, names = _files(out)
+    chosen = [replace(method, name=name) for name, method in methods.items()]
+    schedule = schedule_of(given.schedule)
+    kind = given.kind or ("all" if given.certify else "strong")
+    kinds = (kind,) if kind != "all" else KINDS if given.ell > 0 else KINDS[:2]
+    counts = options.listed("--steps", given.steps, int) if given.steps else None
+    first, last = options.listed("--sigmas", given.sigmas, float, count=2)
+    orders = options.listed("--declare", given.declare, float, count=3) if given.declare else None
+    rest = (given.form, given.ell, (first, last), given.sigma_data)
+    problems = {name: Problem(_data(given.target, name, schedule), *rest) for name in kinds}
+    folder, names = _files(given.out)
     if names:
         new_figure(1.0, 1.0)  # refuses to begin without matplotlib
-    studies = [
-        study
-        for name, problem in problems.items()
-        for study in compare(
-            chosen, problem, [name], steps=counts, progress=progress, **sizes
-        ).studies
-    ]
+    sizes = {"paths": given.paths, "seed": given.seed}
+    measure = partial(compare, chosen, steps=counts, progress=given.progress, **sizes)
+    studies = [s for name, problem in problems.items() for s in measure(problem, [name]).studies]
     found = Comparison(tuple(studies))
     click.echo(found.table())
-    certificates = [
-        certified(
-            method,
-            problems[kinds[0]],
-            declared=wanted or declared_orders(given[method.name]),
-            kinds=kinds,
-            # A weak order is certified on Gaussian data only.
-            studies={
-                study.kind: study
-                for study in studies
-                if study.solver == method.name and (study.kind, target) != ("weak", "mixture")
-            },
-            **sizes,
+    certificates = []
+    for method in chosen if given.certify else ():
+        # A weak order is certified on Gaussian data only.
+        own = (s for s in studies if s.solver == method.name)
+        own = {s.kind: s for s in own if (s.kind, given.target) != ("weak", "mixture")}
+        declared = Orders(*orders) if orders else declared_orders(methods[method.name])
+        problem = problems[kinds[0]]
+        certificate = certified(
+            method, problem, declared=declared, kinds=kinds, studies=own, **sizes
         )
-        for method in chosen
-        if certify
-    ]
-    for certificate in certificates:
         click.echo(f"\n{certificate.table()}")
+        certificates.append(certificate)
     if names:
         content = {"command": "expint convergence", "settings": options.asked("out")}
         content |= found.to_dict() | output.origin()
-        if certify:
+        if given.certify:
             content["certificates"] = [certificate.to_dict() for certificate in certificates]
         picture = output.content_of(found.plot, Path(names[0]).suffix.lstrip(".").lower())
         files = zip(names, (picture, output.json_bytes(content)), strict=True)
@@ -134,9 +109,8 @@ def _files(out: Path | None) -> tuple[Path, tuple[str, ...]]:
         return Path(), ()
     picture = out if out.suffix else out / "convergence.png"
     if picture.suffix.lower() not in PICTURES:
-        raise ValueError(
-            f"--out is a picture ({', '.join(PICTURES)}) or a folder, got {str(out)!r}."
-        )
+        kinds = ", ".join(PICTURES)
+        raise ValueError(f"--out is a picture ({kinds}) or a folder, got {str(out)!r}.")
     names = (picture.name, picture.with_suffix(".json").name)
     output.check_folder(picture.parent, names)
     return picture.parent, names

@@ -36,7 +36,5 @@ def convert(source: Path, target: Path | None, key: tuple[str, ...], trust: bool
     what = f"{' and '.join(key)} of {source.name}" if key else source.name
     click.echo(f"{what}: {done.tensors} tensors, {done.numbers:,} numbers, in {target}")
     if done.left_out:
-        click.echo(
-            f"left out, being neither tensors nor plain values: {', '.join(done.left_out)}",
-            err=True,
-        )
+        names = ", ".join(done.left_out)
+        click.echo(f"left out, being neither tensors nor plain values: {names}", err=True)

@@ -1,7 +1,7 @@
 """The options that commands share, each declared once, and the parsing of their values."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,22 +103,18 @@ def sampling_options(function: F) -> F:
     return function
 
 
-def sampling_arguments(
-    schedule: Schedule,
-    *,
-    solver: str,
-    grid: str | None,
-    sigmas: str | None,
-    final: str | None,
-    operation: tuple[str, ...],
-    **others: Any,
-) -> dict[str, Any]:
+def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `sampling_options` as arguments of `expint.sample` and `plan_sampling`.
+
+    Args:
+        schedule: of the model.
+        given: the options of the command by name.
 
     Raises:
         ValueError: for times or noise levels that are not numbers, or `final` beside them, which
             say themselves where they end.
     """
+    grid, sigmas, final = given["grid"], given["sigmas"], given["final"]
     times: Any = grid
     if grid is not None and sigmas is not None:
         raise ValueError("--grid and --sigmas both say where the steps lie: give one of them.")
@@ -130,12 +126,13 @@ def sampling_arguments(
     elif grid is not None and "," in grid:
         times = listed("--grid", grid, float, what="the name of a grid or numbers")
     if not isinstance(times, str | None) and final is not None:
-        raise ValueError(
-            f"--final={final} does not go with a grid of times: let the last time say where to end."
-        )
-    others["solver"] = solver_of(solver)
-    operations = [solvers.operation(text) for text in operation]
-    return others | {"grid": times, "final": final or "denoise", "operations": operations}
+        raise ValueError("Leave out --final with times: let the last time say where to end.")
+    return {name: given[name] for name in ("steps", "nfe", "form", "ell", "noise_scale", "eta")} | {
+        "solver": solver_of(given["solver"]),
+        "grid": times,
+        "final": final or "denoise",
+        "operations": [solvers.operation(text) for text in given["operation"]],
+    }
 
 
 def listed(option: str, text: str, kind: Any = str, *, count: int = 0, what: str = "") -> list[Any]:
@@ -173,13 +170,13 @@ def seeds_in(text: str) -> list[int]:
     found: list[int] = []
     for part in listed("--seeds", text):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not (first.isdecimal() and (last if dash else "0").isdecimal()):
-            raise ValueError(f"--seeds takes whole numbers and ranges such as 0-63, got {part!r}.")
-        span = range(int(first), int(last or first) + 1)
+        last = last if dash else first
+        whole = first.isdecimal() and last.isdecimal()
+        span = range(int(first), int(last) + 1) if whole else range(0)
         if not span or len(found) + len(span) > _MOST_SEEDS:
             raise ValueError(
-                f"--seeds takes 1 to {_MOST_SEEDS} seeds, the first of a range not above its last, "
-                f"got {part!r}."
+                f"--seeds takes up to {_MOST_SEEDS} seeds, numbers and ranges such as 0-63, the "
+                f"first of a range not above its last, got {part!r}."
             )
         found += span
     return found

@@ -87,10 +87,7 @@ def picture_bytes(images: np.ndarray) -> bytes:
         ValueError: for another shape.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
-        raise ValueError(
-            "A picture is made of images of shape (N, C, H, W) with C = 1 or 3, got "
-            f"{images.shape}."
-        )
+        raise ValueError(f"A picture has shape (N, C, H, W) with C = 1 or 3, got {images.shape}.")
     count, channels, height, width = images.shape
     factor, gap = max(1, math.ceil(_LEGIBLE / min(height, width))), 4
     columns = math.ceil(math.sqrt(count))

@@ -45,10 +45,8 @@ def named_or_own(
         sys.path.remove(here)
     if not isinstance(value, kind):
         wanted = " or ".join(each.__name__ for each in kind)
-        raise ValueError(
-            f"The {what} {name!r} must be a {wanted}, or give one when it is called, got "
-            f"{type(value).__name__}."
-        )
+        wanted += f", or give one when it is called, got {type(value).__name__}"
+        raise ValueError(f"The {what} {name!r} must be a {wanted}.")
     return value
 
 

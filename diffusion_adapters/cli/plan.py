@@ -18,14 +18,14 @@ _SCHEDULES = f"{options.one_of(schedules.names())} Or module:object for a schedu
 @options.sampling_options
 @options.SIGMA_DATA
 @option("--json", "Print all numbers as JSON instead of a table.")
-def plan(schedule: str, sigma_data: float | None, json: bool, **given: Any) -> None:
+def plan(**given: Any) -> None:
     """Print the plan of a solver: one row of coefficients per network evaluation.
 
     Row i evaluates the network at `time` and forms the state at `-> time`: scale times the state at
     the start of the step, plus the weights times the evaluations named beside them, plus noise of
     the given standard deviation.
     """
-    noise = schedule_of(schedule)
-    arguments = options.sampling_arguments(noise, **given)
-    compiled = plan_sampling(noise, **arguments, sigma_data=sigma_data)
-    click.echo(dumps(compiled.to_dict(), indent=1) if json else compiled.table())
+    noise = schedule_of(given["schedule"])
+    arguments = options.sampling_arguments(noise, given)
+    compiled = plan_sampling(noise, **arguments, sigma_data=given["sigma_data"])
+    click.echo(dumps(compiled.to_dict(), indent=1) if given["json"] else compiled.table())

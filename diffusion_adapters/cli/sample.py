@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -19,6 +19,7 @@ from diffusion_adapters.families import EDMAdapter, NetworkAdapter
 from expint.noise import per_sample
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
+from expint.registry import check_choice
 from expint.runs.model import describe
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
@@ -46,79 +47,65 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 @options.DEVICE
 @option("--compile", "Pass the network through torch.compile.")
 @options.NO_PROGRESS
-def sample(
-    model: str,
-    shape: str | None,
-    device: str | None,
-    num: int | None,
-    seed: int | None,
-    seeds: str | None,
-    start: int,
-    labels: str | None,
-    out: Path,
-    progress: bool,
-    dtype: str,
-    batch: int,
-    compile: bool,
-    **given: Any,
-) -> None:
+def sample(**asked: Any) -> None:
     """Draw samples from a shipped network, or from a model of your own.
 
     Writes samples.png (all of them in a picture, if they are images), samples.npz (samples,
     labels, seeds) and manifest.json (every setting).
     """
-    place = usable_device(device) if device else None
-    network = _moved(model_of(model, load), place)
+    given = SimpleNamespace(**asked)
+    place = usable_device(given.device) if given.device else None
+    network = _moved(model_of(given.model, load), place)
     described = describe(network)
-    event = options.listed("--shape", shape, int) if shape else described.shape
+    event = options.listed("--shape", given.shape, int) if given.shape else described.shape
     if not event:
-        raise ValueError(
-            f"The model {model!r} does not say its shape: give --shape, such as 3,32,32."
-        )
+        raise ValueError(f"The model {given.model!r} has no shape: give --shape, such as 3,32,32.")
     is_image = len(event) == 3 and event[0] in (1, 3)
     files = FILES if is_image else FILES[1:]
-    labelled = isinstance(network, EDMAdapter)
-    listed = None if seeds is None else options.seeds_in(seeds)
-    num = num or (64 if listed is None else len(listed))
-    own_seeds, parts = per_sample(seed, num, seeds=listed, start=start), []
-    classes = _classes(labels, model, described.label_dim if labelled else 0, num, start)
-    arguments = options.sampling_arguments(described.schedule, **given)
+    listed = None if given.seeds is None else options.seeds_in(given.seeds)
+    num = given.num or (64 if listed is None else len(listed))
+    seeds, parts = per_sample(given.seed, num, seeds=listed, start=given.start), []
+    label_dim = described.label_dim if isinstance(network, EDMAdapter) else 0
+    classes = _classes(given.labels, given.model, label_dim, num, given.start)
+    arguments = options.sampling_arguments(described.schedule, asked)
     plan = expint.plan_sampling(
         described.schedule,
         **arguments,
         sigma_data=described.sigma_data,
         round_time=described.round_time,
     )
-    output.check_folder(out, files)
+    output.check_folder(given.out, files)
 
     began = time.perf_counter()
-    with tqdm(total=plan.nfe * -(-num // batch), disable=not progress, unit="NFE") as bar:
+    starts = range(0, num, given.batch)
+    with tqdm(total=plan.nfe * len(starts), disable=not given.progress, unit="NFE") as bar:
         bar.set_description(plan.solver)
-        for first in range(0, num, batch):
-            part = slice(first, first + batch)
+        for first in starts:
+            part = slice(first, first + given.batch)
             drawn = expint.sample(
                 network if classes is None else network.with_labels(classes[part]),
-                (len(own_seeds[part]), *event),
+                (len(seeds[part]), *event),
                 **arguments,
-                seeds=own_seeds[part],
+                seeds=seeds[part],
                 callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
                 progress=False,
-                dtype=getattr(torch, dtype),
+                dtype=getattr(torch, given.dtype),
                 device=place,
-                compile=compile,
+                compile=given.compile,
             )
             parts.append(drawn.to("cpu", torch.float32))
     images = torch.cat(parts).numpy()
     seconds = time.perf_counter() - began
 
+    seed = (given.seed or 0) if listed is None else None
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"out": str(out), "solver": given["solver"], "operations": list(given["operation"])}
-    settings |= {"num": num, "seed": (seed or 0) if listed is None else None}
+    settings |= {"out": str(given.out), "solver": given.solver, "num": num, "seed": seed}
+    settings |= {"operations": list(given.operation)}
     manifest = {
         "command": "expint sample",
         "settings": settings,
         "model": {
-            "name": model,
+            "name": given.model,
             "schedule": str(described.schedule),
             "prediction": described.prediction,
             "sigma_data": described.sigma_data,
@@ -131,27 +118,28 @@ def sample(
         "gaussians": plan.normals,
         "times": plan.to_dict()["grid"],
         "operations": [str(operation) for operation in plan.method.operations],
-        "seeds": list(own_seeds),
+        "seeds": list(seeds),
         "labels": classes,
         "seconds": round(seconds, 3),
         "threads": torch.get_num_threads(),
         **output.origin(),
         "files": list(files),
     }
-    arrays = {"samples": images, "seeds": np.array(own_seeds, dtype=np.uint64)}
+    arrays = {"samples": images, "seeds": np.array(seeds, dtype=np.uint64)}
     arrays["labels"] = np.array(classes or [-1] * num, dtype=np.int64)
     npz = output.content_of(np.savez_compressed, **arrays)
-    content = [npz, output.json_bytes(manifest)]
-    if is_image:
-        content.insert(0, output.picture_bytes(images))
-    written = output.write_files(out, dict(zip(files, content, strict=True)))
-    asked = "" if given["nfe"] in (None, plan.nfe) else f" (of at most {given['nfe']})"
+    content = [output.picture_bytes(images)] if is_image else []
+    content += [npz, output.json_bytes(manifest)]
+    written = output.write_files(given.out, dict(zip(files, content, strict=True)))
+    most = "" if given.nfe in (None, plan.nfe) else f" (of at most {given.nfe})"
     assert plan.sde.diffusion
-    drawn_from = f"seed {seed or 0}" if listed is None else f"seeds {seeds}"
-    place = f" from sample {start}" if start else ""
-    click.echo(f"{num} samples of {model}, {drawn_from}{place}: {written}")
-    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {dtype} on {manifest['device']}")
-    click.echo(f"{plan.nfe} network evaluations per sample{asked} in {plan.steps} steps")
+    drawn_from = f"seeds {given.seeds}" if seed is None else f"seed {seed}"
+    first = f" from sample {given.start}" if given.start else ""
+    click.echo(f"{num} samples of {given.model}, {drawn_from}{first}: {written}")
+    click.echo(
+        f"{plan.solver}, {plan.sde.diffusion.setting}, {given.dtype} on {manifest['device']}"
+    )
+    click.echo(f"{plan.nfe} network evaluations per sample{most} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
 
 
@@ -178,9 +166,7 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _classes(
-    labels: str | None, name: str, label_dim: int, num: int, start: int
-) -> list[int] | None:
+def _classes(labels: str | None, name: str, label_dim: int, num: int, start: int) -> Any:
     """One class per sample, in turn from the first of the run, or None for no classes.
 
     Raises:
@@ -192,14 +178,10 @@ def _classes(
         return None
     if not label_dim:
         raise ValueError(f"The network {name!r} has no classes: leave out --labels.")
-    known = f"none, or classes 0 to {label_dim - 1}"
-    chosen = options.listed("--labels", labels, int, what=known)
+    what = f"none, or classes 0 to {label_dim - 1}"
+    chosen = options.listed("--labels", labels, int, what=what)
     for label in chosen:
-        if not 0 <= label < label_dim:
-            raise ValueError(f"The network {name!r} has no class {label}: --labels takes {known}.")
-    if len(chosen) > start + num:
-        came = len(chosen)
-        raise ValueError(
-            f"{came} labels came for {num} samples: give fewer labels, or --num {came}."
-        )
+        check_choice("--labels", label, range(label_dim))
+    if (came := len(chosen)) > start + num:
+        raise ValueError(f"{came} labels for {num} samples: give fewer labels, or --num {came}.")
     return [chosen[i % len(chosen)] for i in range(start, start + num)]

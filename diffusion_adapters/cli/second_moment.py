@@ -53,7 +53,7 @@ def second_moment_command(
     network, classes = model_of(model, load), None
     shape = describe(network).shape
     if shape is None:
-        raise ValueError(f"The model {model!r} does not say its shape: give it an attribute shape.")
+        raise ValueError(f"The model {model!r} has no shape: give it an attribute shape.")
     if data is not None:
         images, classes = read_data(data, shape, array, labels)
     elif array or labels:
@@ -97,26 +97,20 @@ def read_data(
     held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "nothing"
     fitting = {name: value for name, value in arrays.items() if value.shape[1:] == shape}
     if array is None and len(fitting) != 1:
-        raise ValueError(
-            f"{str(file)!r} holds {len(fitting)} arrays of shape {wanted}, where one is needed: "
-            f"{held}. Name it with --array."
-        )
+        found = f"{len(fitting)} arrays of shape {wanted}, where one is needed"
+        raise ValueError(f"{str(file)!r} holds {found}: {held}. Name it with --array.")
     samples = fitting.get(array or next(iter(fitting)))
     if samples is None:
-        raise ValueError(
-            f"{str(file)!r} has no array {array!r} of the shape {wanted} that the network needs; "
-            f"it holds {held}."
-        )
+        missing = f"no array {array!r} of the shape {wanted} that the network needs"
+        raise ValueError(f"{str(file)!r} has {missing}; it holds {held}.")
     images = torch.from_numpy(np.ascontiguousarray(samples))
     images = images.float() if images.dtype == torch.float16 else images
     if labels is None:
         return images, None
     classes = arrays.get(labels, np.empty(0))
     if classes.shape != samples.shape[:1] or classes.dtype.kind not in "iu":
-        raise ValueError(
-            f"The array {labels!r} of {str(file)!r} should have one class per sample, integers of "
-            f"shape ({len(samples)},); it holds {held}."
-        )
+        wanted = f"one class per sample, integers of shape ({len(samples)},)"
+        raise ValueError(f"{labels!r} in {str(file)!r} must be {wanted}; it holds {held}.")
     return images, torch.from_numpy(classes.astype(np.int64))
 
 

@@ -15,8 +15,8 @@ from diffusion_adapters.guidance.constraints import sample_quantile
 from expint import grids
 from expint.grids import SPACINGS
 from expint.grids.layout import MOST_STEPS, finish
-from expint.numerics.float64 import as_float64, is_whole
-from expint.registry import unknown
+from expint.numerics.float64 import as_float64
+from expint.registry import check_choice, unknown
 from expint.schedules import (
     Discrete,
     Flow,
@@ -87,16 +87,14 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         return dict(config)
     if "sigma_data" in config or config.get("timestep_type", "discrete") != "discrete":
         raise ValueError(
-            "This configuration is for a network that is called with a continuous noise level, in "
-            "EDM's convention: use expint.sample with an adapter such as "
-            "diffusion_adapters.EDMAdapter, or a function model(x, t) of your own."
+            "This configuration is for a network that is called with a continuous noise level: use "
+            "expint.sample with diffusion_adapters.EDMAdapter, or a model(x, t) of your own."
         )
     foreign = [key for key, same in _FOREIGN.items() if config.get(key, same) != same]
     if foreign:
         raise ValueError(
-            f"This configuration has {foreign[0]!r}, and with it noise levels or states other than "
-            "those of a table of betas or of flow matching: use expint.sample with a function "
-            "model(x, t) of your own that has the schedule of the network."
+            f"This configuration has {foreign[0]!r}, with noise levels or states of its own: use "
+            "expint.sample with a model(x, t) of your own that has the network's schedule."
         )
     # A value that was left at the other class's default is still what its network was trained with.
     values = {key: value for key, value in config.items() if key != "_use_default_values"}
@@ -121,22 +119,16 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
         ValueError: for an unknown beta_schedule or a table that is not one.
     """
     count = config["num_train_timesteps"]
-    if not is_whole(count) or not 3 <= count <= MOST_STEPS:
-        raise ValueError(
-            f"num_train_timesteps must be an integer >= 3 and at most {MOST_STEPS}, got {count!r}."
-        )
+    check_choice("num_train_timesteps", count, range(3, MOST_STEPS + 1))
     if config["use_flow_sigmas"] or config["prediction_type"] == "flow_prediction":
         return Flow(t_min=_shifted(1.0 / count, config["shift"]))
     name, betas = config["beta_schedule"], config["trained_betas"]
     if betas is None:
         if name not in _BETAS:
-            raise unknown("beta_schedule", name, sorted(_BETAS), ", or give trained_betas")
+            raise unknown("beta_schedule", name, sorted(_BETAS), ", or trained_betas")
         betas = _BETAS[name](count, config["beta_start"], config["beta_end"])
     if len(betas) != count:
-        raise ValueError(
-            f"trained_betas has {len(betas)} entries, but num_train_timesteps is {count}: they "
-            "must be equal."
-        )
+        raise ValueError(f"trained_betas has {len(betas)} entries, num_train_timesteps is {count}.")
     table = Discrete.from_betas(as_float64(betas))
     if config["rescale_betas_zero_snr"]:
         return Discrete(rescale_zero_terminal_snr(table.alphas_cumprod))
@@ -182,8 +174,7 @@ def step_times(
     """
     given = {"timesteps": timesteps, "sigmas": sigmas}
     given = {name: as_float64(value) for name, value in given.items() if value is not None}
-    if config["final"] not in grids.FINALS:
-        raise unknown("final", config["final"], grids.FINALS)
+    check_choice("final", config["final"], grids.FINALS)
     if len(given) > 1 or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
     if not given:
@@ -198,9 +189,7 @@ def step_times(
         starts = starts[:-1] if len(starts) > 1 and starts[-1] == 0 else starts
         starts = _shift_times(config, starts, mu) if flow else schedule.t_of_sigma(starts)
     if steps is not None and steps != len(starts):
-        raise ValueError(
-            f"num_inference_steps={steps} does not fit to {len(starts)} {name}: give one of them."
-        )
+        raise ValueError(f"num_inference_steps={steps}, but {len(starts)} {name} came.")
     return finish(schedule, starts, config["final"])
 
 
@@ -209,14 +198,8 @@ def _named_times(
 ) -> Tensor:
     name, final = config["grid"], config["final"]
     noise, data = schedule.sampling_range
-    if not is_whole(steps) or steps < 1:
-        raise ValueError(f"num_inference_steps must be a positive integer, got {steps!r}.")
-    most = config["num_train_timesteps"]
-    if steps > most and not isinstance(schedule, Flow):
-        raise ValueError(
-            f"num_inference_steps={steps} is more than the {most} timesteps that the network was "
-            f"trained at: take at most {most}."
-        )
+    most = MOST_STEPS if isinstance(schedule, Flow) else config["num_train_timesteps"]
+    check_choice("num_inference_steps", int(steps), range(1, most + 1))
     if isinstance(schedule, Flow) and name in (None, *SPACINGS):
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.
@@ -245,10 +228,7 @@ def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) ->
     shift, last = config["shift"], config.get("shift_terminal")
     if config["use_dynamic_shifting"]:
         if mu is None:
-            raise ValueError(
-                "use_dynamic_shifting=True needs mu in set_timesteps: pass mu=, or set "
-                "use_dynamic_shifting=False."
-            )
+            raise ValueError("use_dynamic_shifting=True needs mu in set_timesteps: pass mu=.")
         kinds = {"exponential": math.exp(mu), "linear": mu}
         if config["time_shift_type"] not in kinds:
             raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
@@ -257,9 +237,7 @@ def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) ->
     if not last or levels.ndim != 1 or len(levels) < 2:
         return levels
     if not 0.0 < last < 1.0:
-        raise ValueError(
-            f"shift_terminal, the last level of flow matching, is a number in (0, 1), got {last!r}."
-        )
+        raise ValueError(f"shift_terminal, the last level, is in (0, 1), got {last!r}.")
     return 1.0 - (1.0 - levels) * (1.0 - last) / (1.0 - levels[-1])
 
 

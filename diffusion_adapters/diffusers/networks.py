@@ -63,23 +63,16 @@ def from_diffusers(
     """
     given = getattr(scheduler, "config", scheduler)
     if not isinstance(given, Mapping):
-        raise TypeError(
-            "scheduler is a diffusers scheduler or its configuration, got "
-            f"{type(scheduler).__name__}."
-        )
+        kind = type(scheduler).__name__
+        raise TypeError(f"scheduler is a diffusers scheduler or its configuration, got a {kind}.")
     config = DEFAULTS | read_config(given)
     schedule, table = schedule_of(config), None
     if isinstance(schedule, TabulatedVP):
         table = Timesteps(schedule, "round" if timesteps is None else timesteps)
         if timestep_scale is not None:
-            raise ValueError(
-                f"timestep_scale={timestep_scale!r} belongs to flow matching, and this network has "
-                "a table."
-            )
+            raise ValueError("timestep_scale is for flow matching, and this network has a table.")
     elif timesteps is not None:
-        raise ValueError(
-            f"Cannot use timesteps={timesteps!r}: flow matching has no table, leave it out."
-        )
+        raise ValueError("timesteps is for a table, and flow matching has no table: leave it out.")
     scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
     settings = {"schedule": schedule, "prediction": prediction_of(config), "table": table}
     return DiffusersAdapter(network, scale, condition=conditioning, **settings)

@@ -184,17 +184,14 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         given = {"steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
         plan, self._round_time = plan_of(self.config, self._schedule, self._method, given)
         if plan.has_tangents:
-            raise ValueError(
-                f"{plan.solver!r} takes derivatives of the network, which no scheduler sees: use "
-                "expint.sample."
-            )
+            needed = "derivatives of the network, which no scheduler sees"
+            raise ValueError(f"{plan.solver!r} takes {needed}: use expint.sample.")
         places = evaluation_times(plan)
         rules = torch.stack(to_denoiser(self._prediction, self._schedule, places))
         if not torch.isfinite(rules).all():
             raise ValueError(
-                f"A network with prediction_type={self.config['prediction_type']!r} says nothing "
-                "at sigma = infinity, where this run begins: use one that predicts v_prediction, "
-                "sample or flow_prediction, or begin at a lower timestep."
+                f"A prediction_type={self.config['prediction_type']!r} says nothing at sigma = "
+                "infinity, where this run begins: use another one, or begin at a lower timestep."
             )
         self._plan, self._rules = plan, rules.T.tolist()
         rounds = self._round_time is not None
@@ -236,9 +233,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             FloatingPointError: at the end, if the state became NaN or infinite.
         """
         if self._plan is None:
-            raise ValueError(
-                "There are no timesteps yet: call set_timesteps(num_inference_steps) before step."
-            )
+            raise ValueError("There are no timesteps yet: call set_timesteps before step.")
         kind = torch.promote_types(sample.dtype, torch.float32)
         state, output = sample.to(kind), model_output.to(kind)
         batch, *event = sample.shape
@@ -246,14 +241,12 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             output = output[:, : event[0]]
         run = self._run or self._open(state, timestep, generator)
         if run.done or self._step_index is None:
-            raise ValueError(
-                f"All {len(self.timesteps)} evaluations are made: call set_timesteps for a new run."
-            )
+            made = f"All {len(self.timesteps)} evaluations are made"
+            raise ValueError(f"{made}: call set_timesteps for a new run.")
         if state.shape != run.x.shape or output.shape != state.shape:
             raise ValueError(
-                f"The run has states of shape {tuple(run.x.shape)}, but sample has "
-                f"{tuple(sample.shape)} and model_output {tuple(model_output.shape)}: they must be "
-                "equal; call set_timesteps before another batch."
+                f"The run has states of shape {tuple(run.x.shape)}, but got {tuple(sample.shape)} "
+                f"and {tuple(model_output.shape)}: call set_timesteps before another batch."
             )
         if generator is not None:
             self._noise.generators = generator
@@ -331,9 +324,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         value = torch.as_tensor(timestep).reshape(-1)[:1].to(self.timesteps.device)
         (places,) = torch.nonzero((self.timesteps - value).abs() < 1e-3, as_tuple=True)
         if not len(places):
-            raise ValueError(
-                f"timestep {timestep} is not one of `timesteps`: {self.timesteps.tolist()[:8]} ...."
-            )
+            known = f"{self.timesteps.tolist()[:8]} ..."
+            raise ValueError(f"timestep {timestep} is not one of `timesteps`: {known}.")
         return int(places[-1])
 
     def _times(self, timesteps: Any) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +18,12 @@ from torch import Tensor
 
 from diffusion_adapters.families.checks import check_call, explained, in_training
 from expint.guards.arguments import checked
+<<<<<<< HEAD
 from expint.numerics.devices import usable_device
+=======
+from expint.guards.devices import usable_device
+from expint.registry import check_choice
+>>>>>>> cut-adapters
 from expint.runs.model import describe
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -63,8 +69,6 @@ class NetworkAdapter(ABC):
         condition: Mapping[str, Any] | None = None,
         table: "Timesteps | None" = None,
     ) -> None:
-        if not callable(network):
-            raise TypeError(f"The network must be callable, got {type(network).__name__}.")
         self.network, self.schedule, self.prediction = network, schedule, prediction
         self.condition, self._table = dict(condition or {}), table
         self.round_time = table.round_time if table else None
@@ -80,7 +84,7 @@ class NetworkAdapter(ABC):
     @property
     def device(self) -> torch.device:
         """Where the network's first parameter lies (the CPU for a network without any)."""
-        first = self._first_parameter()
+        first = self._first_tensor()
         return torch.device("cpu") if first is None else first.device
 
     def to(self, *where: Any, **options: Any) -> Self:
@@ -94,15 +98,12 @@ class NetworkAdapter(ABC):
         for place in (*where, options.get("device")):
             if isinstance(place, str | int | torch.device):
                 usable_device(place)
-        module = self._module("to")
+        module = self._module
         try:
             module.to(*where, **options)
         except (TypeError, RuntimeError) as error:
             reason = str(error).split(", but expected")[0]
-            raise TypeError(
-                "to takes what torch.nn.Module.to takes, a device, a floating-point dtype or both "
-                f"({reason})."
-            ) from error
+            raise TypeError(f"to takes a device, a floating dtype or both ({reason}).") from error
         return self
 
     def half(self) -> Self:
@@ -112,7 +113,7 @@ class NetworkAdapter(ABC):
     @checked
     def train(self, mode: bool = True) -> Self:
         """Put the network into train mode, or with False into evaluation mode."""
-        self._module("train").train(mode)
+        self._module.train(mode)
         return self
 
     def eval(self) -> Self:
@@ -123,13 +124,12 @@ class NetworkAdapter(ABC):
         """The network's parameters; none for a function."""
         return self.network.parameters() if isinstance(self.network, torch.nn.Module) else iter(())
 
-    def _module(self, method: str) -> torch.nn.Module:
+    @property
+    def _module(self) -> torch.nn.Module:
         if isinstance(self.network, torch.nn.Module):
             return self.network
-        raise TypeError(
-            f"{type(self).__name__}.{method} needs a network that is a torch.nn.Module, got "
-            f"{type(self.network).__name__}: change what the function calls."
-        )
+        kind = type(self.network).__name__
+        raise TypeError(f"This needs a network that is a torch.nn.Module, got a {kind}.")
 
     def with_condition(self, **condition: Any) -> Self:
         """The same network with other conditioning arguments."""
@@ -154,7 +154,7 @@ class NetworkAdapter(ABC):
                 "random or dependent on each other: call .eval() on it before sampling.",
                 stacklevel=2,
             )
-        first = self._first_parameter()
+        first = self._first_tensor()
         if first is not None and first.is_floating_point():
             x = x.to(first.dtype)
         try:
@@ -180,15 +180,12 @@ class NetworkAdapter(ABC):
         if self.repeats_rows and isinstance(value, Tensor) and len(value):
             if batch % len(value) == 0:
                 return value.repeat_interleave(batch // len(value), dim=0)
-        raise ValueError(
-            f"The condition {name!r} has {len(value)} rows for a batch of {batch}: give one row "
-            "per sample."
-        )
+        rows = f"{len(value)} rows for a batch of {batch}"
+        raise ValueError(f"The condition {name!r} has {rows}: give one row per sample.")
 
-    def _first_parameter(self) -> Tensor | None:
-        if not isinstance(self.network, torch.nn.Module):
-            return None
-        return next(chain(self.network.parameters(), self.network.buffers()), None)
+    def _first_tensor(self) -> Tensor | None:
+        module = self.network if isinstance(self.network, torch.nn.Module) else torch.nn.Module()
+        return next(chain(module.parameters(), module.buffers()), None)
 
 
 def per_sample(value: Tensor, x: Tensor) -> Tensor:
@@ -213,22 +210,16 @@ def class_indices(labels: Sequence[int] | Tensor, count: int | None = None) -> T
         ValueError: unless they are a 1-D sequence of whole numbers ≥ 0, and below `count` > 0.
     """
     if count == 0:
-        raise ValueError(
-            f"This network has no classes (label_dim = 0), but labels {labels!r} came."
-        )
-    try:
-        indices = torch.as_tensor(labels)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        indices = torch.tensor(-1)
-    listed, end = indices.tolist(), math.inf if count is None else count
-    are_indices = isinstance(listed, list) and all(type(i) is int and 0 <= i < end for i in listed)
-    if not are_indices or not listed:
-        allowed = ">= 0" if count is None else f"0 ... {count - 1}"
-        raise ValueError(
-            f"labels must be a 1-D sequence of class indices {allowed}, one per sample, got "
-            f"{labels!r}."
-        )
-    return indices.long()
+        raise ValueError(f"This network has no classes (label_dim = 0), but got {labels!r}.")
+    with suppress(TypeError, ValueError, RuntimeError, OverflowError):
+        indices, end = torch.as_tensor(labels), math.inf if count is None else count
+        listed = indices.tolist() if indices.ndim == 1 else []
+        if listed and all(type(i) is int and 0 <= i < end for i in listed):
+            return indices.long()
+    allowed = ">= 0" if count is None else f"0 ... {count - 1}"
+    raise ValueError(
+        f"labels are a 1-D sequence of class indices {allowed}, one per sample, got {labels!r}."
+    )
 
 
 @dataclass(frozen=True)
@@ -253,13 +244,9 @@ class Timesteps:
     originals: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.policy not in TIMESTEPS:
-            raise ValueError(f"Unknown timesteps={self.policy!r}: choose one of {TIMESTEPS}.")
+        check_choice("timesteps", self.policy, TIMESTEPS)
         if self.policy == "interpolate" and self.originals is not None:
-            raise ValueError(
-                "timesteps='interpolate' goes with all timesteps only: leave out the respacing, or "
-                "round."
-            )
+            raise ValueError("timesteps='interpolate' goes with all timesteps only: round here.")
 
     @property
     def round_time(self) -> Callable[[Tensor], Tensor] | None:
@@ -274,6 +261,6 @@ class Timesteps:
         if self.policy == "round":
             entry = label.round().long()
             label = entry if self.originals is None else self.originals[entry]
-        if self.policy != "round" or self.scale is not None:
-            label = (label * (self.scale or 1.0)).to(torch.promote_types(x.dtype, torch.float32))
-        return label.to(x.device).expand(x.shape[0])
+            if self.scale is None:
+                return label.to(x.device).expand(x.shape[0])
+        return per_sample(label * (self.scale or 1.0), x)

@@ -107,14 +107,11 @@ class VEAdapter(NetworkAdapter):
         check_unscaled("VEAdapter", self.schedule)
         label = conditioning if callable(conditioning) else _LABELS.get(conditioning)
         if label is None:
-            way_out = ", or give a function of sigma"
-            raise unknown("conditioning", conditioning, tuple(_LABELS), way_out)
+            raise unknown("conditioning", conditioning, tuple(_LABELS), ", or a function of sigma")
         self._label = label
         probe: Any = label(torch.ones((), dtype=torch.float64))
         if not isinstance(probe, Tensor) or probe.shape:
-            raise TypeError(
-                f"conditioning gives the label of sigma, a 0-dimensional tensor, got {probe!r}."
-            )
+            raise TypeError(f"conditioning must return a 0-dimensional tensor, got {probe!r}.")
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
         return self.network(x, per_sample(self._label(self.schedule.sigma(t)), x), **condition)

@@ -19,6 +19,7 @@ from diffusion_adapters.guidance.wrapping import (
     state_gradient,
 )
 from expint.guards.arguments import checked
+from expint.registry import check_choice
 
 METHODS = ("static", "dynamic")
 
@@ -68,8 +69,7 @@ class threshold(ModelWrapper):  # noqa: N801
         prediction: str | None = "data",
     ) -> None:
         super().__init__(model, prediction)
-        if method not in METHODS:
-            raise ValueError(f"Unknown thresholding {method!r}: choose one of {METHODS}.")
+        check_choice("method", method, METHODS)
         low, high = (check_number("Each of the limits", value) for value in limits)
         if not low < high:
             raise ValueError(f"limits=(low, high) needs low < high, got {limits!r}.")
@@ -83,10 +83,8 @@ class threshold(ModelWrapper):  # noqa: N801
         low, high = self.limits
         if self.method == "dynamic":
             middle, half = 0.5 * (low + high), 0.5 * (high - low)
-            bound = sample_quantile((denoised - middle).abs() / half, self.percentile).clamp(
-                min=1.0
-            )
-            denoised = middle + (denoised - middle) / bound
+            bound = sample_quantile((denoised - middle).abs() / half, self.percentile)
+            denoised = middle + (denoised - middle) / bound.clamp(min=1.0)
         return self._presented(denoised.clamp(low, high), x, t)
 
 
@@ -232,10 +230,7 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
             return torch.where(self.mask.to(denoised.device), difference, 0.0)
         measured: Any = self.operator(denoised)
         shape = tuple(getattr(measured, "shape", ()))
-        real = (
-            isinstance(measured, Tensor) and measured.is_floating_point() and measured.itemsize > 1
-        )
-        if not real or shape[:1] != (len(denoised),):
+        if not _is_real(measured) or shape[:1] != (len(denoised),):
             raise ValueError(
                 "The operator must return floating-point numbers, one measurement per sample, "
                 f"shape ({len(denoised)}, ...), but returned {shape or measured}."
@@ -244,40 +239,34 @@ class reconstruction_guidance(ModelWrapper):  # noqa: N801
         return self.measurement.to(measured) - measured
 
 
-def _check_real(name: str, value: Any, mask: Tensor | None = None) -> Tensor:
-    """`value`, if it is a tensor of real numbers that are finite where a mask is true."""
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.itemsize == 1:
-        kind = getattr(value, "dtype", type(value).__name__)
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.itemsize > 1
+
+
+def _check_real(name: str, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`value`, if it is of real numbers that are finite where a mask is true."""
+    if not _is_real(value):
         raise TypeError(
-            f"{name} must be a tensor of floating-point numbers in the range of the network's "
-            f"data, got {kind}: bytes 0 ... 255 are value.float() / 127.5 - 1 where it is [-1, 1]."
+            f"{name} must be a tensor of floating-point numbers in the range of the network's data,"
+            f" got {value.dtype}: bytes are value.float() / 127.5 - 1 where it is [-1, 1]."
         )
     try:
         bad = ~torch.isfinite(value) & (True if mask is None else mask)
     except RuntimeError as error:
-        raise ValueError(
-            f"{name} and the mask do not broadcast ({error}): give both in the shape (batch, "
-            "*event), or (*event) for all samples alike."
-        ) from error
+        raise ValueError(f"{name} and the mask do not broadcast ({error}).") from error
     if bad.any():
-        raise ValueError(
-            f"{name} must be finite where it is used, but {int(bad.sum())} of its values there are "
-            "NaN or infinite."
-        )
+        found = f"{int(bad.sum())} of its values there are NaN or infinite"
+        raise ValueError(f"{name} must be finite where it is used, but {found}.")
     return value.detach()
 
 
-def _check_mask(name: str, mask: Any) -> Tensor:
+def _check_mask(name: str, mask: Tensor) -> Tensor:
     """`mask` as booleans, if it is boolean or all 0 and 1."""
-    if not isinstance(mask, Tensor) or mask.is_complex():
-        raise TypeError(
-            f"{name} must be a tensor, boolean or of numbers 0 and 1, got {type(mask).__name__}."
-        )
-    if mask.dtype != torch.bool and not bool(((mask == 0) | (mask == 1)).all()):
+    others = mask[(mask != 0) & (mask != 1)]
+    if len(others):
         raise ValueError(
             f"{name} must be true (1) where the image is known and false (0) elsewhere, but it has "
-            f"other values, between {mask.min().item():g} and {mask.max().item():g}: compare it "
-            "with a level, for example mask > 0.5."
+            f"other values, such as {others[0].item():g}: compare it with a level, mask > 0.5."
         )
     return mask.to(torch.bool)
 

@@ -20,6 +20,7 @@ from diffusion_adapters.families.adapters import EDMAdapter
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
 from expint.equations.predictions import conversion
 from expint.guards.arguments import checked
+from expint.registry import check_choice
 from expint.runs import Reparametrized
 from expint.runs.model import describe
 
@@ -88,23 +89,15 @@ class cfg(ModelWrapper):  # noqa: N801
         self.interval = None if interval is None else _check_interval(interval)
         if unconditional is None or isinstance(unconditional, Mapping):
             unconditional = _with_condition(model, unconditional)
-        elif not callable(unconditional):
-            raise TypeError(
-                "unconditional is a second model, or the conditioning arguments of the "
-                f"unconditional case as a mapping, got {unconditional!r}."
-            )
         self.unconditional = unconditional
         other = self._other = describe(self.unconditional)
         if other.schedule is not self.schedule and other.schedule != self.schedule:
-            raise ValueError(
-                "The two models of classifier-free guidance must have one schedule, got "
-                f"{self.schedule} and {other.schedule}: wrap both networks with the same schedule."
-            )
+            both = f"{self.schedule} and {other.schedule}"
+            raise ValueError(f"The two models of guidance must have one schedule, got {both}.")
         if self.round_time is None and other.round_time is not None:
             raise ValueError(
-                "The unconditional model rounds times to its table and the conditional one does "
-                "not, so they would be called at different times: give both adapters the same "
-                "`timesteps`."
+                "The unconditional model rounds times to its table, and the conditional one does "
+                "not: give both adapters the same `timesteps`."
             )
         self._stacked = _stacked(model, self.unconditional) if batched else None
 
@@ -184,20 +177,14 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         on: str = "state",
     ) -> None:
         super().__init__(model)
-        if on not in ("state", "denoised"):
-            raise ValueError(
-                f"Unknown on={on!r}: choose 'state' (classifier(x, t)) or 'denoised' "
-                "(classifier(D))."
-            )
+        check_choice("on", on, ("state", "denoised"))
         self.classifier, self.labels, self.on = classifier, class_indices(labels).cpu(), on
         self.scale = check_number("The guidance scale", scale)
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.labels) != x.shape[0]:
-            raise ValueError(
-                f"There are {len(self.labels)} labels for a batch of {x.shape[0]}: give one label "
-                "per sample."
-            )
+            given = f"{len(self.labels)} labels for a batch of {len(x)}"
+            raise ValueError(f"There are {given}: give one label per sample.")
         if self.scale == 0.0:
             return self._evaluate(self.model, x, t)
         if self.on == "state":
@@ -221,9 +208,7 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
     def _log_probability(self, logits: Any) -> Tensor:
         rows, shape = len(self.labels), tuple(getattr(logits, "shape", ()))
         if len(shape) != 2 or shape[0] != rows:
-            raise ValueError(
-                f"The classifier must return logits of shape ({rows}, classes), got {shape}."
-            )
+            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {shape}.")
         labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
         return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 
@@ -231,10 +216,7 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
 def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
     low, high = (float(value) for value in interval)
     if not 0.0 <= low < high:
-        raise ValueError(
-            "interval=(sigma_lo, sigma_hi) needs 0 <= sigma_lo < sigma_hi (or infinite), got "
-            f"{interval!r}."
-        )
+        raise ValueError(f"interval needs 0 <= sigma_lo < sigma_hi <= inf, got {interval!r}.")
     return low, high
 
 
@@ -250,10 +232,9 @@ def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:
     if condition is not None and isinstance(model, NetworkAdapter):
         return model.with_condition(**{**model.condition, **condition})
     raise ValueError(
-        "Classifier-free guidance finds the unconditional case of an EDMAdapter with labels, "
-        f"model.with_labels([...]), by itself; for this {type(model).__name__} give "
-        "unconditional=, a second model or, for a network adapter, the conditioning arguments of "
-        "the unconditional case as a mapping, for example {'y': null_labels}."
+        "The unconditional case is known of an EDMAdapter with labels, model.with_labels([...]), "
+        f"only; for this {type(model).__name__} give unconditional=, a second model or, for a "
+        "network adapter, conditioning arguments as a mapping, such as {'y': null_labels}."
     )
 
 
@@ -274,11 +255,10 @@ def _stacked(model: Any, other: Any) -> NetworkAdapter | None:
         if isinstance(value, Tensor) and isinstance(null, Tensor):
             if not value.ndim or value.shape != null.shape:
                 return None
-            merged[name] = torch.cat([value, null])
-        elif value is null:
-            merged[name] = value
-        else:
+            value = torch.cat([value, null])
+        elif value is not null:
             return None
+        merged[name] = value
     return model.with_condition(**merged)
 
 

@@ -78,9 +78,8 @@ def start(
     check_state(image)
     first = _first_time(schedule, strength, sigma)
     if rounded is not None:  # perhaps to a last digit above the noise end
-        first = min(
-            float(rounded(torch.tensor(first, dtype=torch.float64))), schedule.sampling_range[0]
-        )
+        moved = rounded(torch.tensor(first, dtype=torch.float64))
+        first = min(float(moved), schedule.sampling_range[0])
     name = grid or grids.default(schedule, table=rounded is not None, start=first)
     times = grids.check(schedule, grids.get(name)(schedule, steps, start=first, final=final))
     chosen = per_sample(seed, len(image), seeds=seeds)
@@ -93,9 +92,8 @@ def _first_time(schedule: Schedule, strength: float | None, sigma: float | None)
     noise_end, data_end = schedule.sampling_range
     highest, lowest = schedule.sigma(noise_end), schedule.sigma(data_end)
     if (strength is None) == (sigma is None):
-        raise ValueError(
-            f"Give either strength or sigma, got strength={strength!r} and sigma={sigma!r}."
-        )
+        given = f"strength={strength!r} and sigma={sigma!r}"
+        raise ValueError(f"Give either strength or sigma, got {given}.")
     if strength is not None:
         part = check_number("strength", strength, 0.0, 1.0)
         level = min(part / (1.0 - part), highest) if part < 1.0 else highest
@@ -104,8 +102,7 @@ def _first_time(schedule: Schedule, strength: float | None, sigma: float | None)
         level, given = check_number("sigma", sigma, 0.0), f"sigma={sigma!r} came"
     if not lowest < level <= highest:
         raise ValueError(
-            f"The run must begin within the sampling range of {schedule}, which has sigma from "
-            f"{highest:.6g} to {lowest:.6g}, but {given}: take a level inside (for no noise at "
-            "all, the image is the result)."
+            f"The run must begin within the sampling range of {schedule}, sigma from "
+            f"{highest:.6g} to {lowest:.6g}, but {given} (without noise, the image is the result)."
         )
     return noise_end if level == highest else min(schedule.t_of_sigma(level), noise_end)

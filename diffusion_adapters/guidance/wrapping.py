@@ -6,7 +6,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
-from numbers import Real
 from typing import Any, Self
 
 import torch
@@ -120,9 +119,8 @@ def state_gradient(
         value, other = function(leaf, t.clone())
         if not value.requires_grad:
             raise ValueError(
-                "Guidance by a gradient needs one, but what it is taken of does not depend on the "
-                "state in a way that torch can differentiate: look for torch.no_grad, .detach(), "
-                "integers or numpy in the network, and in the classifier or operator."
+                "torch finds no gradient with respect to the state: look for torch.no_grad, "
+                ".detach(), integers or numpy in the network, and in the classifier or operator."
             )
         (slope,) = torch.autograd.grad(value.sum(), leaf, create_graph=nested)
     return (slope, other) if nested else (slope, other.detach())
@@ -132,10 +130,8 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     """A finite real number between `low` and `high`, as a float.
 
     Raises:
-        TypeError, ValueError: with the name, the value and the range.
+        ValueError: with the name, the value and the range.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, got {value!r}.")
     number = float(value)
     if not (math.isfinite(number) and low <= number <= high):
         allowed = f">= {low:g} and finite" if high == math.inf else f"in [{low:g}, {high:g}]"
@@ -153,6 +149,5 @@ def check_fits(name: str, value: Tensor, x: Tensor, of: str = "the state's") -> 
     if not fits:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, which does not broadcast to {of} "
-            f"{tuple(x.shape)}: give it in the shape (batch, *event), or (*event) for all samples "
-            "alike."
+            f"{tuple(x.shape)}: give (batch, *event), or (*event) for all samples alike."
         )

@@ -96,17 +96,12 @@ class brownian_noise_sampler:  # noqa: N801
             raise TypeError("x has 16 bits at least, and sigma_min and sigma_max are numbers.")
         low, high = float(sigma_min), float(sigma_max)
         if not 0.0 < low <= high < math.inf:
-            raise ValueError(
-                "The range of noise levels has 0 < sigma_min <= sigma_max < inf, got "
-                f"{low:.9g} and {high:.9g}."
-            )
+            given = f"{low:.9g} and {high:.9g}"
+            raise ValueError(f"A range of noise levels is 0 < sigma_min <= sigma_max, got {given}.")
         if not 0.0 < eta < math.inf:
-            raise ValueError(
-                f"eta (ell squared) is positive and finite here, got {eta!r}: eta=0 has no noise."
-            )
-        path = BrownianPath(
-            seeds_of(seed, seeds, start, len(x)), resolution=resolution, device=device
-        )
+            raise ValueError(f"eta (ell squared) is positive and finite here, got {eta!r}.")
+        own = seeds_of(seed, seeds, start, len(x))
+        path = BrownianPath(own, resolution=resolution, device=device)
         # √τ of the path is large where σ is small.
         wide = torch.promote_types(x.dtype, torch.float32)
         self.path, self.dtype = path.open(x.to(wide)), x.dtype
@@ -125,9 +120,7 @@ class brownian_noise_sampler:  # noqa: N801
         start, end = self._clock(float(sigma)), self._clock(float(sigma_next))
         low, high = sorted((start, end))
         if low == high:
-            raise ValueError(
-                f"There is no noise between a level and itself: sigma = {float(sigma):.9g} twice."
-            )
+            raise ValueError(f"There is no noise between a level and itself: {sigma} twice.")
         (increment,) = self.path.increments(torch.tensor([low, high], dtype=torch.float64))
         return (increment / math.copysign(math.sqrt(high - low), end - start)).to(self.dtype)
 
@@ -135,9 +128,8 @@ class brownian_noise_sampler:  # noqa: N801
         """τ = σ^(−2η), with σ = t/(1 − t) for the time t of a flow."""
         if not 0.0 < sigma < math.inf or (self.flow and sigma > 1.0):
             allowed = "in (0, 1], times of a flow," if self.flow else "positive and finite,"
-            raise ValueError(
-                f"Noise levels are {allowed} got {sigma:.9g}: the step to 0 has no noise."
-            )
+            what = f"got {sigma:.9g}: the step to 0 has no noise"
+            raise ValueError(f"Noise levels are {allowed} {what}.")
         signal = 1.0 - sigma if self.flow else 1.0
         return (signal / sigma) ** (2.0 * self.eta)
 
@@ -164,9 +156,8 @@ class SampledNoise:
         """See `NoiseSource.stream`."""
         if any(substep.integral for substep in run):
             raise ValueError(
-                f"{self.plan.solver!r} uses the integral of the path, which a noise_sampler does "
-                "not give: leave it out, or pass a noise source such as "
-                "expint.noise.BrownianPath(seeds)."
+                f"{self.plan.solver!r} uses the integral of the path, which noise samplers lack: "
+                "leave it out, or pass a noise source such as expint.noise.BrownianPath(seeds)."
             )
         return _Asked(self.sampler, iter(self._intervals()), like)
 
@@ -208,6 +199,4 @@ class _Asked:
             return normals.to(device=x.device, dtype=x.dtype)
         shaped = isinstance(normals, Tensor)
         seen = f"shape {tuple(normals.shape)}" if shaped else type(normals).__name__
-        raise ValueError(
-            f"noise_sampler must return a tensor of the shape of x, {tuple(x.shape)}, got {seen}."
-        )
+        raise ValueError(f"noise_sampler must return normals like x, {tuple(x.shape)}, got {seen}.")

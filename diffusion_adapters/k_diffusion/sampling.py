@@ -34,7 +34,7 @@ from expint.noise import BrownianPath, Gaussian, NoiseSource
 from expint.numerics.devices import usable_device
 from expint.numerics.float64 import as_float64
 from expint.plans import Plan
-from expint.registry import unknown
+from expint.registry import check_choice
 from expint.runs import Run, drive
 from expint.sampling import Solver, plan_sampling
 from expint.schedules import EDM, Flow, Schedule
@@ -45,10 +45,7 @@ Sampler = Callable[..., Tensor]
 Arguments = Mapping[str, Any] | None
 NOISES = ("fresh", "path")
 _NEAR_ONE = 1e-6  # tables in float32 come this near to the time 1 of pure noise, where they mean it
-_REPEATED = (
-    "a step of no length: drop the repeated levels, for example with torch.unique_consecutive "
-    "(they come from half precision, or from more steps than the model has levels)"
-)
+_REPEATED = "a step of no length: drop repeated levels, with torch.unique_consecutive"
 _RISING = "noise would have to be added: sort them, or sample each falling part by itself"
 
 
@@ -65,13 +62,10 @@ class KDiffusionModel:
 
     prediction = "data"
 
+    @checked
     def __init__(
         self, model: Denoiser, extra_args: Arguments = None, flow: bool | None = None
     ) -> None:
-        if not callable(model):
-            raise TypeError(
-                f"The model is called as model(x, sigma, **extra_args), got {type(model).__name__}."
-            )
         self.model, self.extra_args = model, dict(extra_args or {})
         self.schedule: Schedule = Flow() if (is_flow(model) if flow is None else flow) else EDM()
 
@@ -181,10 +175,7 @@ def sample_expint(
     method, ell = _method(solver, eta, s_noise, options)
     levels = _levels(given, denoiser.schedule)
     plan = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback is called with a dict once per step, got {callback!r}.")
-    if noise not in NOISES:
-        raise unknown("noise", noise, NOISES, ", or give a noise_sampler")
+    check_choice("noise", noise, NOISES)
     source = None
     if plan.run:
         if seed is None and seeds is None:
@@ -237,9 +228,7 @@ class _Reporting:
 def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
     """The sigmas as float64 times of the schedule, after checking that they fall."""
     if sigmas.ndim != 1:
-        raise ValueError(
-            f"sigmas is 1-dimensional, shape (steps + 1,), got shape {tuple(sigmas.shape)}."
-        )
+        raise ValueError(f"sigmas has shape (steps + 1,), got shape {tuple(sigmas.shape)}.")
     levels = sigmas.to(device="cpu", dtype=torch.float64, copy=True)
     flow = isinstance(schedule, Flow)
     if flow and abs(levels[0].item() - 1.0) <= _NEAR_ONE:
@@ -251,15 +240,12 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
     for i, (here, there) in enumerate(pairwise(values)):
         if not there < here:
             reason = _REPEATED if here == there else _RISING
-            raise ValueError(
-                f"sigmas fall strictly, but sigmas[{i}] = {here:.9g} is followed by {there:.9g}, "
-                f"{reason}."
-            )
+            pair = f"sigmas[{i}] = {here:.9g} is followed by {there:.9g}"
+            raise ValueError(f"sigmas fall strictly, but {pair}, {reason}.")
     if flow and values[0] > 1.0:
         raise ValueError(
-            "For a flow model sigma is the time in [0, 1], of x = (1 - sigma) x0 + sigma eps, got "
-            f"sigmas[0] = {values[0]:.9g}: give its own sigmas, or flow=False if the state is "
-            "x0 + sigma eps."
+            f"For a flow model sigma is the time in [0, 1], got sigmas[0] = {values[0]:.9g}: give "
+            "its own sigmas, or flow=False if the state is x0 + sigma eps."
         )
     return levels
 
@@ -269,16 +255,12 @@ def _method(
 ) -> tuple[Method, float | None]:
     """The method with its noise scale factor, and its ℓ (None: its own)."""
     if eta is not None and not 0.0 <= eta < math.inf:
-        raise ValueError(
-            f"eta (ell squared) is finite and >= 0 (0: the ODE, 1: the reverse SDE), got {eta!r}."
-        )
+        raise ValueError(f"eta (ell squared) is finite and >= 0, got {eta!r}.")
     own = solvers.entry(solver).parameters if isinstance(solver, str) else []
     strange = sorted(set(options) - set(own))
     if strange:
-        raise TypeError(
-            f"The solver {getattr(solver, 'name', solver)!r} has no option {strange[0]!r}: it has "
-            f"{sorted(own)}."
-        )
+        name = getattr(solver, "name", solver)
+        raise TypeError(f"{name!r} has no option {strange[0]!r}: it has {sorted(own)}.")
     shared = {"eta": eta, "s_noise": s_noise}
     taken = {name: value for name, value in shared.items() if name in own and value is not None}
     method = solvers.get(solver, **options, **taken)
@@ -296,9 +278,7 @@ def _source(
     if callable(sampler):
         return SampledNoise(sampler, plan, sigmas)
     if sampler is not None:
-        raise TypeError(
-            f"noise_sampler is called as noise_sampler(sigma, sigma_next), got {sampler!r}."
-        )
+        raise TypeError(f"noise_sampler must be callable or a noise source, got {sampler!r}.")
     seeds = seeding(len(x))
     if noise == "path":
         return BrownianPath(seeds, resolution=RESOLUTION, device=device)

@@ -37,10 +37,8 @@ def real_images(name: str, data: str | Path | None = None) -> tuple[Tensor, Tens
     if kind == "digits":
         return _digits()
     if data is None:
-        raise ValueError(
-            f"The images of {kind!r} do not come with the package: give an .npz file of them "
-            "(`--data` on the command line)."
-        )
+        missing = f"The images of {kind!r} do not come with the package"
+        raise ValueError(f"{missing}: give an .npz file (`--data` on the command line).")
     return _from_file(Path(data))
 
 
@@ -75,9 +73,7 @@ def frechet_judging(
 
     width = features(held_out[:1]).shape[1]
     if count <= width:
-        raise ValueError(
-            f"The covariance of {width} features needs more than {width} samples, got n={count}."
-        )
+        raise ValueError(f"The Fréchet distance needs more than {width} samples, got n={count}.")
     return {
         "metric": "frechet",
         "n": count,
@@ -115,9 +111,7 @@ def _digits() -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise ValueError(
-            "The held-out digits come with scikit-learn: pip install 'expint[train]'."
-        ) from error
+        raise ValueError("Digits come with scikit-learn: pip install 'expint[train]'.") from error
     flat, target = load_digits(return_X_y=True)
     images = torch.tensor(flat, dtype=torch.float32).reshape(-1, 1, 8, 8) / 8 - 1
     train, held_out = train_test_split(np.arange(len(images)), stratify=target, **_SPLIT)
@@ -144,21 +138,15 @@ def _from_file(file: Path) -> tuple[Tensor, Tensor]:
                 archive[key if key in archive else other] for key, other in wanted.items()
             )
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"Cannot read images from {str(file)!r}: it takes an .npz file with "
-            f"{', '.join(wanted)}."
-        ) from error
+        needed = f"an .npz file with {', '.join(wanted)}"
+        raise ValueError(f"Cannot read images from {str(file)!r}: give {needed}.") from error
     for key, array in (("train_x", train), ("test_x", held_out)):
         if array.ndim != 3 or array.dtype != np.uint8:
-            raise ValueError(
-                f"{key} in {str(file)!r} must be uint8 of shape (N, H, W), got {array.dtype} "
-                f"{array.shape}."
-            )
+            wanted = f"uint8 of shape (N, H, W), got {array.dtype} {array.shape}"
+            raise ValueError(f"{key} in {str(file)!r} must be {wanted}.")
     if classes.shape != train.shape[:1]:
-        raise ValueError(
-            f"train_y in {str(file)!r} must have one class per image, {train.shape[:1]}, got "
-            f"{classes.shape}."
-        )
+        wanted = f"one class per image, {train.shape[:1]}, got {classes.shape}"
+        raise ValueError(f"train_y in {str(file)!r} must have {wanted}.")
     return _scaled(train[_in_turn(classes)]), _scaled(held_out)
 
 

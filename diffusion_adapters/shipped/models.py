@@ -48,9 +48,7 @@ def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
     model: Any = _ADAPTERS[card["family"]](network, schedule)
     if labels is not None:
         if not isinstance(model, EDMAdapter):
-            raise ValueError(
-                f"The network {name!r} is not class-conditional: leave out the labels."
-            )
+            raise ValueError(f"{name!r} is not class-conditional: leave out the labels.")
         model = model.with_labels(labels)
     model.card, model.shape = card, tuple(card["shape"])
     return model

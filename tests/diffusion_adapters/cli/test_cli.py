@@ -278,7 +278,7 @@ def test_the_network_can_be_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["--steps", "4"], ["either steps or nfe"]),
         (["--final", "clean"], ["'clean'", "denoise"]),
         (["--ell", "-1"], ["ell", "-1.0", ">= 0"]),
-        (["--labels", "1,10"], ["no class 10", "0 to 9"]),
+        (["--labels", "1,10"], ["--labels must be from 0 to 9, got 10"]),
         (["--labels", "one"], ["'one'", "0 to 9"]),
         (["--labels", "0,1,2,3,4,5"], ["6 labels", "5 samples", "--num 6"]),
         (["--seed", str(2**64)], ["seed < 2**64"]),

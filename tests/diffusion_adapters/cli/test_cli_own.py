@@ -68,7 +68,7 @@ def test_sample_of_ones_own(mine: Path):
     assert manifest["settings"]["solver"] == "mine_for_expint:method"
 
     result = run("sample", "--model", "mine_for_expint:model", *common)
-    assert result.exit_code == 2 and "does not say its shape: give --shape" in result.stderr
+    assert result.exit_code == 2 and "has no shape: give --shape" in result.stderr
     result = run("sample", "--model", "mine_for_expint:model", "--shape", "3,4,4", *common)
     assert result.exit_code == 0, result.output
     assert (mine / "out" / "samples.png").is_file()

@@ -744,7 +744,7 @@ def test_wrong_configurations(config: dict[str, Any], message: str):
         ({"grid": "karas"}, {"num_inference_steps": 4}, "karras"),
         ({"final": "zero"}, {"num_inference_steps": 4}, "denoise"),
         ({}, {}, "one of them"),
-        ({}, {"num_inference_steps": 0}, "positive integer"),
+        ({}, {"num_inference_steps": 0}, "must be from 1 to 1000, got 0"),
         ({}, {"num_inference_steps": 3, "timesteps": [900, 100]}, "num_inference_steps=3"),
         ({}, {"timesteps": [900], "sigmas": [1.0]}, "one of them"),
         ({}, {"timesteps": [[900, 500]]}, "1-D"),
@@ -859,5 +859,5 @@ def test_generators_give_standard_normals_in_order():
 def test_more_steps_than_timesteps_are_refused(grid):
     """Also where the plan would call the network in between."""
     scheduler = ExpIntScheduler(grid=grid, round_timesteps=False)
-    with pytest.raises(ValueError, match="num_inference_steps=5000 is more than the 1000"):
+    with pytest.raises(ValueError, match="num_inference_steps must be from 1 to 1000, got 5000"):
         scheduler.set_timesteps(5000)

@@ -430,7 +430,7 @@ TARGET = mixture(EDM)
         (lambda: cfg(LABELLED.with_labels(None), 2.0), r"with_labels\("),
         (lambda: cfg(TARGET, 2.0), "give unconditional="),
         (lambda: cfg(TARGET, 2.0, unconditional={"y": 1}), "give unconditional="),
-        (lambda: cfg(TARGET, 2.0, unconditional=3), "second model"),
+        (lambda: cfg(TARGET, 2.0, unconditional=3), "A model is a callable.*got int"),
         (lambda: cfg(TARGET, 2.0, unconditional=mixture(VP)), "must have one schedule"),
         (
             lambda: cfg(
