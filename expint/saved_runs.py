@@ -22,6 +22,7 @@ from expint.runs.model import identity as model_identity
 from expint.runs.start import start_state
 from expint.sampling import SamplingOptions, plan_sampling
 from expint.solvers.registry import Solver
+from expint.soundness import warn_of
 
 _FORMAT = "expint run 3"
 _COEFFICIENTS = "plan"
@@ -44,7 +45,7 @@ class Sampling:
         """The state at which the network is evaluated next, or the result, shape (batch,
         *event).
         """
-        return self._run.x
+        return self._run.x.to(self._run.dtype, copy=True)
 
     @property
     def nfe(self) -> int:
@@ -145,7 +146,9 @@ def begin_sampling(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
     )
     seeding = partial(per_sample, seed, seeds=seeds, start=start)
+    warn_of(plan)
     x, source = start_state(about, shape, plan, seeding, noise, dtype, device)
+    x = x.clone()  # the caller may change a state that was given
     # Asked for before the run begins to draw: generators move as it does.
     identity = getattr(source, "identity", "")
     return Sampling(plan, model, Run(plan, model, x, source), source, identity)

@@ -106,9 +106,9 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 # room of its own with a ceiling of its own, and counts in no other; the rooms of noise and
 # convergence were measured anew when paths became exact in law and strong orders went beyond
 # diffusion.
-ENGINE = 4_258
+ENGINE = 4_282
 ROOMS = {
-    "expint/guards/": 263,
+    "expint/guards/": 270,
     "expint/soundness.py": 52,
     "expint/noise/counter.py": 69,
     "expint/noise/paths/remembering.py": 133,
@@ -117,26 +117,26 @@ ROOMS = {
     "diffusion_adapters/families/checks.py": 99,
 }
 CEILINGS = {
-    "expint": 8_667,
-    "expint/adaptive": 401,
+    "expint": 8_698,
+    "expint/adaptive": 404,
     "expint/convergence": 1_184,
-    "expint/equations": 821,
+    "expint/equations": 827,
     "expint/grids": 309,
     "expint/noise": 893,
     "expint/numerics": 332,
-    "expint/plans": 684,
+    "expint/plans": 692,
     "expint/quality": 444,
-    "expint/runs": 473,
-    "expint/schedules": 1_065,
-    "expint/solvers": 1_061,
-    "diffusion_adapters": 3_665,
-    "diffusion_adapters/checkpoints": 724,
-    "diffusion_adapters/cli": 860,
-    "diffusion_adapters/diffusers": 562,
-    "diffusion_adapters/families": 308,
-    "diffusion_adapters/guidance": 499,
-    "diffusion_adapters/k_diffusion": 340,
-    "diffusion_adapters/shipped": 481,
+    "expint/runs": 481,
+    "expint/schedules": 1_066,
+    "expint/solvers": 1_062,
+    "diffusion_adapters": 3_454,
+    "diffusion_adapters/checkpoints": 671,
+    "diffusion_adapters/cli": 813,
+    "diffusion_adapters/diffusers": 517,
+    "diffusion_adapters/families": 288,
+    "diffusion_adapters/guidance": 437,
+    "diffusion_adapters/k_diffusion": 324,
+    "diffusion_adapters/shipped": 376,
 }
 
 

@@ -18,12 +18,8 @@ from torch import Tensor
 
 from diffusion_adapters.families.checks import check_call, explained, in_training
 from expint.guards.arguments import checked
-<<<<<<< HEAD
 from expint.numerics.devices import usable_device
-=======
-from expint.guards.devices import usable_device
 from expint.registry import check_choice
->>>>>>> cut-adapters
 from expint.runs.model import describe
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP

@@ -256,11 +256,17 @@ class _Walk:
         self.nfe += count
         made, news = {}, []
         run = Run(plan, self.model, x, self.path, made.__setitem__, dtype=self.dtype, checked=False)
-        first = run.evaluate(self.model) if output is None else output
+        first = self._fresh(run.x.to(self.dtype), run.time) if output is None else output
         known = [first]
         keep = None if self.callback is None else lambda *arguments: news.append(arguments)
-        drive(run, lambda x, t: known.pop() if known else self.model(x, t), keep)
+        drive(run, lambda x, t: known.pop() if known else self._fresh(x, t), keep)
         return _Step(run, made, first, news)
+
+    def _fresh(self, x: Tensor, t: Tensor) -> Tensor:
+        """The model's output in memory of its own, for a copy of the state: it may be used again
+        after a rejected step."""
+        output = self.model(x.clone(), t)
+        return output.clone() if isinstance(output, Tensor) else output
 
     def _arrive(self, t: float, news: list[tuple[Any, ...]]) -> None:
         self.times.append(t)

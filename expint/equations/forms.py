@@ -93,6 +93,11 @@ def reverse_sde(
             f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
             "1 the SDE."
         )
+    if isinstance(ell, Tensor) and ell.requires_grad:
+        raise TypeError(
+            "ell carries a gradient, which would be lost: give its value, ell.item(). Gradients "
+            "go through the schedule, the grid, eta and constant coefficients."
+        )
     if noise_scale is None:
         row = make(schedule, float(ell), sigma_data)
         own = sigma_data if form == "precond" else None

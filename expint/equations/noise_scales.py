@@ -158,7 +158,7 @@ def noise_scale_from_ell(
     return NoiseScale(name, log_excess, has_noise=bool(area(as_float64(high)) > 0.0))
 
 
-def _piecewise(name: str, pieces: Sequence[tuple[float, float, float]]) -> NoiseScale:
+def _piecewise(name: str, pieces: Sequence[tuple[Any, Any, Any]]) -> NoiseScale:
     """ℓ constant for log σ within each piece (low, high, ℓ²), and 0 elsewhere."""
 
     def log_excess(u: Tensor) -> Tensor:
@@ -250,5 +250,5 @@ def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
         )
     ells = ell_from_eta(etas.expand(len(lam) - 1), sigma[:-1], sigma[1:])
     name = f"eta={etas[0].item():g}" if len(etas) == 1 else "eta per step"
-    u = (-lam).tolist()
-    return _piecewise(name, list(zip(u[1:], u[:-1], (ells**2).tolist(), strict=True)))
+    u, squares = (v.unbind(0) if v.requires_grad else v.tolist() for v in (-lam, ells**2))
+    return _piecewise(name, list(zip(u[1:], u[:-1], squares, strict=True)))

@@ -200,13 +200,14 @@ def value_and_rate(function: TimeFunction, times: Tensor, of: Any) -> tuple[Tens
 
     A value may have more components than `times` (diagonal coefficients), so that the gradient of
     its sum would mix them. The product v·∂value/∂t is linear in v, and its gradient with respect to
-    v has one derivative for each component.
+    v has one derivative for each component. Both carry gradients where the times or the clock do.
 
     Raises:
         ValueError: if it cannot be differentiated automatically.
     """
+    learned = torch.is_grad_enabled() and function(times).requires_grad
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = times.detach().clone().requires_grad_(True)
+        leaf = times if times.requires_grad else times.detach().clone().requires_grad_(True)
         value = function(leaf)
         if not value.requires_grad:
             raise ValueError(
@@ -215,5 +216,5 @@ def value_and_rate(function: TimeFunction, times: Tensor, of: Any) -> tuple[Tens
             )
         v = torch.ones_like(value, requires_grad=True)
         (product,) = torch.autograd.grad(value, leaf, v, create_graph=True)
-        (rate,) = torch.autograd.grad(product.sum(), v)
-    return value.detach(), rate
+        (rate,) = torch.autograd.grad(product.sum(), v, create_graph=learned)
+    return (value, rate) if learned else (value.detach(), rate.detach())

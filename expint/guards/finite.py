@@ -63,6 +63,20 @@ class FiniteCheck:
         )
 
 
+def check_result(x: Tensor) -> None:
+    """Refuse samples that left the range of a half type when they were converted to it.
+
+    Raises:
+        FloatingPointError: saying how many.
+    """
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise FloatingPointError(
+            f"{bad} of {x.numel()} numbers of the samples are beyond the range of {x.dtype}: give "
+            "a wider dtype."
+        )
+
+
 def check_state(x: Any) -> None:
     """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
     numbers = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())

@@ -137,10 +137,10 @@ def _rates(
     for j in tableau.slopes:
         node = tableau.evaluation_nodes[j]
         t = at.node[node]
-        if t.requires_grad:
+        if t.requires_grad or at.log_a[node].requires_grad:
             raise ValueError(
-                f"{tableau.name!r} cannot be differentiated with respect to the grid: use a solver "
-                "without derivatives."
+                f"{tableau.name!r} cannot be differentiated with respect to the grid or the "
+                "schedule: use a solver without derivatives."
             )
         A, b, _ = sde.coefficients_at(t)
         weight = torch.exp(at.log_a[node] + as_float64(sde.rho) * at.mu[node])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.guards.finite import FiniteCheck, check_state
+from expint.guards.finite import FiniteCheck, check_result, check_state
 from expint.guards.model_calls import ModelCalls, check_output
 from expint.noise import NoiseSource, NoiseStream
 from expint.plans import Plan, Row
@@ -106,6 +106,11 @@ class Run:
         self._converts = conversions(plan, model)
         self._conversion_rates = conversion_rates(plan, model)
         self._stream = _open_noise(plan, noise, x)
+        if plan.largest > torch.finfo(x.dtype).max:
+            raise ValueError(
+                f"A coefficient of this plan is {plan.largest:.3g}, beyond the range of {x.dtype}: "
+                "the solution grows too far. Take a shorter span, or a wider dtype."
+            )
         self._rows = _rows_for(plan, x)
         self._times = _model_times(plan, x)
         self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
@@ -185,7 +190,10 @@ class Run:
         """
         if self._finite is not None:
             self._finite.wait()
-        return self.x.to(self.dtype)
+        result = self.x.to(self.dtype)
+        if self._finite is not None and result is not self.x:  # a half type may overflow
+            check_result(result)
+        return result
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """The state between two evaluations: tensors by name, and how far the run is. The noise is

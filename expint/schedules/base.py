@@ -216,7 +216,8 @@ def _first_run(bad: Tensor) -> tuple[int, int]:
 
 
 def _derivative(function: Any, t: Tensor) -> Tensor:
+    learned = torch.is_grad_enabled() and function(t).requires_grad
     with torch.enable_grad():
-        leaf = t.detach().clone().requires_grad_(True)
-        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
+        leaf = t if t.requires_grad else t.detach().clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(function(leaf).sum(), leaf, create_graph=learned)
     return slope

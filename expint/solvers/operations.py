@@ -217,7 +217,9 @@ def levels(
     raised, lowered = sigma, sigma[1:]
     for operation in operations:
         raised = operation.raised(raised, steps) if operation.raised else raised
-    raised = torch.maximum(torch.minimum(raised, torch.full_like(raised, limit)), sigma)
+    # Not minimum and maximum, which halve the gradient where both are equal.
+    raised = torch.where(raised > limit, torch.full_like(raised, limit), raised)
+    raised = torch.where(raised < sigma, sigma, raised)
     for operation in operations:
         lowered = operation.lowered(raised[:-1], lowered) if operation.lowered else lowered
     return raised, lowered

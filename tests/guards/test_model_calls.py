@@ -10,8 +10,19 @@ import torch
 from solver_kinds import KINDS
 from torch import Tensor
 
-from expint import Reparametrized, compile_plan, execute, noise, reverse_sde, sample
-from expint.schedules import EDM
+from expint import (
+    Adaptive,
+    Reparametrized,
+    SemiLinearSDE,
+    begin_sampling,
+    compile_plan,
+    execute,
+    integrate,
+    noise,
+    reverse_sde,
+    sample,
+)
+from expint.schedules import EDM, VE
 from expint.targets import Gaussian, GaussianMixture
 
 MIXTURE = GaussianMixture([[1.0, -0.5], [-0.8, 0.6]], 0.4, [1.0, 2.0], EDM())
@@ -186,3 +197,83 @@ def test_gradients_with_respect_to_the_grid(solver: str):
         step[i] = 1e-6 * at[i]
         slope = float(loss(at + step) - loss(at - step)) / float(2 * step[i])
         assert float(found[i]) == pytest.approx(slope, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["overwriting", "one buffer"])
+@pytest.mark.parametrize("solver", ["seeds-23", "seeds-12"])
+def test_unkind_models_in_adaptive_steps(solver: str, kind: str):
+    """Rejected steps use the output at their start again."""
+    steps = Adaptive(rtol=0.01, atol=0.01)
+    options: dict[str, Any] = {"steps": steps, "progress": False, "dtype": torch.float64}
+    expected = sample(MIXTURE, (4, 2), solver, **options)
+    assert steps.report is not None and steps.report.rejected > 0
+    model = Unkind(overwriting if kind == "overwriting" else with_buffers(1))
+    assert sample(model, (4, 2), solver, **options).equal(expected)
+
+
+def test_a_begun_run_owns_its_state():
+    x = torch.full((4, 2), 70.0)
+    run = begin_sampling(MIXTURE, x, "seeds-2", steps=6)
+    expected = sample(MIXTURE, x.clone(), "seeds-2", steps=6, progress=False)
+    x.zero_()
+    run.advance(3).zero_()
+    run.x.zero_()
+    assert run.advance().equal(expected)
+
+
+def test_samples_beyond_the_range_of_a_half_type():
+    class Large:
+        schedule, prediction = VE(sigma_min=0.01, sigma_max=1e4), "data"
+
+        def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+            return torch.full(x.shape, 7e4)
+
+    with pytest.raises(FloatingPointError, match=r"beyond the range of torch\.float16"):
+        sample(Large(), (2, 2), "seeds-1", steps=6, dtype=torch.float16, progress=False)
+
+
+def test_a_solution_that_grows_out_of_range():
+    sde = SemiLinearSDE.from_coefficients(400.0, 1.0, 1.0, span=(0.0, 1.0))
+    with pytest.raises(ValueError, match=r"beyond the range of torch\.float32"):
+        integrate(
+            sde,
+            lambda x, t: x,
+            torch.ones(4, 1),
+            [0.0, 0.5, 1.0],
+            "seeds-1",
+            noise.Gaussian(range(4)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [("euler-maruyama", {"ell": 0.0}), ("euler-maruyama", {"ell": 1.0}), ("seeds-1", {"eta": 0.5}),
+     ("reverse-diffusion", {}), ("seeds-2", {"form": "log-sigma"}), ("euler-ancestral", {}),
+     ("pc-sampler", {}), ("dpm2-ancestral", {})],
+)  # fmt: skip
+def test_gradients_of_a_learned_schedule_in_explicit_forms(solver: str, options: dict[str, Any]):
+    """Drifts, η and ancestral steps that begin at the end of the domain."""
+    from expint.sampling import plan_sampling
+    from expint.schedules import FromCallables
+
+    def loss(theta: Tensor) -> Tensor:
+        schedule = FromCallables(
+            lambda t: torch.exp(-theta * t**2),
+            lambda t: torch.sqrt(-torch.expm1(-2 * theta * t**2)),
+            (0.0, 1.0),
+            (1.0, 0.02),
+        )
+        plan = plan_sampling(schedule, solver, grid=[1.0, 0.8, 0.6, 0.4, 0.2, 0.1], **options)
+        model = Reparametrized(Gaussian([0.7], [0.3], schedule), "data")
+        x = torch.tensor([[0.3], [-1.2]], dtype=torch.float64)
+        return execute(plan, model, x, noise.Gaussian([1, 2])).square().sum()
+
+    theta = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(loss(theta), theta)
+    high, low = (loss(torch.tensor(3.0 + h, dtype=torch.float64)) for h in (1e-5, -1e-5))
+    assert float(found) == pytest.approx(float(high - low) / 2e-5, rel=1e-5)
+
+
+def test_a_learned_ell_is_refused():
+    with pytest.raises(TypeError, match="ell carries a gradient"):
+        reverse_sde(EDM(), ell=torch.tensor(0.5, requires_grad=True))  # type: ignore[arg-type]
