@@ -1,6 +1,7 @@
 """Whether a state is finite: at the start, and after every step without a host synchronisation that
 waits for it."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -60,6 +61,30 @@ class FiniteCheck:
             f"{', '.join(map(str, bad[:5]))}{more} of {len(finite)}. Likely causes: a network that "
             "overflows there (half precision, or a time outside its training range), or steps that "
             "are too long for this form and ell (take more steps, or form='data')."
+        )
+
+
+@lru_cache(maxsize=64)
+def _largest(plan: Plan) -> float:
+    """The largest absolute value of a coefficient that is a number."""
+    values = (
+        value
+        for row in plan.rows
+        for value in (row.scale, *row.noise, *(weight for _, weight in row.weights))
+    )
+    return max((abs(value) for value in values if isinstance(value, float)), default=0.0)
+
+
+def check_range(plan: Plan, dtype: torch.dtype) -> None:
+    """Refuse a plan whose coefficients the state's type does not hold.
+
+    Raises:
+        ValueError: with the largest of them.
+    """
+    if _largest(plan) > torch.finfo(dtype).max:
+        raise ValueError(
+            f"A coefficient of this plan is {_largest(plan):.3g}, beyond the range of {dtype}: the "
+            "solution grows too far. Take a shorter span, or a wider dtype."
         )
 
 

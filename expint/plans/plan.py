@@ -104,16 +104,6 @@ class Plan:
         return torch.tensor(times, dtype=torch.float64)
 
     @cached_property
-    def largest(self) -> float:
-        """The largest absolute value of a coefficient that is a number."""
-        values = (
-            value
-            for row in self.rows
-            for value in (row.scale, *row.noise, *(weight for _, weight in row.weights))
-        )
-        return max((abs(value) for value in values if isinstance(value, float)), default=0.0)
-
-    @cached_property
     def has_tangents(self) -> bool:
         """Whether derivatives along the ODE are used."""
         return any(row.tangent is not None for row in self.rows)

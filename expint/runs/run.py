@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.guards.finite import FiniteCheck, check_result, check_state
+from expint.guards.finite import FiniteCheck, check_range, check_result, check_state
 from expint.guards.model_calls import ModelCalls, check_output
 from expint.noise import NoiseSource, NoiseStream
 from expint.plans import Plan, Row
@@ -106,11 +106,7 @@ class Run:
         self._converts = conversions(plan, model)
         self._conversion_rates = conversion_rates(plan, model)
         self._stream = _open_noise(plan, noise, x)
-        if plan.largest > torch.finfo(x.dtype).max:
-            raise ValueError(
-                f"A coefficient of this plan is {plan.largest:.3g}, beyond the range of {x.dtype}: "
-                "the solution grows too far. Take a shorter span, or a wider dtype."
-            )
+        check_range(plan, x.dtype)
         self._rows = _rows_for(plan, x)
         self._times = _model_times(plan, x)
         self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
