@@ -1,7 +1,6 @@
 """Whether a state is finite: at the start, and after every step without a host synchronisation that
 waits for it."""
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -64,7 +63,6 @@ class FiniteCheck:
         )
 
 
-@lru_cache(maxsize=64)
 def _largest(plan: Plan) -> float:
     """The largest absolute value of a coefficient that is a number."""
     values = (
@@ -81,9 +79,10 @@ def check_range(plan: Plan, dtype: torch.dtype) -> None:
     Raises:
         ValueError: with the largest of them.
     """
-    if _largest(plan) > torch.finfo(dtype).max:
+    largest = _largest(plan)
+    if largest > torch.finfo(dtype).max:
         raise ValueError(
-            f"A coefficient of this plan is {_largest(plan):.3g}, beyond the range of {dtype}: the "
+            f"A coefficient of this plan is {largest:.3g}, beyond the range of {dtype}: the "
             "solution grows too far. Take a shorter span, or a wider dtype."
         )
 
