@@ -36,7 +36,7 @@ class AdaptiveReport:
     Attributes:
         times: the accepted times from noise to data, float64, shape (n,): a grid on which
             `expint.sample` with the pair's high scheme, the same path and the same initial state
-            gives the same samples.
+            gives the same samples; a `BrownianPath` then needs a stated resolution, 2**14 say.
         errors: E of the accepted steps, in units of the tolerance. Of no such step are the step
             from σ = ∞ and the final denoising one, which are in `times`.
         rejected: number of rejected steps.

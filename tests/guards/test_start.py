@@ -159,3 +159,19 @@ def test_what_would_never_end():
         grids.uniform_lambda(EDM(), 10**7)
     with pytest.raises(ValueError, match="at most 100"):
         phi(10**6, 1.0)
+
+
+def test_the_initial_state_is_that_of_the_first_sigma():
+    """Not of the noise end of the sampling range."""
+    seen: list[torch.Tensor] = []
+
+    class Watched:
+        schedule, prediction = TARGET.schedule, TARGET.prediction
+
+        def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            seen.append(x.clone())
+            return TARGET(x, t)
+
+    for first in (80.0, 20.0):
+        sample(Watched(), (4, 1), "seeds-1", grid=[first, 1.0, 0.0], seed=5, **QUIET)
+    torch.testing.assert_close(seen[0] / 80.0, seen[2] / 20.0)
