@@ -12,7 +12,7 @@ from torch import Tensor
 
 from expint.noise import source
 from expint.noise.paths.brownian_tree import Side, leaf_of
-from expint.noise.paths.path import PathSource, by_column
+from expint.noise.paths.path import PathSource, answered
 from expint.noise.source import SubstepNoise
 from expint.numerics.devices import usable_device
 
@@ -162,15 +162,7 @@ class _Queries:
         """
         if space_time and not self._integral:
             raise ValueError(_NO_INTEGRAL)
-        times = taus.detach().to(device="cpu", dtype=torch.float64)
-        result = (
-            self._query(times, space_time)
-            if times.ndim == 1
-            else by_column(self._query, times, self._like[0], space_time)
-        )
-        if space_time:
-            return tuple(part.to(device=self._device, dtype=self._dtype) for part in result)
-        return result.to(device=self._device, dtype=self._dtype)
+        return answered(self._query, taus, self._like[0], space_time, self._device, self._dtype)
 
     def _query(self, taus: Tensor, space_time: bool, column: int = 0) -> Any:
         times: list[float] = taus.tolist()

@@ -135,3 +135,12 @@ def by_column(
         for whole, part in zip(total, parts, strict=True):
             whole[..., index == c] = part[..., index == c]
     return total if space_time else total[0]
+
+
+def answered(query: Any, taus: Tensor, event: Tensor, space_time: bool, *kind: Any) -> Any:
+    """What `query` gives for a scalar noise clock, or column by column for a diagonal one, as
+    tensors of a kind: (device, dtype)."""
+    times = taus.detach().to(device="cpu", dtype=torch.float64)
+    ask = query if times.ndim == 1 else lambda *asked: by_column(query, asked[0], event, asked[1])
+    result = ask(times, space_time)
+    return tuple(part.to(*kind) for part in result) if space_time else result.to(*kind)

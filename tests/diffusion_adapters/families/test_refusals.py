@@ -207,8 +207,7 @@ def test_methods_of_a_module():
     assert next(model.parameters()).dtype == torch.float64
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-@pytest.mark.parametrize("place", ["cuda", "cuda:7", "nowhere", "meta"])
+@pytest.mark.parametrize("place", ["cuda:77", "nowhere", "meta"])
 def test_a_device_that_is_not_there(place: str):
     with pytest.raises(ValueError, match=f"Cannot use device='{place}'"):
         VPAdapter(Table(), schedules.Discrete()).to(place)
