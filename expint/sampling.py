@@ -15,7 +15,7 @@ from expint.grids.layout import MOST_STEPS
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan, compile_plan
-from expint.runs import Callback, describe, execute
+from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import Counted
 from expint.runs.start import check_callback, start_state
 from expint.schedules import Schedule
@@ -148,10 +148,15 @@ def sample(
         **cast(SamplingOptions, options),
     )  # fmt: skip
     warn_of(plan)
-    x, source = start_state(about, shape, plan, seeding, noise, dtype, device)
     bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
+    counted = Counted(about, call, bar)
     with torch.no_grad(), bar:
-        return execute(plan, Counted(about, call, bar), x, source, callback)
+        # Not by `execute`, whose caller would hold the initial state to the end.
+        begin = start_state(about, shape, plan, seeding, noise, dtype, device)
+        run = Run(plan, counted, *begin, rates=True)
+        del begin
+        drive(run, counted, callback)
+        return run.result()
 
 
 def plan_sampling(

@@ -19,6 +19,7 @@ class ModelCalls:
         # Whether the model changes its input, and reuses its buffer; None before one can know.
         self._overwrites: bool | None = None
         self._reuses: bool | None = None
+        self._first: Tensor | None = None
 
     def call(self, model: Any, state: Tensor, dtype: torch.dtype, time: Tensor) -> Tensor:
         """The output at `state`, which the model sees in `dtype`.
@@ -42,21 +43,12 @@ class ModelCalls:
         self._overwrites = bool(self._overwrites) or changed
         return output
 
-    def kept(
-        self,
-        output: Tensor,
-        value: Tensor,
-        before: Tensor | None,
-        slots: Iterable[Tensor],
-        time: Tensor,
-    ) -> Tensor:
+    def kept(self, output: Tensor, value: Tensor, slots: Iterable[Tensor], time: Tensor) -> Tensor:
         """`value`, made of `output`, in memory that the model will not overwrite.
 
         Args:
             output: of the model.
             value: F.
-            before: the output before it, which is still held: if both lie in the same memory, the
-                model reuses its buffer.
             slots: earlier values that are still needed.
             time: of the evaluation.
 
@@ -68,8 +60,10 @@ class ModelCalls:
                 f"At {self._place(time)} the model overwrote an earlier output that is still "
                 "needed: let it return a new tensor, output.clone()."
             )
-        if before is not None:
-            self._reuses = bool(self._reuses) or _share(before, output)
+        if self._first is not None:  # held until now, so that its memory is not free
+            self._reuses, self._first = _share(self._first, output), None
+        elif self._reuses is None:
+            self._first = output
         own = self._reuses is False or not _share(value, output)
         return value if own else value.clone()
 
