@@ -15,6 +15,7 @@ from torch import Tensor
 
 from expint.files import replacing
 from expint.guards.model_calls import check_output
+from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
@@ -144,6 +145,7 @@ def begin_sampling(
         True
     """
     about = describe(model)
+    warn_in_training(model)
     plan = plan_sampling(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
     )

@@ -162,7 +162,6 @@ def test_what_is_refused():
         begin_sampling(MODEL, (2, 2), "taylor-2", steps=4)
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_another_grid_is_refused(tmp_path: Path):
     """Where it differs by more than rounding; the file of one is refused for the other."""
     grid = [1.0, 0.6, 0.3, 1e-3]

@@ -187,7 +187,6 @@ def test_part_of_a_run_is_drawn_alone_with_its_labels(drawn: tuple[Result, Path]
     assert arrays(tmp_path)["labels"].tolist() == [7, 8]
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_a_seed_for_each_sample(tmp_path: Path):
     arguments = ["sample", "--nfe", "2", "--solver", "seeds-1", "--no-progress", "--out", tmp_path]
     result = run(*arguments, "--seeds", "4-6, 9,1-1")
