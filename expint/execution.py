@@ -6,7 +6,7 @@ from torch import Tensor
 
 from expint import runs
 from expint.guards.finite import check_state
-from expint.guards.start import check_scale
+from expint.guards.start import check_callback, check_noise, check_scale
 from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource
 from expint.plans import Plan
@@ -38,6 +38,7 @@ def execute(
         The state at the end, same shape, dtype and device as `x`.
 
     Raises:
+        TypeError: for another kind of plan, noise or callback.
         ValueError: before the first evaluation for a state, model or noise source that does not
             fit; at an evaluation whose output has the wrong shape.
         FloatingPointError: if the state became NaN or infinite, with the first step, time and
@@ -50,9 +51,29 @@ def execute(
         UserWarning: for a state whose size is far from that of the states at the first time, and
             for a network in train mode.
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan is a Plan, from compile_plan or plan_sampling, got {plan!r}.")
+    check_noise(noise)
+    check_callback(callback)
     warn_in_training(model)
+    _check_event(plan, x)
     if plan.sde.diffusion:
-        check_state(x)
         check_scale(x, plan.sde.diffusion.schedule, plan.grid[0].item())
         warn_of(plan)
     return runs.execute(plan, model, x, noise, callback)
+
+
+def _check_event(plan: Plan, x: Tensor) -> None:
+    """Refuse diagonal coefficients that do not broadcast against the event: the state itself would
+    be enlarged."""
+    check_state(x)
+    row, event = plan.rows[0], tuple(x.shape[1:])
+    for value in (row.scale, *row.noise, *(weight for _, weight in row.weights)):
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        pairs = zip(shape[::-1], event[::-1], strict=False)
+        if len(shape) > len(event) or not all(a in (1, b) for a, b in pairs):
+            raise ValueError(
+                f"The coefficients of {plan.sde} have shape {shape}, which does not broadcast "
+                f"against the event of the state: that has shape {event}, the state (batch, "
+                f"*event) = {tuple(x.shape)}."
+            )

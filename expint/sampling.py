@@ -12,13 +12,14 @@ from expint import grids
 from expint.adaptive import Adaptive
 from expint.equations.noise_scales import noise_scale_from_eta
 from expint.grids.layout import MOST_STEPS
+from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan, compile_plan
 from expint.runs import Callback, describe, execute
 from expint.runs.model import Counted
-from expint.runs.start import check_callback, start_state
+from expint.runs.start import start_state
 from expint.schedules import Schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver

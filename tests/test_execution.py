@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from expint import begin_sampling, compile_plan, execute, noise, reverse_sde, sample
+from expint import SemiLinearSDE, begin_sampling, compile_plan, execute, noise, reverse_sde, sample
 from expint.guards.start import check_scale
 from expint.schedules import EDM, VP, Discrete
 from expint.soundness import PlanWarning
-from expint.targets import Gaussian
+from expint.targets import Gaussian, GaussianMixture
 
 TARGET = Gaussian([1.0], [0.25], EDM())
 PLAN = compile_plan(reverse_sde(EDM(), "data", 0.0), "unipc-2", [80.0, 20.0, 5.0, 1.0, 0.1])
@@ -95,3 +95,38 @@ def test_a_network_of_ones_own_in_train_mode(call: str, module: nn.Module):
     assert [warning.filename for warning in caught] == [__file__]
     model.eval()
     calls[call]()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"plan": "seeds-3"}, "plan is a Plan, from compile_plan or plan_sampling, got 'seeds-3'"),
+        ({"noise": 3}, "noise is a noise source such as"),
+        ({"noise": noise.Gaussian}, "noise is a noise source such as"),
+        ({"callback": 3}, "callback is called as callback"),
+    ],
+)
+def test_arguments_of_another_kind(change: dict[str, Any], message: str):
+    arguments: dict[str, Any] = {"plan": PLAN, "model": TARGET, "x": 80.0 * normals(4, 1)}
+    with pytest.raises(TypeError, match=message):
+        execute(**(arguments | change))
+
+
+def test_a_diagonal_of_another_event():
+    """The state would be enlarged."""
+    sde = SemiLinearSDE.from_coefficients(torch.tensor([-1.0, -2.0, -3.0]), span=(0.0, 1.0))
+    plan = compile_plan(sde, "seeds-1", [0.0, 0.5, 1.0])
+    with pytest.raises(ValueError, match="does not broadcast against the event of the state"):
+        execute(plan, lambda x, t: x, torch.ones(2, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Gaussian([1.0, 0.0], 0.25, EDM()),
+        GaussianMixture([[1.0, 0.0], [0.0, 1.0]], 0.5, None, EDM()),
+    ],
+)
+def test_targets_of_another_event(target: Any):
+    with pytest.raises(ValueError, match=r"events of shape \(2,\).* got \(4, 3\)"):
+        sample(target, (4, 3), progress=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from expint.guards.warning import warn
+from expint.noise import NoiseSource
 from expint.numerics.float64 import is_whole
 from expint.schedules import Schedule
 
@@ -24,6 +25,22 @@ def check_dtype(dtype: Any) -> None:
         raise TypeError(f"dtype is a torch.dtype such as torch.float32, got {dtype!r}.")
     if not dtype.is_floating_point or dtype.itemsize == 1:
         raise TypeError(f"dtype must be a floating-point type, got {dtype}: of 16 bits at least.")
+
+
+def check_noise(noise: Any) -> None:
+    """Refuse what is no noise source; None is none."""
+    if noise is not None and (isinstance(noise, type) or not isinstance(noise, NoiseSource)):
+        raise TypeError(
+            f"noise is a noise source such as expint.noise.Gaussian(seeds), got {noise!r}."
+        )
+
+
+def check_callback(callback: Any) -> None:
+    """Refuse what cannot be called after every step."""
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            f"callback is called as callback(step, nfe, t, x, denoised), got {callback!r}."
+        )
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
