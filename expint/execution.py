@@ -38,7 +38,7 @@ def execute(
         The state at the end, same shape, dtype and device as `x`.
 
     Raises:
-        TypeError: for another kind of plan, noise or callback.
+        TypeError: for another kind of plan, model, noise or callback.
         ValueError: before the first evaluation for a state, model or noise source that does not
             fit; at an evaluation whose output has the wrong shape.
         FloatingPointError: if the state became NaN or infinite, with the first step, time and
@@ -53,6 +53,8 @@ def execute(
     """
     if not isinstance(plan, Plan):
         raise TypeError(f"plan is a Plan, from compile_plan or plan_sampling, got {plan!r}.")
+    if not callable(model):
+        raise TypeError(f"The model is called as model(x, t), got {model!r}.")
     check_noise(noise)
     check_callback(callback)
     warn_in_training(model)

@@ -101,6 +101,7 @@ def test_a_network_of_ones_own_in_train_mode(call: str, module: nn.Module):
     ("change", "message"),
     [
         ({"plan": "seeds-3"}, "plan is a Plan, from compile_plan or plan_sampling, got 'seeds-3'"),
+        ({"model": None}, r"The model is called as model\(x, t\), got None"),
         ({"noise": 3}, "noise is a noise source such as"),
         ({"noise": noise.Gaussian}, "noise is a noise source such as"),
         ({"callback": 3}, "callback is called as callback"),

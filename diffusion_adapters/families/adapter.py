@@ -127,9 +127,14 @@ class NetworkAdapter(ABC):
         raise TypeError(f"This needs a network that is a torch.nn.Module, got a {kind}.")
 
     def with_condition(self, **condition: Any) -> Self:
-        """The same network with other conditioning arguments."""
+        """The same network with other conditioning arguments.
+
+        Raises:
+            TypeError: for arguments that the network does not take.
+        """
         other = copy(self)
         other.condition = condition
+        check_call(other.network, *other._arguments())
         return other
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:

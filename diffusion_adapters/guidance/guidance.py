@@ -209,8 +209,9 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
 
     def _log_probability(self, logits: Any) -> Tensor:
         rows, shape = len(self.labels), tuple(getattr(logits, "shape", ()))
-        if len(shape) != 2 or shape[0] != rows:
-            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {shape}.")
+        if not isinstance(logits, Tensor) or len(shape) != 2 or shape[0] != rows:
+            given = f"{type(logits).__name__} {shape}"
+            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {given}.")
         labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
         return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 

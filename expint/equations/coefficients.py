@@ -13,12 +13,13 @@ import sys
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from expint.equations.growing_primitive import GrowingPrimitive
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
-from expint.numerics.float64 import as_float64
+from expint.numerics.float64 import are_numbers, as_float64
 from expint.numerics.quadrature import Primitive, RealFunction
 from expint.numerics.roots import invert_monotone
 from expint.schedules.formula.callables import on_tensors
@@ -70,12 +71,13 @@ def sde_from_coefficients(
         >>> sde.propagator(torch.tensor([1.0])).shape
         torch.Size([3])
     """
-    start, end = (float(v) for v in span)
-    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
+    ends = as_float64(span).tolist() if not isinstance(span, str) else []
+    if np.shape(ends) != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
         raise ValueError(f"span must be two different finite times, got {span!r}.")
+    start, end = ends
     if clock not in CLOCKS:
         raise ValueError(f"Unknown clock {clock!r}: choose one of {CLOCKS}.")
-    if clock_start is not None and not clock_start > 0:
+    if clock_start is not None and not (are_numbers(clock_start) and clock_start > 0):
         raise ValueError(f"clock_start is the value of a positive primitive, got {clock_start!r}.")
     if clock_start is not None and clock == "linear":
         raise ValueError(

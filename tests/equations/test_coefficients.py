@@ -518,3 +518,14 @@ def test_a_stiff_linear_part_that_depends_on_time(rate: float):
         end = execute(ends, lambda x, t: torch.cos(3.0 * t) + 0.0 * x, x)
         errors.append(abs(end.item() - exact))
     assert errors[1] < errors[0] / 10 < 1e-3 / rate
+
+
+@pytest.mark.parametrize("span", ["01", (0.0, 1.0, 2.0), None, 1.0, (1.0, 1.0), (0.0, math.inf)])
+def test_spans_that_are_none(span: Any):
+    with pytest.raises((ValueError, TypeError), match=r"span must be|as real numbers"):
+        SemiLinearSDE.from_coefficients(-1.0, span=span)
+
+
+def test_a_clock_that_starts_at_a_text():
+    with pytest.raises(ValueError, match="clock_start is the value of a positive primitive"):
+        SemiLinearSDE.from_coefficients("-t", span=(0.0, 1.0), clock_start="1")  # type: ignore[arg-type]

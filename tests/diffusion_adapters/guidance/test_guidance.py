@@ -506,4 +506,12 @@ def test_a_classifier_of_other_arguments_is_refused_at_once():
     with pytest.raises(TypeError, match=r"on='denoised' the classifier is called as classifier\(D"):
         classifier_guidance(model, lambda x, t: x, [0], on="denoised")
     classifier_guidance(model, lambda x, t, temperature=1.0: x, [0])
+    with pytest.raises(ValueError, match=r"logits of shape \(1, classes\), got ndarray \(1, 2\)"):
+        classifier_guidance(model, lambda x, t: x.detach().numpy(), [0])(torch.zeros(1, 2), 0.5)
     classifier_guidance(model, torch.nn.Linear(2, 2), [0], on="denoised")
+
+
+def test_an_unconditional_case_of_other_arguments_is_refused_at_once():
+    model = IDDPMAdapter(lambda x, ts, y: x, condition={"y": torch.zeros(2)})
+    with pytest.raises(TypeError, match=r"called as net\(x, labels, y=..., z=...\)"):
+        cfg(model, 2.0, unconditional={"z": torch.zeros(2)})
