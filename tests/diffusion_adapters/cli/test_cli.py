@@ -389,6 +389,13 @@ def test_a_state_that_is_not_finite_is_told_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("always::expint.PlanWarning")
+def test_a_plan_that_cannot_be_good_is_told_in_one_line(tmp_path: Path):
+    result = run("sample", "--form", "noise", "--nfe", "9", "--num", "1", "--out", tmp_path / "a")
+    (line,) = [line for line in result.stderr.splitlines() if "cannot be good" in line]
+    assert result.exit_code == 0 and line.startswith("Warning: 'seeds-3' with 3 steps on ")
+
+
 def test_plan_prints_the_table_of_the_library():
     result = run("plan", "--schedule", "vp", "--solver", "seeds-3", "--steps", "5")
     assert result.exit_code == 0, result.output
