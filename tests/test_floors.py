@@ -30,6 +30,7 @@ FLOORS = (
     "expint.guards",
     "expint.runs",
     "expint.soundness",
+    "expint.execution",
     "expint.targets",
     "expint.metrics",
     "expint.results",

@@ -32,6 +32,8 @@ _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # How a pickle, or a file of torch.save, begins that another pickle carries; and how deep to look.
 _NESTED, _DEEPEST = re.compile(rb"PK\x03\x04|\x80[\x02-\x05]"), 5
 _EXPANSION, _SMALL = 4, 2**20  # times its size, and bytes that any archive may expand to
+MOST_EXPANSION = 50
+"""Times its size to which an archive of compressed arrays may expand; MNIST does to 5."""
 _LARGEST_PICKLE = 2**28  # bytes of the program in a file of torch.save, which holds no tensors
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, storage keys; raw storages follow
 # What torch.save writes for tensors in containers: rebuilt by torch's own restricted unpickler,
@@ -123,7 +125,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     kind = _kind(file)
     if kind == _PICKLE and not trust:
         raise _refusal(file, "a pickle")
-    _check_size(file)
+    check_expansion(file)
     try:
         if kind == _SAFETENSORS:
             return safetensors.torch.load_file(file)
@@ -143,9 +145,12 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
         ) from error
 
 
-def _check_size(file: Path) -> None:
-    """Refuse an archive that expands to far more than lies in the file: torch.save compresses
-    nothing.
+def check_expansion(file: Path, most: int = _EXPANSION) -> None:
+    """Refuse an archive that expands to more than `most` times what lies in the file. The default
+    is for torch.save, which compresses nothing.
+
+    Raises:
+        CheckpointError: with both sizes.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -153,10 +158,10 @@ def _check_size(file: Path) -> None:
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
         return  # no archive, or a damaged one, which reading reports
     stored = file.stat().st_size
-    if expanded > _EXPANSION * stored + _SMALL:
+    if expanded > most * stored + _SMALL:
         raise CheckpointError(
-            f"{str(file)!r} has {stored:,} bytes and would expand to {expanded:,}, which no file "
-            "of torch.save does; nothing was read. If you trust it, save it anew."
+            f"{str(file)!r} has {stored:,} bytes and would expand to {expanded:,}, more than "
+            f"{most} times as many; nothing was read. If you trust it, save it anew, uncompressed."
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters import load
+from diffusion_adapters.checkpoints.pickles import MOST_EXPANSION, check_expansion
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of
@@ -118,6 +119,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     if file.suffix not in _KINDS:
         kinds = ", ".join(_KINDS)
         raise ValueError(f"--data takes a file of a kind in {kinds}, got {str(file)!r}.")
+    check_expansion(file, MOST_EXPANSION)
     try:
         if file.suffix == ".safetensors":
             return dict(safetensors.numpy.load(file.read_bytes()))

@@ -3,7 +3,6 @@ prediction.
 """
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_adapters.families.checks import check_call, explained, in_training
+from diffusion_adapters.families.checks import check_call, explained, left_out
 from expint.guards.arguments import checked
+from expint.guards.training import warn_in_training
 from expint.numerics.devices import usable_device
 from expint.registry import check_choice
 from expint.runs.model import describe
@@ -68,8 +68,7 @@ class NetworkAdapter(ABC):
         self.network, self.schedule, self.prediction = network, schedule, prediction
         self.condition, self._table = dict(condition or {}), table
         self.round_time = table.round_time if table else None
-        named = [self.label_name] if self.label_name else []
-        check_call(network, ["x"] if named else ["x", "labels"], [*named, *self.condition])
+        check_call(network, *self._arguments())
         self._warned = False
         describe(self)
 
@@ -128,9 +127,14 @@ class NetworkAdapter(ABC):
         raise TypeError(f"This needs a network that is a torch.nn.Module, got a {kind}.")
 
     def with_condition(self, **condition: Any) -> Self:
-        """The same network with other conditioning arguments."""
+        """The same network with other conditioning arguments.
+
+        Raises:
+            TypeError: for arguments that the network does not take.
+        """
         other = copy(self)
         other.condition = condition
+        check_call(other.network, *other._arguments())
         return other
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
@@ -143,23 +147,28 @@ class NetworkAdapter(ABC):
                 another device.
         """
         rows = {name: self._rows(name, value, x) for name, value in self.condition.items()}
-        if not self._warned and (module := in_training(self.network)):
-            self._warned = True
-            warnings.warn(
-                f"{type(self.network).__name__} is in train mode, where {module} makes samples "
-                "random or dependent on each other: call .eval() on it before sampling.",
-                stacklevel=2,
-            )
+        if not self._warned:
+            self._warned = warn_in_training(self.network)
         first = self._first_tensor()
         if first is not None and first.is_floating_point():
             x = x.to(first.dtype)
         try:
             return self._predict(x, torch.as_tensor(t, dtype=torch.float64), rows)
+        except (TypeError, AssertionError, AttributeError) as error:
+            meaning = left_out(error, self.network, *self._arguments())
+            if meaning is None:
+                raise
+            raise meaning from error
         except (RuntimeError, IndexError) as error:
             meaning = explained(error, x, self.device)
             if meaning is None:
                 raise
             raise meaning from error
+
+    def _arguments(self) -> tuple[list[str], list[str]]:
+        """How the network is called: positional arguments, and keywords."""
+        named = [self.label_name] if self.label_name else []
+        return ["x"] if named else ["x", "labels"], [*named, *self.condition]
 
     def _rows(self, name: str, value: Any, x: Tensor) -> Any:
         """A conditioning argument with one row per sample, on the device of `x`."""

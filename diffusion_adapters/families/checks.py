@@ -15,10 +15,6 @@ from expint.schedules import Schedule
 # What networks of a table call the number of its entries.
 _TABLE = ("num_timesteps", "num_train_timesteps", "num_diffusion_timesteps", "timesteps")
 _OF_TIME = re.compile(r"time|step|temb|t_emb|sigma|noise", re.IGNORECASE)
-_RANDOM = (
-    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
-)  # fmt: skip
 _INDEXING = re.compile(r"'indices' to have|used as indices must be")
 _DTYPES = re.compile(r"same dtype|expected scalar type|should be the same|expected m1 and m2")
 _DEVICES = re.compile(r"on the same device|same device")
@@ -109,9 +105,8 @@ def check_call(network: Any, arguments: Iterable[str], names: Iterable[str]) -> 
     Raises:
         TypeError: with the call and the signature.
     """
-    try:
-        signature = inspect.signature(getattr(network, "forward", network))
-    except ValueError:
+    signature = _signature(network)
+    if signature is None:
         return
     try:
         signature.bind_partial(*arguments, **dict.fromkeys(names))
@@ -124,12 +119,60 @@ def check_call(network: Any, arguments: Iterable[str], names: Iterable[str]) -> 
         ) from error
 
 
-def in_training(network: Any) -> str | None:
-    """The first module that makes a network in train mode random or dependent on the batch."""
-    if not getattr(network, "training", False) or not isinstance(network, nn.Module):
+def check_classifier(classifier: Any, arguments: str, on: str) -> None:
+    """Refuse a classifier that is not called with these arguments.
+
+    Raises:
+        TypeError: with the call and the signature.
+    """
+    signature = _signature(classifier)
+    if signature is None:
+        return
+    try:
+        signature.bind(*arguments.split(", "))
+    except TypeError as error:
+        raise TypeError(
+            f"With on={on!r} the classifier is called as classifier({arguments}), but "
+            f"{type(classifier).__name__} takes ({', '.join(signature.parameters)}) ({error}): on "
+            "the noisy state it is classifier(x, t), on the denoised estimate classifier(D)."
+        ) from error
+
+
+def _signature(network: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(getattr(network, "forward", network))
+    except ValueError:
         return None
-    modules = (m for m in network.modules() if m.training and isinstance(m, _RANDOM))
-    return next((str(m) for m in modules if getattr(m, "p", 1.0) > 0.0), None)
+
+
+def left_out(
+    error: Exception, network: Any, arguments: Iterable[str], names: Iterable[str]
+) -> Exception | None:
+    """What an error of a network means that needs conditioning which it was not given, or None.
+
+    Args:
+        error: what the network raised.
+        network, arguments, names: as for `check_call`.
+    """
+    signature = _signature(network)
+    if signature is None:
+        return None
+    given = signature.bind_partial(*arguments, **dict.fromkeys(names)).arguments
+    left = {n: p.default for n, p in signature.parameters.items() if n not in given}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            left.pop(name, None)
+    needed = [name for name, default in left.items() if default is inspect.Parameter.empty]
+    if not needed and ("None" in str(error) or isinstance(error, AssertionError)):
+        needed = [name for name, default in left.items() if default is None]
+    if not needed:
+        return None
+    condition = ", ".join(f"{name!r}: ..." for name in needed)
+    return TypeError(
+        f"{type(network).__name__} was called without {', '.join(needed)} "
+        f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}): give the adapter "
+        f"condition={{{condition}}}, tensors with one row per sample."
+    )
 
 
 def explained(error: Exception, x: Tensor, device: torch.device) -> Exception | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffusion_adapters.families.adapter import NetworkAdapter, class_indices
 from diffusion_adapters.families.adapters import EDMAdapter
+from diffusion_adapters.families.checks import check_classifier
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
 from expint.equations.predictions import conversion
 from expint.guards.arguments import checked
@@ -89,7 +90,7 @@ class cfg(ModelWrapper):  # noqa: N801
         self.interval = None if interval is None else _check_interval(interval)
         if unconditional is None or isinstance(unconditional, Mapping):
             unconditional = _with_condition(model, unconditional)
-        self.unconditional = unconditional
+        self.unconditional, self._inside = unconditional, (model, unconditional)
         other = self._other = describe(self.unconditional)
         if other.schedule is not self.schedule and other.schedule != self.schedule:
             both = f"{self.schedule} and {other.schedule}"
@@ -158,9 +159,9 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         it returns the output of `model`.
 
     Raises:
-        TypeError, ValueError: for something other than a model, a classifier that is not callable,
-            labels that are not indices; at a call, for logits of another shape than (batch, K) or
-            labels that it does not have.
+        TypeError, ValueError: for something other than a model, a classifier that does not take
+            these arguments, labels that are not indices; at a call, for logits of another shape
+            than (batch, K) or labels that it does not have.
 
     Source: Dhariwal & Nichol, arXiv 2105.05233, section 4 (state); Bansal et al., arXiv 2302.07121
     (denoised).
@@ -178,6 +179,7 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
     ) -> None:
         super().__init__(model)
         check_choice("on", on, ("state", "denoised"))
+        check_classifier(classifier, "x, t" if on == "state" else "D", on)
         self.classifier, self.labels, self.on = classifier, class_indices(labels).cpu(), on
         self.scale = check_number("The guidance scale", scale)
 
@@ -207,8 +209,9 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
 
     def _log_probability(self, logits: Any) -> Tensor:
         rows, shape = len(self.labels), tuple(getattr(logits, "shape", ()))
-        if len(shape) != 2 or shape[0] != rows:
-            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {shape}.")
+        if not isinstance(logits, Tensor) or len(shape) != 2 or shape[0] != rows:
+            given = f"{type(logits).__name__} {shape}"
+            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {given}.")
         labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
         return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
 

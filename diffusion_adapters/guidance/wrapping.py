@@ -4,15 +4,18 @@ see the denoised estimate.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from diffusion_adapters.families.adapter import NetworkAdapter
 from expint.equations.predictions import check as check_prediction
 from expint.equations.predictions import to_denoiser
+from expint.guards.arguments import checked
+from expint.runs import Reparametrized
 from expint.runs.model import describe
 
 
@@ -35,6 +38,7 @@ class ModelWrapper(ABC):
         about = describe(model)
         self.model, self.schedule, self.sigma_data = model, about.schedule, about.sigma_data
         self.round_time, self.shape = about.round_time, about.shape
+        self._inside: tuple[Any, ...] = (model,)
         self._own_prediction = prediction
         self.prediction = about.prediction if prediction is None else prediction
         check_prediction(self.prediction, self.sigma_data)
@@ -54,6 +58,49 @@ class ModelWrapper(ABC):
         nothing is counted inside a function compiled by torch.compile.
         """
         return self._evaluations
+
+    def to(self, *where: Any, **options: Any) -> Self:
+        """Move or cast the networks inside in place, with the arguments of `torch.nn.Module.to`;
+        returns the wrapper.
+
+        Raises:
+            TypeError, ValueError: as the adapter's own; if there is no network inside.
+        """
+        for model in self._with_networks():
+            model.to(*where, **options)
+        return self
+
+    def half(self) -> Self:
+        """Cast the networks inside to float16 in place."""
+        return self.to(torch.float16)
+
+    @checked
+    def train(self, mode: bool = True) -> Self:
+        """Put the networks inside into train mode, or with False into evaluation mode."""
+        for model in self._with_networks():
+            model.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Put the networks inside into evaluation mode, in which samples should be drawn."""
+        return self.train(False)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The parameters of the networks inside, each once."""
+        listed = (p for model in self._with_networks() for p in model.parameters())
+        yield from {id(p): p for p in listed}.values()
+
+    def _with_networks(self) -> Iterator[Any]:
+        """The adapters, modules and wrappers inside."""
+        for model in self._inside:
+            while isinstance(model, Reparametrized):
+                model = model.model
+            if not isinstance(model, NetworkAdapter | ModelWrapper | torch.nn.Module):
+                raise TypeError(
+                    f"This needs a model with a network, a torch.nn.Module, got a "
+                    f"{type(model).__name__}."
+                )
+            yield model
 
     def around(self, model: Any) -> Self:
         """The same wrapper around another model in the place of `self.model`, with a count of its

@@ -14,6 +14,7 @@ from expint.adaptive.control import StepControl
 from expint.adaptive.pairs import EmbeddedPair, get_pair
 from expint.adaptive.steps import clock_at, end_plans, next_time, pair_plan
 from expint.equations import SemiLinearSDE
+from expint.guards.finite import bad_samples, check_result
 from expint.noise import BrownianPath, Gaussian, NoiseSource, SubstepNoise, UnionPath
 from expint.noise.paths.path import PathSource, Shared
 from expint.numerics.float64 import as_float64, is_whole
@@ -169,7 +170,9 @@ class Adaptive:
                 x = walk.single(tail, x)
         times = as_float64([*first.grid[:1].tolist(), *walk.times])
         self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe)
-        return x.to(kind)
+        result = x.to(kind)
+        check_result(result)
+        return result
 
 
 class _Step(NamedTuple):
@@ -237,8 +240,10 @@ class _Walk:
         finite = torch.isfinite(state).all().to(error.dtype)
         worst, fine = torch.stack([error, finite]).tolist()
         if not fine or not math.isfinite(worst):
+            which = bad_samples(torch.isfinite(state.reshape(len(state), -1)).all(1))
+            what = "error estimate" if fine else f"state, in {which},"
             raise FloatingPointError(
-                f"The state became NaN or infinite in a step from {self.sde.place(s)} to "
+                f"The {what} became NaN or infinite in a step from {self.sde.place(s)} to "
                 f"{self.sde.place(t)}. Likely causes: a network that overflows there (half "
                 "precision, or a time outside its training range), or a long first_step."
             )

@@ -51,16 +51,21 @@ class FiniteCheck:
     def _judge(self, step: int, finite: Tensor) -> None:
         if bool(finite.all()):
             return
-        bad = torch.nonzero(~finite).flatten().tolist()
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         row = next(row for row in self._plan.rows if row.step == step)
         raise FloatingPointError(
             f"The state became NaN or infinite in step {step + 1} of {self._plan.steps}, which "
-            f"starts at {self._plan.sde.place(float(row.time))}, in sample "
-            f"{', '.join(map(str, bad[:5]))}{more} of {len(finite)}. Likely causes: a network that "
-            "overflows there (half precision, or a time outside its training range), or steps that "
-            "are too long for this form and ell (take more steps, or form='data')."
+            f"starts at {self._plan.sde.place(float(row.time))}, in {bad_samples(finite)}. Likely "
+            "causes: a network that overflows there (half precision, or a time outside its "
+            "training range), or steps that are too long for this form and ell (take more steps, "
+            "or form='data')."
         )
+
+
+def bad_samples(finite: Tensor) -> str:
+    """Which samples are not finite, by whether each is, shape (batch,)."""
+    bad = torch.nonzero(~finite).flatten().tolist()
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    return f"sample {', '.join(map(str, bad[:5]))}{more} of {len(finite)}"
 
 
 def _largest(plan: Plan) -> float:

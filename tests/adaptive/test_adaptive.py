@@ -13,7 +13,7 @@ from torch import Tensor
 from toy_models import FunctionModel, Recorder, constant, forbidden, mixture, wavy
 
 import expint
-from expint import Adaptive, AdaptiveReport, compile_plan, execute, reverse_sde
+from expint import Adaptive, AdaptiveReport, compile_plan, reverse_sde
 from expint.adaptive import EmbeddedPair, StepControl, embedded_pairs, get_pair
 from expint.adaptive.steps import pair_plan
 from expint.noise import (
@@ -26,7 +26,7 @@ from expint.noise import (
     per_sample,
 )
 from expint.noise.paths.path import PathSource
-from expint.runs import Run, drive
+from expint.runs import Run, drive, execute
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import churn, get, seeds1, seeds2, seeds3, seeds_sra
 
@@ -183,7 +183,8 @@ def test_rejections_leave_the_law_alone_and_drawing_anew_would_not():
     model = FunctionModel(schedule, "data", lambda x, t: 1e-3 * x)
     sde = reverse_sde(schedule)
     s, t = (torch.tensor(v, dtype=torch.float64) for v in schedule.sampling_range)
-    factor, x = sde.propagator(t), torch.zeros(1, 1, dtype=torch.float64)
+    # Not zero, which is no state of pure noise and is warned about.
+    factor, x = sde.propagator(t), torch.full((1, 1), 1e-6, dtype=torch.float64)
     std = float(factor * torch.sqrt(sde.noise_clock(t) - sde.noise_clock(s)))
     ((_, _), (_, weight)) = pair_plan(sde, pair, 4.0, 3.0).rows[-2].weights
     control = {
@@ -666,6 +667,14 @@ def test_what_cannot_be_done_is_told():
     )
     with pytest.raises(FloatingPointError, match=r"in a step from t = .* \(sigma = "):
         sample(broken, (3, 2))
+
+
+def test_a_sample_that_is_not_finite_is_named():
+    def second_alone(x: Tensor, t: Tensor) -> Tensor:
+        return torch.where(torch.arange(3)[:, None] == 1, math.nan, 0.0 * x)
+
+    with pytest.raises(FloatingPointError, match=r"The state, in sample 1 of 3, became NaN"):
+        sample(FunctionModel(VP(), "data", second_alone), (3, 2))
 
 
 def test_options_at_their_defaults_are_not_refused():

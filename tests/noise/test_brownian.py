@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 from toy_models import constant
 
-from expint import compile_plan, execute, reverse_sde
+from expint import compile_plan, reverse_sde
 from expint.noise import (
     AsTorchsde,
     BrownianPath,
@@ -33,6 +33,7 @@ from expint.noise import (
 from expint.noise.paths import brownian_tree
 from expint.noise.paths.bridge import split
 from expint.noise.paths.path import PathSource
+from expint.runs import execute
 from expint.schedules import EDM, VP
 
 LEVEL = 1e-6  # of every statistical test, corrected for the number of its comparisons

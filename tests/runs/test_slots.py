@@ -10,8 +10,9 @@ from solver_kinds import KINDS
 from torch import Tensor
 from toy_models import FunctionModel, forbidden, mixture
 
-from expint import Reparametrized, compile_plan, execute, reverse_sde, sample, solvers
+from expint import Reparametrized, compile_plan, reverse_sde, sample, solvers
 from expint.noise import Gaussian, Replay, SubstepNoise
+from expint.runs import execute
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP
 
