@@ -18,6 +18,7 @@ from test_brownian import (
     by_chen,
     clock,
     exact_covariance,
+    recombined,
     shuffled,
     worst_p_value,
 )
@@ -161,6 +162,30 @@ def test_normals_on_a_diagonal_clock_of_one_run():
         found = torch.stack([torch.stack(list(stream.normals(s))).clone() for s in run])
         samples = found[:, :, 0].permute(0, 1, 3, 2).reshape(-1, n)
         assert worst_p_value(samples, torch.eye(len(samples), dtype=torch.float64)) > LEVEL
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: BrownianPath([3, 4], 64), lambda: RememberingPath([3, 4])]
+)
+def test_two_grids_on_a_diagonal_clock_see_one_path(make: Callable[[], PathSource]):
+    """The increments and integrals of a coarse run are those of the fine one, mode by mode, to
+    1e-11, also where a mode stands still."""
+    rates = clock(0.0, 1.0, 5.0, 30.0)
+    times = 0.5 + torch.expm1(2 * rates * torch.linspace(0, 1, 21, dtype=torch.float64)[:, None])
+    path, like = make(), torch.empty(2, 5, 4, dtype=torch.float64)
+
+    def asked(taus: Tensor) -> list[tuple[Tensor, Tensor]]:
+        run = [SubstepNoise(1, True, pair) for pair in taus.unfold(0, 2, 1).transpose(1, 2)]
+        stream = path.stream(like, run)
+        return [recombined(stream.normals(s), t) for s in run if (t := s.times) is not None]
+
+    fine, coarse = asked(times), asked(times[::2])
+    for k, ((w,), u) in enumerate(coarse):
+        ((first,), early), ((second,), late) = fine[2 * k : 2 * k + 2]
+        torch.testing.assert_close(first + second, w, rtol=0, atol=1e-11 * float(w.abs().max()))
+        whole = early + late + first * (times[2 * k + 2] - times[2 * k + 1])
+        torch.testing.assert_close(whole, u, rtol=0, atol=1e-11 * float(u.abs().max()))
+        assert not w[..., 0].any() and w[..., 1:].all()
 
 
 def test_a_remembering_path_keeps_what_it_said():

@@ -33,24 +33,24 @@ class BrownianPath(PathSource):
     into leaves of equal width in log|τ|, so that its resolution is relative to σ, and the joint law
     of W and its integrals is exact at the ends of all leaves and at one time inside each.
 
-    Without `resolution` a run has as many leaves as its own noise times need, and its law is exact.
-    With a stated `resolution` all runs, with different grids, numbers of steps or solvers, see one
-    and the same path; a run that asks for two times inside one leaf is refused, with the resolution
-    that serves. For a comparison of runs state a resolution. Paths of different resolutions agree
-    at the ends of the coarser leaves, if both carry integrals or neither does; inside a leaf they
-    differ. Paths for events of another shape, and for float32 and float64 states, are different
-    paths.
+    Without `resolution` the leaves are fitted to the run's noise times, at most two in each, and
+    its law is exact. With a stated `resolution` all runs, with different grids, numbers of steps
+    or solvers, see one and the same path; a run that asks for two times inside one leaf is refused,
+    with the resolution that serves. For a comparison of runs state a resolution. Paths of different
+    resolutions agree at the ends of the coarser leaves, if both carry integrals or neither does;
+    inside a leaf they differ. Paths for events of another shape are different paths.
 
     A path that is opened without a run (`open`: for torchsde, for adaptive steps) has `resolution`
     leaves per e-fold, or 1024, and is exact at any times all the same: a leaf remembers what was
     asked inside it. If several times lie in one leaf, their values depend on the order of queries.
     Times that differ by less than 1e-13 of their size are one time.
 
-    For n = step/leaf, in log|τ|, a run in order draws 1 + log₂ n Gaussians per time without
-    integrals and twice that with them, and 1 or 2 more for a time inside a leaf; an integral adds
-    no draws but is a sum of 2 log₂ n terms. A stream holds about 6 + log₂(resolution) states, with
-    integrals three times as many (and, for events of at most 512 numbers, a few blocks of at most
-    1024 numbers per sample), however long the run.
+    For n = step/leaf, in log|τ|, a run in order draws 2 + log₂ n Gaussians per time without
+    integrals, fewer than 2 if the leaves are fitted, and twice that with integrals; an integral
+    adds no draws but is a sum of 2 log₂ n terms. However long the run, its stream holds about 8
+    states and the normals of a step, with integrals twice as many (and, for events of at most 512
+    numbers, a few blocks of at most 1024 numbers per sample). Queries in no order keep what they
+    draw, up to 256 MiB, and draw at most about twice as much.
 
     Args:
         seeds: one integer per sample.

@@ -6,12 +6,13 @@ Ornstein–Uhlenbeck process: Cov[X(u), X(v)] = e^{−|u − v|/2}, of unit vari
 that nothing over- or underflows. The roots of the tree are intervals of 64 in u, whose ends are
 independent (their correlation, e^{−32}, is 1.3e-14). Every interval is halved in u, down to leaves
 of 1/resolution, a power of two: trees of different resolutions are the same tree, cut at different
-depths. An interval carries X at its ends and the residual R of its integral (see `bridge`), so
-that an integral is a sum over the fewest intervals that fill its range, twice their depth at most.
+depths. A tree that is fitted to the times of a run is cut where at most two of them are left. An
+interval carries X at its ends and the residual R of its integral (see `bridge`), so that an
+integral is a sum over the fewest intervals that fill its range, twice their depth at most.
 
-A leaf is split in the same way at the time that is asked for, and what has come out there again at
-further times, in the order in which they came: the law is exact at any times. What is inside a leaf
-depends on that order if more than one time lies in it.
+A leaf is split in the same way at the times of the run, in increasing order, and then at the times
+that are asked for, in the order in which they come: the law is exact at any times. What is inside a
+leaf depends on that order if more than one such time lies in it.
 
 Source: splitting at midpoints as in the virtual Brownian tree of Li et al., arXiv 2001.01328; with
 integrals as in Jelinčič, Foster & Kidger, arXiv 2405.06464.
@@ -270,9 +271,9 @@ class Side:
         near, far = (self._scale(place) / self._scale(start) for place in (middle, end))
         whole = (far - 1.0) * (far + 1.0)
         theta = min(max((near - 1.0) * (near + 1.0) / whole, 0.0), 1.0)
-        value, late = (self._draw(kind, depth, index, again) for kind in (_FIRST, _SECOND))
-        early = None if rest is None else torch.empty_like(rest)
-        if late is not None:
+        value, early, late = self._draw(_FIRST, depth, index, again), None, None
+        if rest is not None:
+            early, late = torch.empty_like(rest), self._draw(_SECOND, depth, index, again)
             for known, first, second, out in pieces(rest, value, late, early):
                 split(known, first, second, theta, out, out.new_empty((2, len(out))))
         first, last = (1.0 - theta) / near, theta * far / near
@@ -298,11 +299,9 @@ class Side:
         inside = bisect_left(times, part.end) - bisect_right(times, part.start)
         return self._fitted and inside <= _FITTED
 
-    def _draw(self, kind: int, depth: int, index: int, again: int) -> Tensor | None:
+    def _draw(self, kind: int, depth: int, index: int, again: int) -> Tensor:
         """Z₁ or Z₂ of an interval; for the first time inside a leaf they are those of its midpoint
         in a finer tree."""
-        if kind == _SECOND and not self._integral:
-            return None
         out = self._like.new_empty(self._like.shape)
         if again:
             self._normals.fill(out[:, None], _INSIDE + kind, again + 64 * depth, index)
