@@ -36,18 +36,20 @@ class AdaptiveReport:
 
     Attributes:
         times: the accepted times from noise to data, float64, shape (n,): a grid on which
-            `expint.sample` with the pair's high scheme, the same path and the same initial state
-            gives the same samples; a `BrownianPath` then needs a stated resolution, 2**14 say.
+            `expint.sample` with the pair's high scheme, `noise` and the same initial state gives
+            the same samples.
         errors: E of the accepted steps, in units of the tolerance. Of no such step are the step
             from σ = ∞ and the final denoising one, which are in `times`.
         rejected: number of rejected steps.
         nfe: number of network evaluations, those of rejected steps included.
+        noise: the path that the steps saw, a `BrownianPath` with its resolution; None for the ODE.
     """
 
     times: Tensor
     errors: tuple[float, ...]
     rejected: int
     nfe: int
+    noise: NoiseSource | None
 
     @property
     def accepted(self) -> int:
@@ -67,8 +69,9 @@ class Adaptive:
 
     The solver is the name of an embedded pair (`expint.adaptive.embedded_pairs()`) or of the high
     scheme of one ("seeds-3" is "seeds-23"), or an `EmbeddedPair`. A `noise` source must be a path
-    that can be asked at any time, such as `BrownianPath`; without one, a `BrownianPath` is made
-    from the seeds, with `RESOLUTION` leaves per e-fold of the noise clock and without integrals.
+    that can be asked at any time, such as `BrownianPath`, which without a stated resolution has
+    `RESOLUTION` leaves per e-fold of the noise clock; without a source, such a path is made from
+    the seeds, without integrals.
     Its law is exact for steps of any size. Where an accepted and a rejected step end in one leaf,
     the path depends on the rejected step.
 
@@ -157,7 +160,8 @@ class Adaptive:
         first = lead or pair_plan(sde, pair, start, next_time(sde, start, end, control.first_step))
         x, source = start_state(about, shape, first, seeding, noise, dtype, device)
         kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
-        path = _opened(sde, first.grid[0], end, x, source, given=noise is not None)
+        seen = _path(sde, first.grid[0], end, x, source, given=noise is not None)
+        path = seen and Shared(seen.stream(x, []))  # asked at times that nobody knows yet
         with torch.no_grad(), tqdm(disable=not progress, unit="NFE", desc=pair.name) as bar:
             model = Counted(about, call, bar)
             for plan in filter(None, (lead, first, tail)):  # what does not fit is refused now
@@ -169,7 +173,7 @@ class Adaptive:
             if tail is not None:
                 x = walk.single(tail, x)
         times = as_float64([*first.grid[:1].tolist(), *walk.times])
-        self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe)
+        self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe, seen)
         result = x.to(kind)
         check_result(result)
         return result
@@ -280,9 +284,9 @@ class _Walk:
             self.callback(len(self.times), self.nfe, t, x, denoised)
 
 
-def _opened(
+def _path(
     sde: SemiLinearSDE, start: Tensor, end: float, x: Tensor, source: NoiseSource, *, given: bool
-) -> Shared | None:
+) -> PathSource | None:
     """The path for the times between `start` and `end`; None for the ODE."""
     if sde.noise is None:
         return None
@@ -303,4 +307,7 @@ def _opened(
             "sigma."
         )
     source.check(x, SubstepNoise(1, False, taus))
-    return Shared(source.stream(x, []))  # asked at times that nobody knows yet
+    # A run on the accepted times would choose other leaves than this one.
+    if isinstance(source, BrownianPath) and source.resolution is None:
+        return replace(source, resolution=RESOLUTION)
+    return source

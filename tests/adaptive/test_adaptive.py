@@ -689,3 +689,19 @@ def test_options_at_their_defaults_are_not_refused():
         expint.plan_sampling(VP(), "seeds-3", steps=Adaptive())
     with pytest.raises(TypeError, match="no plan before it"):
         expint.begin_sampling(model, (3, 2), "seeds-3", steps=Adaptive())
+
+
+def test_a_report_has_the_path_that_its_times_need():
+    """Without a stated resolution, and without a path at all: the run on the accepted times would
+    fit leaves of its own."""
+    target = expint.targets.GaussianMixture([[1.0, -1.0], [-2.0, 0.5]], 0.3, None, EDM())
+    options: Any = {"progress": False, "dtype": torch.float64}
+    for noise in (None, BrownianPath(range(3))):
+        steps = Adaptive(rtol=0.05, atol=0.05)
+        samples = expint.sample(target, (3, 2), "seeds-23", steps=steps, noise=noise, **options)
+        assert steps.report is not None
+        grid, seen = steps.report.times, steps.report.noise
+        again = expint.sample(target, (3, 2), "seeds-3", grid=grid, noise=seen, **options)
+        torch.testing.assert_close(again, samples, rtol=1e-9, atol=1e-9)
+    expint.sample(target, (3, 2), "seeds-23", steps=steps, ell=0.0, **options)
+    assert steps.report.noise is None
