@@ -155,7 +155,7 @@ def begin_sampling(
     x = x.clone()  # the caller may change a state that was given
     # Asked for before the run begins to draw: generators move as it does.
     identity = getattr(source, "identity", "")
-    return Sampling(plan, model, Run(plan, model, x, source), source, identity)
+    return Sampling(plan, model, Run(plan, model, x, source, keeps_latest=True), source, identity)
 
 
 def continue_sampling(

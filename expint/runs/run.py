@@ -75,7 +75,8 @@ class Run:
 
     While not `done`, give `feed` the model's output at state `x` and time `time`, and with `rates`
     (without, plans that take derivatives are refused) the model too. It sees the state in `dtype`,
-    by default its own. Without `checked` states may be NaN: the caller looks at them.
+    by default its own. Without `checked` states may be NaN: the caller looks at them. With
+    `keeps_latest` a snapshot has the latest evaluation.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Run:
         rates: bool = False,
         dtype: torch.dtype | None = None,
         checked: bool = True,
+        keeps_latest: bool = False,
     ) -> None:
         if checked:
             check_state(x)
@@ -120,6 +122,7 @@ class Run:
         self._anchor = x
         self._finite = FiniteCheck(plan) if checked else None
         self._calls = ModelCalls(plan)
+        self._keeps_latest = keeps_latest
         self._latest: tuple[int, Tensor, Tensor] | None = None
         self.x, self.row, self.nfe = x, 0, 0
         self._updates(None)
@@ -147,7 +150,7 @@ class Run:
         self._differentiate(model, output)
         value = self._converts[i].apply(output, self.x)
         self._slots[i] = self._calls.kept(output, value, self._slots.values(), self.time)
-        wanted = callback is not None or i in self._as_data
+        wanted = self._keeps_latest or callback is not None or i in self._as_data
         self._latest = (i, output, self.x) if wanted else None
         self.nfe += 1
         del output, value  # they would lie beside the new state
