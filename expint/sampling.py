@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint import grids
+from expint import defaults, grids
 from expint.adaptive import Adaptive
 from expint.equations.noise_scales import noise_scale_from_eta
 from expint.grids.layout import MOST_STEPS
@@ -24,8 +24,6 @@ from expint.schedules import Schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
-
-DEFAULT_STEPS = 20
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -50,7 +48,7 @@ class _AnySteps(SamplingOptions, total=False):
 def sample(
     model: Any,
     shape: Sequence[int] | Tensor,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -70,13 +68,13 @@ def sample(
             target, or your own.
         shape: (batch, *event) of the samples; or the initial state itself, a tensor at the first
             time of the grid.
-        solver: registered name (`expint.solvers.names()`), a method or a tableau.
+        solver: registered name (`expint.solvers.names()`), a method or a tableau. Default: by the
+            number of evaluations and whether noise is asked for, `expint.defaults.solver`.
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
             step included; `nfe` takes the most steps that need no more network evaluations. `grid`
-            names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps, uniform in
-            λ (uniform in t for flow matching from infinite σ, entries of the table for a network
-            that is called on its table only). `steps=expint.Adaptive(rtol, atol)` chooses
-            the steps by an estimate of their error.
+            names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps on the grid
+            `expint.defaults.grid`. `steps=expint.Adaptive(rtol, atol)` chooses the steps by an
+            estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
             solver's own.
@@ -139,7 +137,7 @@ def sample(
             about,
             call,
             shape,
-            solver,
+            defaults.ADAPTIVE if solver is None else solver,
             options,
             seeding=seeding,
             noise=noise,
@@ -166,7 +164,7 @@ def sample(
 
 def plan_sampling(
     schedule: Schedule,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     sigma_data: float | None = None,
     round_time: Any = None,
@@ -182,7 +180,6 @@ def plan_sampling(
             only.
     """
     check_options(options)
-    method = get(solver)
     scales = {name: options.get(name) for name in ("ell", "noise_scale", "eta")}
     given = [name for name, value in scales.items() if value is not None]
     if len(given) > 1:
@@ -190,6 +187,11 @@ def plan_sampling(
             "ell, noise_scale and eta each say how much noise is added: give one of them, got "
             f"{' and '.join(given)}."
         )
+    if solver is None:
+        silent = [isinstance(scales[name], int | float) and scales[name] == 0 for name in given]
+        stochastic = not silent[0] if silent else None
+        solver = defaults.solver(_count(options), stochastic=stochastic)
+    method = get(solver)
     times = _times(schedule, method, options, table=round_time is not None)
     if scales["eta"] is not None:
         scales["noise_scale"] = noise_scale_from_eta(schedule, times, scales["eta"])
@@ -217,6 +219,15 @@ def check_options(options: Any) -> None:
         )
 
 
+def _count(options: SamplingOptions) -> int:
+    """Evaluations or steps that are asked for."""
+    counts = [options.get("nfe"), options.get("steps")]
+    grid = options.get("grid")
+    if not (grid is None or isinstance(grid, str)):
+        counts.append(len(grid) - 1)
+    return next((count for count in counts if is_whole(count)), defaults.STEPS)
+
+
 def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, table: bool) -> Tensor:
     counts = {name: options.get(name) for name in ("steps", "nfe")}
     given = [name for name, value in counts.items() if value is not None]
@@ -230,12 +241,17 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         if given:
             raise ValueError(f"A grid of times fixes the number of steps: leave out {given[0]}.")
         return grids.check(schedule, grid)
-    steps = DEFAULT_STEPS if counts["steps"] is None else counts["steps"]
+    steps = defaults.STEPS if counts["steps"] is None else counts["steps"]
+    infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
     if counts["nfe"] is not None:
-        infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
-    return grids.get(grid or grids.default(schedule, table=table))(schedule, steps, final=final)
+    if grid is not None:
+        return grids.get(grid)(schedule, steps, final=final)
+    grids.layout.count_points(steps, final)
+    ends = {"from_infinity": infinite, "to_zero": final == "denoise"}
+    evaluations = method.evaluations_in(int(steps), **ends)
+    return defaults.grid(schedule, steps, evaluations, table=table, final=final)
 
 
 def _steps_for(method: Method, nfe: int, final: str, infinite: bool, extra: int) -> int:

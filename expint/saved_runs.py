@@ -114,7 +114,7 @@ class Sampling:
 def begin_sampling(
     model: Any,
     shape: Sequence[int] | Tensor,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -161,7 +161,7 @@ def begin_sampling(
 def continue_sampling(
     path: str | Path,
     model: Any,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,

@@ -99,7 +99,7 @@ def sample(**asked: Any) -> None:
 
     seed = (given.seed or 0) if listed is None else None
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"out": str(given.out), "solver": given.solver, "num": num, "seed": seed}
+    settings |= {"out": str(given.out), "solver": given.solver or plan.solver, "num": num, "seed": seed}
     settings |= {"operations": list(given.operation)}
     manifest = {
         "command": "expint sample",
@@ -161,7 +161,9 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
-    if not isinstance(asked["grid"], str | None):  # the last time says where it ends
+    if asked["grid"] is None:
+        settings |= {"grid": plan.grid.tolist(), "steps": None, "nfe": None}
+    if not isinstance(settings["grid"], str):  # the last time says where it ends
         settings["final"] = None
     return settings
 

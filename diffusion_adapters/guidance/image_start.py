@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import check_number
-from expint import grids
+from expint import defaults, grids
 from expint.guards.arguments import checked
 from expint.guards.finite import check_state
 from expint.noise import initial_state, per_sample
 from expint.runs.model import describe
-from expint.sampling import DEFAULT_STEPS
 from expint.schedules import Schedule
 
 
@@ -34,7 +33,7 @@ def start(
     *,
     strength: float | None = None,
     sigma: float | None = None,
-    steps: int = DEFAULT_STEPS,
+    steps: int = defaults.STEPS,
     grid: str | None = None,
     final: str = "denoise",
     seed: int | None = None,
@@ -80,8 +79,13 @@ def start(
     if rounded is not None:  # perhaps to a last digit above the noise end
         moved = rounded(torch.tensor(first, dtype=torch.float64))
         first = min(float(moved), schedule.sampling_range[0])
-    name = grid or grids.default(schedule, table=rounded is not None, start=first)
-    times = grids.check(schedule, grids.get(name)(schedule, steps, start=first, final=final))
+    table = rounded is not None
+    times = (
+        grids.get(grid)(schedule, steps, start=first, final=final)
+        if grid
+        else defaults.grid(schedule, steps, steps, table=table, start=first, final=final)
+    )
+    grids.check(schedule, times)
     chosen = per_sample(seed, len(image), seeds=seeds)
     noise = initial_state(chosen, image.shape[1:], image.dtype, image.device)
     alpha, std = schedule.alpha(times[0]), schedule.std(times[0])

@@ -1,0 +1,324 @@
+"""Which grid and solver to take where a user names none: the study behind `expint.defaults`.
+
+    python benchmarks/defaults.py                      all problems, into benchmarks/defaults.json
+    python benchmarks/defaults.py mixture-table digits-vp --nfe 6 --nfe 10
+    python benchmarks/defaults.py --table              the figures that are there, as tables
+
+Every shipped network, the table networks of diffusers' convention among them, digits as flow
+matching, and mixtures whose law is known, at 5 to 50 evaluations. A network's samples are compared
+with 4000 of its own from 200 evaluations (seeds-3 at ℓ = 1, another run): the Fréchet distance in
+the features of the classifier of its data set; those of a mixture with exact ones: the energy
+distance. A figure is a mean over runs (seeds), all plans see the same ones; the floor is the
+distance between fine samples of two runs, as many as are compared.
+
+Interrupted, it goes on where it was: a figure that is in the file is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import expint
+from diffusion_adapters import IDDPMAdapter, VPAdapter, load
+from diffusion_adapters.shipped import files
+from diffusion_adapters.shipped.image_quality import EveryClass
+from expint import grids
+from expint.metrics import energy_distance, frechet_distance
+from expint.schedules import EDM, VP, Discrete, Flow
+from expint.targets import GaussianMixture
+
+FILE = Path(__file__).with_suffix(".json")
+NFES = (5, 6, 8, 10, 15, 20, 30, 50)
+STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+FINE = 200
+_BATCH = 500
+
+
+# --- the networks and mixtures
+
+
+class AsFlow:
+    """An EDM network as one of flow matching: D(x/α; σ), with x/α and σ capped at the network's
+    first σ, where x is all noise."""
+
+    prediction, schedule, device = "data", Flow(), torch.device("cpu")
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.shape = model, model.shape
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        sigma = min(float(self.schedule.sigma(t)), 80.0)
+        scale = sigma / float(self.schedule.std(t))
+        return self.model(x * scale, torch.tensor(sigma, dtype=torch.float64))
+
+
+def vp_table() -> Any:
+    """digits-vp as a network on a linear table of 1000 timesteps."""
+    model = load("digits-vp")
+    times = (torch.arange(1000, dtype=torch.float64) + 1) / 1000
+    network = model.network
+    adapter = VPAdapter(
+        lambda x, labels: network(x, 0.999 * (labels.to(torch.float32) + 1.0)),
+        Discrete(VP().alpha(times) ** 2),
+    )
+    adapter.shape = model.shape
+    return adapter
+
+
+def iddpm_table() -> Any:
+    """digits-iddpm, called at the entries of its table only."""
+    model = load("digits-iddpm")
+    adapter = IDDPMAdapter(model.network, model.schedule, timesteps="round")
+    adapter.shape = model.shape
+    return adapter
+
+
+class OnTable:
+    """A target called at the entries of a linear table of 1000 timesteps only."""
+
+    prediction = "data"
+
+    def __init__(self, target: Any) -> None:
+        self.target, self.schedule, self.shape = target, target.schedule, target.shape
+
+    def round_time(self, t: Tensor) -> Tensor:
+        return t.round()
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.target(x, t)
+
+
+def mixture(schedule: Any, dimension: int) -> GaussianMixture:
+    """25 modes on a lattice in two dimensions, or 10 random ones in more, of width .05 and scale
+    about that of images."""
+    if dimension == 2:
+        line = torch.linspace(-1.0, 1.0, 5)
+        means, std = torch.cartesian_prod(line, line), 0.05
+    else:
+        gen = torch.Generator().manual_seed(0)
+        means, std = 0.6 * torch.randn(10, dimension, generator=gen), 0.1
+    return GaussianMixture(means, std, torch.ones(len(means)) / len(means), schedule)
+
+
+TABLE = Discrete(torch.cumprod(1.0 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0))
+PROBLEMS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "mixture-table": ("table", lambda: OnTable(mixture(TABLE, 16))),
+    "mixture-vp": ("vp", lambda: mixture(VP(), 2)),
+    "mixture-edm": ("edm", lambda: mixture(EDM(), 2)),
+    "mixture-flow": ("flow", lambda: mixture(Flow(), 16)),
+    "digits-iddpm-table": ("table", iddpm_table),
+    "digits-vp-table": ("table", vp_table),
+    "digits-iddpm": ("vp", lambda: load("digits-iddpm")),
+    "digits-vp": ("vp", lambda: load("digits-vp")),
+    "digits-edm": ("edm", lambda: EveryClass("digits-edm")),
+    "digits-ve": ("ve", lambda: load("digits-ve")),
+    "digits-flow": ("flow", lambda: AsFlow(EveryClass("digits-edm"))),
+    "mnist-edm": ("edm", lambda: EveryClass("mnist-edm")),
+}
+
+
+# --- what is compared
+
+
+def falling(schedule: Any, steps: int, spread: str) -> Tensor:
+    """n equal steps of a spread from its noise end to σ = 0, the last evaluation one step before:
+    of the time, of the angle arctan σ, or of the time of the linear VP schedule."""
+    first = schedule.sampling_range[0]
+    rest = 1.0 - torch.arange(steps, dtype=torch.float64) / steps
+    if spread == "time":
+        times = first * rest
+    elif spread == "cosine":
+        angle = math.atan(schedule.sigma(first))
+        times = schedule.t_of_lam(-torch.log(torch.tan(angle * rest)))
+    else:
+        own = VP()
+        start = min(1.0, float(own.t_of_sigma(min(float(schedule.sigma(first)), 1e4))))
+        times = schedule.t_of_lam(own.lam(start * rest))
+    times[0] = first
+    low = schedule.sampling_range[1]
+    times = torch.clamp(times, min=low)
+    clean = torch.as_tensor(schedule.t_of_lam(math.inf), dtype=torch.float64).reshape(1)
+    return torch.cat([times, clean])
+
+
+def on_table(schedule: Any, steps: int, spacing: str) -> Tensor:
+    """diffusers' timesteps, then σ = 0."""
+    m = schedule.steps
+    if spacing == "linspace":
+        entries = torch.linspace(0, m - 1, steps + 1, dtype=torch.float64).round().flip(0)[:-1]
+    elif spacing == "leading":
+        entries = (torch.arange(steps, dtype=torch.float64) * (m // steps)).flip(0)
+    else:
+        entries = (m - m / steps * torch.arange(steps, dtype=torch.float64)).round() - 1
+    clean = torch.as_tensor(schedule.t_of_lam(math.inf), dtype=torch.float64).reshape(1)
+    return torch.cat([entries, clean])
+
+
+def candidates(family: str) -> dict[str, Callable[[Any, int], Tensor]]:
+    """Grids by name, each a function of schedule and steps."""
+    found: dict[str, Callable[[Any, int], Tensor]] = {}
+    if family == "table":
+        found["discrete"] = grids.discrete
+        for spacing in ("linspace", "leading", "trailing"):
+            found[spacing] = partial(on_table, spacing=spacing)
+    elif family in ("vp", "flow"):
+        found["uniform_time"] = grids.uniform_time
+        found["falling time"] = partial(falling, spread="time")
+    for spread in ("cosine", "vp"):
+        found[f"falling {spread}"] = partial(falling, spread=spread)
+    for stop in STOPS:
+        for builder in (grids.uniform_lambda, grids.karras):
+            found[f"{builder.__name__} {stop:g}"] = partial(_stopped, builder, stop)
+    return found
+
+
+def _stopped(builder: Any, stop: float, schedule: Any, steps: int) -> Tensor:
+    low = schedule.sampling_range[1]
+    if not stop or schedule.sigma(low) >= stop:
+        if schedule.sigma(low) == 0.0:
+            low = schedule.t_of_sigma(0.002)
+        return builder(schedule, steps, stop=low)
+    return builder(schedule, steps, stop=schedule.t_of_sigma(stop))
+
+
+SOLVERS: dict[str, tuple[str, float]] = {
+    f"{solver} {ell:g}": (solver, ell)
+    for solver, ells in {
+        "seeds-1": (1.0,),
+        "seeds-2": (1.0,),
+        "seeds-3": (1.0,),
+        "seeds-ab2": (0.0, 0.5, 1.0),
+        "seeds-ab3": (0.0, 0.5, 1.0),
+        "dpmpp-2m-sde": (1.0,),
+        "er-sde-3": (1.0,),
+        "sa-solver": (1.0, 0.5),
+        "unipc-2": (0.0,),
+        "unipc-3": (0.0,),
+    }.items()
+    for ell in ells
+}
+
+
+# --- measuring
+
+
+class Problem:
+    """A model, and how far samples are from its law."""
+
+    def __init__(self, name: str, n: int) -> None:
+        self.name, self.n = name, n
+        self.family, make = PROBLEMS[name]
+        self.model = make()
+        self.exact = isinstance(self.model, (GaussianMixture, OnTable))
+        if self.exact:
+            self._reference = self.law(0, 4000)
+        else:
+            self._classifier, _ = files.load_classifier(f"{name.split('-')[0]}-classifier")
+            self._reference = self.law(10**6, 4000)
+
+    def law(self, run: int, count: int) -> Tensor:
+        """Features of samples of the law."""
+        if self.exact:
+            return getattr(self.model, "target", self.model).sample(count, seed=run).float()
+        return self.features(self.draw(run, count, "seeds-3", nfe=FINE))
+
+    def draw(self, run: int, count: int, solver: str, **how: Any) -> Tensor:
+        """Samples 0 … count − 1 of a run."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", expint.PlanWarning)
+            parts = [
+                expint.sample(
+                    self.model,
+                    (min(_BATCH, count - start), *self.model.shape),
+                    solver,
+                    seed=run,
+                    start=start,
+                    progress=False,
+                    **how,
+                )
+                for start in range(0, count, _BATCH)
+            ]
+        return torch.cat(parts)
+
+    def features(self, samples: Tensor) -> Tensor:
+        """What the distance is measured in."""
+        if self.exact:
+            return samples
+        with torch.inference_mode():
+            parts = samples.clamp(-1.5, 1.5).split(_BATCH)
+            return torch.cat([self._classifier.features(part) for part in parts])
+
+    def distance(self, features: Tensor) -> float:
+        """From the law."""
+        metric = energy_distance if self.exact else frechet_distance
+        return float(metric(features, self._reference))
+
+    def figure(self, grid: str, solver: str, nfe: int, run: int) -> float:
+        """Of a plan with at most `nfe` evaluations; infinite where the samples are."""
+        name, ell = SOLVERS[solver]
+        times = grid_for(self.model.schedule, name, candidates(self.family)[grid], nfe)
+        try:
+            samples = self.draw(run, self.n, name, grid=times, ell=ell)
+        except FloatingPointError:
+            return math.inf
+        return self.distance(self.features(samples))
+
+
+def grid_for(schedule: Any, solver: str, builder: Any, nfe: int) -> Tensor:
+    """The grid with the most steps for at most `nfe` evaluations."""
+    steps = nfe
+    while steps > 1:
+        times = builder(schedule, steps)
+        if expint.plan_sampling(schedule, solver, grid=times).nfe <= nfe:
+            return times
+        steps -= 1
+    raise ValueError(f"{solver} has no plan with {nfe} evaluations.")
+
+
+def key(problem: str, grid: str, solver: str, nfe: int, run: int) -> str:
+    """Of a figure in the file."""
+    return " | ".join([problem, grid, solver, str(nfe), str(run)])
+
+
+# --- what users have today
+
+
+def peers() -> dict[str, Callable[..., Any]]:
+    """diffusers' schedulers with their own defaults."""
+    from diffusers import DPMSolverMultistepScheduler, SASolverScheduler, UniPCMultistepScheduler
+
+    return {
+        "sde-dpmsolver++": partial(DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++"),
+        "UniPC": UniPCMultistepScheduler,
+        "SASolver": SASolverScheduler,
+    }
+
+
+def by_peer(model: Any, make: Callable[..., Any], run: int, count: int, nfe: int) -> Tensor:
+    """Samples of a network on a table by a scheduler of diffusers."""
+    alphas = model.schedule.alpha(torch.arange(model.schedule.steps, dtype=torch.float64)) ** 2
+    betas = 1.0 - alphas / torch.cat([torch.ones(1, dtype=torch.float64), alphas[:-1]])
+    scheduler = make(trained_betas=betas.tolist(), num_train_timesteps=len(betas))
+    drawn = []
+    for start in range(0, count, _BATCH):
+        gen = torch.Generator().manual_seed(1000 * run + start)
+        x = torch.randn(min(_BATCH, count - start), *model.shape, generator=gen)
+        scheduler.set_timesteps(nfe)
+        for t in scheduler.timesteps:
+            with torch.no_grad():
+                output = model(x, torch.as_tensor(float(t), dtype=torch.float64))
+            own = {} if make is peers()["UniPC"] else {"generator": gen}
+            x = scheduler.step(output, t, x, **own).prev_sample
+        drawn.append(x)
+    return torch.cat(drawn)
