@@ -18,7 +18,7 @@ import click
 from tqdm import tqdm
 
 from expint import plan_sampling, schedules, solvers
-from expint.soundness import factor, std_ratio
+from expint.soundness import factor, std_ratios
 
 SCHEDULES = {"vp": schedules.VP(), "edm": schedules.EDM(), "cosine": schedules.Cosine()}
 STDS = (0.25, 1.0)
@@ -40,7 +40,7 @@ def ratio(solver, form, ell, nfe, schedule):
         plan = plan_sampling(
             SCHEDULES[schedule], solver, form=form, ell=ell, nfe=nfe, sigma_data=0.5
         )
-        return None if plan.has_tangents else max((std_ratio(plan, s) for s in STDS), key=factor)
+        return None if plan.has_tangents else max(std_ratios(plan, STDS), key=factor)
     except ValueError:
         return None
 

@@ -32,8 +32,6 @@ _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # How a pickle, or a file of torch.save, begins that another pickle carries; and how deep to look.
 _NESTED, _DEEPEST = re.compile(rb"PK\x03\x04|\x80[\x02-\x05]"), 5
 _EXPANSION, _SMALL = 4, 2**20  # times its size, and bytes that any archive may expand to
-MOST_EXPANSION = 50
-"""Times its size to which an archive of compressed arrays may expand; MNIST does to 5."""
 _LARGEST_PICKLE = 2**28  # bytes of the program in a file of torch.save, which holds no tensors
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, storage keys; raw storages follow
 # What torch.save writes for tensors in containers: rebuilt by torch's own restricted unpickler,

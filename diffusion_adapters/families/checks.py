@@ -47,10 +47,8 @@ def check_preserving(family: str, schedule: Schedule) -> None:
     """
     alpha, std = _kernel(schedule)
     off = torch.minimum((alpha**2 + std**2 - 1.0).abs(), (alpha**2 + std - 1.0).abs()).max()
-    if (
-        bool(off > 1e-6)
-        or not 0.0 <= min(schedule.sampling_range) < schedule.sampling_range[0] <= 1
-    ):
+    noise, data = schedule.sampling_range
+    if off > 1e-6 or not 0.0 <= data < noise <= 1.0:
         raise ValueError(
             f"{family} calls the network with labels 999 t on a variance-preserving schedule "
             f"(alpha^2 + std^2 = 1) with t in [0, 1], got {schedule}: give VP(...), SubVP(...) or "
@@ -93,86 +91,45 @@ def check_continuous(family: str, network: Any, assumed: bool) -> None:
         )
 
 
-def check_call(network: Any, arguments: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse a network that does not take these arguments, by their number and names; it may need
-    more.
+def check_call(
+    function: Any,
+    arguments: Iterable[str],
+    names: Iterable[str] = (),
+    *,
+    called: str = "The network is called as net",
+    way_out: str = "wrap it in a function that takes these arguments",
+    more: bool = True,
+) -> None:
+    """Refuse a function or module that does not take these arguments, by their number and names.
 
     Args:
-        network: a function or module; what has no signature passes.
+        function: what has no signature passes.
         arguments: what the positional ones are, for the message.
         names: of the keyword arguments.
+        called, way_out: for the message.
+        more: whether it may need others.
 
     Raises:
         TypeError: with the call and the signature.
     """
-    signature = _signature(network)
-    if signature is None:
-        return
+    signature = signature_of(function)
+    bind = signature.bind_partial if more else signature.bind
     try:
-        signature.bind_partial(*arguments, **dict.fromkeys(names))
+        bind(*arguments, **dict.fromkeys(names))
     except TypeError as error:
         call = ", ".join([*arguments, *(f"{name}=..." for name in names)])
         taken = ", ".join(map(str, signature.parameters))
         raise TypeError(
-            f"The network is called as net({call}), but {type(network).__name__} takes ({taken}) "
-            f"({error}): wrap it in a function that takes these arguments."
+            f"{called}({call}), but {type(function).__name__} takes ({taken}) ({error}): {way_out}."
         ) from error
 
 
-def check_classifier(classifier: Any, arguments: str, on: str) -> None:
-    """Refuse a classifier that is not called with these arguments.
-
-    Raises:
-        TypeError: with the call and the signature.
-    """
-    signature = _signature(classifier)
-    if signature is None:
-        return
+def signature_of(function: Any) -> inspect.Signature:
+    """What a function or module takes: anything, if it has no signature."""
     try:
-        signature.bind(*arguments.split(", "))
-    except TypeError as error:
-        raise TypeError(
-            f"With on={on!r} the classifier is called as classifier({arguments}), but "
-            f"{type(classifier).__name__} takes ({', '.join(signature.parameters)}) ({error}): on "
-            "the noisy state it is classifier(x, t), on the denoised estimate classifier(D)."
-        ) from error
-
-
-def _signature(network: Any) -> inspect.Signature | None:
-    try:
-        return inspect.signature(getattr(network, "forward", network))
+        return inspect.signature(getattr(function, "forward", function))
     except ValueError:
-        return None
-
-
-def left_out(
-    error: Exception, network: Any, arguments: Iterable[str], names: Iterable[str]
-) -> Exception | None:
-    """What an error of a network means that needs conditioning which it was not given, or None.
-
-    Args:
-        error: what the network raised.
-        network, arguments, names: as for `check_call`.
-    """
-    signature = _signature(network)
-    if signature is None:
-        return None
-    given = signature.bind_partial(*arguments, **dict.fromkeys(names)).arguments
-    left = {n: p.default for n, p in signature.parameters.items() if n not in given}
-    for name, parameter in signature.parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            left.pop(name, None)
-    needed = [name for name, default in left.items() if default is inspect.Parameter.empty]
-    if not needed and ("None" in str(error) or isinstance(error, AssertionError)):
-        needed = [name for name, default in left.items() if default is None]
-    if not needed:
-        return None
-    condition = ", ".join(f"{name!r}: ..." for name in needed)
-    return TypeError(
-        f"{type(network).__name__} was called without {', '.join(needed)} "
-        f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}): give the adapter "
-        f"condition={{{condition}}}, tensors with one row per sample."
-    )
+        return inspect.signature(lambda *arguments, **names: None)
 
 
 def explained(error: Exception, x: Tensor, device: torch.device) -> Exception | None:

@@ -17,13 +17,15 @@ from torch import Tensor
 
 from diffusion_adapters.families.adapter import NetworkAdapter, class_indices
 from diffusion_adapters.families.adapters import EDMAdapter
-from diffusion_adapters.families.checks import check_classifier
+from diffusion_adapters.families.checks import check_call
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
 from expint.equations.predictions import conversion
 from expint.guards.arguments import checked
 from expint.registry import check_choice
 from expint.runs import Reparametrized
 from expint.runs.model import describe
+
+_CLASSIFIERS = "on the noisy state it is classifier(x, t), on the denoised estimate classifier(D)"
 
 
 # Classes in lower case, because they are called like functions: cfg(model, 2.0).
@@ -87,7 +89,9 @@ class cfg(ModelWrapper):  # noqa: N801
         super().__init__(model)
         self.scale = check_number("The guidance scale", scale)
         self.rescale = check_number("rescale", rescale, 0.0, 1.0)
-        self.interval = None if interval is None else _check_interval(interval)
+        self.interval = interval
+        if interval is not None and not 0.0 <= interval[0] < interval[1]:
+            raise ValueError(f"interval needs 0 <= sigma_lo < sigma_hi <= inf, got {interval!r}.")
         if unconditional is None or isinstance(unconditional, Mapping):
             unconditional = _with_condition(model, unconditional)
         self.unconditional, self._inside = unconditional, (model, unconditional)
@@ -121,10 +125,8 @@ class cfg(ModelWrapper):  # noqa: N801
         return guided * (1.0 + self.rescale * (ratio - 1.0))
 
     def _guides(self, t: Tensor) -> bool:
-        if self.interval is None:
-            return True
-        low, high = self.interval
-        return low < float(self.schedule.sigma(t)) <= high
+        within = self.interval
+        return within is None or within[0] < float(self.schedule.sigma(t)) <= within[1]
 
     def _without(self, x: Tensor, t: Tensor) -> Tensor:
         """The unconditional model's output, as a prediction of this model's type."""
@@ -179,14 +181,15 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
     ) -> None:
         super().__init__(model)
         check_choice("on", on, ("state", "denoised"))
-        check_classifier(classifier, "x, t" if on == "state" else "D", on)
+        called = f"With on={on!r} the classifier is called as classifier"
+        arguments = ["x", "t"] if on == "state" else ["D"]
+        check_call(classifier, arguments, called=called, way_out=_CLASSIFIERS, more=False)
         self.classifier, self.labels, self.on = classifier, class_indices(labels).cpu(), on
         self.scale = check_number("The guidance scale", scale)
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.labels) != x.shape[0]:
-            given = f"{len(self.labels)} labels for a batch of {len(x)}"
-            raise ValueError(f"There are {given}: give one label per sample.")
+            raise ValueError(f"{len(self.labels)} labels for a batch of {len(x)}: give one each.")
         if self.scale == 0.0:
             return self._evaluate(self.model, x, t)
         if self.on == "state":
@@ -214,13 +217,6 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
             raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {given}.")
         labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
         return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
-
-
-def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(value) for value in interval)
-    if not 0.0 <= low < high:
-        raise ValueError(f"interval needs 0 <= sigma_lo < sigma_hi <= inf, got {interval!r}.")
-    return low, high
 
 
 def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:

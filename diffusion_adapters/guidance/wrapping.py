@@ -3,23 +3,20 @@ see the denoised estimate.
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from diffusion_adapters.families.adapter import NetworkAdapter
-from expint.equations.predictions import check as check_prediction
-from expint.equations.predictions import to_denoiser
-from expint.guards.arguments import checked
-from expint.runs import Reparametrized
+from diffusion_adapters.families.module_methods import ModuleMethods
+from expint.equations import predictions
 from expint.runs.model import describe
 
 
-class ModelWrapper(ABC):
+class ModelWrapper(ModuleMethods):
     """A model that changes what another model predicts, and keeps everything else that model says
     of itself.
 
@@ -41,7 +38,7 @@ class ModelWrapper(ABC):
         self._inside: tuple[Any, ...] = (model,)
         self._own_prediction = prediction
         self.prediction = about.prediction if prediction is None else prediction
-        check_prediction(self.prediction, self.sigma_data)
+        predictions.check(self.prediction, self.sigma_data)
         self._evaluations = 0
 
     @property
@@ -59,48 +56,8 @@ class ModelWrapper(ABC):
         """
         return self._evaluations
 
-    def to(self, *where: Any, **options: Any) -> Self:
-        """Move or cast the networks inside in place, with the arguments of `torch.nn.Module.to`;
-        returns the wrapper.
-
-        Raises:
-            TypeError, ValueError: as the adapter's own; if there is no network inside.
-        """
-        for model in self._with_networks():
-            model.to(*where, **options)
-        return self
-
-    def half(self) -> Self:
-        """Cast the networks inside to float16 in place."""
-        return self.to(torch.float16)
-
-    @checked
-    def train(self, mode: bool = True) -> Self:
-        """Put the networks inside into train mode, or with False into evaluation mode."""
-        for model in self._with_networks():
-            model.train(mode)
-        return self
-
-    def eval(self) -> Self:
-        """Put the networks inside into evaluation mode, in which samples should be drawn."""
-        return self.train(False)
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The parameters of the networks inside, each once."""
-        listed = (p for model in self._with_networks() for p in model.parameters())
-        yield from {id(p): p for p in listed}.values()
-
-    def _with_networks(self) -> Iterator[Any]:
-        """The adapters, modules and wrappers inside."""
-        for model in self._inside:
-            while isinstance(model, Reparametrized):
-                model = model.model
-            if not isinstance(model, NetworkAdapter | ModelWrapper | torch.nn.Module):
-                raise TypeError(
-                    f"This needs a model with a network, a torch.nn.Module, got a "
-                    f"{type(model).__name__}."
-                )
-            yield model
+    def _models(self) -> Sequence[Any]:
+        return self._inside
 
     def around(self, model: Any) -> Self:
         """The same wrapper around another model in the place of `self.model`, with a count of its
@@ -131,17 +88,17 @@ class ModelWrapper(ABC):
 
     def _denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The denoised estimate D from the wrapped model's output at x, in the dtype of x."""
-        rule = to_denoiser(self.model.prediction, self.schedule, t, self.sigma_data)
+        rule = predictions.to_denoiser(self.model.prediction, self.schedule, t, self.sigma_data)
         return x * rule.on_x.to(x) + output.to(x.dtype) * rule.on_output.to(x)
 
     def _presented(self, denoised: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The denoised estimate D at x as this wrapper's own prediction."""
-        rule = to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
+        rule = predictions.to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
         return (denoised - x * rule.on_x.to(x)) / rule.on_output.to(x)
 
     def _moved(self, output: Tensor, t: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
         """The output that belongs to the denoised estimate D + weight · direction."""
-        rule = to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
+        rule = predictions.to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
         return output + (weight / rule.on_output).to(output) * direction.to(output.dtype)
 
 
@@ -190,11 +147,9 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
 def check_fits(name: str, value: Tensor, x: Tensor, of: str = "the state's") -> None:
     """Refuse a tensor that does not broadcast to the shape of x, which is that `of` the state."""
     try:
-        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+        value.expand(x.shape)
+    except RuntimeError as error:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, which does not broadcast to {of} "
             f"{tuple(x.shape)}: give (batch, *event), or (*event) for all samples alike."
-        )
+        ) from error

@@ -129,10 +129,9 @@ class Adaptive:
         """What `expint.sample` does with these steps; its arguments, with what the model says of
         itself; seeding(batch) gives one seed per sample."""
         self.report = None
-        allowed = ["steps", "form", "ell", "final"]
-        if not options.get("operations"):
-            allowed.append("operations")
-        strange = [n for n, value in options.items() if n not in allowed and value is not None]
+        given = {**options, "operations": options.get("operations") or None}
+        allowed = ("steps", "form", "ell", "final")
+        strange = [n for n, value in given.items() if n not in allowed and value is not None]
         if strange:
             raise ValueError(
                 f"Adaptive steps choose the grid and have no operations: leave out {strange[0]}, "
@@ -167,16 +166,12 @@ class Adaptive:
             for plan in filter(None, (lead, first, tail)):  # what does not fit is refused now
                 Run(plan, model, x, path)
             walk = _Walk(sde, pair, control, model, kind, path, self.max_nfe, callback)
-            if lead is not None:
-                x = walk.single(lead, x)
+            x = walk.single(lead, x) if lead else x
             x = walk.through(x, start, end)
-            if tail is not None:
-                x = walk.single(tail, x)
+            x = walk.single(tail, x) if tail else x
         times = as_float64([*first.grid[:1].tolist(), *walk.times])
         self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe, seen)
-        result = x.to(kind)
-        check_result(result)
-        return result
+        return check_result(x.to(kind))
 
 
 class _Step(NamedTuple):
@@ -241,11 +236,10 @@ class _Walk:
     def _finite(self, state: Tensor, s: float, t: float, error: Tensor) -> float:
         """The error of a step as a number, after a look at the state: the one host synchronisation
         of the step."""
-        finite = torch.isfinite(state).all().to(error.dtype)
-        worst, fine = torch.stack([error, finite]).tolist()
+        finite = torch.isfinite(state).reshape(len(state), -1).all(1)
+        worst, fine = torch.stack([error, finite.all().to(error.dtype)]).tolist()
         if not fine or not math.isfinite(worst):
-            which = bad_samples(torch.isfinite(state.reshape(len(state), -1)).all(1))
-            what = "error estimate" if fine else f"state, in {which},"
+            what = "error estimate" if fine else f"state, in {bad_samples(finite)},"
             raise FloatingPointError(
                 f"The {what} became NaN or infinite in a step from {self.sde.place(s)} to "
                 f"{self.sde.place(t)}. Likely causes: a network that overflows there (half "

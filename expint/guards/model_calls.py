@@ -28,14 +28,13 @@ class ModelCalls:
             RuntimeError: if the model changed its input, but not at its first evaluation.
         """
         x = state.to(dtype)
-        safe = x is not state
-        if not safe and (self._overwrites is not False or x.is_inference()):
-            x, safe = x.clone(), True
+        if x is state and (self._overwrites is not False or x.is_inference()):
+            x = x.clone()
         # Inference tensors do not count their versions, and are always copied.
         before = None if x.is_inference() else x._version
         output = model(x, time)
         changed = before is not None and x._version != before
-        if changed and not safe:
+        if changed and x is state:
             raise RuntimeError(
                 f"The model changed its input in place at {self._place(time)}, but not at its "
                 "first evaluation: let it work on a copy, x.clone()."

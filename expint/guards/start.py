@@ -21,18 +21,14 @@ _MOST, _MOST_SAMPLES = 2**40, 2**27  # numbers and samples of a run
 
 def check_dtype(dtype: Any) -> None:
     """Refuse what is no floating-point type of at least 16 bits."""
-    if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype is a torch.dtype such as torch.float32, got {dtype!r}.")
-    if not dtype.is_floating_point or dtype.itemsize == 1:
-        raise TypeError(f"dtype must be a floating-point type, got {dtype}: of 16 bits at least.")
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
+        raise TypeError(f"dtype must be a floating-point type, got {dtype!r}: of 16 bits at least.")
 
 
 def check_noise(noise: Any) -> None:
     """Refuse what is no noise source; None is none."""
     if noise is not None and (isinstance(noise, type) or not isinstance(noise, NoiseSource)):
-        raise TypeError(
-            f"noise is a noise source such as expint.noise.Gaussian(seeds), got {noise!r}."
-        )
+        raise TypeError(f"noise is a noise source such as Gaussian(seeds), got {noise!r}.")
 
 
 def check_callback(callback: Any) -> None:
@@ -72,14 +68,13 @@ def check_pure_noise(schedule: Schedule, first: float) -> None:
     """
     noise = schedule.sampling_range[0]
     sigma, largest = schedule.sigma(first), schedule.sigma(noise)
-    if sigma >= min(_NOISE_SIGMA, 0.99 * largest):
-        return
-    raise ValueError(
-        f"The grid starts at t = {first:.6g}, where sigma = {sigma:.6g}: there a state is not pure "
-        "noise, and its law is not known. Give the state in place of its shape (x = alpha x0 + std "
-        f"noise), or start at t = {noise:.6g}, where sigma = {largest:.6g}. Noise levels become "
-        "times by schedule.t_of_sigma(levels)."
-    )
+    if sigma < min(_NOISE_SIGMA, 0.99 * largest):
+        raise ValueError(
+            f"The grid starts at t = {first:.6g}, where sigma = {sigma:.6g}: there a state is not "
+            "pure noise, and its law is not known. Give the state in place of its shape (x = alpha "
+            f"x0 + std noise), or start at t = {noise:.6g}, where sigma = {largest:.6g}. Noise "
+            "levels become times by schedule.t_of_sigma(levels)."
+        )
 
 
 def check_scale(x: Tensor, schedule: Schedule, first: float) -> None:
@@ -98,9 +93,8 @@ def check_scale(x: Tensor, schedule: Schedule, first: float) -> None:
             "by schedule.std(t), or give a shape and let them be drawn."
         )
     elif x.ndim > 2 and n >= _MANY_ENTRIES and x.shape[-1] > 1 and schedule.sigma(first) < 1.0:
-        values = values - values.mean()
-        together = (values[..., 1:] * values[..., :-1]).sum() / values.square().sum()
-        if abs(together.item()) < 5.0 / math.sqrt(n):  # of independent entries
+        neighbours = torch.stack([values[..., 1:], values[..., :-1]]).flatten(1)
+        if abs(torch.corrcoef(neighbours)[0, 1].item()) < 5.0 / math.sqrt(n):
             warn(
                 "The initial state is pure noise (its neighbouring entries are independent), but "
                 f"at the first time of the grid, t = {first:.6g}, sigma is only "

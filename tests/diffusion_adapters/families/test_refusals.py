@@ -196,7 +196,9 @@ def test_methods_of_a_module():
     network = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
     model = VPAdapter(lambda x, labels: x)
     for call in (model.eval, model.half, lambda: model.to("cpu")):
-        with pytest.raises(TypeError, match=r"needs a network that is a torch\.nn\.Module"):
+        with pytest.raises(
+            TypeError, match=r"needs a model with a network that is a torch\.nn\.Module"
+        ):
             call()
     assert list(model.parameters()) == []
     model.network = network

@@ -497,6 +497,7 @@ def test_methods_of_the_networks_inside(other):
     for call in (lambda m: m.eval(), lambda m: m.half(), lambda m: m.to("cpu")):
         with pytest.raises(TypeError, match=r"needs a model with a network.*GaussianMixture"):
             call(threshold(exact))
+    assert [*threshold(exact).parameters()] == []
 
 
 def test_a_classifier_of_other_arguments_is_refused_at_once():
