@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -42,6 +43,8 @@ FILE = Path(__file__).with_suffix(".json")
 NFES = (5, 6, 8, 10, 15, 20, 30, 50)
 STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 FINE = 200
+DEFAULT = "default"
+TABLES = ("digits-iddpm-table", "digits-vp-table")
 _BATCH = 500
 
 
@@ -225,15 +228,25 @@ class Problem:
             self._reference = self.law(0, 4000)
         else:
             self._classifier, _ = files.load_classifier(f"{name.split('-')[0]}-classifier")
-            self._reference = self.law(10**6, 4000)
+            self._reference = self._fine()
+
+    def _fine(self) -> Tensor:
+        """The reference, kept in out/ for the next time."""
+        kept = Path("out/defaults") / f"{self.name}.npy"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            np.save(kept, self.law(10**6, 4000).numpy())
+        return torch.from_numpy(np.load(kept))
 
     def law(self, run: int, count: int) -> Tensor:
         """Features of samples of the law."""
         if self.exact:
             return getattr(self.model, "target", self.model).sample(count, seed=run).float()
-        return self.features(self.draw(run, count, "seeds-3", nfe=FINE))
+        grid = grids.get("discrete" if self.name in TABLES else "uniform_lambda")
+        times = grid_for(self.model.schedule, "seeds-3", grid, FINE)
+        return self.features(self.draw(run, count, "seeds-3", grid=times))
 
-    def draw(self, run: int, count: int, solver: str, **how: Any) -> Tensor:
+    def draw(self, run: int, count: int, solver: str | None, **how: Any) -> Tensor:
         """Samples 0 … count − 1 of a run."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", expint.PlanWarning)
@@ -265,14 +278,22 @@ class Problem:
         return float(metric(features, self._reference))
 
     def figure(self, grid: str, solver: str, nfe: int, run: int) -> float:
-        """Of a plan with at most `nfe` evaluations; infinite where the samples are."""
+        """Of a plan with at most `nfe` evaluations; 1e9 where the samples are not finite."""
+        try:
+            samples = self.samples(grid, solver, nfe, run)
+        except FloatingPointError:
+            return 1e9
+        return self.distance(self.features(samples))
+
+    def samples(self, grid: str, solver: str, nfe: int, run: int) -> Tensor:
+        """Of a plan of the study, of the default, or of diffusers."""
+        if solver in peers():
+            return by_peer(self.model, peers()[solver], run, self.n, nfe)
+        if solver == DEFAULT:
+            return self.draw(run, self.n, None, nfe=nfe)
         name, ell = SOLVERS[solver]
         times = grid_for(self.model.schedule, name, candidates(self.family)[grid], nfe)
-        try:
-            samples = self.draw(run, self.n, name, grid=times, ell=ell)
-        except FloatingPointError:
-            return math.inf
-        return self.distance(self.features(samples))
+        return self.draw(run, self.n, name, grid=times, ell=ell)
 
 
 def grid_for(schedule: Any, solver: str, builder: Any, nfe: int) -> Tensor:
@@ -286,9 +307,9 @@ def grid_for(schedule: Any, solver: str, builder: Any, nfe: int) -> Tensor:
     raise ValueError(f"{solver} has no plan with {nfe} evaluations.")
 
 
-def key(problem: str, grid: str, solver: str, nfe: int, run: int) -> str:
-    """Of a figure in the file."""
-    return " | ".join([problem, grid, solver, str(nfe), str(run)])
+def key(grid: str, solver: str, nfe: int) -> str:
+    """Of the figures of a plan in the file."""
+    return " | ".join([grid, solver, str(nfe)])
 
 
 # --- what users have today
@@ -322,3 +343,109 @@ def by_peer(model: Any, make: Callable[..., Any], run: int, count: int, nfe: int
             x = scheduler.step(output, t, x, **own).prev_sample
         drawn.append(x)
     return torch.cat(drawn)
+
+
+# --- the file and the command line
+
+
+def load_file() -> dict[str, Any]:
+    """The figures that there are."""
+    return json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+def wanted(
+    problem: str, nfes: tuple[int, ...], chosen: tuple[str, ...], solvers: tuple[str, ...]
+) -> Iterator[tuple[str, str, int]]:
+    """What is to be measured: grids × solvers × evaluations; the default; and peers."""
+    family = PROBLEMS[problem][0]
+    for nfe in nfes:
+        yield DEFAULT, DEFAULT, nfe
+        if problem in TABLES:
+            for peer in peers():
+                yield "diffusers", peer, nfe
+        for solver in solvers or SOLVERS:
+            for grid in candidates(family):
+                if not chosen or grid in chosen:
+                    yield grid, solver, nfe
+
+
+@click.command()
+@click.argument("problems", nargs=-1, type=click.Choice(list(PROBLEMS)))
+@click.option("--nfe", "nfes", multiple=True, type=int, help="Default: 5, 6, 8, 10, … 50.")
+@click.option("--grid", "chosen", multiple=True, help="Default: all.")
+@click.option("--solver", "solvers", multiple=True, help="Such as 'seeds-ab2 1'. Default: all.")
+@click.option("--runs", default=3, show_default=True, help="Seeds.")
+@click.option("--count", default=1000, show_default=True, help="Samples per run.")
+@click.option("--threads", default=1, show_default=True)
+@click.option("--table", is_flag=True, help="Measure nothing: print the figures of the file.")
+def main(
+    problems: tuple[str, ...],
+    nfes: tuple[int, ...],
+    chosen: tuple[str, ...],
+    solvers: tuple[str, ...],
+    runs: int,
+    count: int,
+    threads: int,
+    table: bool,
+) -> None:
+    """Measure grids and solvers on PROBLEMS (all by default)."""
+    torch.set_num_threads(threads)
+    for name in problems or PROBLEMS:
+        if not table:
+            measure(name, list(wanted(name, nfes or NFES, chosen, solvers)), runs, count)
+        click.echo(show(name, load_file().get(name, {})))
+
+
+def measure(name: str, plans: list[tuple[str, str, int]], runs: int, count: int) -> None:
+    """Put the figures of one problem into the file."""
+    known = load_file().get(name, {}).get("figures", {})
+    missing = [
+        (grid, solver, nfe, run)
+        for grid, solver, nfe in plans
+        for run in range(len(known.get(key(grid, solver, nfe), [])), runs)
+    ]
+    if not missing:
+        return
+    problem = Problem(name, count)
+    floors = [problem.distance(problem.law(10**6 + 1 + run, count)) for run in range(runs)]
+    bar = tqdm(missing, desc=name)
+    for i, (grid, solver, nfe, run) in enumerate(bar):
+        figure = problem.figure(grid, solver, nfe, run)
+        known.setdefault(key(grid, solver, nfe), []).append(float(f"{figure:.4g}"))
+        if i % 20 == 19 or i == len(missing) - 1:
+            content = load_file()  # another process may measure another problem
+            content[name] = {
+                "family": problem.family,
+                "count": count,
+                "floor": [float(f"{floor:.4g}") for floor in floors],
+                "figures": dict(sorted(known.items())),
+            }
+            FILE.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
+
+
+def show(name: str, found: dict[str, Any]) -> str:
+    """Per number of evaluations the default, the best plans and the peers: means over the runs."""
+    if not found:
+        return f"{name}: nothing measured"
+    floor = sum(found["floor"]) / len(found["floor"])
+    lines = [f"{name} ({found['count']} samples, floor {floor:.3g})"]
+    by_nfe: dict[int, list[tuple[float, float, str]]] = {}
+    for entry, values in found["figures"].items():
+        grid, solver, nfe = entry.split(" | ")
+        mean = sum(values) / len(values)
+        spread = max(values) - min(values)
+        by_nfe.setdefault(int(nfe), []).append((mean, spread, f"{solver}, {grid}"))
+    for nfe, rows in sorted(by_nfe.items()):
+        own = [row for row in rows if row[2] == f"{DEFAULT}, {DEFAULT}"]
+        peer = [row for row in sorted(rows) if row[2].endswith(", diffusers")]
+        best = [row for row in sorted(rows) if row not in own and row not in peer][:4]
+        lines += [f"  NFE {nfe}"]
+        lines += [
+            f"    {mean:8.4g} ± {spread / 2:.2g}  {what}" for mean, spread, what in own + best
+        ]
+        lines += [f"    {mean:8.4g} ± {spread / 2:.2g}  {what}" for mean, spread, what in peer]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
