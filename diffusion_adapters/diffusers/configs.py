@@ -75,8 +75,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         config: from `scheduler.config` or a scheduler_config.json.
 
     Returns:
-        All entries of `config`, with `grid`, `final`, `shift`, `use_flow_sigmas` and
-        `prediction_type` set where it says so in other words.
+        All entries of `config`, with `grid`, `final`, `shift` and `prediction_type` set where it
+        says so in other words.
 
     Raises:
         ValueError: for schedulers whose network is called in a way of its own: EDM's
@@ -99,7 +99,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     # A value that was left at the other class's default is still what its network was trained with.
     values = {key: value for key, value in config.items() if key != "_use_default_values"}
     if "shift" in values and "beta_start" not in values:
-        values |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+        values["prediction_type"] = "flow_prediction"
     if values.get("use_flow_sigmas") and "flow_shift" in values:
         values["shift"] = values["flow_shift"]
     if values.get("final_sigmas_type") == "sigma_min":

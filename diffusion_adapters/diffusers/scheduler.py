@@ -9,10 +9,12 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers import configs
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
+from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
+from diffusion_adapters.diffusers.noised_states import NoisedStates
+from diffusion_adapters.diffusers.step_starts import StepOrder, step_starts
 from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.guards.arguments import checked
-from expint.noise import FromGenerators
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
 from expint.runs import Description, Run
@@ -47,13 +49,13 @@ class ExpIntSchedulerOutput(BaseOutput):
     pred_original_sample: Tensor | None = None
 
 
-class ExpIntScheduler(SchedulerMixin, ConfigMixin):
+class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
     """An exponential integrator as a scheduler: one `step` per network evaluation, stages included.
 
     State and timesteps are those of diffusers: variance-preserving states α x₀ + σ̄ ε with the
     table's indices as timesteps (what Euler and its relatives hold in σ, the network sees the
     same), or flow matching with timesteps num_train_timesteps · t. Noise is drawn from the
-    `generator` of `step`, one state of normals per increment.
+    `generator` of `step`, one state of normals per increment, or without one from `seed`.
 
     Args:
         num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas,
@@ -76,6 +78,10 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             where solver and grid permit.
         thresholding, dynamic_thresholding_ratio, sample_max_value, clip_sample, clip_sample_range:
             limits of the denoised estimate, from which all else follows.
+        seed: of the noise where `step` is given no generator, as by most pipelines of flow
+            matching. None: a function of each sample's first state, so that equal latents give
+            equal results, in any batch; an integer: that of a run, as for `expint.sample`;
+            "torch": torch's global generator.
 
     Raises:
         ValueError: for a configuration that does not fit together, saying what would.
@@ -117,7 +123,12 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         sample_max_value: float = 1.0,
         clip_sample: bool = False,
         clip_sample_range: float = 1.0,
+        seed: int | str | None = None,
     ) -> None:
+        check_noise(seed)
+        if prediction_type == "flow_prediction":
+            # Pipelines that find this flag leave out their sigmas, and the user's.
+            self.register_to_config(use_flow_sigmas=False)
         self._schedule = configs.schedule_of(self.config)
         self._prediction = configs.prediction_of(self.config)
         method = solvers.get(solver, **(solver_options or {}))
@@ -136,6 +147,10 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         self.sigmas = self._levels(times)
         self._plan: Plan | None = None
         self._round_time: Rounding = None
+        method = self._method
+        stages = method.tableau.evaluations + sum(len(each.langevin) for each in method.operations)
+        self._stages = stages
+        self._order: int = stages
         self._reset()
 
     @classmethod
@@ -194,6 +209,9 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
                 "infinity, where this run begins: use another one, or begin at a lower timestep."
             )
         self._plan, self._rules = plan, rules.T.tolist()
+        starts = [*step_starts(plan), len(places)]
+        counted = "evaluations" if num_inference_steps is None else "steps"
+        self._order = StepOrder(self._stages, starts, counted=counted)
         rounds = self._round_time is not None
         labels = places.round().long() if rounds else (places * self._per_time).to(torch.float32)
         self.timesteps = labels.to(device=device)
@@ -222,6 +240,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
                 did.
             sample: shape (batch, *event).
             generator: one generator, or one per sample: then a sample depends on its own alone.
+                None: see `seed`.
             return_dict: False for a tuple.
 
         Returns:
@@ -264,26 +283,16 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         """The state itself: it is held as the network takes it."""
         return sample
 
-    @checked
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """α x₀ + σ̄ ε at timesteps, one per sample or one for all; in the dtype of the samples."""
-        alpha, std = self._kernel(timesteps, original_samples)
-        return alpha * original_samples + std * noise
-
-    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
-        """`add_noise` under the name, and with the arguments in the order, of flow matching."""
-        return self.add_noise(sample, noise, timestep)
-
-    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The target α ε − σ̄ x₀ of v-prediction; arguments as for `add_noise`."""
-        alpha, std = self._kernel(timesteps, sample)
-        return alpha * noise - std * sample
-
     @property
     def order(self) -> int:
-        """Network evaluations per step; steps begin at its multiples, for image to image."""
-        method = self._method
-        return method.tableau.evaluations + sum(len(each.langevin) for each in method.operations)
+        """Network evaluations per step. After `set_timesteps`, `step * order` is the index in
+        `timesteps` at which a step begins, also where steps differ in length.
+
+        Where the beginnings of the steps were given and not their number, pipelines take the length
+        of `timesteps` for it. Then the order is 1, and they begin at the same step as with a solver
+        of one evaluation per step.
+        """
+        return self._order
 
     @property
     def begin_index(self) -> int | None:
@@ -305,7 +314,6 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
 
     def _reset(self) -> None:
         self._run: Run | None = None
-        self._noise = FromGenerators()
         self._begin_index: int | None = None
         self._step_index: int | None = None
 
@@ -314,7 +322,9 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         assert self._plan is not None
         first = self._index_of(timestep) if self._begin_index is None else self._begin_index
         plan = begin_at(self._plan, first, self._round_time)
-        self._noise = FromGenerators(generator)
+        self._noise = LatentNoise(state, generator, self.config["seed"])
+        if isinstance(self._order, StepOrder):
+            self._order.first = first
         model = Description(self._schedule, "data" if self._limits else self._prediction)
         self._run, self._step_index = Run(plan, model, state.clone(), self._noise), first
         return self._run
@@ -327,16 +337,3 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             known = f"{self.timesteps.tolist()[:8]} ..."
             raise ValueError(f"timestep {timestep} is not one of `timesteps`: {known}.")
         return int(places[-1])
-
-    def _times(self, timesteps: Any) -> Tensor:
-        times = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
-        return times / self._per_time
-
-    def _kernel(self, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-        times = self._times(timesteps).reshape(-1, *[1] * (like.ndim - 1))
-        return self._schedule.alpha(times).to(like), self._schedule.std(times).to(like)
-
-    def _levels(self, times: Tensor) -> Tensor:
-        """σ̄/α, or σ̄ for flow matching, float32."""
-        level = self._schedule.sigma if self._table else self._schedule.std
-        return level(times).to(torch.float32)
