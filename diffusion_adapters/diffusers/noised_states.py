@@ -2,19 +2,21 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from expint.guards.arguments import checked
-from expint.schedules import Schedule
+from expint.schedules import Flow, Schedule
 
 
 class NoisedStates:
     """The part of a scheduler that is its noise schedule alone."""
 
     _schedule: Schedule
-    _table: Schedule | None
     _per_time: int
+    _knots: tuple[Tensor, Tensor] | None = None
+    """Times and the labels given for them, both rising, where labels are not the times."""
 
     @checked
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -32,8 +34,16 @@ class NoisedStates:
         return alpha * noise - std * sample
 
     def _times(self, timesteps: Any) -> Tensor:
-        times = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
-        return times / self._per_time
+        labels = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
+        if self._knots is None:
+            return labels / self._per_time
+        return torch.as_tensor(np.interp(labels, self._knots[1], self._knots[0]))
+
+    def _labels(self, times: Tensor) -> Tensor:
+        """What the network is called with at times, float64: linear between the labels given."""
+        if self._knots is None:
+            return times * self._per_time
+        return torch.as_tensor(np.interp(times, *self._knots))
 
     def _kernel(self, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
         times = self._times(timesteps).reshape(-1, *[1] * (like.ndim - 1))
@@ -41,5 +51,6 @@ class NoisedStates:
 
     def _levels(self, times: Tensor) -> Tensor:
         """σ̄/α, or σ̄ for flow matching, float32."""
-        level = self._schedule.sigma if self._table else self._schedule.std
+        flow = isinstance(self._schedule, Flow)
+        level = self._schedule.std if flow else self._schedule.sigma
         return level(times).to(torch.float32)

@@ -1,5 +1,6 @@
 """Every solver of the registry behind the step-by-step scheduler interface of diffusers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.diffusers import configs
+from diffusion_adapters.diffusers.copies import Copied
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
 from diffusion_adapters.diffusers.noised_states import NoisedStates
-from diffusion_adapters.diffusers.step_starts import StepOrder, step_starts
+from diffusion_adapters.diffusers.step_starts import CountedSteps, StepOrder, step_starts
 from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.guards.arguments import checked
@@ -49,7 +51,7 @@ class ExpIntSchedulerOutput(BaseOutput):
     pred_original_sample: Tensor | None = None
 
 
-class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
+class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, ConfigMixin):
     """An exponential integrator as a scheduler: one `step` per network evaluation, stages included.
 
     State and timesteps are those of diffusers: variance-preserving states α x₀ + σ̄ ε with the
@@ -59,8 +61,13 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
 
     Args:
         num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas,
-            rescale_betas_zero_snr: the table; beta_schedule is "linear", "scaled_linear",
-            "squaredcos_cap_v2" or "sigmoid".
+            rescale_betas_zero_snr, snr_shift_scale: the table; beta_schedule is "linear",
+            "scaled_linear", "squaredcos_cap_v2", "exp" or "sigmoid". Given trained_betas are all of
+            it. For flow matching num_train_timesteps is what the network takes per unit of time.
+        sigma_min, sigma_max, lambda_min_clipped: ends of a grid on a table (of entries only the
+            last counts), and for "continuous" of the schedule.
+        continuous: for networks with v-prediction that are called with a function of σ: "log" for
+            ¼ log σ (Stable Video Diffusion), "atan" for (2/π) arctan σ (Stable Audio).
         prediction_type: "epsilon", "sample", "v_prediction" or "flow_prediction"; the last means
             flow matching.
         use_flow_sigmas, shift, use_dynamic_shifting, time_shift_type, shift_terminal: flow
@@ -102,6 +109,11 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         trained_betas: Sequence[float] | None = None,
         rescale_betas_zero_snr: bool = False,
         prediction_type: str = "epsilon",
+        snr_shift_scale: float = 1.0,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        lambda_min_clipped: float = -math.inf,
+        continuous: str | None = None,
         use_flow_sigmas: bool = False,
         shift: float = 1.0,
         use_dynamic_shifting: bool = False,
@@ -136,15 +148,21 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         self._method = replace(method, operations=(*method.operations, *added))
         self._limits = thresholding or clip_sample
         self._table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
-        # Network timesteps per unit of the schedule's time.
-        self._per_time = 1 if self._table else num_train_timesteps
+        self._per_time = configs.labels_per_time(self._schedule, self.config)
+        self._near = 1e-3 if self._table else 1e-6 * self._per_time
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
-        self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
-        times = self._times(self.timesteps)
         if self._table:
-            self.alphas_cumprod = self._table.alpha(times.flip(0)).square().to(torch.float32)
-        self.sigmas = self._levels(times)
+            self.timesteps = torch.arange(self._table.steps - 1, -1, -1)
+            bars = self._table.alpha(self._times(self.timesteps.flip(0))).square()
+            self.alphas_cumprod = bars.to(torch.float32)
+            before = torch.cat([torch.ones_like(bars[:1]), bars[:-1]])
+            self.betas = (1.0 - bars / before).to(torch.float32)
+        else:
+            times = torch.linspace(*self._schedule.sampling_range, num_train_timesteps)
+            self.timesteps = times * self._per_time
+        self.sigmas = self._levels(self._times(self.timesteps))
+        self._given: dict[str, Any] | None = None
         self._plan: Plan | None = None
         self._round_time: Rounding = None
         method = self._method
@@ -189,7 +207,8 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
             num_inference_steps: steps, the last of which is one evaluation (with final="denoise").
             device: where `timesteps` lies.
             timesteps, sigmas: where the steps begin, in place of their number: timesteps of the
-                network, or noise levels.
+                network, or noise levels. Of flow matching both may be given: the network is then
+                called with the timesteps, and linearly between them.
             mu: shift of flow matching with use_dynamic_shifting.
 
         Raises:
@@ -213,10 +232,14 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         counted = "evaluations" if num_inference_steps is None else "steps"
         self._order = StepOrder(self._stages, starts, counted=counted)
         rounds = self._round_time is not None
-        labels = places.round().long() if rounds else (places * self._per_time).to(torch.float32)
+        self._knots = None
+        if timesteps is not None and sigmas is not None:
+            self._knots = configs.given_labels(plan.grid, timesteps)
+        labels = places.round().long() if rounds else self._labels(places).to(torch.float32)
         self.timesteps = labels.to(device=device)
         self.sigmas = self._levels(torch.cat([places, plan.grid[-1:]]))
         self.num_inference_steps = plan.steps
+        self._given = {**given, "device": device}
         self._reset()
 
     @checked
@@ -227,6 +250,7 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,
+        **others: Any,
     ) -> ExpIntSchedulerOutput | tuple[Tensor, Tensor | None]:
         """Take the network's output at `sample`, and go on to the state of the next evaluation.
 
@@ -242,6 +266,8 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
             generator: one generator, or one per sample: then a sample depends on its own alone.
                 None: see `seed`.
             return_dict: False for a tuple.
+            others: `eta=0` and `use_clipped_model_output`, which pipelines for DDIM pass, are not
+                used: `ell` is chosen before the run.
 
         Returns:
             `ExpIntSchedulerOutput`, in the dtype and on the device of `sample`.
@@ -253,6 +279,12 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         """
         if self._plan is None:
             raise ValueError("There are no timesteps yet: call set_timesteps before step.")
+        given = {**others}
+        if others.pop("eta", None) or others.keys() - {"use_clipped_model_output"}:
+            raise ValueError(
+                "step takes no eta > 0 and no options of other schedulers: the stochasticity is "
+                f"that of ExpIntScheduler(ell=...), chosen before the run. Got {given}."
+            )
         kind = torch.promote_types(sample.dtype, torch.float32)
         state, output = sample.to(kind), model_output.to(kind)
         batch, *event = sample.shape
@@ -283,32 +315,6 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         """The state itself: it is held as the network takes it."""
         return sample
 
-    @property
-    def order(self) -> int:
-        """Network evaluations per step. After `set_timesteps`, `step * order` is the index in
-        `timesteps` at which a step begins, also where steps differ in length.
-
-        Where the beginnings of the steps were given and not their number, pipelines take the length
-        of `timesteps` for it. Then the order is 1, and they begin at the same step as with a solver
-        of one evaluation per step.
-        """
-        return self._order
-
-    @property
-    def begin_index(self) -> int | None:
-        """Index of the first evaluation, if `set_begin_index` was called."""
-        return self._begin_index
-
-    @property
-    def step_index(self) -> int | None:
-        """Index of the next evaluation; None before the first."""
-        return self._step_index
-
-    @checked
-    def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin the next run at an entry of `timesteps`; steps begin at multiples of `order`."""
-        self._begin_index = begin_index
-
     def __len__(self) -> int:
         return self.config["num_train_timesteps"]
 
@@ -328,12 +334,3 @@ class ExpIntScheduler(NoisedStates, SchedulerMixin, ConfigMixin):
         model = Description(self._schedule, "data" if self._limits else self._prediction)
         self._run, self._step_index = Run(plan, model, state.clone(), self._noise), first
         return self._run
-
-    def _index_of(self, timestep: Any) -> int:
-        """The last entry equal to `timestep`: that of the step that begins there."""
-        value = torch.as_tensor(timestep).reshape(-1)[:1].to(self.timesteps.device)
-        (places,) = torch.nonzero((self.timesteps - value).abs() < 1e-3, as_tuple=True)
-        if not len(places):
-            known = f"{self.timesteps.tolist()[:8]} ..."
-            raise ValueError(f"timestep {timestep} is not one of `timesteps`: {known}.")
-        return int(places[-1])

@@ -5,6 +5,10 @@ image-to-image slices `timesteps[step * order :]`, and their progress bars ask `
 from bisect import bisect_right
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from expint.guards.arguments import checked
 from expint.plans import Plan
 
 _SAME = 1e-9  # relative difference within which two times are one
@@ -69,3 +73,48 @@ class StepOrder(int):
 
     def __reduce__(self) -> Any:
         return StepOrder, (int(self), self.starts, self.first, self.counted)
+
+
+class CountedSteps:
+    """The part of a scheduler that says where a run is and where it may begin."""
+
+    timesteps: Tensor
+    _order: int
+    _near: float
+    _begin_index: int | None
+    _step_index: int | None
+
+    @property
+    def order(self) -> int:
+        """Network evaluations per step. After `set_timesteps`, `step * order` is the index in
+        `timesteps` at which a step begins, also where steps differ in length.
+
+        Where the beginnings of the steps were given and not their number, pipelines take the length
+        of `timesteps` for it. Then the order is 1, and they begin at the same step as with a solver
+        of one evaluation per step.
+        """
+        return self._order
+
+    @property
+    def begin_index(self) -> int | None:
+        """Index of the first evaluation, if `set_begin_index` was called."""
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """Index of the next evaluation; None before the first."""
+        return self._step_index
+
+    @checked
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Begin the next run at an entry of `timesteps`; steps begin at multiples of `order`."""
+        self._begin_index = begin_index
+
+    def _index_of(self, timestep: Any) -> int:
+        """The last entry equal to `timestep`: that of the step that begins there."""
+        value = torch.as_tensor(timestep).reshape(-1)[:1].to(self.timesteps.device)
+        (places,) = torch.nonzero((self.timesteps - value).abs() < self._near, as_tuple=True)
+        if not len(places):
+            known = f"{self.timesteps.tolist()[:8]} ..."
+            raise ValueError(f"timestep {timestep} is not one of `timesteps`: {known}.")
+        return int(places[-1])
