@@ -122,7 +122,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if "sigma_schedule" in values:
         values["grid"] = values["sigma_schedule"]
     named = [grid for key, grid in _GRID_KEYS.items() if values.get(key)]
-    spacing = values.get("timestep_spacing")
+    spacing = "trailing" if values.get("use_flow_sigmas") else values.get("timestep_spacing")
     if named or spacing:
         values["grid"] = named[0] if named else None if values.get("continuous") else spacing
     return values
@@ -240,6 +240,8 @@ def _named_times(
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.
         last = 1.0 / config["num_train_timesteps"] if config["use_dynamic_shifting"] else data
+        even = name == "trailing" and final == "denoise"  # the last step is as long as the others
+        last = 1.0 / steps if even else last
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
         return finish(schedule, _shift_times(config, levels, mu), final)
     name = name or grids.default(schedule, table=rounds)

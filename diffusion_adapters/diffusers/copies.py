@@ -1,7 +1,7 @@
 """Copies and pickles of a scheduler: a plan holds functions, which no pickle takes, and is compiled
 anew."""
 
-from typing import Any
+from typing import Any, cast
 
 from expint.runs import Run
 
@@ -9,7 +9,6 @@ from expint.runs import Run
 class Copied:
     """What a scheduler is made of again: its configuration and what `set_timesteps` was given."""
 
-    config: Any
     _given: dict[str, Any] | None
     _run: Run | None
     _begin_index: int | None
@@ -17,7 +16,7 @@ class Copied:
     def __reduce__(self) -> Any:
         if self._run is not None and not self._run.done:
             raise TypeError("A scheduler in the middle of a run cannot be copied or pickled.")
-        return _copied, (type(self), dict(self.config), self._given, self._begin_index)
+        return _copied, (type(self), dict(cast(Any, self).config), self._given, self._begin_index)
 
 
 def _copied(cls: Any, config: Any, given: dict[str, Any] | None, begin_index: int | None) -> Any:

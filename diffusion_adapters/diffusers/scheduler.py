@@ -78,7 +78,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
         grid: "linspace", "leading" or "trailing" entries of the table, or one of
             `expint.grids.names()`; default: evenly spread over the table, or uniform in λ for a
-            solver that cannot keep to it; for flow matching that of its Euler scheduler.
+            solver that cannot keep to it; for flow matching that of its Euler scheduler, or with
+            "trailing" 1, 1 − 1/n, … 1/n, as of schedulers with use_flow_sigmas.
         steps_offset: added to the entries of the grid "leading".
         final: "denoise" ends at σ = 0, "none" at the last σ of the grid.
         round_timesteps: whether the network of a table is called at its integers only; default:
