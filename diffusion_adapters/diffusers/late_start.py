@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.diffusers.configs import step_times
+from diffusion_adapters.diffusers.idle_evaluations import with_idle
 from expint import Plan, compile_plan, plan_sampling
-from expint.plans import Row
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
 from expint.solvers import Method, seeds1
@@ -101,25 +101,9 @@ def _rest(plan: Plan, index: int, round_time: Rounding) -> Plan | None:
                 if len(reached) == len(kept) and bool(_near(reached, wanted[kept]).all()):
                     found = _cut(found, 0)
                     for i in idle:
-                        found = found and _with_idle(found, i)
+                        found = found and with_idle(found, i)
                     return found
     return None
-
-
-def _with_idle(plan: Plan, index: int) -> Plan:
-    """The plan with an evaluation before row `index`, the first of a substep, that changes
-    nothing."""
-    at = plan.rows[index].substep
-
-    def moved(row: Row) -> Row:
-        weights = ((j + (j >= index) - (~j >= index), w) for j, w in row.weights)
-        return row._replace(substep=row.substep + (row.substep >= at), weights=tuple(weights))
-
-    same = plan.rows[index]
-    idle = same._replace(target=same.time, scale=1.0, weights=(), noise=(), tangent=None)
-    rows = [moved(row) for row in plan.rows]
-    rows.insert(index, idle)
-    return replace(plan, rows=tuple(rows), noises=(*plan.noises[:at], None, *plan.noises[at:]))
 
 
 def _near(times: Tensor, other: Tensor) -> Tensor:

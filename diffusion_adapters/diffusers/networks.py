@@ -9,13 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers.configs import (
-    DEFAULTS,
-    labels_per_time,
-    prediction_of,
-    read_config,
-    schedule_of,
-)
+from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config
+from diffusion_adapters.diffusers.tables import labels_per_time, schedule_of
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
 from expint.guards.arguments import checked
 from expint.schedules.discrete import TabulatedVP

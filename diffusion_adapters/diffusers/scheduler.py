@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers import configs
+from diffusion_adapters.diffusers import configs, tables
 from diffusion_adapters.diffusers.copies import Copied
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
@@ -142,14 +142,14 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         if prediction_type == "flow_prediction":
             # Pipelines that find this flag leave out their sigmas, and the user's.
             self.register_to_config(use_flow_sigmas=False)
-        self._schedule = configs.schedule_of(self.config)
+        self._schedule = tables.schedule_of(self.config)
         self._prediction = configs.prediction_of(self.config)
         method = solvers.get(solver, **(solver_options or {}))
         added = (solvers.operation(text) for text in operations or ())
         self._method = replace(method, operations=(*method.operations, *added))
         self._limits = thresholding or clip_sample
         self._table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
-        self._per_time = configs.labels_per_time(self._schedule, self.config)
+        self._per_time = tables.labels_per_time(self._schedule, self.config)
         self._near = 1e-3 if self._table else 1e-6 * self._per_time
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
@@ -166,10 +166,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         self._given: dict[str, Any] | None = None
         self._plan: Plan | None = None
         self._round_time: Rounding = None
-        method = self._method
-        stages = method.tableau.evaluations + sum(len(each.langevin) for each in method.operations)
-        self._stages = stages
-        self._order: int = stages
+        langevin = sum(len(each.langevin) for each in self._method.operations)
+        self._stages = self._order = self._method.tableau.evaluations + langevin
         self._reset()
 
     @classmethod
@@ -235,7 +233,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         rounds = self._round_time is not None
         self._knots = None
         if timesteps is not None and sigmas is not None:
-            self._knots = configs.given_labels(plan.grid, timesteps)
+            self._knots = tables.given_labels(plan.grid, timesteps)
         labels = places.round().long() if rounds else self._labels(places).to(torch.float32)
         self.timesteps = labels.to(device=device)
         self.sigmas = self._levels(torch.cat([places, plan.grid[-1:]]))
@@ -280,11 +278,10 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         """
         if self._plan is None:
             raise ValueError("There are no timesteps yet: call set_timesteps before step.")
-        given = {**others}
-        if others.pop("eta", None) or others.keys() - {"use_clipped_model_output"}:
+        if others.get("eta") or others.keys() - {"eta", "use_clipped_model_output"}:
             raise ValueError(
                 "step takes no eta > 0 and no options of other schedulers: the stochasticity is "
-                f"that of ExpIntScheduler(ell=...), chosen before the run. Got {given}."
+                f"that of ExpIntScheduler(ell=...), chosen before the run. Got {others}."
             )
         kind = torch.promote_types(sample.dtype, torch.float32)
         state, output = sample.to(kind), model_output.to(kind)

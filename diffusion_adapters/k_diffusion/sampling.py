@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
-from diffusion_adapters.k_diffusion.unsampling import unsample
+from diffusion_adapters.k_diffusion.unsampling import distinct_levels, unsample
 from expint import grids, solvers
 from expint.guards.arguments import checked
 from expint.guards.finite import check_state
@@ -169,18 +169,14 @@ def sample_expint(
     """
     noise_device = None if noise_device is None else usable_device(noise_device)
     given = (sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas)).detach()
-    places = [0]
-    if given.ndim == 1:
-        places += (torch.nonzero(given.diff())[:, 0] + 1).tolist()
-        if len(places) < 2:
-            return x
-        given = given[places]
+    places, given = distinct_levels(given)
+    if len(given) < 2:
+        return x
     check_state(x)
     denoiser = KDiffusionModel(model, extra_args, flow)
-    if given.ndim == 1 and bool((given.diff() > 0).all()):
-        more = {"solver": solver, "form": form, "extra_args": extra_args, "disable": disable}
-        flow = isinstance(denoiser.schedule, Flow)
-        return unsample(sample_expint, model, x, given, callback, flow, **more, **options)
+    if bool((given.diff() > 0).all()):
+        own = {"solver": solver, "form": form, "disable": disable, **options}
+        return unsample(sample_expint, denoiser, x, given, callback, **own)
     method, ell = _method(solver, eta, s_noise, options)
     levels = _levels(given, denoiser.schedule)
     plan = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
@@ -237,8 +233,6 @@ class _Reporting:
 
 def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
     """The sigmas as float64 times of the schedule, after checking that they fall."""
-    if sigmas.ndim != 1:
-        raise ValueError(f"sigmas has shape (steps + 1,), got shape {tuple(sigmas.shape)}.")
     levels = sigmas.to(device="cpu", dtype=torch.float64, copy=True)
     flow = isinstance(schedule, Flow)
     if flow and abs(levels[0].item() - 1.0) <= _NEAR_ONE:

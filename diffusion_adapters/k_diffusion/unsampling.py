@@ -1,4 +1,5 @@
-"""Rising noise levels: the ODE from an image back to its noise, as ComfyUI's FlipSigmas asks for.
+"""Noise levels that repeat, and levels that rise: the ODE from an image back to its noise, which
+ComfyUI's FlipSigmas asks for.
 
 With the roles of data and noise exchanged it is a sampling run again. For x = x₀ + σ ε the state
 x/σ = ε + x₀/σ has the data ε and the level 1/σ, which falls; for a flow, x = (1 − t) x₀ + t ε has
@@ -11,6 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from expint.schedules import Flow
+
+
+def distinct_levels(sigmas: Tensor) -> tuple[list[int], Tensor]:
+    """The levels without repeats, and their places among those given.
+
+    Raises:
+        ValueError: if `sigmas` is not 1-D.
+    """
+    if sigmas.ndim != 1:
+        raise ValueError(f"sigmas has shape (steps + 1,), got shape {tuple(sigmas.shape)}.")
+    later = (torch.nonzero(sigmas.diff())[:, 0] + 1).tolist()
+    places = [0, *later] if len(sigmas) else []
+    return places, sigmas[places]
 
 
 class Exchanged:
@@ -43,25 +59,25 @@ class Exchanged:
 
 def unsample(
     sample: Callable[..., Tensor],
-    model: Callable[..., Tensor],
+    denoiser: Any,
     x: Tensor,
     sigmas: Tensor,
     callback: Callable[[dict[str, Any]], Any] | None,
-    flow: bool,
     **settings: Any,
 ) -> Tensor:
     """The state at the last of rising levels, along the ODE.
 
     Args:
         sample: `sample_expint`.
-        model, x, sigmas, callback, settings: of the call.
-        flow: whether x = (1 − σ) x₀ + σ ε.
+        denoiser: the `KDiffusionModel`.
+        x, sigmas, callback, settings: of the call.
 
     Raises:
         ValueError: for a first level 0, where the noise is not determined; for a solver that adds
             noise.
     """
-    exact, turned = sigmas.double(), Exchanged(model, flow)
+    flow = isinstance(denoiser.schedule, Flow)
+    exact, turned = sigmas.double(), Exchanged(denoiser.model, flow)
     if exact[0] <= 0.0:
         raise ValueError(
             "Rising sigmas lead from an image to its noise and begin above 0, where the model is "
@@ -79,5 +95,6 @@ def unsample(
             callback(about | seen)
 
     first, last = (turned.scale(exact[i]).to(x.device, x.dtype) for i in (0, -1))
-    settings |= {"eta": 0.0, "noise_sampler": refuse, "flow": flow}
-    return last * sample(turned, x / first, turned.level(exact), callback=told, **settings)
+    settings |= {"eta": 0.0, "noise_sampler": refuse, "flow": flow, "callback": told}
+    levels = turned.level(exact)
+    return last * sample(turned, x / first, levels, denoiser.extra_args, **settings)
