@@ -15,7 +15,7 @@ class NoisedStates:
 
     _schedule: Schedule
     _per_time: int
-    _knots: tuple[Tensor, Tensor] | None = None
+    _knots: tuple[np.ndarray, np.ndarray] | None = None
     """Times and the labels given for them, both rising, where labels are not the times."""
 
     @checked
@@ -37,13 +37,13 @@ class NoisedStates:
         labels = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
         if self._knots is None:
             return labels / self._per_time
-        return torch.as_tensor(np.interp(labels, self._knots[1], self._knots[0]))
+        return torch.as_tensor(np.interp(labels.numpy(), self._knots[1], self._knots[0]))
 
     def _labels(self, times: Tensor) -> Tensor:
         """What the network is called with at times, float64: linear between the labels given."""
         if self._knots is None:
             return times * self._per_time
-        return torch.as_tensor(np.interp(times, *self._knots))
+        return torch.as_tensor(np.interp(times.numpy(), *self._knots))
 
     def _kernel(self, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
         times = self._times(timesteps).reshape(-1, *[1] * (like.ndim - 1))

@@ -4,6 +4,7 @@ network."""
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,9 @@ def labels_per_time(schedule: Schedule, config: Mapping[str, Any]) -> int:
     return config["num_train_timesteps"] if isinstance(schedule, Flow) else 1
 
 
-def given_labels(grid: Tensor, timesteps: Sequence[float] | Tensor) -> tuple[Tensor, Tensor]:
+def given_labels(
+    grid: Tensor, timesteps: Sequence[float] | Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """The times at which the steps of flow matching begin and the labels given for them, both from
     0 upwards.
 
@@ -85,7 +88,7 @@ def given_labels(grid: Tensor, timesteps: Sequence[float] | Tensor) -> tuple[Ten
             f"came for {len(grid) - 1} steps."
         )
     zero = torch.zeros(1, dtype=torch.float64)
-    return torch.cat([zero, times.flip(0)]), torch.cat([zero, labels.flip(0)])
+    return torch.cat([zero, times.flip(0)]).numpy(), torch.cat([zero, labels.flip(0)]).numpy()
 
 
 def shifted(level: Any, shift: float) -> Any:

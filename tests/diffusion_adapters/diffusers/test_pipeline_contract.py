@@ -214,6 +214,8 @@ def test_the_order_counts_steps():
     assert order == 3 and isinstance(order, int)
     assert [k * order for k in (0, 1, 2, 3, 4)] == [0, 1, 4, 7, 7] and order * 2 == 4
     assert [k % order for k in range(1, 8)] == [0, 1, 2, 0, 1, 2, 0]
+    later = StepOrder(3, [0, 1, 4, 6, 9], first=4)
+    assert [k % later for k in range(1, 6)] == [1, 0, 1, 2, 0]
     order = StepOrder(3, [0, 1, 4, 7], counted="evaluations")
     assert order == 1 and [k * order for k in range(8)] == [0, 0, 1, 1, 4, 4, 4, 7]
     assert [k % order for k in (1, 2)] == [0, 0]
