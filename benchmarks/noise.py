@@ -29,6 +29,7 @@ import torch
 import torchsde
 
 from expint.noise import BrownianPath, FromTorchsde, Gaussian, RememberingPath, SubstepNoise
+from expint.noise.counter import Streams
 
 SIGMAS = (80.0, 0.002)
 
@@ -76,14 +77,14 @@ def timed(function: Callable[[], None]) -> float:
 def gaussians(function: Callable[[], None], like: torch.Tensor, steps: int) -> float:
     """Gaussians drawn per step and number of the state."""
     drawn = 0
-    normal = torch.Tensor.normal_
+    normals = Streams.normals
 
-    def count(tensor, *args, **kwargs):
+    def count(streams, out):
         nonlocal drawn
-        drawn += tensor.numel()
-        return normal(tensor, *args, **kwargs)
+        drawn += out.numel()
+        normals(streams, out)
 
-    with mock.patch.object(torch.Tensor, "normal_", count):
+    with mock.patch.object(Streams, "normals", count):
         function()
     return drawn / like.numel() / steps
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from expint import equations, grids, noise, schedules, solvers
 from expint.equations import SemiLinearSDE, predictions, reverse_sde
+from expint.execution import execute
 from expint.integration import Solution, integrate
 from expint.numerics import phi
 from expint.plans import Plan, compile_plan
-from expint.runs import Reparametrized, execute
+from expint.runs import Reparametrized
 from expint.sampling import plan_sampling, sample
 from expint.soundness import PlanWarning
 

@@ -8,10 +8,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from expint.equations import SemiLinearSDE
-from expint.guards.finite import check_state
+from expint.execution import execute
 from expint.noise import NoiseSource
 from expint.plans import Plan, compile_plan
-from expint.runs import execute
 from expint.solvers import Method, Tableau
 
 
@@ -74,7 +73,6 @@ def integrate(
         0.135335
     """
     plan = compile_plan(sde, solver, grid)
-    _check_event(plan, x)
     states = [x]
     with tqdm(total=plan.steps, disable=not progress, unit="step", desc=plan.solver) as bar:
 
@@ -85,19 +83,3 @@ def integrate(
 
         end = execute(plan, F, x, noise, record if save or progress else None)
     return Solution(plan.grid, end, torch.stack(states) if save else None, plan)
-
-
-def _check_event(plan: Plan, x: Tensor) -> None:
-    """Refuse diagonal coefficients that do not broadcast against the event: the state itself would
-    be enlarged."""
-    check_state(x)
-    row, event = plan.rows[0], tuple(x.shape[1:])
-    for value in (row.scale, *row.noise, *(weight for _, weight in row.weights)):
-        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-        pairs = zip(shape[::-1], event[::-1], strict=False)
-        if len(shape) > len(event) or not all(a in (1, b) for a, b in pairs):
-            raise ValueError(
-                f"The coefficients of {plan.sde} have shape {shape}, which does not broadcast "
-                f"against the event of the state: that has shape {event}, the state (batch, "
-                f"*event) = {tuple(x.shape)}."
-            )

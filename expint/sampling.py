@@ -12,12 +12,14 @@ from expint import grids
 from expint.adaptive import Adaptive
 from expint.equations.noise_scales import noise_scale_from_eta
 from expint.grids.layout import MOST_STEPS
+from expint.guards.start import check_callback
+from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan, compile_plan
-from expint.runs import Callback, describe, execute
+from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import Counted
-from expint.runs.start import check_callback, start_state
+from expint.runs.start import start_state
 from expint.schedules import Schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
@@ -113,6 +115,8 @@ def sample(
     Warns:
         expint.PlanWarning: for a plan that makes nonsense of Gaussian data, such as too few steps
             for the solver and form.
+        UserWarning: for a given state whose size is far from that of the states at the first time,
+            and for a network in train mode.
 
     Example:
         >>> import expint
@@ -121,6 +125,7 @@ def sample(
         torch.Size([3, 2])
     """
     about = describe(model)
+    warn_in_training(model)
     check_callback(callback)
     seeding = partial(per_sample, seed, seeds=seeds, start=start)
     call = model
@@ -148,10 +153,15 @@ def sample(
         **cast(SamplingOptions, options),
     )  # fmt: skip
     warn_of(plan)
-    x, source = start_state(about, shape, plan, seeding, noise, dtype, device)
     bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
+    counted = Counted(about, call, bar)
     with torch.no_grad(), bar:
-        return execute(plan, Counted(about, call, bar), x, source, callback)
+        # Not by `execute`, whose caller would hold the initial state to the end.
+        begin = start_state(about, shape, plan, seeding, noise, dtype, device)
+        run = Run(plan, counted, *begin, rates=True)
+        del begin
+        drive(run, counted, callback)
+        return run.result()
 
 
 def plan_sampling(

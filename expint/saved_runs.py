@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from expint.files import replacing
+from expint.guards.model_calls import check_output
+from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
@@ -93,6 +95,7 @@ class Sampling:
         tensors, position = self._run.snapshot()
         tensors[_COEFFICIENTS] = _coefficients(self.plan)
         content = {"format": _FORMAT, "position": json.dumps(position), **self._common()}
+        content["device"] = self._run.x.device.type
         kept = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
         with replacing(path) as part:
             save_file(kept, part, content)
@@ -142,6 +145,7 @@ def begin_sampling(
         True
     """
     about = describe(model)
+    warn_in_training(model)
     plan = plan_sampling(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
     )
@@ -151,7 +155,7 @@ def begin_sampling(
     x = x.clone()  # the caller may change a state that was given
     # Asked for before the run begins to draw: generators move as it does.
     identity = getattr(source, "identity", "")
-    return Sampling(plan, model, Run(plan, model, x, source), source, identity)
+    return Sampling(plan, model, Run(plan, model, x, source, keeps_latest=True), source, identity)
 
 
 def continue_sampling(
@@ -173,13 +177,15 @@ def continue_sampling(
         path: the file.
         model, solver, seed, seeds, start, noise, dtype, device, options: those of `begin_sampling`;
             the model, the plan and the noise must be the same. A model is known by its class, its
-            prediction, its schedule, and the number and mean square of its parameters. A source of
-            generators must stand where it stood when the run began: the noise up to the saved place
-            is drawn again.
+            prediction, its schedule, the number and mean square of its parameters, and by its
+            output: it is called once, at the state and time of the latest evaluation, and must
+            give what is in the file (to 1e-4, relative in the norm; to 1e-2 on another kind of
+            device). A source of generators must stand where it stood when the run began: the noise
+            up to the saved place is drawn again.
 
     Raises:
         ValueError: for a file that does not hold a saved run or is damaged, or arguments that give
-            another plan, noise or shape; before the first evaluation, naming what differs.
+            another model, plan, noise or shape, naming what differs; before the run goes on.
     """
     tensors, content = _read(Path(path))
     state = tensors["anchor"]
@@ -213,8 +219,31 @@ def continue_sampling(
     if saved.shape != own.shape or not torch.allclose(saved, own, rtol=1e-12, atol=1e-15):
         raise ValueError(f"{path} holds a run with another plan (grid or coefficients): {way_out}.")
     moved = {name: value.to(begun.x.device) for name, value in tensors.items()}
-    begun._run.restore(moved, json.loads(content["position"]))
+    position = json.loads(content["position"])
+    if position["latest"] >= 0:
+        off = _difference(begun, moved["latest output"], moved["latest x"], position["latest"])
+        same = content.get("device") == begun.x.device.type
+        if not off <= max(1e-4 if same else 1e-2, 4.0 * torch.finfo(kept).eps):
+            raise ValueError(
+                f"{path} holds a run with another model: at the state and time of the latest "
+                f"evaluation the output differs from the saved one by {off:.3g}, relative to its "
+                f"norm: {way_out}, for a model the same weights, labels and guidance."
+            )
+    begun._run.restore(moved, position)
     return begun
+
+
+def _difference(begun: Sampling, saved: Tensor, x: Tensor, row: int) -> float:
+    """The norm of the difference of the model's output at a saved evaluation, relative to that of
+    the saved output."""
+    time = begun.plan.times[row]
+    with torch.no_grad():
+        output = begun.model(
+            x.to(begun._run.dtype, copy=True), time if x.device.type == "mps" else time.to(x.device)
+        )
+    check_output(output, x)
+    difference, size = ((v.to(x) - w).norm().item() for v, w in ((output, saved.to(x)), (saved, 0)))
+    return difference / size if size else difference
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

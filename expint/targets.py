@@ -67,6 +67,7 @@ class Gaussian:
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         """The exact denoiser at x of shape (batch, d)."""
+        _check_states(x, self.shape)
         gain = self.gain(t)
         offset = self.mean * (1.0 - gain * self.schedule.alpha(as_float64(t)))
         return x * gain.to(x) + offset.to(x)
@@ -125,6 +126,7 @@ class _Mixture:
         Component k of x_t is N(α m_k, α² s² + σ̄²); given it, E[x_0] = m_k + α s²/(α² s² + σ̄²) (x
         − α m_k).
         """
+        _check_states(x, self.shape)
         alpha, std = (value.to(x) for value in _kernel(self.schedule, t))
         variance, flat = alpha**2 * self.std**2 + std**2, x.flatten(1)
         posterior = torch.softmax(self.logits(flat, alpha, variance)[0], -1)
@@ -250,6 +252,15 @@ def _check(target: "Gaussian | GaussianMixture | Empirical") -> None:
     if target.prediction != "data":
         raise ValueError(
             "A target predicts data; wrap it in expint.Reparametrized for another prediction."
+        )
+
+
+def _check_states(x: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse states of another event; an event of one number stands for all components alike."""
+    if tuple(x.shape[1:]) != shape and math.prod(shape) != 1:
+        raise ValueError(
+            f"This target has events of shape {shape}, so states of shape (batch, "
+            f"{', '.join(map(str, shape))}), got {tuple(x.shape)}."
         )
 
 

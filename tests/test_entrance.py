@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import expint
-from expint import noise, schedules, targets
+from expint import noise, runs, schedules, targets
 from expint.runs import describe
 from expint.runs.start import start_state
 
@@ -38,7 +38,7 @@ def test_a_path_from_infinite_sigma_in_the_noise_form():
     flow = schedules.Flow()
     plan = expint.plan_sampling(flow, "seeds-1", steps=5, form="noise")
     with pytest.raises(ValueError, match="noise form has τ = −∞"):
-        expint.execute(plan, NeverCalled(flow), torch.zeros(4, 2), noise.BrownianPath(FOUR))
+        runs.execute(plan, NeverCalled(flow), torch.zeros(4, 2), noise.BrownianPath(FOUR))
 
 
 def test_a_path_out_of_range_of_the_dtype():
@@ -77,7 +77,7 @@ def test_schemes_with_integrals_start_at_infinite_sigma(solver, ell):
     torch.testing.assert_close(mean, exact[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(variance, exact[1], atol=2e-2, rtol=0)
     normals = torch.zeros(plan.normals, 1, 2, dtype=torch.float64)
-    expint.execute(
+    runs.execute(
         plan, target, torch.zeros(1, 2, dtype=torch.float64), noise.Replay(normals)
     )  # just enough
 
@@ -99,11 +99,11 @@ def test_the_model_must_have_the_schedule_of_the_plan():
     plan = expint.plan_sampling(schedules.VP(), steps=4)
     x = torch.zeros(1, 2)
     with pytest.raises(ValueError, match="plan is for the schedule VP"):
-        expint.execute(plan, NeverCalled(EDM), x, noise.Gaussian([0]))
+        runs.execute(plan, NeverCalled(EDM), x, noise.Gaussian([0]))
     same = targets.Gaussian(
         [0.0, 0.0], [1.0, 1.0], schedules.VP(t_min=0.01)
     )  # the same functions, another sampling range
-    expint.execute(plan, same, x, noise.Gaussian([0]))
+    runs.execute(plan, same, x, noise.Gaussian([0]))
 
 
 def test_numpy_numbers_are_numbers():

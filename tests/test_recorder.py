@@ -52,7 +52,6 @@ def test_previews_of_images():
     assert wide.size[0] > narrow.size[0] and wide.size[1] == narrow.size[1]
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_what_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         Recorder(every=0)

@@ -42,7 +42,6 @@ def test_every_solver_on_every_schedule(name: str, solver: str):
 
 
 @every_solver
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_is_the_plan_executed(solver: str):
     """Nothing happens in `sample` but compile, start and execute."""
     plan = compile_plan(reverse_sde(VP(), "noise", 0.6), solver, grids.uniform_lambda(VP(), 5))
@@ -62,7 +61,6 @@ def test_is_the_plan_executed(solver: str):
 
 
 @every_solver
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize("ell", [0.0, 1.0])
 def test_deterministic_and_independent_of_the_batch(solver: str, ell: float):
     """Bitwise: sample i depends on seed i alone, or for one seed n on (n, i)."""
@@ -142,7 +140,6 @@ def test_the_given_state_is_not_changed():
 
 
 @every_solver
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize("final", grids.FINALS)
 @pytest.mark.parametrize("schedule", [VP(), Flow()], ids=["vp", "flow"])
 @pytest.mark.parametrize("nfe", [6, 9, 20, 31])
@@ -311,7 +308,6 @@ def test_models_that_are_refused_before_the_first_evaluation(
         sample(model, (3, 2), progress=False)
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize("form", EXPONENTIAL)
 def test_form_takes_sigma_data_from_the_model(form: str):
     model = Reparametrized(MODEL, "precond", 0.4)

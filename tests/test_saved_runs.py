@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_models import FunctionModel, wavy
 
-from expint import Plan, begin_sampling, continue_sampling, sample, saved_runs, solvers
+from expint import Plan, begin_sampling, continue_sampling, sample, saved_runs, solvers, targets
 from expint.noise import BrownianPath, FromGenerators, Gaussian, Replay
 from expint.plans import Row
 from expint.runs import Reparametrized
@@ -162,7 +162,6 @@ def test_what_is_refused():
         begin_sampling(MODEL, (2, 2), "taylor-2", steps=4)
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_another_grid_is_refused(tmp_path: Path):
     """Where it differs by more than rounding; the file of one is refused for the other."""
     grid = [1.0, 0.6, 0.3, 1e-3]
@@ -298,6 +297,29 @@ def test_another_model_is_refused(model: Any, message: str, tmp_path: Path):
     whole = run.advance()
     again = continue_sampling(tmp_path / "run", Linear(0.3), "seeds-2", steps=4)
     assert torch.equal(again.advance(), whole)
+
+
+@pytest.mark.parametrize(
+    ("begun", "continued"),
+    [
+        (FunctionModel(VP(), "data", lambda x, t: 0.3 * x), wavy(VP())),
+        (Linear(0.3), Linear(-0.3)),
+        (targets.Gaussian([1.0], 0.25, VP()), targets.Gaussian([1.001], 0.25, VP())),
+        (targets.Gaussian([0.0], 0.0, VP()), targets.Gaussian([1.0], 0.0, VP())),
+    ],
+    ids=["functions", "signs of weights", "targets", "zero"],
+)
+def test_models_that_differ_in_their_output_alone(begun: Any, continued: Any, tmp_path: Path):
+    """Same class, prediction, schedule, and number and mean square of parameters."""
+    run = begin_sampling(begun, (2, 1), "seeds-2", steps=4)
+    run.save(tmp_path / "begin")
+    run.advance(3)
+    run.save(tmp_path / "run")
+    continue_sampling(tmp_path / "begin", continued, "seeds-2", steps=4)
+    with pytest.raises(ValueError, match="another model: at the state and time of the latest"):
+        continue_sampling(tmp_path / "run", continued, "seeds-2", steps=4)
+    again = continue_sampling(tmp_path / "run", begun, "seeds-2", steps=4)
+    assert again.nfe == 3 and torch.equal(again.advance(), run.advance())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

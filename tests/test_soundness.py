@@ -2,14 +2,16 @@
 
 import math
 import warnings
+from typing import Any
 
 import pytest
+import torch
 
-from expint import sample, solvers
+from expint import Adaptive, sample, solvers
 from expint.convergence import gaussian_moments
 from expint.sampling import plan_sampling
-from expint.schedules import EDM, VP, Flow
-from expint.soundness import PlanWarning, std_ratio
+from expint.schedules import EDM, VP, Flow, FromCallables
+from expint.soundness import PlanWarning, std_ratios, warn_of
 from expint.targets import Gaussian
 
 SCHEDULES = {"edm": EDM(), "vp": VP(), "flow": Flow()}
@@ -25,7 +27,8 @@ def test_the_ratio_is_that_of_the_exact_moments(solver: str, schedule: str):
     own = SCHEDULES[schedule]
     plan = plan_sampling(own, solver, nfe=14)
     _, variance = gaussian_moments(plan, Gaussian([0.0], [0.25], own))
-    assert std_ratio(plan) == pytest.approx(math.sqrt(float(variance)) / 0.5, rel=1e-9)
+    (ratio,) = std_ratios(plan, [0.5])
+    assert ratio == pytest.approx(math.sqrt(float(variance)) / 0.5, rel=1e-9)
 
 
 def test_what_blows_up_is_told_before_it_runs():
@@ -35,6 +38,41 @@ def test_what_blows_up_is_told_before_it_runs():
         sample(target, (2, 1), form="noise", nfe=12, progress=False)
     with pytest.warns(PlanWarning, match="'etd-rk4' with"):
         sample(target, (2, 1), "etd-rk4", nfe=8, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("solver", "options"),
+    [
+        ("unipc-3", {"form": "data", "ell": 3.0, "nfe": 9}),
+        ("heun", {"nfe": 8}),
+        ("lms", {"form": "precond", "ell": 1.0, "nfe": 12}),
+        ("seeds-1", {"nfe": 4}),
+    ],
+)
+def test_what_is_off_by_a_factor_of_two_is_told(solver: str, options: dict[str, Any]):
+    """The first has a standard deviation of 2.5 for 0.5, the third one of 4 for 0.25 (at σ_data =
+    0.5 its form is exact), the last one of 0.28 for 1."""
+    with pytest.warns(PlanWarning, match="cannot be good") as caught:
+        warn_of(plan_sampling(EDM(), solver, sigma_data=0.5, **options))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_learned_schedule_leaks_no_warning_of_torch():
+    rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    learned = FromCallables(
+        lambda t: torch.exp(-rate * t),
+        lambda t: torch.sqrt(-torch.expm1(-2.0 * rate * t)),
+        (1e-3, 5.0),
+    )
+    target = Gaussian([0.7], [0.25], learned)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else it comes once in a process
+    try:
+        for solver in ("seeds-3", "heun", "unipc-2"):
+            sample(target, (2, 1), solver, steps=10, progress=False)
+        sample(target, (2, 1), steps=Adaptive(), progress=False)
+    finally:
+        torch.set_warn_always(always)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -123,7 +123,7 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     kind = _kind(file)
     if kind == _PICKLE and not trust:
         raise _refusal(file, "a pickle")
-    _check_size(file)
+    check_expansion(file)
     try:
         if kind == _SAFETENSORS:
             return safetensors.torch.load_file(file)
@@ -143,9 +143,12 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
         ) from error
 
 
-def _check_size(file: Path) -> None:
-    """Refuse an archive that expands to far more than lies in the file: torch.save compresses
-    nothing.
+def check_expansion(file: Path, most: int = _EXPANSION) -> None:
+    """Refuse an archive that expands to more than `most` times what lies in the file. The default
+    is for torch.save, which compresses nothing.
+
+    Raises:
+        CheckpointError: with both sizes.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -153,10 +156,10 @@ def _check_size(file: Path) -> None:
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError):
         return  # no archive, or a damaged one, which reading reports
     stored = file.stat().st_size
-    if expanded > _EXPANSION * stored + _SMALL:
+    if expanded > most * stored + _SMALL:
         raise CheckpointError(
-            f"{str(file)!r} has {stored:,} bytes and would expand to {expanded:,}, which no file "
-            "of torch.save does; nothing was read. If you trust it, save it anew."
+            f"{str(file)!r} has {stored:,} bytes and would expand to {expanded:,}, more than "
+            f"{most} times as many; nothing was read. If you trust it, save it anew, uncompressed."
         )
 
 

@@ -170,7 +170,7 @@ class Preconditioned(nn.Module):
         if not 0 < sigma_data < math.inf or not 0 <= label_dim:
             given = f"{sigma_data} and {label_dim}"
             raise ValueError(f"sigma_data > 0 is finite and label_dim >= 0, got {given}.")
-        check_call(network, ["x", "noise_labels", "class_labels"], [])
+        check_call(network, ["x", "noise_labels", "class_labels"])
         self.network, self.sigma_data, self.label_dim = network, float(sigma_data), label_dim
 
     def forward(self, x: Tensor, sigma: Tensor, class_labels: Tensor | None = None) -> Tensor:

@@ -3,11 +3,14 @@
 A subcommand is in a module of its own.
 """
 
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import click
 import torch
+from tqdm.auto import tqdm
 
 import expint
 from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
@@ -36,7 +39,9 @@ class OneLineErrors(click.Group):
 
 def _in_one_line(ctx: click.Context, call: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return call(*arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _shown
+            return call(*arguments)
     except _HELP:
         raise
     except (*_REFUSALS, *_FAILURES) as error:
@@ -46,6 +51,11 @@ def _in_one_line(ctx: click.Context, call: Callable[..., Any], *arguments: Any) 
             text = f"{error.format_message()} See `{path} --help`."
         click.echo(f"Error: {' '.join(text.split()) or type(error).__name__}", err=True)
         ctx.exit(2 if isinstance(error, _REFUSALS) else 1)
+
+
+def _shown(message: Warning | str, *_: Any) -> None:
+    """A warning in one line, without the place in the source."""
+    tqdm.write(f"Warning: {' '.join(str(message).split())}", file=sys.stderr)  # above a bar
 
 
 @click.group(

@@ -5,12 +5,11 @@ from typing import Any
 
 import click
 import numpy as np
-import safetensors
-import safetensors.numpy
 import torch
 from torch import Tensor
 
 from diffusion_adapters import load
+from diffusion_adapters.array_files import read_arrays
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of
@@ -18,7 +17,6 @@ from diffusion_adapters.shipped.image_quality import real_images
 from expint.runs.model import describe
 from expint.second_moments import ESTIMATORS, second_moment
 
-_KINDS = (".npy", ".npz", ".safetensors")
 _DATA = (
     "Samples as the network knows them, floating, (n, *shape), without noise: .npy, .npz or "
     ".safetensors."
@@ -93,7 +91,7 @@ def read_data(
     Raises:
         ValueError: for a file that cannot be read, or that lacks such an array.
     """
-    arrays, wanted = _arrays(file), f"(n, {', '.join(map(str, shape))})"
+    arrays, wanted = read_arrays(file), f"(n, {', '.join(map(str, shape))})"
     held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "nothing"
     fitting = {name: value for name, value in arrays.items() if value.shape[1:] == shape}
     if array is None and len(fitting) != 1:
@@ -112,19 +110,3 @@ def read_data(
         wanted = f"one class per sample, integers of shape ({len(samples)},)"
         raise ValueError(f"{labels!r} in {str(file)!r} must be {wanted}; it holds {held}.")
     return images, torch.from_numpy(classes.astype(np.int64))
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    if file.suffix not in _KINDS:
-        kinds = ", ".join(_KINDS)
-        raise ValueError(f"--data takes a file of a kind in {kinds}, got {str(file)!r}.")
-    try:
-        if file.suffix == ".safetensors":
-            return dict(safetensors.numpy.load(file.read_bytes()))
-        with file.open("rb") as opened:
-            loaded = np.load(opened, allow_pickle=False)
-            return {"array": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    # A cut or damaged archive fails in many ways (zip, zlib, header); an array of objects would
-    # need pickle.
-    except Exception as error:
-        raise ValueError(f"Cannot read {str(file)!r}: {error}") from error

@@ -3,9 +3,8 @@ prediction.
 """
 
 import math
-import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_adapters.families.checks import check_call, explained, in_training
-from expint.guards.arguments import checked
-from expint.numerics.devices import usable_device
+from diffusion_adapters.families.checks import check_call, explained
+from diffusion_adapters.families.left_out import left_out
+from diffusion_adapters.families.module_methods import ModuleMethods
+from expint.guards.training import warn_in_training
 from expint.registry import check_choice
 from expint.runs.model import describe
 from expint.schedules import Schedule
@@ -27,7 +27,7 @@ from expint.schedules.discrete import TabulatedVP
 TIMESTEPS = ("round", "interpolate")
 
 
-class NetworkAdapter(ABC):
+class NetworkAdapter(ModuleMethods):
     """A network of some family as a model for `expint.sample`: callable as model(x, t), with
     schedule and prediction.
 
@@ -68,8 +68,7 @@ class NetworkAdapter(ABC):
         self.network, self.schedule, self.prediction = network, schedule, prediction
         self.condition, self._table = dict(condition or {}), table
         self.round_time = table.round_time if table else None
-        named = [self.label_name] if self.label_name else []
-        check_call(network, ["x"] if named else ["x", "labels"], [*named, *self.condition])
+        check_call(network, *self._arguments())
         self._warned = False
         describe(self)
 
@@ -83,54 +82,18 @@ class NetworkAdapter(ABC):
         first = self._first_tensor()
         return torch.device("cpu") if first is None else first.device
 
-    def to(self, *where: Any, **options: Any) -> Self:
-        """Move or cast the network in place, with the arguments of `torch.nn.Module.to`; returns
-        the adapter.
-
-        Raises:
-            TypeError: for a network that is not a module, or other arguments.
-            ValueError: for a device that cannot be used here.
-        """
-        for place in (*where, options.get("device")):
-            if isinstance(place, str | int | torch.device):
-                usable_device(place)
-        module = self._module
-        try:
-            module.to(*where, **options)
-        except (TypeError, RuntimeError) as error:
-            reason = str(error).split(", but expected")[0]
-            raise TypeError(f"to takes a device, a floating dtype or both ({reason}).") from error
-        return self
-
-    def half(self) -> Self:
-        """Cast the network to float16 in place. Time labels stay in float32."""
-        return self.to(torch.float16)
-
-    @checked
-    def train(self, mode: bool = True) -> Self:
-        """Put the network into train mode, or with False into evaluation mode."""
-        self._module.train(mode)
-        return self
-
-    def eval(self) -> Self:
-        """Put the network into evaluation mode, in which samples should be drawn."""
-        return self.train(False)
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The network's parameters; none for a function."""
-        return self.network.parameters() if isinstance(self.network, torch.nn.Module) else iter(())
-
-    @property
-    def _module(self) -> torch.nn.Module:
-        if isinstance(self.network, torch.nn.Module):
-            return self.network
-        kind = type(self.network).__name__
-        raise TypeError(f"This needs a network that is a torch.nn.Module, got a {kind}.")
+    def _models(self) -> Sequence[Any]:
+        return (self.network,)
 
     def with_condition(self, **condition: Any) -> Self:
-        """The same network with other conditioning arguments."""
+        """The same network with other conditioning arguments.
+
+        Raises:
+            TypeError: for arguments that the network does not take.
+        """
         other = copy(self)
         other.condition = condition
+        check_call(other.network, *other._arguments())
         return other
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
@@ -143,23 +106,24 @@ class NetworkAdapter(ABC):
                 another device.
         """
         rows = {name: self._rows(name, value, x) for name, value in self.condition.items()}
-        if not self._warned and (module := in_training(self.network)):
-            self._warned = True
-            warnings.warn(
-                f"{type(self.network).__name__} is in train mode, where {module} makes samples "
-                "random or dependent on each other: call .eval() on it before sampling.",
-                stacklevel=2,
-            )
+        if not self._warned:
+            self._warned = warn_in_training(self.network)
         first = self._first_tensor()
         if first is not None and first.is_floating_point():
             x = x.to(first.dtype)
         try:
             return self._predict(x, torch.as_tensor(t, dtype=torch.float64), rows)
-        except (RuntimeError, IndexError) as error:
+        except (TypeError, AssertionError, AttributeError, RuntimeError, IndexError) as error:
             meaning = explained(error, x, self.device)
+            meaning = meaning or left_out(error, self.network, *self._arguments())
             if meaning is None:
                 raise
             raise meaning from error
+
+    def _arguments(self) -> tuple[list[str], list[str]]:
+        """How the network is called: positional arguments, and keywords."""
+        named = [self.label_name] if self.label_name else []
+        return ["x"] if named else ["x", "labels"], [*named, *self.condition]
 
     def _rows(self, name: str, value: Any, x: Tensor) -> Any:
         """A conditioning argument with one row per sample, on the device of `x`."""

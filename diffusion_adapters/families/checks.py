@@ -15,10 +15,6 @@ from expint.schedules import Schedule
 # What networks of a table call the number of its entries.
 _TABLE = ("num_timesteps", "num_train_timesteps", "num_diffusion_timesteps", "timesteps")
 _OF_TIME = re.compile(r"time|step|temb|t_emb|sigma|noise", re.IGNORECASE)
-_RANDOM = (
-    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
-)  # fmt: skip
 _INDEXING = re.compile(r"'indices' to have|used as indices must be")
 _DTYPES = re.compile(r"same dtype|expected scalar type|should be the same|expected m1 and m2")
 _DEVICES = re.compile(r"on the same device|same device")
@@ -51,10 +47,8 @@ def check_preserving(family: str, schedule: Schedule) -> None:
     """
     alpha, std = _kernel(schedule)
     off = torch.minimum((alpha**2 + std**2 - 1.0).abs(), (alpha**2 + std - 1.0).abs()).max()
-    if (
-        bool(off > 1e-6)
-        or not 0.0 <= min(schedule.sampling_range) < schedule.sampling_range[0] <= 1
-    ):
+    noise, data = schedule.sampling_range
+    if off > 1e-6 or not 0.0 <= data < noise <= 1.0:
         raise ValueError(
             f"{family} calls the network with labels 999 t on a variance-preserving schedule "
             f"(alpha^2 + std^2 = 1) with t in [0, 1], got {schedule}: give VP(...), SubVP(...) or "
@@ -97,39 +91,45 @@ def check_continuous(family: str, network: Any, assumed: bool) -> None:
         )
 
 
-def check_call(network: Any, arguments: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse a network that does not take these arguments, by their number and names; it may need
-    more.
+def check_call(
+    function: Any,
+    arguments: Iterable[str],
+    names: Iterable[str] = (),
+    *,
+    called: str = "The network is called as net",
+    way_out: str = "wrap it in a function that takes these arguments",
+    more: bool = True,
+) -> None:
+    """Refuse a function or module that does not take these arguments, by their number and names.
 
     Args:
-        network: a function or module; what has no signature passes.
+        function: what has no signature passes.
         arguments: what the positional ones are, for the message.
         names: of the keyword arguments.
+        called, way_out: for the message.
+        more: whether it may need others.
 
     Raises:
         TypeError: with the call and the signature.
     """
+    signature = signature_of(function)
+    bind = signature.bind_partial if more else signature.bind
     try:
-        signature = inspect.signature(getattr(network, "forward", network))
-    except ValueError:
-        return
-    try:
-        signature.bind_partial(*arguments, **dict.fromkeys(names))
+        bind(*arguments, **dict.fromkeys(names))
     except TypeError as error:
         call = ", ".join([*arguments, *(f"{name}=..." for name in names)])
         taken = ", ".join(map(str, signature.parameters))
         raise TypeError(
-            f"The network is called as net({call}), but {type(network).__name__} takes ({taken}) "
-            f"({error}): wrap it in a function that takes these arguments."
+            f"{called}({call}), but {type(function).__name__} takes ({taken}) ({error}): {way_out}."
         ) from error
 
 
-def in_training(network: Any) -> str | None:
-    """The first module that makes a network in train mode random or dependent on the batch."""
-    if not getattr(network, "training", False) or not isinstance(network, nn.Module):
-        return None
-    modules = (m for m in network.modules() if m.training and isinstance(m, _RANDOM))
-    return next((str(m) for m in modules if getattr(m, "p", 1.0) > 0.0), None)
+def signature_of(function: Any) -> inspect.Signature:
+    """What a function or module takes: anything, if it has no signature."""
+    try:
+        return inspect.signature(getattr(function, "forward", function))
+    except ValueError:
+        return inspect.signature(lambda *arguments, **names: None)
 
 
 def explained(error: Exception, x: Tensor, device: torch.device) -> Exception | None:

@@ -21,8 +21,6 @@ from diffusion_adapters.guidance.wrapping import (
 from expint.guards.arguments import checked
 from expint.registry import check_choice
 
-METHODS = ("static", "dynamic")
-
 
 # Classes in lower case, because they are called like functions: inpaint(model, known, mask).
 class threshold(ModelWrapper):  # noqa: N801
@@ -69,7 +67,7 @@ class threshold(ModelWrapper):  # noqa: N801
         prediction: str | None = "data",
     ) -> None:
         super().__init__(model, prediction)
-        check_choice("method", method, METHODS)
+        check_choice("method", method, ("static", "dynamic"))
         low, high = (check_number("Each of the limits", value) for value in limits)
         if not low < high:
             raise ValueError(f"limits=(low, high) needs low < high, got {limits!r}.")

@@ -17,12 +17,15 @@ from torch import Tensor
 
 from diffusion_adapters.families.adapter import NetworkAdapter, class_indices
 from diffusion_adapters.families.adapters import EDMAdapter
+from diffusion_adapters.families.checks import check_call
 from diffusion_adapters.guidance.wrapping import ModelWrapper, check_number, state_gradient
 from expint.equations.predictions import conversion
 from expint.guards.arguments import checked
 from expint.registry import check_choice
 from expint.runs import Reparametrized
 from expint.runs.model import describe
+
+_CLASSIFIERS = "on the noisy state it is classifier(x, t), on the denoised estimate classifier(D)"
 
 
 # Classes in lower case, because they are called like functions: cfg(model, 2.0).
@@ -86,10 +89,12 @@ class cfg(ModelWrapper):  # noqa: N801
         super().__init__(model)
         self.scale = check_number("The guidance scale", scale)
         self.rescale = check_number("rescale", rescale, 0.0, 1.0)
-        self.interval = None if interval is None else _check_interval(interval)
+        self.interval = interval
+        if interval is not None and not 0.0 <= interval[0] < interval[1]:
+            raise ValueError(f"interval needs 0 <= sigma_lo < sigma_hi <= inf, got {interval!r}.")
         if unconditional is None or isinstance(unconditional, Mapping):
             unconditional = _with_condition(model, unconditional)
-        self.unconditional = unconditional
+        self.unconditional, self._inside = unconditional, (model, unconditional)
         other = self._other = describe(self.unconditional)
         if other.schedule is not self.schedule and other.schedule != self.schedule:
             both = f"{self.schedule} and {other.schedule}"
@@ -120,10 +125,8 @@ class cfg(ModelWrapper):  # noqa: N801
         return guided * (1.0 + self.rescale * (ratio - 1.0))
 
     def _guides(self, t: Tensor) -> bool:
-        if self.interval is None:
-            return True
-        low, high = self.interval
-        return low < float(self.schedule.sigma(t)) <= high
+        within = self.interval
+        return within is None or within[0] < float(self.schedule.sigma(t)) <= within[1]
 
     def _without(self, x: Tensor, t: Tensor) -> Tensor:
         """The unconditional model's output, as a prediction of this model's type."""
@@ -158,9 +161,9 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
         it returns the output of `model`.
 
     Raises:
-        TypeError, ValueError: for something other than a model, a classifier that is not callable,
-            labels that are not indices; at a call, for logits of another shape than (batch, K) or
-            labels that it does not have.
+        TypeError, ValueError: for something other than a model, a classifier that does not take
+            these arguments, labels that are not indices; at a call, for logits of another shape
+            than (batch, K) or labels that it does not have.
 
     Source: Dhariwal & Nichol, arXiv 2105.05233, section 4 (state); Bansal et al., arXiv 2302.07121
     (denoised).
@@ -178,13 +181,15 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
     ) -> None:
         super().__init__(model)
         check_choice("on", on, ("state", "denoised"))
+        called = f"With on={on!r} the classifier is called as classifier"
+        arguments = ["x", "t"] if on == "state" else ["D"]
+        check_call(classifier, arguments, called=called, way_out=_CLASSIFIERS, more=False)
         self.classifier, self.labels, self.on = classifier, class_indices(labels).cpu(), on
         self.scale = check_number("The guidance scale", scale)
 
     def _predict(self, x: Tensor, t: Tensor) -> Tensor:
         if len(self.labels) != x.shape[0]:
-            given = f"{len(self.labels)} labels for a batch of {len(x)}"
-            raise ValueError(f"There are {given}: give one label per sample.")
+            raise ValueError(f"{len(self.labels)} labels for a batch of {len(x)}: give one each.")
         if self.scale == 0.0:
             return self._evaluate(self.model, x, t)
         if self.on == "state":
@@ -207,17 +212,11 @@ class classifier_guidance(ModelWrapper):  # noqa: N801
 
     def _log_probability(self, logits: Any) -> Tensor:
         rows, shape = len(self.labels), tuple(getattr(logits, "shape", ()))
-        if len(shape) != 2 or shape[0] != rows:
-            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {shape}.")
+        if not isinstance(logits, Tensor) or len(shape) != 2 or shape[0] != rows:
+            given = f"{type(logits).__name__} {shape}"
+            raise ValueError(f"A classifier gives logits of shape ({rows}, classes), got {given}.")
         labels = class_indices(self.labels, logits.shape[1]).to(logits.device)
         return logits.log_softmax(1).gather(1, labels[:, None]).squeeze(1)
-
-
-def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = (float(value) for value in interval)
-    if not 0.0 <= low < high:
-        raise ValueError(f"interval needs 0 <= sigma_lo < sigma_hi <= inf, got {interval!r}.")
-    return low, high
 
 
 def _with_condition(model: Any, condition: Mapping[str, Any] | None) -> Any:

@@ -3,20 +3,20 @@ see the denoised estimate.
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from expint.equations.predictions import check as check_prediction
-from expint.equations.predictions import to_denoiser
+from diffusion_adapters.families.module_methods import ModuleMethods
+from expint.equations import predictions
 from expint.runs.model import describe
 
 
-class ModelWrapper(ABC):
+class ModelWrapper(ModuleMethods):
     """A model that changes what another model predicts, and keeps everything else that model says
     of itself.
 
@@ -35,9 +35,10 @@ class ModelWrapper(ABC):
         about = describe(model)
         self.model, self.schedule, self.sigma_data = model, about.schedule, about.sigma_data
         self.round_time, self.shape = about.round_time, about.shape
+        self._inside: tuple[Any, ...] = (model,)
         self._own_prediction = prediction
         self.prediction = about.prediction if prediction is None else prediction
-        check_prediction(self.prediction, self.sigma_data)
+        predictions.check(self.prediction, self.sigma_data)
         self._evaluations = 0
 
     @property
@@ -54,6 +55,9 @@ class ModelWrapper(ABC):
         nothing is counted inside a function compiled by torch.compile.
         """
         return self._evaluations
+
+    def _models(self) -> Sequence[Any]:
+        return self._inside
 
     def around(self, model: Any) -> Self:
         """The same wrapper around another model in the place of `self.model`, with a count of its
@@ -84,17 +88,17 @@ class ModelWrapper(ABC):
 
     def _denoised(self, output: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The denoised estimate D from the wrapped model's output at x, in the dtype of x."""
-        rule = to_denoiser(self.model.prediction, self.schedule, t, self.sigma_data)
+        rule = predictions.to_denoiser(self.model.prediction, self.schedule, t, self.sigma_data)
         return x * rule.on_x.to(x) + output.to(x.dtype) * rule.on_output.to(x)
 
     def _presented(self, denoised: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The denoised estimate D at x as this wrapper's own prediction."""
-        rule = to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
+        rule = predictions.to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
         return (denoised - x * rule.on_x.to(x)) / rule.on_output.to(x)
 
     def _moved(self, output: Tensor, t: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
         """The output that belongs to the denoised estimate D + weight · direction."""
-        rule = to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
+        rule = predictions.to_denoiser(self.prediction, self.schedule, t, self.sigma_data)
         return output + (weight / rule.on_output).to(output) * direction.to(output.dtype)
 
 
@@ -143,11 +147,9 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
 def check_fits(name: str, value: Tensor, x: Tensor, of: str = "the state's") -> None:
     """Refuse a tensor that does not broadcast to the shape of x, which is that `of` the state."""
     try:
-        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+        value.expand(x.shape)
+    except RuntimeError as error:
         raise ValueError(
             f"{name} has shape {tuple(value.shape)}, which does not broadcast to {of} "
             f"{tuple(x.shape)}: give (batch, *event), or (*event) for all samples alike."
-        )
+        ) from error

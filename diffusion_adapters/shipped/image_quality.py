@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_adapters.array_files import read_arrays
 from diffusion_adapters.guidance.wrapping import ModelWrapper
 from diffusion_adapters.shipped.files import load_classifier
 from diffusion_adapters.shipped.models import load
@@ -132,14 +133,12 @@ def _in_turn(classes: np.ndarray) -> np.ndarray:
 def _from_file(file: Path) -> tuple[Tensor, Tensor]:
     # Keras has the names the other way round.
     wanted = {"train_x": "x_train", "test_x": "x_test", "train_y": "y_train"}
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            train, held_out, classes = (
-                archive[key if key in archive else other] for key, other in wanted.items()
-            )
-    except (OSError, ValueError, KeyError) as error:
+    arrays = read_arrays(file)
+    arrays |= {key: arrays[other] for key, other in wanted.items() if other in arrays}
+    if not wanted.keys() <= arrays.keys():
         needed = f"an .npz file with {', '.join(wanted)}"
-        raise ValueError(f"Cannot read images from {str(file)!r}: give {needed}.") from error
+        raise ValueError(f"Cannot read images from {str(file)!r}: give {needed}.")
+    train, held_out, classes = (arrays[key] for key in wanted)
     for key, array in (("train_x", train), ("test_x", held_out)):
         if array.ndim != 3 or array.dtype != np.uint8:
             wanted = f"uint8 of shape (N, H, W), got {array.dtype} {array.shape}"

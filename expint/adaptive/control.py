@@ -13,10 +13,7 @@ from torch import Tensor
 _LEAST_MEMORY = 1e-4  # an error that happens to vanish must not hold back the step after next
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "rtol": (lambda v: 0 <= v < math.inf, "a finite number >= 0"),
-    "atol": (
-        lambda v: 0 < v < math.inf,
-        "a finite number > 0, so that components near 0 have a tolerance",
-    ),
+    "atol": (lambda v: 0 < v < math.inf, "a finite number > 0, for components near 0"),
     "first_step": (lambda v: 0 < v < math.inf, "a finite number > 0, in the clock of the form"),
     "safety": (lambda v: 0 < v < 1, "a number with 0 < safety < 1"),
     "norm": (lambda v: v in (2.0, math.inf), "2 (root mean square) or infinity (maximum)"),

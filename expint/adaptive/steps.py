@@ -37,7 +37,7 @@ def pair_plan(sde: SemiLinearSDE, pair: EmbeddedPair, s: float, t: float) -> Pla
 
 def clock_at(sde: SemiLinearSDE, t: float) -> float:
     """The clock μ at time `t`."""
-    return float(sde.clock(as_float64(t)))
+    return sde.clock(as_float64(t)).item()
 
 
 def next_time(sde: SemiLinearSDE, s: float, end: float, h: float) -> float:
@@ -49,7 +49,7 @@ def next_time(sde: SemiLinearSDE, s: float, end: float, h: float) -> float:
     mu = clock_at(sde, s)
     if h * (1.0 + _ROUNDING) >= clock_at(sde, end) - mu:
         return end
-    t = float(sde.clock.time(as_float64(mu + h)))
+    t = sde.clock.time(as_float64(mu + h)).item()
     if not 0.5 * h < clock_at(sde, t) - mu < 2.0 * h:
         raise RuntimeError(
             f"At {sde.place(s)} the tolerance asks for a step of {h:.3g} in the clock {mu:.9g}, "

@@ -14,6 +14,7 @@ from expint.adaptive.control import StepControl
 from expint.adaptive.pairs import EmbeddedPair, get_pair
 from expint.adaptive.steps import clock_at, end_plans, next_time, pair_plan
 from expint.equations import SemiLinearSDE
+from expint.guards.finite import bad_samples, check_result
 from expint.noise import BrownianPath, Gaussian, NoiseSource, SubstepNoise, UnionPath
 from expint.noise.paths.path import PathSource, Shared
 from expint.numerics.float64 import as_float64, is_whole
@@ -35,18 +36,20 @@ class AdaptiveReport:
 
     Attributes:
         times: the accepted times from noise to data, float64, shape (n,): a grid on which
-            `expint.sample` with the pair's high scheme, the same path and the same initial state
-            gives the same samples; a `BrownianPath` then needs a stated resolution, 2**14 say.
+            `expint.sample` with the pair's high scheme, `noise` and the same initial state gives
+            the same samples.
         errors: E of the accepted steps, in units of the tolerance. Of no such step are the step
             from σ = ∞ and the final denoising one, which are in `times`.
         rejected: number of rejected steps.
         nfe: number of network evaluations, those of rejected steps included.
+        noise: the path that the steps saw, a `BrownianPath` with its resolution; None for the ODE.
     """
 
     times: Tensor
     errors: tuple[float, ...]
     rejected: int
     nfe: int
+    noise: NoiseSource | None
 
     @property
     def accepted(self) -> int:
@@ -66,8 +69,9 @@ class Adaptive:
 
     The solver is the name of an embedded pair (`expint.adaptive.embedded_pairs()`) or of the high
     scheme of one ("seeds-3" is "seeds-23"), or an `EmbeddedPair`. A `noise` source must be a path
-    that can be asked at any time, such as `BrownianPath`; without one, a `BrownianPath` is made
-    from the seeds, with `RESOLUTION` leaves per e-fold of the noise clock and without integrals.
+    that can be asked at any time, such as `BrownianPath`, which without a stated resolution has
+    `RESOLUTION` leaves per e-fold of the noise clock; without a source, such a path is made from
+    the seeds, without integrals.
     Its law is exact for steps of any size. Where an accepted and a rejected step end in one leaf,
     the path depends on the rejected step.
 
@@ -125,10 +129,9 @@ class Adaptive:
         """What `expint.sample` does with these steps; its arguments, with what the model says of
         itself; seeding(batch) gives one seed per sample."""
         self.report = None
-        allowed = ["steps", "form", "ell", "final"]
-        if not options.get("operations"):
-            allowed.append("operations")
-        strange = [n for n, value in options.items() if n not in allowed and value is not None]
+        given = {**options, "operations": options.get("operations") or None}
+        allowed = ("steps", "form", "ell", "final")
+        strange = [n for n, value in given.items() if n not in allowed and value is not None]
         if strange:
             raise ValueError(
                 f"Adaptive steps choose the grid and have no operations: leave out {strange[0]}, "
@@ -156,7 +159,8 @@ class Adaptive:
         first = lead or pair_plan(sde, pair, start, next_time(sde, start, end, control.first_step))
         x, source = start_state(about, shape, first, seeding, noise, dtype, device)
         kind, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
-        path = _opened(sde, first.grid[0], end, x, source, given=noise is not None)
+        seen = _path(sde, first.grid[0], end, x, source, given=noise is not None)
+        path = seen and Shared(seen.stream(x, []))  # asked at times that nobody knows yet
         with torch.no_grad(), tqdm(disable=not progress, unit="NFE", desc=pair.name) as bar:
             model = Counted(about, call, bar)
             for plan in filter(None, (lead, first, tail)):  # what does not fit is refused now
@@ -168,8 +172,8 @@ class Adaptive:
             if tail is not None:
                 x = walk.single(tail, x)
         times = as_float64([*first.grid[:1].tolist(), *walk.times])
-        self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe)
-        return x.to(kind)
+        self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe, seen)
+        return check_result(x.to(kind))
 
 
 class _Step(NamedTuple):
@@ -234,11 +238,12 @@ class _Walk:
     def _finite(self, state: Tensor, s: float, t: float, error: Tensor) -> float:
         """The error of a step as a number, after a look at the state: the one host synchronisation
         of the step."""
-        finite = torch.isfinite(state).all().to(error.dtype)
-        worst, fine = torch.stack([error, finite]).tolist()
+        finite = torch.isfinite(state).reshape(len(state), -1).all(1)
+        worst, fine = torch.stack([error, finite.all().to(error.dtype)]).tolist()
         if not fine or not math.isfinite(worst):
+            what = "error estimate" if fine else f"state, in {bad_samples(finite)},"
             raise FloatingPointError(
-                f"The state became NaN or infinite in a step from {self.sde.place(s)} to "
+                f"The {what} became NaN or infinite in a step from {self.sde.place(s)} to "
                 f"{self.sde.place(t)}. Likely causes: a network that overflows there (half "
                 "precision, or a time outside its training range), or a long first_step."
             )
@@ -275,9 +280,9 @@ class _Walk:
             self.callback(len(self.times), self.nfe, t, x, denoised)
 
 
-def _opened(
+def _path(
     sde: SemiLinearSDE, start: Tensor, end: float, x: Tensor, source: NoiseSource, *, given: bool
-) -> Shared | None:
+) -> PathSource | None:
     """The path for the times between `start` and `end`; None for the ODE."""
     if sde.noise is None:
         return None
@@ -298,4 +303,7 @@ def _opened(
             "sigma."
         )
     source.check(x, SubstepNoise(1, False, taus))
-    return Shared(source.stream(x, []))  # asked at times that nobody knows yet
+    # A run on the accepted times would choose other leaves than this one.
+    if isinstance(source, BrownianPath) and source.resolution is None:
+        return replace(source, resolution=RESOLUTION)
+    return source

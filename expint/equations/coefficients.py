@@ -13,16 +13,17 @@ import sys
 import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from expint.equations.growing_primitive import GrowingPrimitive
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
-from expint.numerics.float64 import as_float64
+from expint.numerics.float64 import are_numbers, as_float64
 from expint.numerics.quadrature import Primitive, RealFunction
 from expint.numerics.roots import invert_monotone
 from expint.schedules.formula.callables import on_tensors
 
-_MOST_REACH = 350.0
 CLOCKS = ("auto", "exponential", "linear")
 
 
@@ -70,12 +71,13 @@ def sde_from_coefficients(
         >>> sde.propagator(torch.tensor([1.0])).shape
         torch.Size([3])
     """
-    start, end = (float(v) for v in span)
-    if not (math.isfinite(start) and math.isfinite(end)) or start == end:
+    ends = as_float64(span).tolist() if not isinstance(span, str) else []
+    if np.shape(ends) != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
         raise ValueError(f"span must be two different finite times, got {span!r}.")
+    start, end = ends
     if clock not in CLOCKS:
         raise ValueError(f"Unknown clock {clock!r}: choose one of {CLOCKS}.")
-    if clock_start is not None and not clock_start > 0:
+    if clock_start is not None and not (are_numbers(clock_start) and clock_start > 0):
         raise ValueError(f"clock_start is the value of a positive primitive, got {clock_start!r}.")
     if clock_start is not None and clock == "linear":
         raise ValueError(
@@ -102,18 +104,11 @@ def sde_from_coefficients(
     integral = Primitive(drift, min(start, end), max(start, end), name="A")
     at_start = integral(as_float64(start))
     log_a = lambda t: integral(t) - at_start  # noqa: E731
-    reach = log_a(torch.linspace(start, end, 257, dtype=torch.float64)).abs().max().item()
-    if reach > _MOST_REACH:
-        raise ValueError(
-            f"The integral of A reaches {reach:.6g} on the span: the square of its exponential, in "
-            f"the noise clock, leaves the floating-point numbers beyond {_MOST_REACH:g}. Integrate "
-            "over shorter spans one after the other; constant coefficients have no such limit."
-        )
     made = _clock(factor, log_a, start, end, clock, clock_start)
     noise = None
     if diffusion(torch.linspace(start, end, 257, dtype=torch.float64)).any():
-        square = lambda t: (diffusion(t) * torch.exp(-log_a(t))) ** 2  # noqa: E731
-        variance = _Growing(square, start, end, "(g/a)^2")
+        variance = GrowingPrimitive(diffusion, log_a, 2, start, end, "(g/a)^2")
+        variance.check()
         noise = NoiseClock(variance.log, variance.sign)
     kind = "exponential" if made.rho else "linear"
     return SemiLinearSDE(
@@ -202,44 +197,6 @@ def _log_phi1(z: Tensor) -> Tensor:
     return torch.where(z == 0.0, 0.0, z.clamp(min=0.0) + torch.log(-torch.expm1(-size) / size))
 
 
-class _Growing:
-    """A positive primitive of a positive weight, C = base + |∫ from `small` to t|, summed from the
-    end of the span where the weight is small so that no digits cancel.
-
-    It increases along the integration (sign +1) if that is the start, and decreases otherwise.
-    """
-
-    def __init__(self, weight: RealFunction, start: float, end: float, name: str) -> None:
-        self.primitive = Primitive(weight, min(start, end), max(start, end), name=name)
-        first, last = weight(as_float64([start, end])).tolist()
-        self.start, self.small, self.base = start, start if last >= first else end, 0.0
-
-    @property
-    def sign(self) -> int:
-        return 1 if self.small == self.start else -1
-
-    def between(self, end: float, t: Tensor) -> Tensor:
-        """∫ of the weight between an end of the span and t, ≥ 0."""
-        return self.primitive(t) if end == self.primitive.low else self.primitive.to_high(t)
-
-    def log(self, t: Tensor) -> Tensor:
-        """log C; rounding may put an empty integral below 0."""
-        return torch.log(self.base + self.between(self.small, t).clamp(min=0.0))
-
-    def continued(self) -> float | None:
-        """The integral of the weight beyond its small end if it went on exponentially there; None
-        where it hardly grows, so that this would be huge and log C would lose its digits.
-        """
-        low, high = self.primitive.low, self.primitive.high
-        step = 1e-6 * (high - low)
-        inside = self.small + (step if self.small == low else -step)
-        at, beside = self.primitive.function(as_float64([self.small, inside])).tolist()
-        if not (at > 0 and beside > 0):
-            return None
-        rate = (math.log(beside) - math.log(at)) / step
-        return at / rate if rate * (high - low) > 1e-2 else None
-
-
 def _clock(
     factor: RealFunction,
     log_a: RealFunction,
@@ -265,17 +222,25 @@ def _clock(
             "b must keep one sign on the span, but it vanishes or changes sign near t = "
             f"{probe[other][0].item():.6g}."
         )
-    weight = lambda t: factor(t).abs() * torch.exp(-log_a(t))  # noqa: E731
-    growing = _Growing(weight, start, end, "the weight b/a of F")
-    beyond = growing.continued()
+    growing = GrowingPrimitive(factor, log_a, 1, start, end, "the weight b/a of F")
+    beyond, whole = growing.continued(), growing.log_between(start, as_float64(end)).item()
     exponential = clock == "exponential" or (clock == "auto" and beyond is not None)
     if clock_start is not None:
-        growing.small, growing.base, exponential = start, clock_start, True
+        growing.small, growing.log_base, exponential = start, math.log(clock_start), True
     else:
-        growing.base = growing.between(start, as_float64(end)).item() if beyond is None else beyond
+        growing.log_base = whole if beyond is None else beyond
+    growing.check()
+    if not exponential and len(growing.primitives) > 1:
+        raise ValueError(
+            "The linear clock is the integral of b/a itself, which leaves the floating-point "
+            "numbers here: take clock='exponential'."
+        )
 
     def mu(t: Tensor) -> Tensor:
-        return growing.sign * growing.log(t) if exponential else growing.between(start, t)
+        if exponential:
+            return growing.sign * growing.log(t)
+        (only,) = growing.primitives
+        return only(t) if start == only.low else only.to_high(t)
 
     return Clock(
         mu,

@@ -45,11 +45,9 @@ def checked(function: F) -> F:
         except TypeError:
             given = {}  # the call itself says what is wrong
         for name, value in given.items():
-            if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-                for key, item in value.items():
-                    _check(key, item, hints.get(name, Any))
-            elif signature.parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL:
-                _check(name, value, hints.get(name, Any))
+            rest = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            for key, item in value.items() if rest else [(name, value)]:
+                _check(key, item, hints.get(name, Any))
         return function(*args, **kwargs)
 
     return typing.cast(F, call)
@@ -68,26 +66,16 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, each) for each in inside)
     kind = origin or hint
-    if kind is Any:
-        return True
-    if kind is Callable:
-        return callable(value)
+    if kind in _SIMPLE:
+        return _SIMPLE[kind](value)
+    listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     if kind is Sequence:
         if isinstance(value, Tensor | np.ndarray):
             return value.ndim > 0 and str not in inside
-        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-            return False
-        looked_at = value[:_MOST] if {int, str} & {*inside} else ()
-        return all(_fits(item, inside[0]) for item in looked_at)
+        looked_at = value[:_MOST] if listed and {int, str} & {*inside} else ()
+        return listed and all(_fits(item, inside[0]) for item in looked_at)
     if kind is tuple:
-        own = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return own and len(value) == len(inside) and all(map(_fits, value, inside))
-    if hint is int:
-        return is_whole(value)
-    if hint is float:
-        return _is_number(value)
-    if hint is bool:
-        return isinstance(value, bool | np.bool_)
+        return listed and len(value) == len(inside) and all(map(_fits, value, inside))
     plain = isinstance(kind, type) and not getattr(kind, "_is_protocol", False)
     return isinstance(value, kind) if plain else True
 
@@ -98,6 +86,15 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < 2**1023  # larger ones are no floats
     return isinstance(value, Real)
+
+
+_SIMPLE: dict[Any, Callable[[Any], bool]] = {
+    Any: lambda value: True,
+    Callable: callable,
+    int: is_whole,
+    float: _is_number,
+    bool: lambda value: isinstance(value, bool | np.bool_),
+}
 
 
 def _described(hint: Any) -> str:

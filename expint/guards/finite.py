@@ -1,6 +1,7 @@
 """Whether a state is finite: at the start, and after every step without a host synchronisation that
 waits for it."""
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -49,28 +50,22 @@ class FiniteCheck:
             self._judge(step, told)
 
     def _judge(self, step: int, finite: Tensor) -> None:
-        if bool(finite.all()):
-            return
-        bad = torch.nonzero(~finite).flatten().tolist()
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        row = next(row for row in self._plan.rows if row.step == step)
-        raise FloatingPointError(
-            f"The state became NaN or infinite in step {step + 1} of {self._plan.steps}, which "
-            f"starts at {self._plan.sde.place(float(row.time))}, in sample "
-            f"{', '.join(map(str, bad[:5]))}{more} of {len(finite)}. Likely causes: a network that "
-            "overflows there (half precision, or a time outside its training range), or steps that "
-            "are too long for this form and ell (take more steps, or form='data')."
-        )
+        if not finite.all():
+            row = next(row for row in self._plan.rows if row.step == step)
+            raise FloatingPointError(
+                f"The state became NaN or infinite in step {step + 1} of {self._plan.steps}, which "
+                f"starts at {self._plan.sde.place(float(row.time))}, in {bad_samples(finite)}. "
+                "Likely causes: a network that overflows there (half precision, or a time outside "
+                "its training range), or steps that are too long for this form and ell (take more "
+                "steps, or form='data')."
+            )
 
 
-def _largest(plan: Plan) -> float:
-    """The largest absolute value of a coefficient that is a number."""
-    values = (
-        value
-        for row in plan.rows
-        for value in (row.scale, *row.noise, *(weight for _, weight in row.weights))
-    )
-    return max((abs(value) for value in values if isinstance(value, float)), default=0.0)
+def bad_samples(finite: Tensor) -> str:
+    """Which samples are not finite, by whether each is, shape (batch,)."""
+    bad = torch.nonzero(~finite).flatten().tolist()
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    return f"sample {', '.join(map(str, bad[:5]))}{more} of {len(finite)}"
 
 
 def check_range(plan: Plan, dtype: torch.dtype) -> None:
@@ -79,7 +74,9 @@ def check_range(plan: Plan, dtype: torch.dtype) -> None:
     Raises:
         ValueError: with the largest of them.
     """
-    largest = _largest(plan)
+    values = ((row.scale, *row.noise, *dict(row.weights).values()) for row in plan.rows)
+    numbers = (abs(value) for value in chain(*values) if isinstance(value, float))
+    largest = max(numbers, default=0.0)
     if largest > torch.finfo(dtype).max:
         raise ValueError(
             f"A coefficient of this plan is {largest:.3g}, beyond the range of {dtype}: the "
@@ -87,36 +84,40 @@ def check_range(plan: Plan, dtype: torch.dtype) -> None:
         )
 
 
-def check_result(x: Tensor) -> None:
-    """Refuse samples that left the range of a half type when they were converted to it.
+def check_result(x: Tensor) -> Tensor:
+    """Samples as they are, unless they left the range of a half type when they were converted to
+    it.
 
     Raises:
         FloatingPointError: saying how many.
     """
-    bad = int((~torch.isfinite(x)).sum())
+    bad = _not_finite(x)
     if bad:
         raise FloatingPointError(
-            f"{bad} of {x.numel()} numbers of the samples are beyond the range of {x.dtype}: give "
-            "a wider dtype."
+            f"{bad} numbers of the samples are beyond the range of {x.dtype}: give a wider dtype."
         )
+    return x
 
 
 def check_state(x: Any) -> None:
     """Refuse an initial state that is not a finite floating-point tensor with a batch dimension."""
     numbers = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
     if not numbers or x.itemsize == 1 or x.is_meta:
-        kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        kind = f"dtype {x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(
-            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}"
-            f"{' on meta' if isinstance(x, Tensor) and x.is_meta else ''}: with 16 bits at least."
+            f"The state must be a floating-point tensor of shape (batch, *event), got {kind}: with "
+            "16 bits at least."
         )
     if x.ndim < 1 or not x.numel():
         raise ValueError(
             "The state must have a batch dimension and hold something: shape (batch, *event), got "
-            f"{'a 0-dimensional tensor' if x.ndim < 1 else f'shape {tuple(x.shape)}'}."
+            f"shape {tuple(x.shape)}, {x.ndim}-dimensional."
         )
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).sum())
-        raise ValueError(
-            f"The initial state contains NaN or infinity in {bad} of {x.numel()} entries."
-        )
+    if bad := _not_finite(x):
+        raise ValueError(f"The initial state contains NaN or infinity in {bad} entries.")
+
+
+def _not_finite(x: Tensor) -> str:
+    """How many entries are NaN or infinite, of how many; nothing if none is."""
+    bad = int((~torch.isfinite(x)).sum())
+    return f"{bad} of {x.numel()}" if bad else ""

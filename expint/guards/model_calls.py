@@ -19,6 +19,7 @@ class ModelCalls:
         # Whether the model changes its input, and reuses its buffer; None before one can know.
         self._overwrites: bool | None = None
         self._reuses: bool | None = None
+        self._first: Tensor | None = None
 
     def call(self, model: Any, state: Tensor, dtype: torch.dtype, time: Tensor) -> Tensor:
         """The output at `state`, which the model sees in `dtype`.
@@ -27,14 +28,13 @@ class ModelCalls:
             RuntimeError: if the model changed its input, but not at its first evaluation.
         """
         x = state.to(dtype)
-        safe = x is not state
-        if not safe and (self._overwrites is not False or x.is_inference()):
-            x, safe = x.clone(), True
+        if x is state and (self._overwrites is not False or x.is_inference()):
+            x = x.clone()
         # Inference tensors do not count their versions, and are always copied.
         before = None if x.is_inference() else x._version
         output = model(x, time)
         changed = before is not None and x._version != before
-        if changed and not safe:
+        if changed and x is state:
             raise RuntimeError(
                 f"The model changed its input in place at {self._place(time)}, but not at its "
                 "first evaluation: let it work on a copy, x.clone()."
@@ -42,21 +42,12 @@ class ModelCalls:
         self._overwrites = bool(self._overwrites) or changed
         return output
 
-    def kept(
-        self,
-        output: Tensor,
-        value: Tensor,
-        before: Tensor | None,
-        slots: Iterable[Tensor],
-        time: Tensor,
-    ) -> Tensor:
+    def kept(self, output: Tensor, value: Tensor, slots: Iterable[Tensor], time: Tensor) -> Tensor:
         """`value`, made of `output`, in memory that the model will not overwrite.
 
         Args:
             output: of the model.
             value: F.
-            before: the output before it, which is still held: if both lie in the same memory, the
-                model reuses its buffer.
             slots: earlier values that are still needed.
             time: of the evaluation.
 
@@ -68,8 +59,10 @@ class ModelCalls:
                 f"At {self._place(time)} the model overwrote an earlier output that is still "
                 "needed: let it return a new tensor, output.clone()."
             )
-        if before is not None:
-            self._reuses = bool(self._reuses) or _share(before, output)
+        if self._first is not None:  # held until now, so that its memory is not free
+            self._reuses, self._first = _share(self._first, output), None
+        elif self._reuses is None:
+            self._first = output
         own = self._reuses is False or not _share(value, output)
         return value if own else value.clone()
 

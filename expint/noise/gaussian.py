@@ -1,7 +1,7 @@
 """Fresh normals with one seed per sample."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -90,36 +90,32 @@ class _Drawn:
 
     def __init__(self, drawer: Seeded, like: Tensor, run: Sequence[SubstepNoise]) -> None:
         self._target, where = like.device, drawer.device or like.device
-        like = torch.empty(like.shape, dtype=like.dtype, device=where)
+        like = torch.empty((), dtype=like.dtype, device=where).expand(like.shape)
         self._path = _Blocks(drawer, source.PATH_STREAM, like, sum(s.count for s in run))
         integrals = sum(s.integral for s in run)
         self._integral = _Blocks(drawer, source.INTEGRAL_STREAM, like, integrals)
 
-    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+    def normals(self, substep: SubstepNoise) -> Iterator[Tensor]:
         """See `NoiseStream.normals`."""
-        taken = [*self._path.take(substep.count), *self._integral.take(int(substep.integral))]
-        return [part.to(self._target) for part in taken]
+        for blocks, count in ((self._path, substep.count), (self._integral, substep.integral)):
+            for _ in range(count):
+                yield blocks.take().to(self._target)
 
 
 class _Blocks:
-    """Numbers drawn block by block into one buffer, not beyond the end of the run."""
+    """Numbers drawn block by block, not beyond the end of the run."""
 
     def __init__(self, drawer: Seeded, stream: int, like: Tensor, total: int) -> None:
         self._drawer, self._like, self._total = drawer, like, total
         self._streams = source.generators(drawer.seeds, stream, like.device)
-        self._buffer, self._used = like.new_empty(len(like), 0), 0
+        self._left: list[Tensor] = []
 
-    def take(self, count: int) -> Sequence[Tensor]:
-        """The next `count` states: views into the buffer, valid until the next call."""
-        held = self._buffer.shape[1] - self._used
-        if held < count:
-            self._streams.at -= held
+    def take(self) -> Tensor:
+        """The next state."""
+        if not self._left:
             ahead = min(_BLOCK // max(1, self._like.numel()), self._total - self._streams.at)
-            size = max(count, ahead)
-            if self._buffer.shape[1] != size:
-                shape = (len(self._like), size, *self._like.shape[1:])
-                self._buffer = self._like.new_empty(shape)
-            self._drawer._draw(self._streams, self._buffer)
-            self._used = 0
-        self._used += count
-        return self._buffer[:, self._used - count : self._used].unbind(1)
+            shape = (len(self._like), max(1, ahead), *self._like.shape[1:])
+            block = self._like.new_empty(shape)
+            self._drawer._draw(self._streams, block)
+            self._left = list(reversed(block.unbind(1)))
+        return self._left.pop()

@@ -5,7 +5,7 @@ a *stream* for one run, which answers, substep by substep, with its standard nor
 second stream from the same source repeats the same noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,9 +58,10 @@ class SubstepNoise:
 class NoiseStream(Protocol):
     """The noise of one run."""
 
-    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+    def normals(self, substep: SubstepNoise) -> Iterable[Tensor]:
         """The standard normals of the next substep, `substep.normals` tensors of shape
-        (batch, *event), in the state's dtype and on its device, valid until the next call."""
+        (batch, *event), in the state's dtype and on its device. They may be made one by one, as the
+        caller asks, and are not changed afterwards."""
         ...
 
 

@@ -14,6 +14,7 @@ from expint.plans import Plan, Row
 from expint.plans.plan import Coefficient
 from expint.runs.conversions import conversion_rates, conversions
 from expint.runs.forward_mode import rate_of_change
+from expint.runs.row_noise import RowNoise
 
 Callback = Callable[[int, int, float, Tensor, Tensor], Any]
 """callback(step, nfe, t, x, denoised) after every step: steps and evaluations done, time and state
@@ -62,10 +63,7 @@ def drive(
     """Call the model and feed the run, to the end or for some evaluations."""
     left = run.plan.nfe if evaluations is None else evaluations
     while left > 0 and not run.done:
-        output = run.evaluate(model)
-        if run.plan.has_tangents:
-            run.differentiate(model, output)
-        run.feed(output, callback)
+        run.feed(run.evaluate(model), callback, model)
         left -= 1
 
 
@@ -75,10 +73,10 @@ class Run:
     Args: those of `execute`; of the model only its attributes are used here. `on_row(row, state)`
         sees every state.
 
-    While not `done`, give `feed` the model's output at state `x` and time `time`. With `rates`
-    (without, plans that take derivatives are refused) call `differentiate` before it. The model
-    sees the state in `dtype`, by default its own. Without `checked` states may be NaN: the caller
-    looks at them.
+    While not `done`, give `feed` the model's output at state `x` and time `time`, and with `rates`
+    (without, plans that take derivatives are refused) the model too. It sees the state in `dtype`,
+    by default its own. Without `checked` states may be NaN: the caller looks at them. With
+    `keeps_latest` a snapshot has the latest evaluation.
     """
 
     def __init__(
@@ -92,6 +90,7 @@ class Run:
         rates: bool = False,
         dtype: torch.dtype | None = None,
         checked: bool = True,
+        keeps_latest: bool = False,
     ) -> None:
         if checked:
             check_state(x)
@@ -110,23 +109,20 @@ class Run:
         self._rows = _rows_for(plan, x)
         self._times = _model_times(plan, x)
         self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
-        # Rows of another prediction than the evaluation that they use: a last step to σ = 0 without
+        # Evaluations that are used by rows of another prediction: by a last step to σ = 0 without
         # an evaluation of its own.
-        self._of_data = {
-            i
-            for i, row in enumerate(plan.rows)
-            if any(j >= 0 and plan.rows[j].prediction != row.prediction for j, _ in row.weights)
+        self._as_data = {
+            j
+            for row in plan.rows
+            for j, _ in row.weights
+            if j >= 0 and plan.rows[j].prediction != row.prediction
         }
-        self._carries_gradients = any(
-            isinstance(value, Tensor) and value.requires_grad
-            for row in self._rows
-            for value in row.noise
-        )
+        self._noise = RowNoise(plan, self._rows, self._stream)
         self._slots: dict[int, Tensor] = {}
-        self._anchor, self._substep = x, -1
-        self._normals: Sequence[Tensor] = ()
+        self._anchor = x
         self._finite = FiniteCheck(plan) if checked else None
         self._calls = ModelCalls(plan)
+        self._keeps_latest = keeps_latest
         self._latest: tuple[int, Tensor, Tensor] | None = None
         self.x, self.row, self.nfe = x, 0, 0
         self._updates(None)
@@ -146,16 +142,18 @@ class Run:
         input."""
         return self._calls.call(model, self.x, self.dtype, self.time)
 
-    def feed(self, output: Tensor, callback: Callback | None = None) -> None:
+    def feed(self, output: Tensor, callback: Callback | None = None, model: Any = None) -> None:
         """Take the model's output at `x` and `time`, and go on to the next state that needs an
-        evaluation."""
-        i, x = self.row, self.x
-        check_output(output, x)
-        value = self._converts[i].apply(output, x)
-        before = None if self._latest is None else self._latest[1]
-        self._slots[i] = self._calls.kept(output, value, before, self._slots.values(), self.time)
-        self._latest = (i, output, x)
+        evaluation. `model` is called only where the row takes the derivative of F along the ODE."""
+        i = self.row
+        check_output(output, self.x)
+        self._differentiate(model, output)
+        value = self._converts[i].apply(output, self.x)
+        self._slots[i] = self._calls.kept(output, value, self._slots.values(), self.time)
+        wanted = self._keeps_latest or callback is not None or i in self._as_data
+        self._latest = (i, output, self.x) if wanted else None
         self.nfe += 1
+        del output, value  # they would lie beside the new state
         self._advance(callback)
         self._updates(callback)
 
@@ -166,13 +164,11 @@ class Run:
         """
         self.x.copy_(state)
 
-    def differentiate(self, model: Any, output: Tensor) -> None:
-        """Take the derivative of F along the ODE if the row uses it, before `feed` takes the output
-        of the model there."""
+    def _differentiate(self, model: Any, output: Tensor) -> None:
+        """Take the derivative of F along the ODE if the row uses it."""
         i = self.row
         tangent = self._rows[i].tangent
         if tangent is not None:
-            check_output(output, self.x)
             rules = (self._converts[i].to_f, self._conversion_rates[i])
             self._slots[~i] = rate_of_change(model, self.x, self.time, output, tangent, *rules)
             self.nfe += 1
@@ -196,7 +192,7 @@ class Run:
         drawn anew."""
         slots = {f"slot {j}": value for j, value in self._slots.items()}
         tensors = {"x": self.x, "anchor": self._anchor, **slots}
-        position = {"row": self.row, "nfe": self.nfe, "substep": self._substep, "latest": -1}
+        position = {"row": self.row, "nfe": self.nfe, "latest": -1}
         if self._latest is not None:
             position["latest"], tensors["latest output"], tensors["latest x"] = self._latest
         return tensors, position
@@ -204,8 +200,8 @@ class Run:
     def restore(self, tensors: Mapping[str, Tensor], position: Mapping[str, int]) -> None:
         """Go to where another run of the same plan, model and noise was; the noise up to there is
         drawn again."""
-        for substep in range(position["substep"] + 1):
-            self._draw(substep)
+        for row in range(position["row"]):
+            self._noise.terms(row)
         self.row, self.nfe = position["row"], position["nfe"]
         self.x, self._anchor = tensors["x"], tensors["anchor"]
         self._slots = {
@@ -226,19 +222,20 @@ class Run:
         """Form the state that the current row produces."""
         i, slots = self.row, self._slots
         row = self._rows[i]
-        if row.substep != self._substep:
-            self._draw(row.substep)
-        known = self._denoised if i in self._of_data else slots.__getitem__
-        terms = [(weight, known(j)) for j, weight in row.weights]
-        terms += zip(row.noise, self._normals, strict=False)  # a stage takes the first of them
-        state = _combined(row.scale, self._anchor, terms)
+        known = slots.__getitem__
+        if any(j >= 0 and self._rows[j].prediction != row.prediction for j, _ in row.weights):
+            known = self._denoised
+        self.x = self._anchor  # no other is needed any more
+        self.x = state = _scaled(row.scale, self._anchor)
+        _add(state, [(weight, known(j)) for j, weight in row.weights])
         for j in [j for j in slots if self._last_use.get(j, -1) <= i]:
             del slots[j]
-        self.x, self.row = state, i + 1
-        if self._on_row is not None:
-            self._on_row(i, state)
         if self.plan.ends_substep[i]:
             self._anchor = state
+        _add(state, self._noise.terms(i))
+        self.row = i + 1
+        if self._on_row is not None:
+            self._on_row(i, state)
         if self.plan.ends_step[i]:
             if self._finite is not None:
                 self._finite.see(row.step, state)
@@ -258,26 +255,20 @@ class Run:
         assert self._latest is not None and self._latest[0] == j
         return self._converts[j].denoised(self._latest[1], self._latest[2])
 
-    def _draw(self, substep: int) -> None:
-        """The normals of a substep."""
-        self._substep, noise = substep, self.plan.noises[substep]
-        if noise is not None and self._stream is not None:
-            self._normals = self._stream.normals(noise)
-            if self._carries_gradients:  # the graph keeps them, and sources reuse their buffers
-                self._normals = [z.clone() for z in self._normals]
 
-
-def _combined(scale: Coefficient, x: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> Tensor:
-    """scale · x + Σ coefficient · term: the one update of a state."""
-    # Where the scale vanishes the start may be infinitely far.
+def _scaled(scale: Coefficient, x: Tensor) -> Tensor:
+    """scale · x; 0 where the scale vanishes: the start may be infinitely far."""
     vanishes = not isinstance(scale, Tensor) and scale == 0.0
-    state = torch.zeros_like(x) if vanishes else torch.mul(x, scale)
+    return torch.zeros_like(x) if vanishes else torch.mul(x, scale)
+
+
+def _add(state: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> None:
+    """state + Σ coefficient · term: the one update of a state."""
     for coefficient, term in terms:
         if isinstance(coefficient, Tensor):
             state.addcmul_(term, coefficient)
         else:
             state.add_(term, alpha=coefficient)
-    return state
 
 
 def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:

@@ -1,14 +1,19 @@
 """Where a run begins: the initial state, and the noise source from the seeds."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from expint.guards.finite import check_state
-from expint.guards.start import check_dtype, check_pure_noise, check_scale, checked_shape
+from expint.guards.start import (
+    check_dtype,
+    check_noise,
+    check_pure_noise,
+    check_scale,
+    checked_shape,
+)
 from expint.noise import Gaussian, NoiseSource, initial_state
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
@@ -31,10 +36,7 @@ def start_state(
     Raises:
         TypeError, ValueError: for anything that does not fit, saying what is allowed.
     """
-    if noise is not None and (isinstance(noise, type) or not isinstance(noise, NoiseSource)):
-        raise TypeError(
-            f"noise is a noise source such as expint.noise.Gaussian(seeds), got {noise!r}."
-        )
+    check_noise(noise)
     if dtype is not None:
         check_dtype(dtype)
     device = None if device is None else usable_device(device)
@@ -54,11 +56,3 @@ def start_state(
     std = float(model.schedule.std(first))
     x = initial_state(seeds, sizes[1:], kind, where).mul_(std)
     return x, noise or Gaussian(seeds)
-
-
-def check_callback(callback: Any) -> None:
-    """Refuse what cannot be called after every step."""
-    if callback is not None and not callable(callback):
-        raise TypeError(
-            f"callback is called as callback(step, nfe, t, x, denoised), got {callback!r}."
-        )

@@ -13,7 +13,7 @@ from torch import Tensor
 from toy_models import FunctionModel, Recorder, constant, forbidden, mixture, wavy
 
 import expint
-from expint import Adaptive, AdaptiveReport, compile_plan, execute, reverse_sde
+from expint import Adaptive, AdaptiveReport, compile_plan, reverse_sde
 from expint.adaptive import EmbeddedPair, StepControl, embedded_pairs, get_pair
 from expint.adaptive.steps import pair_plan
 from expint.noise import (
@@ -26,7 +26,7 @@ from expint.noise import (
     per_sample,
 )
 from expint.noise.paths.path import PathSource
-from expint.runs import Run, drive
+from expint.runs import Run, drive, execute
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import churn, get, seeds1, seeds2, seeds3, seeds_sra
 
@@ -183,7 +183,8 @@ def test_rejections_leave_the_law_alone_and_drawing_anew_would_not():
     model = FunctionModel(schedule, "data", lambda x, t: 1e-3 * x)
     sde = reverse_sde(schedule)
     s, t = (torch.tensor(v, dtype=torch.float64) for v in schedule.sampling_range)
-    factor, x = sde.propagator(t), torch.zeros(1, 1, dtype=torch.float64)
+    # Not zero, which is no state of pure noise and is warned about.
+    factor, x = sde.propagator(t), torch.full((1, 1), 1e-6, dtype=torch.float64)
     std = float(factor * torch.sqrt(sde.noise_clock(t) - sde.noise_clock(s)))
     ((_, _), (_, weight)) = pair_plan(sde, pair, 4.0, 3.0).rows[-2].weights
     control = {
@@ -668,6 +669,14 @@ def test_what_cannot_be_done_is_told():
         sample(broken, (3, 2))
 
 
+def test_a_sample_that_is_not_finite_is_named():
+    def second_alone(x: Tensor, t: Tensor) -> Tensor:
+        return torch.where(torch.arange(3)[:, None] == 1, math.nan, 0.0 * x)
+
+    with pytest.raises(FloatingPointError, match=r"The state, in sample 1 of 3, became NaN"):
+        sample(FunctionModel(VP(), "data", second_alone), (3, 2))
+
+
 def test_options_at_their_defaults_are_not_refused():
     default = {"nfe": None, "grid": None, "noise_scale": None, "eta": None, "operations": ()}
     options = {"steps": Adaptive(), "progress": False}
@@ -680,3 +689,19 @@ def test_options_at_their_defaults_are_not_refused():
         expint.plan_sampling(VP(), "seeds-3", steps=Adaptive())
     with pytest.raises(TypeError, match="no plan before it"):
         expint.begin_sampling(model, (3, 2), "seeds-3", steps=Adaptive())
+
+
+def test_a_report_has_the_path_that_its_times_need():
+    """Without a stated resolution, and without a path at all: the run on the accepted times would
+    fit leaves of its own."""
+    target = expint.targets.GaussianMixture([[1.0, -1.0], [-2.0, 0.5]], 0.3, None, EDM())
+    options: Any = {"progress": False, "dtype": torch.float64}
+    for noise in (None, BrownianPath(range(3))):
+        steps = Adaptive(rtol=0.05, atol=0.05)
+        samples = expint.sample(target, (3, 2), "seeds-23", steps=steps, noise=noise, **options)
+        assert steps.report is not None
+        grid, seen = steps.report.times, steps.report.noise
+        again = expint.sample(target, (3, 2), "seeds-3", grid=grid, noise=seen, **options)
+        torch.testing.assert_close(again, samples, rtol=1e-9, atol=1e-9)
+    expint.sample(target, (3, 2), "seeds-23", steps=steps, ell=0.0, **options)
+    assert steps.report.noise is None

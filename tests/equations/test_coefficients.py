@@ -14,6 +14,8 @@ import torch
 from quadrature import ReverseSDE
 from scipy import integrate as quad
 from scipy.integrate import solve_ivp
+from scipy.special import dawsn
+from torch import Tensor
 from toy_models import wavy
 
 from expint import SemiLinearSDE, compile_plan, execute, grids, integrate, noise, reverse_sde
@@ -483,3 +485,47 @@ def test_primitive_keeps_its_digits_at_both_ends():
     assert primitive(torch.tensor(1.0 + 1e-14, dtype=torch.float64)) == pytest.approx(
         -math.expm1(-40) / 40, rel=1e-12
     )
+
+
+@pytest.mark.parametrize("rate", [400.0, 1000.0, 20_000.0])
+def test_a_stiff_linear_part_that_depends_on_time(rate: float):
+    """A = −2 · rate · t, whose propagator leaves the floating-point numbers. The variance of the
+    linear SDE at t = 1 is g² ∫ e^{−2 rate (1 − s²)} ds, Dawson's integral; with F = cos 3t the mean
+    is ∫ cos 3s e^{−rate (1 − s²)} ds, up to what the start leaves."""
+
+    def drift(t: Tensor) -> Tensor:
+        return -2.0 * rate * t
+
+    linear = SemiLinearSDE.from_coefficients(drift, 0.0, 0.3, span=(0.0, 1.0))
+    plan = compile_plan(linear, "seeds-1", torch.linspace(0.0, 1.0, 21, dtype=torch.float64))
+    variance: Any = 0.0
+    for row in plan.rows:
+        variance = variance * row.scale**2 + sum(value**2 for value in row.noise)
+    root = math.sqrt(2.0 * rate)
+    assert variance == pytest.approx(0.09 * dawsn(root) / root, rel=1e-9)
+
+    sde, x = (
+        SemiLinearSDE.from_coefficients(drift, span=(0.0, 1.0)),
+        torch.ones(1, 1, dtype=torch.float64),
+    )
+    exact, _ = quad.quad(
+        lambda s: math.cos(3.0 * s) * math.exp(-rate * (1.0 - s * s)),
+        0.0, 1.0, points=[1.0 - 20.0 / rate, 1.0 - 2.0 / rate], epsabs=1e-16, epsrel=1e-12,
+    )  # fmt: skip
+    errors = []
+    for n in (32, 128):
+        ends = compile_plan(sde, "seeds-3", torch.linspace(0.0, 1.0, n + 1, dtype=torch.float64))
+        end = execute(ends, lambda x, t: torch.cos(3.0 * t) + 0.0 * x, x)
+        errors.append(abs(end.item() - exact))
+    assert errors[1] < errors[0] / 10 < 1e-3 / rate
+
+
+@pytest.mark.parametrize("span", ["01", (0.0, 1.0, 2.0), None, 1.0, (1.0, 1.0), (0.0, math.inf)])
+def test_spans_that_are_none(span: Any):
+    with pytest.raises((ValueError, TypeError), match=r"span must be|as real numbers"):
+        SemiLinearSDE.from_coefficients(-1.0, span=span)
+
+
+def test_a_clock_that_starts_at_a_text():
+    with pytest.raises(ValueError, match="clock_start is the value of a positive primitive"):
+        SemiLinearSDE.from_coefficients("-t", span=(0.0, 1.0), clock_start="1")  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import itertools
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,9 +16,10 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy_models import constant
 
-from expint import compile_plan, execute, reverse_sde
+from expint import compile_plan, plan_sampling, reverse_sde
 from expint.noise import (
     AsTorchsde,
     BrownianPath,
@@ -30,9 +32,11 @@ from expint.noise import (
     UnionPath,
     initial_state,
 )
+from expint.noise.counter import Streams
 from expint.noise.paths import brownian_tree
 from expint.noise.paths.bridge import split
 from expint.noise.paths.path import PathSource
+from expint.runs import execute
 from expint.schedules import EDM, VP
 
 LEVEL = 1e-6  # of every statistical test, corrected for the number of its comparisons
@@ -529,32 +533,70 @@ def test_diagonal_noise_clock(shape: tuple[int, int]):
         )
 
 
-def test_a_sweep_draws_every_number_once(monkeypatch: pytest.MonkeyPatch):
-    """50 steps in λ draw fewer than 5 Gaussians per step (8 with the integral), in either
-    direction: nothing is drawn twice.
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("resolution", [None, 4, 64])
+def test_how_many_numbers_a_run_draws(
+    resolution: int | None, shuffle: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """50 steps in λ, in either direction. For n leaves per step 2 + log₂ n Gaussians per step, with
+    integrals twice that, and at most a fifth more for roots and for what is not kept; in random
+    order at most twice as many.
     """
-    drawn = 0
-    normal = Tensor.normal_
+    drawn, fill = 0, Streams.normals
 
-    def count(tensor: Tensor, *args, **kwargs) -> Tensor:
+    def count(streams: Streams, out: Tensor) -> None:
         nonlocal drawn
-        drawn += tensor.numel()
-        return normal(tensor, *args, **kwargs)
+        drawn += out.numel()
+        fill(streams, out)
 
-    monkeypatch.setattr(Tensor, "normal_", count)
+    monkeypatch.setattr(Streams, "normals", count)
     like = torch.empty(1, 1025)
     taus = torch.exp(-2 * torch.linspace(math.log(80), math.log(0.002), 51, dtype=torch.float64))
-    for clocks, space_time, most in (
-        (taus, False, 5),
-        (-taus.flip(0), False, 5),
-        (taus, True, 8),
-        (-taus.flip(0), True, 8),
-    ):
-        run = [SubstepNoise(1, space_time, pair) for pair in clocks.unfold(0, 2, 1)]
-        drawn, stream = 0, BrownianPath([1]).stream(like, run)
-        for substep in run:
-            stream.normals(substep)
-        assert drawn <= most * 50 * like.numel()
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1)).tolist()
+    leaves = max(1.0, (resolution or 1) * math.log(40_000) / 25)
+    for clocks, integral in itertools.product((taus, -taus.flip(0)), (False, True)):
+        run = [SubstepNoise(1, integral, pair) for pair in clocks.unfold(0, 2, 1)]
+        drawn, source = 0, BrownianPath([1], resolution, integral=integral)
+        stream = source.stream(like, run)
+        for k in order if shuffle else range(50):
+            stream.normals(run[k])
+        most = (2 + math.log2(leaves)) * (1 + integral) * (2.0 if shuffle else 1.2)
+        assert 50 * like.numel() < drawn <= most * 50 * like.numel()
+
+
+class Storages(TorchDispatchMode):
+    """The bytes of the storages that are made while it is on, and their peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.alive:
+                    self.alive[storage._cdata] = storage.nbytes()
+                    weakref.finalize(storage, self.alive.pop, storage._cdata)
+                    self.peak = max(self.peak, sum(self.alive.values()))
+        return result
+
+
+@pytest.mark.parametrize(("resolution", "most"), [(None, 12), (64, 22)])
+@pytest.mark.parametrize("grid", ["karras", "uniform_lambda"])
+def test_how_many_states_a_path_holds_in_a_run(resolution: int | None, most: int, grid: str):
+    """In runs of 10 and 50 steps of seeds-3, the three normals of a step among them; a stated
+    resolution has twice the depth, and carries integrals."""
+    like = torch.empty(1, 3 * 2**18)
+    for steps in (10, 50):
+        run = plan_sampling(EDM(), "seeds-3", steps=steps, grid=grid).run
+        with Storages() as storages:
+            stream = BrownianPath([1], resolution).stream(like, run)
+            for substep in run:
+                stream.normals(substep)
+        assert 3 < storages.peak / like.nbytes <= most
 
 
 # Standard normals: what a run is given of a path, and the integral U of the other sources

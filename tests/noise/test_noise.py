@@ -129,7 +129,7 @@ def test_rademacher_signs_are_fair():
 def test_normals_have_the_dtype_of_the_state(
     source: Callable[[Sequence[int]], noise.NoiseSource], dtype: torch.dtype
 ):
-    result = source([1, 2]).stream(torch.empty(2, 3, dtype=dtype), [THREE]).normals(THREE)
+    result = list(source([1, 2]).stream(torch.empty(2, 3, dtype=dtype), [THREE]).normals(THREE))
     assert len(result) == 3
     assert all(state.dtype == dtype and state.shape == (2, 3) for state in result)
     assert initial_state([1, 2], (3,), dtype).dtype == dtype
@@ -268,9 +268,9 @@ def test_numbers_drawn_on_the_cpu_are_the_same_for_states_on_a_gpu(
     source: Callable[..., noise.NoiseSource],
 ):
     here, there = torch.empty(2, 7), torch.empty(2, 7, device="cuda")
-    expected = source([1, 2]).stream(here, [THREE]).normals(THREE)
+    expected = list(source([1, 2]).stream(here, [THREE]).normals(THREE))
     found = source([1, 2], device="cpu").stream(there, [THREE]).normals(THREE)
     assert all(a.is_cuda and torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
-    own = source([1, 2]).stream(there, [THREE]).normals(THREE)
+    own = list(source([1, 2]).stream(there, [THREE]).normals(THREE))
     assert all(a.is_cuda for a in own)
     torch.testing.assert_close(own[0].cpu(), expected[0], rtol=0, atol=1e-5)

@@ -18,6 +18,7 @@ from test_brownian import (
     by_chen,
     clock,
     exact_covariance,
+    recombined,
     shuffled,
     worst_p_value,
 )
@@ -111,11 +112,14 @@ def test_paths_of_different_resolutions_agree_at_common_ends_of_leaves(integral:
 
 
 def test_a_run_chooses_the_leaves_that_its_times_need():
-    """Coarse where they are far apart, so that few Gaussians are drawn; a run that is part of
-    another sees the same path at one stated resolution, bit for bit.
+    """At most two in each, so that few Gaussians are drawn: the path is that of a stated resolution
+    at the ends of its leaves, here every second time, and not between them. A run that is part of
+    another sees the same path at one stated resolution.
     """
     like = torch.empty(1, 7, dtype=torch.float64)
-    times = torch.exp(torch.linspace(-3, 3, 25, dtype=torch.float64) + 0.01)
+    scales = torch.linspace(-3, 3, 25, dtype=torch.float64)
+    scales[1::2] += 0.07
+    times = torch.exp(scales)
 
     def normals(path: BrownianPath, taus: Tensor) -> Tensor:
         run = [SubstepNoise(1, True, pair) for pair in taus.unfold(0, 2, 1)]
@@ -123,11 +127,17 @@ def test_a_run_chooses_the_leaves_that_its_times_need():
         found = [[z.clone() for z in stream.normals(substep)] for substep in run]
         return torch.stack([torch.stack(pair) for pair in found])
 
-    own = normals(BrownianPath([1]), times)
-    assert torch.equal(own, normals(BrownianPath([1], 4), times))
-    assert not torch.equal(own, normals(BrownianPath([1], 8), times))
-    whole = BrownianPath([1], 8).open(like).increments(times[::2])
-    fine = normals(BrownianPath([1], 8), times)[:, 0] * times.diff().sqrt()[:, None, None]
+    def steps(path: BrownianPath) -> Tensor:
+        return normals(path, times)[:, 0] * times.diff().sqrt()[:, None, None]
+
+    own, stated = steps(BrownianPath([1])), steps(BrownianPath([1], 4))
+    torch.testing.assert_close(own[::2] + own[1::2], stated[::2] + stated[1::2])
+    assert not torch.isclose(own, stated).any()
+    times *= 1.01  # inside leaves
+    whole, fine = (
+        BrownianPath([1], 8).open(like).increments(times[::2]),
+        steps(BrownianPath([1], 8)),
+    )
     torch.testing.assert_close(fine[::2] + fine[1::2], whole, rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="resolution=4 or more"):
         normals(BrownianPath([1], 2), times)
@@ -152,6 +162,30 @@ def test_normals_on_a_diagonal_clock_of_one_run():
         found = torch.stack([torch.stack(list(stream.normals(s))).clone() for s in run])
         samples = found[:, :, 0].permute(0, 1, 3, 2).reshape(-1, n)
         assert worst_p_value(samples, torch.eye(len(samples), dtype=torch.float64)) > LEVEL
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: BrownianPath([3, 4], 64), lambda: RememberingPath([3, 4])]
+)
+def test_two_grids_on_a_diagonal_clock_see_one_path(make: Callable[[], PathSource]):
+    """The increments and integrals of a coarse run are those of the fine one, mode by mode, to
+    1e-11, also where a mode stands still."""
+    rates = clock(0.0, 1.0, 5.0, 30.0)
+    times = 0.5 + torch.expm1(2 * rates * torch.linspace(0, 1, 21, dtype=torch.float64)[:, None])
+    path, like = make(), torch.empty(2, 5, 4, dtype=torch.float64)
+
+    def asked(taus: Tensor) -> list[tuple[Tensor, Tensor]]:
+        run = [SubstepNoise(1, True, pair) for pair in taus.unfold(0, 2, 1).transpose(1, 2)]
+        stream = path.stream(like, run)
+        return [recombined(stream.normals(s), t) for s in run if (t := s.times) is not None]
+
+    fine, coarse = asked(times), asked(times[::2])
+    for k, ((w,), u) in enumerate(coarse):
+        ((first,), early), ((second,), late) = fine[2 * k : 2 * k + 2]
+        torch.testing.assert_close(first + second, w, rtol=0, atol=1e-11 * float(w.abs().max()))
+        whole = early + late + first * (times[2 * k + 2] - times[2 * k + 1])
+        torch.testing.assert_close(whole, u, rtol=0, atol=1e-11 * float(u.abs().max()))
+        assert not w[..., 0].any() and w[..., 1:].all()
 
 
 def test_a_remembering_path_keeps_what_it_said():

@@ -10,11 +10,11 @@ from pairs import every_schedule_and_solver
 from solver_kinds import KINDS
 from toy_models import FunctionModel, constant, forbidden, mixture, wavy
 
-from expint import compile_plan, execute, grids, reverse_sde, sample, schedules, solvers
+from expint import compile_plan, grids, reverse_sde, sample, schedules, solvers
 from expint.equations.forms import EXPONENTIAL
 from expint.equations.predictions import PREDICTIONS
 from expint.noise import Replay
-from expint.runs import Reparametrized
+from expint.runs import Reparametrized, execute
 from expint.schedules import Cosine, Flow, Schedule
 from expint.targets import Gaussian
 
@@ -138,7 +138,6 @@ def test_first_step_is_the_limit_of_large_noise(schedule: Schedule, ell: float):
     assert errors[2] < 1e-5 and errors[1] < 0.05 * errors[0] and errors[2] < 0.05 * errors[1]
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @every_start
 @every_form
 @every_solver

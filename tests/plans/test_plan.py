@@ -15,20 +15,12 @@ from quadrature import ReverseSDE, interval
 from solver_kinds import ONE_STEP
 from toy_models import constant, wavy
 
-from expint import (
-    Plan,
-    SemiLinearSDE,
-    compile_plan,
-    execute,
-    grids,
-    reverse_sde,
-    schedules,
-    solvers,
-)
+from expint import Plan, SemiLinearSDE, compile_plan, grids, reverse_sde, schedules, solvers
 from expint.equations.forms import EXPONENTIAL
 from expint.equations.sde import Clock
 from expint.noise import Replay
 from expint.numerics.float64 import as_float64
+from expint.runs import execute
 from expint.schedules import EDM, IDDPM, VP, Schedule
 
 SIGMA_DATA = 0.7

@@ -15,11 +15,12 @@ from quadrature import ReverseSDE, interval
 from solver_kinds import ONE_STEP
 from toy_models import constant
 
-from expint import Plan, SemiLinearSDE, compile_plan, execute, reverse_sde, schedules, solvers
+from expint import Plan, SemiLinearSDE, compile_plan, reverse_sde, schedules, solvers
 from expint.equations.forms import EXPONENTIAL
 from expint.equations.sde import Clock, NoiseClock
 from expint.noise import Replay, SubstepNoise
 from expint.noise.paths.path import PathSource
+from expint.runs import execute
 from expint.schedules import EDM, VP
 
 SIGMA_DATA = 0.7

@@ -9,11 +9,11 @@ import torch
 from solver_kinds import KINDS
 from toy_models import FunctionModel, Recorder, forbidden, mixture, wavy
 
-from expint import compile_plan, execute, reverse_sde, schedules, solvers
+from expint import compile_plan, reverse_sde, schedules, solvers
 from expint.equations.forms import EXPONENTIAL
 from expint.equations.predictions import PREDICTIONS
 from expint.noise import Gaussian, Replay
-from expint.runs import Reparametrized
+from expint.runs import Reparametrized, execute
 from expint.schedules import VP
 
 SIGMA_DATA = 0.7

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import torch
 
-from expint import compile_plan, execute, grids, reverse_sde, solvers
+from expint import compile_plan, grids, reverse_sde, solvers
 from expint.equations.noise_scales import window
 from expint.noise import Replay
+from expint.runs import execute
 from expint.schedules import EDM, VP, FromCallables
 from expint.solvers import (
     Method,

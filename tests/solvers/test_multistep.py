@@ -17,9 +17,10 @@ from one_reference import one_reference  # noqa: F401
 from quadrature import ReverseSDE
 from toy_models import Recorder, mixture, wavy
 
-from expint import Plan, compile_plan, execute, phi, reverse_sde, solvers
+from expint import Plan, compile_plan, phi, reverse_sde, solvers
 from expint.convergence import Problem, deterministic_order, gaussian_moments
 from expint.noise import Replay
+from expint.runs import execute
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP, Flow, Schedule
 from expint.solvers import (

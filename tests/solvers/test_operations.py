@@ -12,11 +12,12 @@ import pytest
 import torch
 from toy_models import Recorder, constant, forbidden, mixture
 
-from expint import Plan, compile_plan, execute, reverse_sde, sample, solvers
+from expint import Plan, compile_plan, reverse_sde, sample, solvers
 from expint.convergence import Problem, fitted_order, gaussian_moments
 from expint.grids import uniform_lambda
 from expint.noise import BrownianPath, Rademacher, Replay
 from expint.noise import Gaussian as GaussianNoise
+from expint.runs import execute
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, IDDPM, VP, Flow, Schedule
 from expint.solvers import (
@@ -208,7 +209,6 @@ def test_langevin_row():
         assert float(plan.noise_std(row)) == pytest.approx(math.sqrt(2 * epsilon), rel=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_stationary_law_of_langevin_steps():
     """On N(αm, V) the chain has mean αm and variance V/(1 − ε/(2V)), whatever it starts from."""
     schedule, r = EDM(), 0.3

@@ -10,8 +10,9 @@ import pytest
 import torch
 from toy_models import FunctionModel, wavy
 
-from expint import compile_plan, execute, reverse_sde, schedules, solvers
+from expint import compile_plan, reverse_sde, schedules, solvers
 from expint.noise import Replay
+from expint.runs import execute
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, Schedule
 from expint.schedules.discrete import TabulatedVP

@@ -12,13 +12,14 @@ import pytest
 import torch
 from solver_kinds import ONE_STEP
 
-from expint import SemiLinearSDE, compile_plan, execute, reverse_sde, schedules, solvers
+from expint import SemiLinearSDE, compile_plan, reverse_sde, schedules, solvers
 from expint.convergence import Problem, fitted_order, gaussian_moments, strong_orders
 from expint.convergence.stage_covariance import noise_covariance
 from expint.equations.forms import EXPONENTIAL
 from expint.noise import Gaussian as GaussianNoise
 from expint.noise import Rademacher, SubstepNoise, initial_state
 from expint.noise.paths.union import UnionPath, union_of_times
+from expint.runs import execute
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP
 from expint.solvers import Method, Stage, Tableau, seeds_sra, seeds_sra3

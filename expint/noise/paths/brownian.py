@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from expint.noise import source
-from expint.noise.paths.brownian_tree import Side, leaf_of
+from expint.noise.paths.brownian_tree import Side, leaf_of, pieces
 from expint.noise.paths.path import PathSource, answered
 from expint.noise.source import SubstepNoise
 from expint.numerics.devices import usable_device
@@ -33,24 +33,24 @@ class BrownianPath(PathSource):
     into leaves of equal width in log|τ|, so that its resolution is relative to σ, and the joint law
     of W and its integrals is exact at the ends of all leaves and at one time inside each.
 
-    Without `resolution` a run has as many leaves as its own noise times need, and its law is exact.
-    With a stated `resolution` all runs, with different grids, numbers of steps or solvers, see one
-    and the same path; a run that asks for two times inside one leaf is refused, with the resolution
-    that serves. For a comparison of runs state a resolution. Paths of different resolutions agree
-    at the ends of the coarser leaves, if both carry integrals or neither does; inside a leaf they
-    differ. Paths for events of another shape, and for float32 and float64 states, are different
-    paths.
+    Without `resolution` the leaves are fitted to the run's noise times, at most two in each, and
+    its law is exact. With a stated `resolution` all runs, with different grids, numbers of steps
+    or solvers, see one and the same path; a run that asks for two times inside one leaf is refused,
+    with the resolution that serves. For a comparison of runs state a resolution. Paths of different
+    resolutions agree at the ends of the coarser leaves, if both carry integrals or neither does;
+    inside a leaf they differ. Paths for events of another shape are different paths.
 
     A path that is opened without a run (`open`: for torchsde, for adaptive steps) has `resolution`
     leaves per e-fold, or 1024, and is exact at any times all the same: a leaf remembers what was
     asked inside it. If several times lie in one leaf, their values depend on the order of queries.
     Times that differ by less than 1e-13 of their size are one time.
 
-    For n = step/leaf, in log|τ|, a run in order draws 1 + log₂ n Gaussians per time without
-    integrals and twice that with them, and 1 or 2 more for a time inside a leaf; an integral adds
-    no draws but is a sum of 2 log₂ n terms. A stream holds about 6 + log₂(resolution) states, with
-    integrals three times as many (and, for events of at most 512 numbers, a few blocks of at most
-    1024 numbers per sample), however long the run.
+    For n = step/leaf, in log|τ|, a run in order draws 2 + log₂ n Gaussians per time without
+    integrals, fewer than 2 if the leaves are fitted, and twice that with integrals; an integral
+    adds no draws but is a sum of 2 log₂ n terms. However long the run, its stream holds about 8
+    states and the normals of a step, with integrals twice as many (and, for events of at most 512
+    numbers, a few blocks of at most 1024 numbers per sample). Queries in no order keep what they
+    draw, up to 256 MiB, and draw at most about twice as much.
 
     Args:
         seeds: one integer per sample.
@@ -114,14 +114,16 @@ class BrownianPath(PathSource):
         integral = self.integral
         if integral is None:
             integral = not run or self.resolution is not None or any(s.integral for s in run)
-        return _Queries(self, like, self._leaves(run), integral)
+        times = [columns(s.times) for s in run if s.times is not None]
+        walked = any(substep.integral for substep in run)
+        return _Queries(self, like, self._leaves(times), times, integral, walked)
 
-    def _leaves(self, run: Sequence[SubstepNoise]) -> int:
-        """The resolution, a power of two, refused if it is stated and too coarse for the run."""
+    def _leaves(self, times: Sequence[np.ndarray]) -> int:
+        """The resolution, a power of two, refused if it is stated and too coarse for the times."""
         stated = self.resolution and 1 << (self.resolution - 1).bit_length()
-        if not run:
+        if not times:
             return stated or _OPENED
-        needed = _needed([columns(s.times) for s in run if s.times is not None], stated or 1)
+        needed = _needed(times, stated or 1)
         if stated and needed > stated:
             raise ValueError(
                 f"The run asks for two noise times inside one leaf of a path of {stated} leaves "
@@ -139,19 +141,24 @@ class _Queries:
     W(−x) = B₋(x).
     """
 
-    def __init__(self, path: BrownianPath, like: Tensor, leaves: int, integral: bool) -> None:
-        self._path, self._leaves, self._integral = path, leaves, integral
+    def __init__(
+        self,
+        path: BrownianPath,
+        like: Tensor,
+        leaves: int,
+        times: Sequence[np.ndarray],
+        integral: bool,
+        walked: bool,
+    ) -> None:
+        self._path, self._leaves, self._integral, self._walked = path, leaves, integral, walked
+        self._times = np.concatenate([np.ravel(part) for part in times]) if times else None
         self._dtype, self._device = like.dtype, like.device
         kind = torch.promote_types(
             like.dtype, torch.float32
         )  # half types are too coarse for differences of a path
-        self._like = torch.empty(
-            like.shape, dtype=kind, device=like.device if path.device is None else path.device
-        )
-        # Of every column of a diagonal clock: its sides, and the two latest values W(τ): the end
-        # of one step is the start of the next.
-        self._sides: dict[tuple[int, int], Side] = {}
-        self._latest: dict[int, list[tuple[float, Tensor]]] = {}
+        device = like.device if path.device is None else path.device
+        self._like = torch.empty((), dtype=kind, device=device).expand(like.shape)
+        self._sides: dict[tuple[int, int], Side] = {}  # of every column of a diagonal clock
         self._increments = torch.empty(0)
 
     def increments(self, taus: Tensor, space_time: bool = False) -> Any:
@@ -167,34 +174,28 @@ class _Queries:
     def _query(self, taus: Tensor, space_time: bool, column: int = 0) -> Any:
         times: list[float] = taus.tolist()
         refuse_times(times, space_time, self._dtype)
-        before = self._value(times[0], column)
-        if self._increments.shape != (len(times) - 1, *before.shape):
-            self._increments = before.new_empty((len(times) - 1, *before.shape))
+        if self._increments.shape != (len(times) - 1, *self._like.shape):
+            self._increments = self._like.new_empty((len(times) - 1, *self._like.shape))
         increments = self._increments
-        # U = ∫ W dτ − (τ_n − τ_0) W(τ_0)
-        integral = before * (times[0] - times[-1]) if space_time else before
+        integral = increments
+        if space_time:  # U = ∫ W dτ − (τ_n − τ_0) W(τ_0)
+            scale = math.sqrt(abs(times[0])) * (times[0] - times[-1])
+            integral = self._value(times[0], column) * scale
         for out, (start, end) in zip(increments, pairwise(times), strict=True):
+            torch.mul(self._value(start, column), -math.sqrt(abs(start)), out=out)
             if space_time:
                 self._integrate(start, end, integral, column)
-            after = self._value(end, column)
-            torch.sub(after, before, out=out)
-            before = after
+            value = self._value(end, column)
+            for part, one in pieces(out, value):
+                part.add_(one * math.sqrt(abs(end)))
+            del value  # no state more than is needed
         return (increments, integral) if space_time else increments
 
     def _value(self, tau: float, column: int) -> Tensor:
-        if column not in self._latest:
-            self._latest[column] = [(math.nan, torch.empty_like(self._like)) for _ in range(2)]
-        held = self._latest[column]
-        if tau == held[0][0]:
-            held.reverse()
-        elif tau != held[1][0]:
-            out = held[0][1]
-            if tau == 0.0:
-                out.zero_()
-            else:
-                torch.mul(self._side(tau, column).value(abs(tau)), math.sqrt(abs(tau)), out=out)
-            held[:] = [held[1], (tau, out)]
-        return held[1][1]
+        """W(τ)/√|τ|."""
+        if tau == 0.0:
+            return self._like.new_zeros(self._like.shape)
+        return self._side(tau, column).value(abs(tau))
 
     def _integrate(self, start: float, end: float, out: Tensor, column: int) -> None:
         """out += ∫ W dτ from start to end. Each side is walked in the order of time."""
@@ -208,9 +209,17 @@ class _Queries:
     def _side(self, tau: float, column: int) -> Side:
         sign = 1 if tau > 0.0 else -1
         if (sign, column) not in self._sides:
-            seeds, stream = self._path.seeds, source.SIDE_STREAMS[sign]
+            times = self._times
             self._sides[sign, column] = Side(
-                seeds, stream, self._like, self._leaves, integral=self._integral
+                self._path.seeds,
+                source.SIDE_STREAMS[sign],
+                self._like,
+                self._leaves,
+                None if times is None else _distinct(sign * times),
+                fitted=times is not None and self._path.resolution is None,
+                integral=self._integral,
+                walked=self._walked,
+                up=sign > 0,
             )
         return self._sides[sign, column]
 
@@ -223,6 +232,12 @@ _NO_INTEGRAL = (
 def columns(times: Tensor) -> np.ndarray:
     """Times of one substep, float64, (count + 1, components)."""
     return times.detach().to(device="cpu", dtype=torch.float64).reshape(len(times), -1).numpy()
+
+
+def _distinct(times: np.ndarray) -> np.ndarray:
+    """Those > 0, without repeats."""
+    times = np.sort(times[times > 0.0])
+    return times[np.diff(np.log(times), prepend=-math.inf) > _SAME]
 
 
 def _needed(times: Sequence[np.ndarray], least: int) -> int:

@@ -28,7 +28,7 @@ class OpenedPath(Protocol):
                 (n + 1, *broadcastable to the event).
             space_time: whether U is wanted.
 
-        The result must not be used after the next call.
+        The result is the caller's to change, and must not be used after the next call.
 
         Raises:
             ValueError: if this path has no integral, or cannot serve these times.
@@ -93,14 +93,13 @@ class _Normalised:
         lengths = taus.diff(dim=0)
         roots = _each(lengths.sqrt())
         if not substep.integral:
-            return [_over(*pair) for pair in zip(self.path.increments(taus), roots, strict=True)]
-        steps, integral = self.path.increments(taus, space_time=True)
-        rest = integral.clone()
+            return [_divide(*pair) for pair in zip(self.path.increments(taus), roots, strict=True)]
+        steps, rest = self.path.increments(taus, space_time=True)
         for part, ahead in zip(steps, _each(taus[-1] - 0.5 * (taus[1:] + taus[:-1])), strict=True):
             rest -= part * (ahead if isinstance(ahead, float) else ahead.to(part))
         (spread,) = _each(torch.sqrt((lengths**3).sum(0, keepdim=True) / 12.0))
-        normals = [_over(*pair) for pair in zip(steps, roots, strict=True)]
-        return [*normals, _over(rest, spread)]
+        normals = [_divide(*pair) for pair in zip(steps, roots, strict=True)]
+        return [*normals, _divide(rest, spread)]
 
 
 def _each(values: Tensor) -> list[Any]:
@@ -109,11 +108,11 @@ def _each(values: Tensor) -> list[Any]:
     return values.tolist() if values.ndim == 1 else list(values.unbind(0))
 
 
-def _over(value: Tensor, scale: Any) -> Tensor:
-    """value/scale, and 0 where an interval has no length (and its coefficient is 0)."""
+def _divide(value: Tensor, scale: Any) -> Tensor:
+    """value/scale, in place, and 0 where an interval has no length (and its coefficient is 0)."""
     if isinstance(scale, float):
-        return value * (1.0 / scale if scale > 0 else 0.0)
-    return value * torch.where(scale > 0, 1.0 / scale, 0.0).to(value)
+        return value.mul_(1.0 / scale if scale > 0 else 0.0)
+    return value.mul_(torch.where(scale > 0, 1.0 / scale, 0.0).to(value))
 
 
 def by_column(

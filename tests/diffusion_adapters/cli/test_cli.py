@@ -187,7 +187,6 @@ def test_part_of_a_run_is_drawn_alone_with_its_labels(drawn: tuple[Result, Path]
     assert arrays(tmp_path)["labels"].tolist() == [7, 8]
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 def test_a_seed_for_each_sample(tmp_path: Path):
     arguments = ["sample", "--nfe", "2", "--solver", "seeds-1", "--no-progress", "--out", tmp_path]
     result = run(*arguments, "--seeds", "4-6, 9,1-1")
@@ -388,6 +387,13 @@ def test_a_state_that_is_not_finite_is_told_in_one_line(
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: The state became NaN or infinite in step 1 of 3")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("always::expint.PlanWarning")
+def test_a_plan_that_cannot_be_good_is_told_in_one_line(tmp_path: Path):
+    result = run("sample", "--form", "noise", "--nfe", "9", "--num", "1", "--out", tmp_path / "a")
+    (line,) = [line for line in result.stderr.splitlines() if "cannot be good" in line]
+    assert result.exit_code == 0 and line.startswith("Warning: 'seeds-3' with 3 steps on ")
 
 
 def test_plan_prints_the_table_of_the_library():

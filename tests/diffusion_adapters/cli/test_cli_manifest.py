@@ -82,7 +82,6 @@ def check(folder: Path, *arguments: Any) -> dict[str, Any]:
     return manifest
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize("solver", expint.solvers.names())
 def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: str):
     manifest = check(tmp_path, "--solver", solver, "--steps", 4, "--seed", 3)
@@ -92,7 +91,6 @@ def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: 
     assert manifest["operations"] == [str(operation) for operation in own.operations]
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import main
+from diffusion_adapters.cli.second_moment import read_data
+from diffusion_adapters.shipped.image_quality import real_images
 from expint import SecondMoment, second_moment
 from expint.solvers import analytic_dpm
 
@@ -109,3 +111,20 @@ def test_command_refuses_other_files_and_stray_options(tmp_path: Path):
     assert "a file of a kind in" in run("--data", tmp_path / "x.pkl", "--out", out).output
     assert "give it with --data" in run("--labels", "y", "--out", out).output
     assert "do not come with the package" in run("--model", "mnist-edm", "--out", out).output
+
+
+def test_an_archive_that_expands_to_much_more_than_it_holds_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """80 kB that would fill 80 MB; pictures that are mostly of one colour expand to 20 times."""
+    few = np.zeros((2000, 1, 8, 8), dtype=np.float32)
+    few[:, :, 3, 3:5] = np.random.default_rng(0).standard_normal((2000, 1, 2))
+    np.savez_compressed(tmp_path / "few.npz", few)
+    assert read_data(tmp_path / "few.npz", (1, 8, 8))[0].shape == few.shape
+    np.savez_compressed(tmp_path / "data.npz", np.zeros((20, 1000, 1000), dtype=np.float32))
+    np.savez_compressed(tmp_path / "mnist.npz", train_x=np.zeros((20_000, 28, 28), np.uint8))
+    monkeypatch.setattr(np, "load", None)
+    with pytest.raises(ValueError, match=r"would expand to 80,0.*nothing was read"):
+        read_data(tmp_path / "data.npz", (1, 1000, 1000))
+    with pytest.raises(ValueError, match=r"would expand to 15,6.*nothing was read"):
+        real_images("mnist-edm", tmp_path / "mnist.npz")

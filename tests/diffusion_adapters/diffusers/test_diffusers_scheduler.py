@@ -383,7 +383,6 @@ def test_noised_states_and_velocities():
 # What every scheduler must do
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize(
     "solver", [*KINDS, "seeds-sra", "etd-rk4", "pc-sampler", "dpmpp-2s-ancestral", "er-sde-3"]
 )

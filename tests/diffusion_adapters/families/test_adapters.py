@@ -182,7 +182,7 @@ def test_rounded_times_are_used_everywhere():
     torch.testing.assert_close(times, times.round(), rtol=0, atol=0)
     # a constant D is still reproduced exactly: the weights belong to the rounded nodes
     target = expint.targets.Gaussian([2.0], [0.0], LINEAR)
-    x = torch.full((1, 1), 30.0, dtype=torch.float64)
+    x = torch.full((1, 1), 3.0, dtype=torch.float64)
     source = expint.noise.Replay(torch.zeros(plan.normals, 1, 1))
     torch.testing.assert_close(
         expint.execute(plan, target, x, source), torch.full_like(x, 2.0), rtol=1e-12, atol=0

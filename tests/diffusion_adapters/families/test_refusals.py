@@ -196,7 +196,9 @@ def test_methods_of_a_module():
     network = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
     model = VPAdapter(lambda x, labels: x)
     for call in (model.eval, model.half, lambda: model.to("cpu")):
-        with pytest.raises(TypeError, match=r"needs a network that is a torch\.nn\.Module"):
+        with pytest.raises(
+            TypeError, match=r"needs a model with a network that is a torch\.nn\.Module"
+        ):
             call()
     assert list(model.parameters()) == []
     model.network = network
@@ -231,3 +233,44 @@ def functional_network() -> nn.Module:
             return functional.linear(x, self.weight) * 0.3
 
     return Net()
+
+
+class Conditional(nn.Module):
+    """A network of classes, which insists on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Embedding(3, 2)
+
+
+class Required(Conditional):
+    def forward(self, x: Tensor, ts: Tensor, y: Tensor) -> Tensor:
+        return x + self.classes(y)
+
+
+class Embedded(Conditional):
+    def forward(self, x: Tensor, ts: Tensor, y: Tensor | None = None) -> Tensor:
+        return x + self.classes(y)  # type: ignore[arg-type]
+
+
+class Asserted(Conditional):
+    def forward(self, x: Tensor, ts: Tensor, y: Tensor | None = None) -> Tensor:
+        assert y is not None, "must specify y if and only if the model is class-conditional"
+        return x + self.classes(y)
+
+
+@pytest.mark.parametrize("kind", [Required, Embedded, Asserted])
+def test_a_network_without_its_classes(kind: type[Conditional]):
+    network = kind()
+    with pytest.raises(TypeError, match=rf"{kind.__name__} was called without y .*condition="):
+        expint.sample(IDDPMAdapter(network), (2, 2), steps=3, progress=False)
+    model = IDDPMAdapter(network, condition={"y": torch.tensor([0, 2])})
+    assert expint.sample(model, (2, 2), steps=3, progress=False).shape == (2, 2)
+
+
+def test_errors_of_a_network_itself_are_its_own():
+    def broken(x: Tensor, ts: Tensor, y: None = None) -> Tensor:
+        raise TypeError("of its own")
+
+    with pytest.raises(TypeError, match=r"^of its own$"):
+        expint.sample(IDDPMAdapter(broken), (2, 2), steps=3, progress=False)

@@ -116,7 +116,6 @@ def test_samples_end_within_the_limits():
 # Inpainting
 
 
-@pytest.mark.filterwarnings("ignore::expint.soundness.PlanWarning")
 @pytest.mark.parametrize("form", ["data", "noise"])
 @pytest.mark.parametrize("solver", ["seeds-1", "seeds-3", "seeds-sra"])
 @pytest.mark.parametrize("ell", [0.0, 1.0])

@@ -469,3 +469,50 @@ TARGET = mixture(EDM)
 def test_wrong_arguments_are_told(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+class Scaling(torch.nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(scale))
+
+    def forward(self, x, labels):
+        return x * self.scale
+
+
+@pytest.mark.parametrize("other", [{}, VPAdapter(Scaling(0.3))], ids=["condition", "model"])
+def test_methods_of_the_networks_inside(other):
+    """Of a wrapper, of a reparametrized model, and of both models of guidance."""
+    network = Scaling(0.2)
+    model = cfg(Reparametrized(VPAdapter(network), "data"), 2.0, unconditional=other)
+    outer = threshold(model)
+    networks = [network] if other == {} else [network, other.network]
+    assert [*outer.parameters()] == [n.scale for n in networks]
+    assert outer.eval() is outer and not any(n.training for n in networks)
+    assert outer.train() is outer and all(n.training for n in networks)
+    assert outer.half() is outer and all(n.scale.dtype == torch.float16 for n in networks)
+    assert outer.to("cpu", torch.float64) is outer
+    assert all(n.scale.dtype == torch.float64 for n in networks)
+    exact = mixture(schedules.VP())
+    for call in (lambda m: m.eval(), lambda m: m.half(), lambda m: m.to("cpu")):
+        with pytest.raises(TypeError, match=r"needs a model with a network.*GaussianMixture"):
+            call(threshold(exact))
+    assert [*threshold(exact).parameters()] == []
+
+
+def test_a_classifier_of_other_arguments_is_refused_at_once():
+    model = mixture(schedules.VP())
+    with pytest.raises(TypeError, match=r"classifier\(x, t\), but function takes \(x\).*denoised"):
+        classifier_guidance(model, lambda x: x, [0])
+    with pytest.raises(TypeError, match=r"on='denoised' the classifier is called as classifier\(D"):
+        classifier_guidance(model, lambda x, t: x, [0], on="denoised")
+    classifier_guidance(model, lambda x, t, temperature=1.0: x, [0])
+    with pytest.raises(ValueError, match=r"logits of shape \(1, classes\), got ndarray \(1, 2\)"):
+        classifier_guidance(model, lambda x, t: x.detach().numpy(), [0])(torch.zeros(1, 2), 0.5)
+    classifier_guidance(model, torch.nn.Linear(2, 2), [0], on="denoised")
+
+
+def test_an_unconditional_case_of_other_arguments_is_refused_at_once():
+    model = IDDPMAdapter(lambda x, ts, y: x, condition={"y": torch.zeros(2)})
+    with pytest.raises(TypeError, match=r"called as net\(x, labels, y=..., z=...\)"):
+        cfg(model, 2.0, unconditional={"z": torch.zeros(2)})
