@@ -2,7 +2,7 @@
 many hand none, from seeds that are a function of the first state."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ class _Chosen:
         self._noise, self._like, self._own = noise, like, own
         FromGenerators(noise.generators).stream(like, [])
 
-    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+    def normals(self, substep: SubstepNoise) -> Iterable[Tensor]:
         """See `NoiseStream.normals`."""
         generators = self._noise.generators
         if generators is None:
