@@ -507,7 +507,7 @@ def test_noise_on_the_cpu_goes_to_the_device_of_the_state():
     like = torch.empty(2, 3, dtype=torch.float16, device="meta")
     for substep in (SubstepNoise(2), SubstepNoise(2, integral=True)):
         source = Gaussian([1, 2], device="cpu")
-        normals = source.stream(like, [substep]).normals(substep)
+        normals = [*source.stream(like, [substep]).normals(substep)]
         assert len(normals) == substep.normals
         for part in normals:
             assert part.device.type == "meta" and part.shape == (2, 3)
