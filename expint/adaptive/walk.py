@@ -166,11 +166,9 @@ class Adaptive:
             for plan in filter(None, (lead, first, tail)):  # what does not fit is refused now
                 Run(plan, model, x, path)
             walk = _Walk(sde, pair, control, model, kind, path, self.max_nfe, callback)
-            if lead is not None:
-                x = walk.single(lead, x)
+            x = walk.single(lead, x) if lead else x
             x = walk.through(x, start, end)
-            if tail is not None:
-                x = walk.single(tail, x)
+            x = walk.single(tail, x) if tail else x
         times = as_float64([*first.grid[:1].tolist(), *walk.times])
         self.report = AdaptiveReport(times, tuple(walk.errors), walk.rejected, walk.nfe, seen)
         return check_result(x.to(kind))

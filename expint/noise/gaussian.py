@@ -114,8 +114,7 @@ class _Blocks:
         """The next state."""
         if not self._left:
             ahead = min(_BLOCK // max(1, self._like.numel()), self._total - self._streams.at)
-            shape = (len(self._like), max(1, ahead), *self._like.shape[1:])
-            block = self._like.new_empty(shape)
+            block = self._like.new_empty((len(self._like), max(1, ahead), *self._like.shape[1:]))
             self._drawer._draw(self._streams, block)
             self._left = list(reversed(block.unbind(1)))
         return self._left.pop()

@@ -210,8 +210,7 @@ class Run:
             if name.startswith("slot ")
         }
         if position["latest"] >= 0:
-            latest = tensors["latest output"], tensors["latest x"]
-            self._latest = (position["latest"], *latest)
+            self._latest = position["latest"], tensors["latest output"], tensors["latest x"]
 
     def _updates(self, callback: Callback | None) -> None:
         """Rows that need no evaluation."""
