@@ -168,8 +168,7 @@ def sample_expint(
         torch.Size([2, 3])
     """
     noise_device = None if noise_device is None else usable_device(noise_device)
-    given = (sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas)).detach()
-    places, given = distinct_levels(given)
+    places, given = distinct_levels(sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas))
     if len(given) < 2:
         return x
     check_state(x)
@@ -225,10 +224,9 @@ class _Reporting:
     def _report(self, step: int, time: float, x: Tensor, denoised: Tensor) -> None:
         if self._callback is None:
             return
-        sigma = self._sigmas[step]
+        sigma, i = self._sigmas[step], self._places[step]
         hat = sigma if time == float(sigma) else sigma.new_tensor(time)
-        told = {"x": x, "i": self._places[step], "sigma": sigma, "sigma_hat": hat}
-        self._callback(told | {"denoised": denoised})
+        self._callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": denoised})
 
 
 def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:

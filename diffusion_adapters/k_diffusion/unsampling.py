@@ -26,7 +26,7 @@ def distinct_levels(sigmas: Tensor) -> tuple[list[int], Tensor]:
         raise ValueError(f"sigmas has shape (steps + 1,), got shape {tuple(sigmas.shape)}.")
     later = (torch.nonzero(sigmas.diff())[:, 0] + 1).tolist()
     places = [0, *later] if len(sigmas) else []
-    return places, sigmas[places]
+    return places, sigmas.detach()[places]
 
 
 class Exchanged:
