@@ -23,7 +23,7 @@ def check_dtype(dtype: Any) -> None:
     """Refuse what is no floating-point type of at least 16 bits."""
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
         raise TypeError(
-            f"dtype, a torch.dtype, must be a 16+ bit floating-point type, got {dtype!r}."
+            f"dtype (torch.dtype) must be a floating-point type, got {dtype!r}: of 16 bits."
         )
 
 

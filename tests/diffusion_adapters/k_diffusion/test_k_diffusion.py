@@ -349,7 +349,6 @@ def test_fewer_than_two_levels_are_nothing_to_do():
 @pytest.mark.parametrize(
     ("sigmas", "reason"),
     [
-        ([3.0, 1.0, 1.0, 0.0], r"sigmas\[1\] = 1 is followed by 1, a step of no length"),
         ([1.0, 3.0, 0.0], r"sigmas\[0\] = 1 is followed by 3, noise would have to be added"),
         ([3.0, 1.0, -1.0], r"sigmas\[2\] = -1"),
         ([3.0, math.nan, 0.0], r"sigmas\[1\] = nan"),
