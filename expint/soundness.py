@@ -10,7 +10,6 @@ from expint.guards.warning import warn
 from expint.noise import Replay
 from expint.plans import Plan
 from expint.runs import Run, drive
-from expint.targets import Gaussian
 
 _DATA_STDS = (0.25, 1.0)
 """Of the data that are tried. Not that of a preconditioned network, whose form is exact there."""
@@ -30,6 +29,8 @@ def std_ratios(plan: Plan, data_stds: Sequence[float]) -> list[float]:
     """Standard deviation of the plan's samples over the exact one, for data N(0, data_std²): the
     plan is linear in the initial state and its normals, so that one run, with one of them in each
     entry of the batch, takes no network and no samples."""
+    from expint.targets import Gaussian  # `import expint` does without
+
     diffusion = plan.sde.diffusion
     assert diffusion and not plan.has_tangents
     d = len(data_stds)

@@ -119,9 +119,17 @@ ROOMS = {
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,
     "diffusion_adapters/array_files.py": 18,
+    "diffusion_adapters/diffusers/continuous.py": 25,
+    "diffusion_adapters/diffusers/copies.py": 17,
+    "diffusion_adapters/diffusers/idle_evaluations.py": 12,
+    "diffusion_adapters/diffusers/latent_noise.py": 35,
+    "diffusion_adapters/diffusers/noised_states.py": 35,
+    "diffusion_adapters/diffusers/step_starts.py": 65,
+    "diffusion_adapters/diffusers/tables.py": 66,
     "diffusion_adapters/families/checks.py": 98,
     "diffusion_adapters/families/left_out.py": 22,
     "diffusion_adapters/families/module_methods.py": 50,
+    "diffusion_adapters/k_diffusion/unsampling.py": 52,
 }
 CEILINGS = {
     "expint": 8_497,

@@ -1,46 +1,31 @@
-"""What the configuration of a diffusers scheduler says: the noise schedule, what the network
-predicts, and where the steps lie.
+"""What the configuration of a diffusers scheduler says: what the network predicts, where the steps
+lie, and how its output is limited. The noise schedule is in `tables`.
 
 Configurations are mappings of JSON values, so that nothing here needs diffusers.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffusion_adapters.diffusers.tables import shifted
 from diffusion_adapters.guidance.constraints import sample_quantile
 from expint import grids
 from expint.grids import SPACINGS
 from expint.grids.layout import MOST_STEPS, finish
 from expint.numerics.float64 import as_float64
 from expint.registry import check_choice, unknown
-from expint.schedules import (
-    Discrete,
-    Flow,
-    Schedule,
-    cosine_betas,
-    linear_betas,
-    rescale_zero_terminal_snr,
-    scaled_linear_betas,
-)
+from expint.schedules import Flow, Schedule
+from expint.schedules.discrete import TabulatedVP
 
 _PREDICTIONS = {
     "epsilon": "noise",
     "sample": "data",
     "v_prediction": "v",
     "flow_prediction": "flow",
-}
-_BETAS: dict[str, Callable[[int, float, float], Tensor]] = {
-    "linear": linear_betas,
-    "scaled_linear": scaled_linear_betas,
-    "squaredcos_cap_v2": lambda steps, first, last: cosine_betas(steps),
-    "sigmoid": lambda steps, first, last: (
-        first
-        + (last - first) * torch.sigmoid(torch.linspace(-6.0, 6.0, steps, dtype=torch.float64))
-    ),
 }
 # Of what a configuration may leave out of the noise schedule and the prediction.
 DEFAULTS: dict[str, Any] = {
@@ -53,11 +38,16 @@ DEFAULTS: dict[str, Any] = {
     "prediction_type": "epsilon",
     "use_flow_sigmas": False,
     "shift": 1.0,
+    "snr_shift_scale": 1.0,
+    "sigma_min": None,
+    "sigma_max": None,
+    "continuous": None,
 }
+_ROUNDED = 1e-3  # relative difference at which a level beyond an end of the table means the end
 # Keys of schedulers whose noise levels or states are others, which their remaining entries do not
 # hold; with the value, if any, at which they change nothing.
 _FOREIGN: dict[str, Any] = dict.fromkeys(("sampling_eps", "scaler", "mask_token_id"))
-_FOREIGN |= {"num_vec_classes": None, "snr_shift_scale": 1.0, "invert_sigmas": False}
+_FOREIGN |= {"num_vec_classes": None, "invert_sigmas": False}
 # Keys of other schedulers that choose where the steps lie, and the grid that each of them means.
 _GRID_KEYS = {
     "use_karras_sigmas": "karras",
@@ -75,20 +65,21 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         config: from `scheduler.config` or a scheduler_config.json.
 
     Returns:
-        All entries of `config`, with `grid`, `final`, `shift`, `use_flow_sigmas` and
-        `prediction_type` set where it says so in other words.
+        All entries of `config`, with `grid`, `final`, `shift` and `prediction_type` set where it
+        says so in other words.
 
     Raises:
-        ValueError: for schedulers whose network is called in a way of its own: EDM's
-            preconditioning, a continuous timestep; and for those with noise levels that the table
-            does not hold.
+        ValueError: for schedulers whose network is called in a way of its own (EDM's
+            preconditioning), and for those with noise levels that the table does not hold.
     """
     if "solver_options" in config:
         return dict(config)
-    if "sigma_data" in config or config.get("timestep_type", "discrete") != "discrete":
+    # Of the schedulers with a sigma_data, Stable Audio's is the one with an order and no algorithm.
+    atan = "solver_order" in config and "algorithm_type" not in config
+    if "sigma_data" in config and not (atan and config["sigma_data"] == 1.0):
         raise ValueError(
-            "This configuration is for a network that is called with a continuous noise level: use "
-            "expint.sample with diffusion_adapters.EDMAdapter, or a model(x, t) of your own."
+            "This configuration is for a network with EDM's preconditioning: use expint.sample "
+            "with diffusion_adapters.EDMAdapter, or a model(x, t) of your own."
         )
     foreign = [key for key, same in _FOREIGN.items() if config.get(key, same) != same]
     if foreign:
@@ -99,40 +90,23 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     # A value that was left at the other class's default is still what its network was trained with.
     values = {key: value for key, value in config.items() if key != "_use_default_values"}
     if "shift" in values and "beta_start" not in values:
-        values |= {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+        values["prediction_type"] = "flow_prediction"
     if values.get("use_flow_sigmas") and "flow_shift" in values:
         values["shift"] = values["flow_shift"]
     if values.get("final_sigmas_type") == "sigma_min":
         values["final"] = "none"
+    if values.get("prediction_type") == "v_prediction":
+        log = values.get("timestep_type") == "continuous"
+        values["continuous"] = "atan" if "sigma_data" in values else "log" if log else None
+    if "snr_shift_scale" in values:  # CogVideoX: these schedulers have the entry, and do not clip
+        values["clip_sample"] = False
+    if "sigma_schedule" in values:
+        values["grid"] = values["sigma_schedule"]
     named = [grid for key, grid in _GRID_KEYS.items() if values.get(key)]
-    spacing = values.get("timestep_spacing")
+    spacing = "trailing" if values.get("use_flow_sigmas") else values.get("timestep_spacing")
     if named or spacing:
-        values["grid"] = named[0] if named else spacing
+        values["grid"] = named[0] if named else None if values.get("continuous") else spacing
     return values
-
-
-def schedule_of(config: Mapping[str, Any]) -> Schedule:
-    """The noise schedule: `Flow` for flow matching, otherwise a table whose times are the network's
-    timesteps.
-
-    Raises:
-        ValueError: for an unknown beta_schedule or a table that is not one.
-    """
-    count = config["num_train_timesteps"]
-    check_choice("num_train_timesteps", count, range(3, MOST_STEPS + 1))
-    if config["use_flow_sigmas"] or config["prediction_type"] == "flow_prediction":
-        return Flow(t_min=_shifted(1.0 / count, config["shift"]))
-    name, betas = config["beta_schedule"], config["trained_betas"]
-    if betas is None:
-        if name not in _BETAS:
-            raise unknown("beta_schedule", name, sorted(_BETAS), ", or trained_betas")
-        betas = _BETAS[name](count, config["beta_start"], config["beta_end"])
-    if len(betas) != count:
-        raise ValueError(f"trained_betas has {len(betas)} entries, num_train_timesteps is {count}.")
-    table = Discrete.from_betas(as_float64(betas))
-    if config["rescale_betas_zero_snr"]:
-        return Discrete(rescale_zero_terminal_snr(table.alphas_cumprod))
-    return table
 
 
 def prediction_of(config: Mapping[str, Any]) -> str:
@@ -158,13 +132,15 @@ def step_times(
 
     Args:
         config: with num_train_timesteps, grid, final, steps_offset, shift, use_dynamic_shifting,
-            time_shift_type, shift_terminal.
+            time_shift_type, shift_terminal, and the ends sigma_min, sigma_max (as with other
+            schedulers not of entries of the table) and lambda_min_clipped.
         schedule: from `schedule_of`.
         steps: number of steps, the last of which takes σ to 0 for final="denoise".
         timesteps: the network's timesteps at which the steps begin; with final="none" the last is
-            where the run ends.
+            where the run ends. Repeated ones count once.
         sigmas: likewise noise levels: σ̄/α on a table, σ̄ (before it is shifted) for flow matching.
-            A last 0 is the clean end.
+            A last 0 is the clean end, and a level beyond an end of the table by rounding is that
+            end. Of flow matching both may be given: the timesteps are labels only.
         mu: resolution-dependent shift of flow matching, for use_dynamic_shifting.
         rounds: whether the network is called at entries of its table only.
 
@@ -175,49 +151,58 @@ def step_times(
     given = {"timesteps": timesteps, "sigmas": sigmas}
     given = {name: as_float64(value) for name, value in given.items() if value is not None}
     check_choice("final", config["final"], grids.FINALS)
-    if len(given) > 1 or (steps is None and not given):
+    flow = isinstance(schedule, Flow)
+    if len(given) > 1 + flow or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
     if not given:
         return _named_times(config, schedule, steps, mu, rounds)
     name, starts = given.popitem()
     if starts.ndim != 1 or not len(starts):
         raise ValueError(f"{name} is a 1-D sequence, got shape {tuple(starts.shape)}.")
-    flow = isinstance(schedule, Flow)
     if name == "timesteps":
         starts = starts / config["num_train_timesteps"] if flow else starts
     else:
         starts = starts[:-1] if len(starts) > 1 and starts[-1] == 0 else starts
+        level = schedule.std if flow else schedule.sigma
+        ends = level(as_float64([schedule.sampling_range[0]])), level(schedule.sampling_range[1])
+        near = [(starts / end - 1.0).abs() < _ROUNDED for end in ends]
+        starts = torch.where(near[0], starts.clamp(max=ends[0]), starts)
+        starts = torch.where(near[1], starts.clamp(min=ends[1]), starts)
         starts = _shift_times(config, starts, mu) if flow else schedule.t_of_sigma(starts)
     if steps is not None and steps != len(starts):
         raise ValueError(f"num_inference_steps={steps}, but {len(starts)} {name} came.")
-    return finish(schedule, starts, config["final"])
+    return finish(schedule, torch.unique_consecutive(starts), config["final"])
 
 
 def _named_times(
     config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, rounds: bool
 ) -> Tensor:
-    name, final = config["grid"], config["final"]
+    name, final, ends = config["grid"], config["final"], {}
     noise, data = schedule.sampling_range
-    most = MOST_STEPS if isinstance(schedule, Flow) else config["num_train_timesteps"]
+    most = schedule.steps if isinstance(schedule, TabulatedVP) else MOST_STEPS
     check_choice("num_inference_steps", int(steps), range(1, most + 1))
     if isinstance(schedule, Flow) and name in (None, *SPACINGS):
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.
         last = 1.0 / config["num_train_timesteps"] if config["use_dynamic_shifting"] else data
+        even = name == "trailing" and final == "denoise"  # the last step is as long as the others
+        last = 1.0 / steps if even else last
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
         return finish(schedule, _shift_times(config, levels, mu), final)
     name = name or grids.default(schedule, table=rounds)
+    clipped, low, high = (config[key] for key in ("lambda_min_clipped", "sigma_min", "sigma_max"))
+    if isinstance(schedule, TabulatedVP):
+        noise = min(noise, schedule.t_of_lam(clipped))
+        if name not in SPACINGS:
+            noise = min(noise, schedule.t_of_sigma(high or math.inf))
+            data = max(data, schedule.t_of_sigma(low or 0.0))
+        ends = {"start": noise, "stop": data}
     if steps == 1 and final == "denoise":
         return finish(schedule, as_float64([noise]), final)
     if name in SPACINGS:
         offset = config["steps_offset"] if name == "leading" else 0
-        return grids.discrete(schedule, steps, name, offset=offset, final=final)
-    return grids.get(name)(schedule, steps, final=final)
-
-
-def _shifted(level: Any, shift: float) -> Any:
-    """s t/(1 + (s − 1) t)."""
-    return shift * level / (1.0 + (shift - 1.0) * level)
+        return grids.discrete(schedule, steps, name, offset=offset, final=final, **ends)
+    return grids.get(name)(schedule, steps, final=final, **ends)
 
 
 def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) -> Tensor:
@@ -233,7 +218,7 @@ def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) ->
         if config["time_shift_type"] not in kinds:
             raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
         shift = kinds[config["time_shift_type"]]
-    levels = _shifted(levels, shift)
+    levels = shifted(levels, shift)
     if not last or levels.ndim != 1 or len(levels) < 2:
         return levels
     if not 0.0 < last < 1.0:

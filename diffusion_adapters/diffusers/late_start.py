@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.diffusers.configs import step_times
+from diffusion_adapters.diffusers.idle_evaluations import with_idle
 from expint import Plan, compile_plan, plan_sampling
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
@@ -52,7 +53,8 @@ def begin_at(plan: Plan, index: int, round_time: Rounding = None) -> Plan:
     state given at the first of them.
 
     A solver of one step goes on as if it came from before. One of several steps starts anew, with
-    less history. Inside a step, the evaluations that are left of it become steps of first order.
+    less history. Inside a step, the evaluations that are left of it become steps of first order;
+    the first of two at one time is made and not used.
 
     Args:
         plan: the whole plan. At index 0, noise that it adds before the first evaluation is taken as
@@ -76,8 +78,8 @@ def begin_at(plan: Plan, index: int, round_time: Rounding = None) -> Plan:
 
 def _rest(plan: Plan, index: int, round_time: Rounding) -> Plan | None:
     """The rows of `plan` itself where they need nothing from before. Otherwise the method anew on
-    the rest of the grid, with steps of first order to its next time and in place of its start-up,
-    if its evaluations then lie at the same times."""
+    the rest of the grid, with steps of first order to its next time, and in place of its start-up
+    or with what is left of it, if its evaluations then lie at the same times."""
     rest = _cut(plan, index)
     if rest is not None:
         return rest
@@ -86,15 +88,21 @@ def _rest(plan: Plan, index: int, round_time: Rounding) -> Plan | None:
         (places,) = torch.nonzero(_near(plan.grid, wanted[extra]), as_tuple=True)
         if not len(places):
             continue
-        grid = torch.cat([wanted[:extra], plan.grid[int(places[0]) :]])
-        changed = replace(method, start_up=(seeds1(),) * (extra + len(method.start_up)))
-        try:
-            other = compile_plan(plan.sde, changed, grid, round_time=round_time)
-        except ValueError:  # two of the times are one, or nothing is left
-            continue
-        reached = evaluation_times(other)
-        if len(reached) == len(wanted) and bool(_near(reached, wanted).all()):
-            return _cut(other, 0)
+        idle = [i for i in range(extra) if _near(wanted[i], wanted[i + 1])]
+        kept = [i for i in range(len(wanted)) if i not in idle]
+        first = extra - len(idle)
+        grid = torch.cat([wanted[kept[:first]], plan.grid[int(places[0]) :]])
+        left = [method.start_up[i:] for i in range(len(method.start_up))]
+        for start_up in ((seeds1(),) * len(left), *left):
+            changed = replace(method, start_up=(seeds1(),) * first + start_up)
+            with suppress(ValueError):  # two of the times are one, or nothing is left
+                found = compile_plan(plan.sde, changed, grid, round_time=round_time)
+                reached = evaluation_times(found)
+                if len(reached) == len(kept) and bool(_near(reached, wanted[kept]).all()):
+                    found = _cut(found, 0)
+                    for i in idle:
+                        found = found and with_idle(found, i)
+                    return found
     return None
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config, schedule_of
+from diffusion_adapters.diffusers.configs import DEFAULTS, prediction_of, read_config
+from diffusion_adapters.diffusers.tables import labels_per_time, schedule_of
 from diffusion_adapters.families.adapter import NetworkAdapter, Timesteps, without_variance
 from expint.guards.arguments import checked
 from expint.schedules.discrete import TabulatedVP
@@ -73,7 +74,7 @@ def from_diffusers(
             raise ValueError("timestep_scale is for flow matching, and this network has a table.")
     elif timesteps is not None:
         raise ValueError("timesteps is for a table, and flow matching has no table: leave it out.")
-    scale = config["num_train_timesteps"] if timestep_scale is None else timestep_scale
+    scale = labels_per_time(schedule, config) if timestep_scale is None else timestep_scale
     settings = {"schedule": schedule, "prediction": prediction_of(config), "table": table}
     return DiffusersAdapter(network, scale, condition=conditioning, **settings)
 

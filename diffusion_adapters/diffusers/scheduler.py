@@ -1,5 +1,6 @@
 """Every solver of the registry behind the step-by-step scheduler interface of diffusers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -7,12 +8,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers import configs
+from diffusion_adapters.diffusers import configs, tables
+from diffusion_adapters.diffusers.copies import Copied
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
+from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
+from diffusion_adapters.diffusers.noised_states import NoisedStates
+from diffusion_adapters.diffusers.step_starts import CountedSteps, StepOrder, step_starts
 from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.guards.arguments import checked
-from expint.noise import FromGenerators
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
 from expint.runs import Description, Run
@@ -47,18 +51,23 @@ class ExpIntSchedulerOutput(BaseOutput):
     pred_original_sample: Tensor | None = None
 
 
-class ExpIntScheduler(SchedulerMixin, ConfigMixin):
+class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, ConfigMixin):
     """An exponential integrator as a scheduler: one `step` per network evaluation, stages included.
 
     State and timesteps are those of diffusers: variance-preserving states α x₀ + σ̄ ε with the
     table's indices as timesteps (what Euler and its relatives hold in σ, the network sees the
     same), or flow matching with timesteps num_train_timesteps · t. Noise is drawn from the
-    `generator` of `step`, one state of normals per increment.
+    `generator` of `step`, one state of normals per increment, or without one from `seed`.
 
     Args:
         num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas,
-            rescale_betas_zero_snr: the table; beta_schedule is "linear", "scaled_linear",
-            "squaredcos_cap_v2" or "sigmoid".
+            rescale_betas_zero_snr, snr_shift_scale: the table; beta_schedule is "linear",
+            "scaled_linear", "squaredcos_cap_v2", "exp" or "sigmoid". Given trained_betas are all of
+            it. For flow matching num_train_timesteps is what the network takes per unit of time.
+        sigma_min, sigma_max, lambda_min_clipped: ends of a grid on a table (of entries only the
+            last counts), and for "continuous" of the schedule.
+        continuous: for networks with v-prediction that are called with a function of σ: "log" for
+            ¼ log σ (Stable Video Diffusion), "atan" for (2/π) arctan σ (Stable Audio).
         prediction_type: "epsilon", "sample", "v_prediction" or "flow_prediction"; the last means
             flow matching.
         use_flow_sigmas, shift, use_dynamic_shifting, time_shift_type, shift_terminal: flow
@@ -69,13 +78,18 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
         grid: "linspace", "leading" or "trailing" entries of the table, or one of
             `expint.grids.names()`; default: evenly spread over the table, or uniform in λ for a
-            solver that cannot keep to it; for flow matching that of its Euler scheduler.
+            solver that cannot keep to it; for flow matching that of its Euler scheduler, or with
+            "trailing" 1, 1 − 1/n, … 1/n, as of schedulers with use_flow_sigmas.
         steps_offset: added to the entries of the grid "leading".
         final: "denoise" ends at σ = 0, "none" at the last σ of the grid.
         round_timesteps: whether the network of a table is called at its integers only; default:
             where solver and grid permit.
         thresholding, dynamic_thresholding_ratio, sample_max_value, clip_sample, clip_sample_range:
             limits of the denoised estimate, from which all else follows.
+        seed: of the noise where `step` is given no generator, as by most pipelines of flow
+            matching. None: a function of each sample's first state, so that equal latents give
+            equal results, in any batch; an integer: that of a run, as for `expint.sample`;
+            "torch": torch's global generator.
 
     Raises:
         ValueError: for a configuration that does not fit together, saying what would.
@@ -96,6 +110,11 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         trained_betas: Sequence[float] | None = None,
         rescale_betas_zero_snr: bool = False,
         prediction_type: str = "epsilon",
+        snr_shift_scale: float = 1.0,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        lambda_min_clipped: float = -math.inf,
+        continuous: str | None = None,
         use_flow_sigmas: bool = False,
         shift: float = 1.0,
         use_dynamic_shifting: bool = False,
@@ -117,25 +136,38 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         sample_max_value: float = 1.0,
         clip_sample: bool = False,
         clip_sample_range: float = 1.0,
+        seed: int | str | None = None,
     ) -> None:
-        self._schedule = configs.schedule_of(self.config)
+        check_noise(seed)
+        if prediction_type == "flow_prediction":
+            # Pipelines that find this flag leave out their sigmas, and the user's.
+            self.register_to_config(use_flow_sigmas=False)
+        self._schedule = tables.schedule_of(self.config)
         self._prediction = configs.prediction_of(self.config)
         method = solvers.get(solver, **(solver_options or {}))
         added = (solvers.operation(text) for text in operations or ())
         self._method = replace(method, operations=(*method.operations, *added))
         self._limits = thresholding or clip_sample
         self._table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
-        # Network timesteps per unit of the schedule's time.
-        self._per_time = 1 if self._table else num_train_timesteps
+        self._per_time = tables.labels_per_time(self._schedule, self.config)
+        self._near = 1e-3 if self._table else 1e-6 * self._per_time
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
-        self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
-        times = self._times(self.timesteps)
         if self._table:
-            self.alphas_cumprod = self._table.alpha(times.flip(0)).square().to(torch.float32)
-        self.sigmas = self._levels(times)
+            self.timesteps = torch.arange(self._table.steps - 1, -1, -1)
+            bars = self._table.alpha(self._times(self.timesteps.flip(0))).square()
+            self.alphas_cumprod = bars.to(torch.float32)
+            before = torch.cat([torch.ones_like(bars[:1]), bars[:-1]])
+            self.betas = (1.0 - bars / before).to(torch.float32)
+        else:
+            times = torch.linspace(*self._schedule.sampling_range, num_train_timesteps)
+            self.timesteps = times * self._per_time
+        self.sigmas = self._levels(self._times(self.timesteps))
+        self._given: dict[str, Any] | None = None
         self._plan: Plan | None = None
         self._round_time: Rounding = None
+        langevin = sum(len(each.langevin) for each in self._method.operations)
+        self._stages = self._order = self._method.tableau.evaluations + langevin
         self._reset()
 
     @classmethod
@@ -174,7 +206,8 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
             num_inference_steps: steps, the last of which is one evaluation (with final="denoise").
             device: where `timesteps` lies.
             timesteps, sigmas: where the steps begin, in place of their number: timesteps of the
-                network, or noise levels.
+                network, or noise levels. Of flow matching both may be given: the network is then
+                called with the timesteps, and linearly between them.
             mu: shift of flow matching with use_dynamic_shifting.
 
         Raises:
@@ -194,11 +227,18 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
                 "infinity, where this run begins: use another one, or begin at a lower timestep."
             )
         self._plan, self._rules = plan, rules.T.tolist()
+        starts = [*step_starts(plan), len(places)]
+        counted = "evaluations" if num_inference_steps is None else "steps"
+        self._order = StepOrder(self._stages, starts, counted=counted)
         rounds = self._round_time is not None
-        labels = places.round().long() if rounds else (places * self._per_time).to(torch.float32)
+        self._knots = None
+        if timesteps is not None and sigmas is not None:
+            self._knots = tables.given_labels(plan.grid, timesteps)
+        labels = places.round().long() if rounds else self._labels(places).to(torch.float32)
         self.timesteps = labels.to(device=device)
         self.sigmas = self._levels(torch.cat([places, plan.grid[-1:]]))
         self.num_inference_steps = plan.steps
+        self._given = {**given, "device": device}
         self._reset()
 
     @checked
@@ -209,6 +249,7 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,
+        **others: Any,
     ) -> ExpIntSchedulerOutput | tuple[Tensor, Tensor | None]:
         """Take the network's output at `sample`, and go on to the state of the next evaluation.
 
@@ -222,7 +263,10 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
                 did.
             sample: shape (batch, *event).
             generator: one generator, or one per sample: then a sample depends on its own alone.
+                None: see `seed`.
             return_dict: False for a tuple.
+            others: `eta=0` and `use_clipped_model_output`, which pipelines for DDIM pass, are not
+                used: `ell` is chosen before the run.
 
         Returns:
             `ExpIntSchedulerOutput`, in the dtype and on the device of `sample`.
@@ -234,6 +278,11 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         """
         if self._plan is None:
             raise ValueError("There are no timesteps yet: call set_timesteps before step.")
+        if others.get("eta") or others.keys() - {"eta", "use_clipped_model_output"}:
+            raise ValueError(
+                "step takes no eta > 0 and no options of other schedulers: the stochasticity is "
+                f"that of ExpIntScheduler(ell=...), chosen before the run. Got {others}."
+            )
         kind = torch.promote_types(sample.dtype, torch.float32)
         state, output = sample.to(kind), model_output.to(kind)
         batch, *event = sample.shape
@@ -264,48 +313,11 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         """The state itself: it is held as the network takes it."""
         return sample
 
-    @checked
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """α x₀ + σ̄ ε at timesteps, one per sample or one for all; in the dtype of the samples."""
-        alpha, std = self._kernel(timesteps, original_samples)
-        return alpha * original_samples + std * noise
-
-    def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
-        """`add_noise` under the name, and with the arguments in the order, of flow matching."""
-        return self.add_noise(sample, noise, timestep)
-
-    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The target α ε − σ̄ x₀ of v-prediction; arguments as for `add_noise`."""
-        alpha, std = self._kernel(timesteps, sample)
-        return alpha * noise - std * sample
-
-    @property
-    def order(self) -> int:
-        """Network evaluations per step; steps begin at its multiples, for image to image."""
-        method = self._method
-        return method.tableau.evaluations + sum(len(each.langevin) for each in method.operations)
-
-    @property
-    def begin_index(self) -> int | None:
-        """Index of the first evaluation, if `set_begin_index` was called."""
-        return self._begin_index
-
-    @property
-    def step_index(self) -> int | None:
-        """Index of the next evaluation; None before the first."""
-        return self._step_index
-
-    @checked
-    def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin the next run at an entry of `timesteps`; steps begin at multiples of `order`."""
-        self._begin_index = begin_index
-
     def __len__(self) -> int:
         return self.config["num_train_timesteps"]
 
     def _reset(self) -> None:
         self._run: Run | None = None
-        self._noise = FromGenerators()
         self._begin_index: int | None = None
         self._step_index: int | None = None
 
@@ -314,29 +326,9 @@ class ExpIntScheduler(SchedulerMixin, ConfigMixin):
         assert self._plan is not None
         first = self._index_of(timestep) if self._begin_index is None else self._begin_index
         plan = begin_at(self._plan, first, self._round_time)
-        self._noise = FromGenerators(generator)
+        self._noise = LatentNoise(state, generator, self.config["seed"])
+        if isinstance(self._order, StepOrder):
+            self._order.first = first
         model = Description(self._schedule, "data" if self._limits else self._prediction)
         self._run, self._step_index = Run(plan, model, state.clone(), self._noise), first
         return self._run
-
-    def _index_of(self, timestep: Any) -> int:
-        """The last entry equal to `timestep`: that of the step that begins there."""
-        value = torch.as_tensor(timestep).reshape(-1)[:1].to(self.timesteps.device)
-        (places,) = torch.nonzero((self.timesteps - value).abs() < 1e-3, as_tuple=True)
-        if not len(places):
-            known = f"{self.timesteps.tolist()[:8]} ..."
-            raise ValueError(f"timestep {timestep} is not one of `timesteps`: {known}.")
-        return int(places[-1])
-
-    def _times(self, timesteps: Any) -> Tensor:
-        times = torch.as_tensor(timesteps).reshape(-1).to(device="cpu", dtype=torch.float64)
-        return times / self._per_time
-
-    def _kernel(self, timesteps: Any, like: Tensor) -> tuple[Tensor, Tensor]:
-        times = self._times(timesteps).reshape(-1, *[1] * (like.ndim - 1))
-        return self._schedule.alpha(times).to(like), self._schedule.std(times).to(like)
-
-    def _levels(self, times: Tensor) -> Tensor:
-        """σ̄/α, or σ̄ for flow matching, float32."""
-        level = self._schedule.sigma if self._table else self._schedule.std
-        return level(times).to(torch.float32)

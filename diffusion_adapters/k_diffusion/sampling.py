@@ -27,6 +27,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
+from diffusion_adapters.k_diffusion.unsampling import distinct_levels, unsample
 from expint import grids, solvers
 from expint.guards.arguments import checked
 from expint.guards.finite import check_state
@@ -45,7 +46,6 @@ Sampler = Callable[..., Tensor]
 Arguments = Mapping[str, Any] | None
 NOISES = ("fresh", "path")
 _NEAR_ONE = 1e-6  # tables in float32 come this near to the time 1 of pure noise, where they mean it
-_REPEATED = "a step of no length: drop repeated levels, with torch.unique_consecutive"
 _RISING = "noise would have to be added: sort them, or sample each falling part by itself"
 
 
@@ -123,9 +123,10 @@ def sample_expint(
             dtype of x.
         x: state at the level sigmas[0], shape (batch, *event), any floating dtype, on any device;
             see the module for its scale.
-        sigmas: noise levels, shape (steps + 1,), strictly falling, ending at 0 or not; on any
-            device, of any floating dtype. With fewer than two there is nothing to do, and x is
-            returned.
+        sigmas: noise levels, shape (steps + 1,), falling, ending at 0 or not; on any device, of any
+            floating dtype. A repeated level is a step in which nothing happens. With fewer than two
+            there is nothing to do, and x is returned. Rising levels lead from an image to its noise
+            along the ODE (`diffusion_adapters.k_diffusion.unsampling`), whatever eta is.
         extra_args: keyword arguments for the model. A "seed" among them, an integer or a
             list with one for each sample, is used here too if neither `seed` nor `seeds` is given.
         callback: called once per step, after the evaluation at its start, with {"x", "i", "sigma",
@@ -167,11 +168,14 @@ def sample_expint(
         torch.Size([2, 3])
     """
     noise_device = None if noise_device is None else usable_device(noise_device)
-    given = (sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas)).detach()
-    if given.ndim == 1 and len(given) < 2:
+    places, given = distinct_levels(sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas))
+    if len(given) < 2:
         return x
     check_state(x)
     denoiser = KDiffusionModel(model, extra_args, flow)
+    if bool((given.diff() > 0).all()):
+        own = {"solver": solver, "form": form, "disable": disable, **options}
+        return unsample(sample_expint, denoiser, x, given, callback, **own)
     method, ell = _method(solver, eta, s_noise, options)
     levels = _levels(given, denoiser.schedule)
     plan = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
@@ -185,7 +189,7 @@ def sample_expint(
         source = _source(plan, x, given, noise_sampler, seeding, noise, noise_device)
     run = Run(plan, denoiser, x, source)
     with torch.no_grad(), tqdm(total=plan.steps, disable=disable) as bar:
-        reporting = _Reporting(run, denoiser, given, callback, bar)
+        reporting = _Reporting(run, denoiser, given, places, callback, bar)
         drive(run, reporting, reporting.stepped)
         return run.result()
 
@@ -195,9 +199,9 @@ class _Reporting:
     its start and what was denoised there."""
 
     def __init__(
-        self, run: Run, denoiser: KDiffusionModel, sigmas: Tensor, callback: Any, bar: Any
+        self, run: Run, denoiser: Any, sigmas: Tensor, places: Any, callback: Any, bar: Any
     ) -> None:
-        self._run, self._denoiser, self._sigmas = run, denoiser, sigmas
+        self._run, self._denoiser, self._sigmas, self._places = run, denoiser, sigmas, places
         self._callback, self._bar = callback, bar
         # The row that begins each step: rows that only add noise have no weights.
         rows = list(enumerate(run.plan.rows))
@@ -220,15 +224,13 @@ class _Reporting:
     def _report(self, step: int, time: float, x: Tensor, denoised: Tensor) -> None:
         if self._callback is None:
             return
-        sigma = self._sigmas[step]
+        sigma, i = self._sigmas[step], self._places[step]
         hat = sigma if time == float(sigma) else sigma.new_tensor(time)
-        self._callback({"x": x, "i": step, "sigma": sigma, "sigma_hat": hat, "denoised": denoised})
+        self._callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": hat, "denoised": denoised})
 
 
 def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
     """The sigmas as float64 times of the schedule, after checking that they fall."""
-    if sigmas.ndim != 1:
-        raise ValueError(f"sigmas has shape (steps + 1,), got shape {tuple(sigmas.shape)}.")
     levels = sigmas.to(device="cpu", dtype=torch.float64, copy=True)
     flow = isinstance(schedule, Flow)
     if flow and abs(levels[0].item() - 1.0) <= _NEAR_ONE:
@@ -239,9 +241,8 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
             raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {value:.9g}.")
     for i, (here, there) in enumerate(pairwise(values)):
         if not there < here:
-            reason = _REPEATED if here == there else _RISING
             pair = f"sigmas[{i}] = {here:.9g} is followed by {there:.9g}"
-            raise ValueError(f"sigmas fall strictly, but {pair}, {reason}.")
+            raise ValueError(f"sigmas fall, but {pair}, {_RISING}.")
     if flow and values[0] > 1.0:
         raise ValueError(
             f"For a flow model sigma is the time in [0, 1], got sigmas[0] = {values[0]:.9g}: give "

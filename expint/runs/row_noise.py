@@ -5,7 +5,7 @@ normals before a stage only their sum is held, and a normal is drawn when the fi
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from math import isclose
 from typing import Any
 
@@ -46,8 +46,7 @@ class RowNoise:
             for number in numbers[1:]:
                 total.add_(self._taken(), alpha=number)
             self._held, numbers = [total], (1.0,)
-        while len(self._held) < len(numbers):
-            self._held.append(next(self._drawn))
+        self._held += islice(self._drawn, max(0, len(numbers) - len(self._held)))
         terms: Terms = list(zip(numbers, self._held, strict=False))
         if self._plan.ends_substep[i]:
             self._held = []

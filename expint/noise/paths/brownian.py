@@ -260,7 +260,8 @@ def _needed(times: Sequence[np.ndarray], least: int) -> int:
 
 def refuse_times(times: Sequence[float], space_time: bool, dtype: torch.dtype) -> None:
     """Raise a ValueError for times at which a path has no value that the dtype holds."""
-    bad = next((tau for tau in times if not math.isfinite(tau)), None)
+    # τ → −∞ as σ → ∞ comes out as NaN where it is a difference.
+    bad = next((-math.inf if tau != tau else tau for tau in times if not math.isfinite(tau)), None)
     if bad is not None:
         raise ValueError(
             f"A Brownian path has no value at τ = {bad}. At σ = ∞ the noise form has τ = −∞: use "

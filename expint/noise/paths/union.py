@@ -164,7 +164,7 @@ def union_of_times(run: Iterable[SubstepNoise]) -> Tensor:
         raise ValueError(
             "A UnionPath serves a scalar noise clock, not a diagonal one: use BrownianPath."
         )
-    joined = torch.cat(found)
+    joined = torch.cat(found).nan_to_num(-math.inf, math.inf, -math.inf)
     if not torch.isfinite(joined).all():
         bad = next(float(tau) for tau in joined if not math.isfinite(tau))
         raise ValueError(f"A Brownian path has no value at τ = {bad}: start at a finite σ.")

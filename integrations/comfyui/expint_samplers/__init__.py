@@ -139,7 +139,8 @@ class UniformLambdaScheduler:
 
 
 def register() -> None:
-    """Add the samplers as expint_… to the lists of ComfyUI.
+    """Add the samplers as expint_… to the lists of ComfyUI, and those with noise of their own
+    also as expint_…_path: one Brownian path per seed, for runs that are split into several.
 
     Where it keeps them elsewhere, only the nodes are left.
     """
@@ -154,20 +155,24 @@ def register() -> None:
             "SamplerExpInt."
         )
         return
+    variants = {name: _on_cpu(sampler) for name, sampler in SAMPLERS.items()}
     for name, sampler in SAMPLERS.items():
-        setattr(comfy.k_diffusion.sampling, f"sample_{PREFIX}{name}", _on_cpu(sampler))
+        if sampler.keywords["eta"] != 0.0:
+            variants[f"{name}_path"] = _on_cpu(sampler, noise="path")
+    for name, sampler in variants.items():
+        setattr(comfy.k_diffusion.sampling, f"sample_{PREFIX}{name}", sampler)
         for names in found:
             if PREFIX + name not in names:
                 names.append(PREFIX + name)
 
 
-def _on_cpu(sampler: Callable[..., Any]) -> Callable[..., Any]:
+def _on_cpu(sampler: Callable[..., Any], **own: Any) -> Callable[..., Any]:
     """The sampler with noise drawn on the CPU, as ComfyUI does for the initial noise: images do not
     depend on the GPU.
     """
 
     def sample(model: Any, x: Any, sigmas: Any, **settings: Any) -> Any:
-        return sampler(model, x, sigmas, **{"noise_device": "cpu"} | settings)
+        return sampler(model, x, sigmas, **{"noise_device": "cpu", **own} | settings)
 
     sample.__doc__ = sampler.__doc__
     return sample

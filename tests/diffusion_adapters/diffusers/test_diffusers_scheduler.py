@@ -515,14 +515,14 @@ def test_a_flow_run_can_begin_inside_a_step(solver: str):
     later steps: steps of first order lead to the end of that one."""
     scheduler = ExpIntScheduler(solver=solver, prediction_type="flow_prediction", ell=0.0)
     scheduler.set_timesteps(5)
-    assert len(scheduler.timesteps) == 1 + 3 * scheduler.order + 1
+    assert len(scheduler.timesteps) == 1 + 3 * int(scheduler.order) + 1
     for begin in range(len(scheduler.timesteps)):
         scheduler.set_timesteps(5)
         scheduler.set_begin_index(begin)
         result = loop(scheduler, normals(2, 3), seeded(1), begin, network=lambda x, t: x)
         assert torch.isfinite(result).all() and scheduler.step_index == len(scheduler.timesteps)
     scheduler.set_timesteps(5)
-    begin, times = scheduler.order, scheduler.timesteps / 1000
+    begin, times = int(scheduler.order), scheduler.timesteps / 1000
     scheduler.set_begin_index(begin)
     first = scheduler.step(normals(2, 3), scheduler.timesteps[begin], normals(2, 3)).prev_sample
     # With u = x an Euler step is x (1 + Δt).
@@ -725,7 +725,7 @@ def test_a_step_needs_timesteps():
         ({"solver": "seed-3"}, "seeds-3"),
         ({"prediction_type": "noise"}, "epsilon"),
         ({"beta_schedule": "cosine"}, "squaredcos_cap_v2"),
-        ({"trained_betas": [0.1, 0.2, 0.3]}, "num_train_timesteps"),
+        ({"trained_betas": [0.1]}, "at least 2"),
         ({"operations": ["shake"]}, "churn"),
         ({"num_train_timesteps": 0}, "num_train_timesteps"),
     ],
@@ -774,7 +774,7 @@ def test_wrong_steps():
     scheduler = ExpIntScheduler(solver="pndm")
     scheduler.set_timesteps(6)
     scheduler.set_begin_index(2)
-    with pytest.raises(ValueError, match=r"can begin at \[0, 12, 13, 14\]"):
+    with pytest.raises(ValueError, match=r"can begin at \[0, 3, 4, 7, 8, 11, 12, 13, 14\]"):
         scheduler.step(x, 0, x)
     scheduler = ExpIntScheduler(solver="seeds-1")
     scheduler.set_timesteps(6)
@@ -810,7 +810,6 @@ def test_networks_of_another_convention_are_refused(name: str):
 @pytest.mark.parametrize(
     ("name", "options", "key"),
     [
-        ("CogVideoXDDIMScheduler", {}, "snr_shift_scale"),
         ("ScoreSdeVeScheduler", {}, "sampling_eps"),
         ("DDPMWuerstchenScheduler", {}, "scaler"),
         ("FlowMatchEulerDiscreteScheduler", {"invert_sigmas": True}, "invert_sigmas"),

@@ -168,7 +168,8 @@ def test_named_samplers_are_registered_once(comfy: Any):
     load_folder()
     names = comfy.samplers.KSampler.SAMPLERS
     added = [f"expint_{name}" for name in k_diffusion.SAMPLERS]
-    assert names == ["euler", *added]
+    paths = [f"{name}_path" for name in added if name != "expint_unipc"]
+    assert names == ["euler", *added, *paths]
     model, sigmas = Model(False), torch.tensor([10.0, 2.0, 0.5, 0.0])
     for name in added:  # as ComfyUI finds the function of a name
         sampler = KSAMPLER(getattr(comfy.k_diffusion.sampling, f"sample_{name}"))
@@ -180,6 +181,37 @@ def test_named_samplers_are_registered_once(comfy: Any):
             {"model_options": {}, "seed": 4, "denoise_mask": None},
         )
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["seeds_3_path", "er_sde_3_path", "sa_solver_path"])
+def test_named_samplers_with_a_path(comfy: Any, name: str):
+    """A run that is split into two has the noise of the whole."""
+    load_folder()
+    model, sigmas = Model(False), torch.tensor([10.0, 2.0, 0.5, 0.1, 0.0], dtype=torch.float64)
+    sampler = KSAMPLER(getattr(comfy.k_diffusion.sampling, f"sample_expint_{name}"))
+    x = torch.linspace(-10, 10, 6, dtype=torch.float64).reshape(3, 2)
+    settings = {"extra_args": {"model_options": {}, "seed": 4, "denoise_mask": None}}
+    named = k_diffusion.SAMPLERS[name.removesuffix("_path")]
+    expected = named(model, x, sigmas, **settings, noise="path", noise_device="cpu")
+    assert torch.equal(sampler.sample(model, x, sigmas, 4), expected)
+    if name == "seeds_3_path":
+        halves = sampler.sample(model, sampler.sample(model, x, sigmas[:3], 4), sigmas[2:], 4)
+        torch.testing.assert_close(halves, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_flipped_sigmas(comfy: Any, flow: bool):
+    """FlipSigmas: unsampling, then sampling along the ODE, leads back to the image."""
+    load_folder()
+    model = Model(flow)
+    model.target = GaussianTarget([0.5, -1.0], [0.3, 0.8], Flow() if flow else EDM())
+    top = 0.95 if flow else 14.6
+    sigmas = torch.linspace(0.02**0.25, top**0.25, 41, dtype=torch.float64) ** 4
+    x = torch.tensor([[0.3, -0.4], [1.0, -1.5]], dtype=torch.float64)
+    sampler = KSAMPLER(comfy.k_diffusion.sampling.sample_expint_seeds_3)
+    there = sampler.sample(model, x, sigmas, 4)
+    back = KSAMPLER(comfy.k_diffusion.sampling.sample_expint_seeds_3, {"eta": 0.0})
+    torch.testing.assert_close(back.sample(model, there, sigmas.flip(0), 4), x, rtol=0, atol=1e-3)
 
 
 def test_lists_that_are_apart_get_the_names_both(comfy: Any):

@@ -349,7 +349,6 @@ def test_fewer_than_two_levels_are_nothing_to_do():
 @pytest.mark.parametrize(
     ("sigmas", "reason"),
     [
-        ([3.0, 1.0, 1.0, 0.0], r"sigmas\[1\] = 1 is followed by 1, a step of no length"),
         ([1.0, 3.0, 0.0], r"sigmas\[0\] = 1 is followed by 3, noise would have to be added"),
         ([3.0, 1.0, -1.0], r"sigmas\[2\] = -1"),
         ([3.0, math.nan, 0.0], r"sigmas\[1\] = nan"),
@@ -508,7 +507,7 @@ def test_noise_on_the_cpu_goes_to_the_device_of_the_state():
     like = torch.empty(2, 3, dtype=torch.float16, device="meta")
     for substep in (SubstepNoise(2), SubstepNoise(2, integral=True)):
         source = Gaussian([1, 2], device="cpu")
-        normals = source.stream(like, [substep]).normals(substep)
+        normals = list(source.stream(like, [substep]).normals(substep))
         assert len(normals) == substep.normals
         for part in normals:
             assert part.device.type == "meta" and part.shape == (2, 3)
