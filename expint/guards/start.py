@@ -22,9 +22,7 @@ _MOST, _MOST_SAMPLES = 2**40, 2**27  # numbers and samples of a run
 def check_dtype(dtype: Any) -> None:
     """Refuse what is no floating-point type of at least 16 bits."""
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize > 1):
-        raise TypeError(
-            f"dtype (torch.dtype) must be a floating-point type, got {dtype!r}: of 16 bits."
-        )
+        raise TypeError(f"dtype, torch.dtype, is a floating-point type, got {dtype!r}: of 16 bits.")
 
 
 def check_noise(noise: Any) -> None:
