@@ -278,10 +278,11 @@ class Problem:
         return float(metric(features, self._reference))
 
     def figure(self, grid: str, solver: str, nfe: int, run: int) -> float:
-        """Of a plan with at most `nfe` evaluations; 1e9 where the samples are not finite."""
+        """Of a plan with at most `nfe` evaluations; 1e9 where there is none on the network's table, or
+        its samples are not finite."""
         try:
             samples = self.samples(grid, solver, nfe, run)
-        except FloatingPointError:
+        except (FloatingPointError, ValueError):
             return 1e9
         return self.distance(self.features(samples))
 
@@ -440,10 +441,7 @@ def show(name: str, found: dict[str, Any]) -> str:
         peer = [row for row in sorted(rows) if row[2].endswith(", diffusers")]
         best = [row for row in sorted(rows) if row not in own and row not in peer][:4]
         lines += [f"  NFE {nfe}"]
-        lines += [
-            f"    {mean:8.4g} ± {spread / 2:.2g}  {what}" for mean, spread, what in own + best
-        ]
-        lines += [f"    {mean:8.4g} ± {spread / 2:.2g}  {what}" for mean, spread, what in peer]
+        lines += [f"    {m:8.4g} ± {s / 2:.2g}  {what}" for m, s, what in own + best + peer]
     return "\n".join(lines)
 
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from expint.grids import cosine
-from expint.grids.layout import ends_of, finish
+from expint.grids.layout import count_points, ends_of, finish
 from expint.schedules import Schedule
 from expint.schedules.discrete import TabulatedVP
+from expint.solvers import Method
 
 STEPS = 20
 FEW = 8
@@ -42,28 +43,35 @@ def solver(evaluations: int, *, stochastic: bool | None = None) -> str:
 def grid(
     schedule: Schedule,
     steps: int,
-    evaluations: int,
+    method: Method | None = None,
     *,
     table: bool = False,
     start: float | None = None,
+    stop: float | None = None,
     final: str = "denoise",
 ) -> Tensor:
-    """Times for a number of steps that take a number of evaluations, float64, (steps + 1,).
+    """Times for a number of steps of a method, float64, shape (steps + 1,).
 
     Args:
         schedule: the noise schedule.
         steps, start, final: as for every grid (`expint.grids`).
-        evaluations: network evaluations of the run.
+        stop: the last time above σ = 0 is not below.
+        method: of the run; None stands for one evaluation a step.
         table: whether the network is called at the entries of its table only: then these are taken.
 
     Raises:
         ValueError: as every grid does.
     """
-    first, stop = ends_of(schedule, start)
+    first, last = ends_of(schedule, start, stop)
     if final == "denoise":
+        count_points(steps, final)
+        infinite = schedule.lam(first) == -math.inf
+        evaluations = steps
+        if method is not None:
+            evaluations = method.evaluations_in(steps, from_infinity=infinite, to_zero=True)
         angle = math.atan(schedule.sigma(first)) / evaluations
-        stop = max(stop, float(schedule.t_of_sigma(math.tan(angle))))
-    times = cosine(schedule, steps, start=start, stop=stop, final=final)
+        last = max(last, float(schedule.t_of_sigma(math.tan(angle))))
+    times = cosine(schedule, steps, start=start, stop=last, final=final)
     if not (table and isinstance(schedule, TabulatedVP)):
         return times
     count = steps + (final == "none")
@@ -71,7 +79,7 @@ def grid(
     places = torch.arange(count, dtype=torch.float64)
     entries = times[:count].round().flip(0) - places
     entries = entries.cummax(0).values.clamp(max=round(first) + 1.0 - count) + places
-    if entries[0] < round(ends_of(schedule)[1]):
+    if entries[0] < round(ends_of(schedule, start, stop)[1]):
         raise ValueError(
             f"A grid of {count} entries does not fit into {schedule} from {first:.9g} on: take "
             "fewer steps."

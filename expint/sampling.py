@@ -146,6 +146,8 @@ def sample(
             dtype=dtype,
             device=device,
         )
+    if noise is not None and not options.keys() & {"ell", "noise_scale", "eta"}:
+        solver = solver or defaults.SOLVER
     plan = plan_sampling(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time,
         **cast(SamplingOptions, options),
@@ -242,16 +244,13 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
             raise ValueError(f"A grid of times fixes the number of steps: leave out {given[0]}.")
         return grids.check(schedule, grid)
     steps = defaults.STEPS if counts["steps"] is None else counts["steps"]
-    infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
     if counts["nfe"] is not None:
+        infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
     if grid is not None:
         return grids.get(grid)(schedule, steps, final=final)
-    grids.layout.count_points(steps, final)
-    ends = {"from_infinity": infinite, "to_zero": final == "denoise"}
-    evaluations = method.evaluations_in(int(steps), **ends)
-    return defaults.grid(schedule, steps, evaluations, table=table, final=final)
+    return defaults.grid(schedule, steps, method, table=table, final=final)
 
 
 def _steps_for(method: Method, nfe: int, final: str, infinite: bool, extra: int) -> int:

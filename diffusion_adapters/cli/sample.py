@@ -99,7 +99,12 @@ def sample(**asked: Any) -> None:
 
     seed = (given.seed or 0) if listed is None else None
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"out": str(given.out), "solver": given.solver or plan.solver, "num": num, "seed": seed}
+    settings |= {
+        "out": str(given.out),
+        "solver": given.solver or plan.solver,
+        "num": num,
+        "seed": seed,
+    }
     settings |= {"operations": list(given.operation)}
     manifest = {
         "command": "expint sample",

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers.tables import shifted
 from diffusion_adapters.guidance.constraints import sample_quantile
-from expint import grids
+from expint import defaults, grids
 from expint.grids import SPACINGS
 from expint.grids.layout import MOST_STEPS, finish
 from expint.numerics.float64 import as_float64
 from expint.registry import check_choice, unknown
 from expint.schedules import Flow, Schedule
 from expint.schedules.discrete import TabulatedVP
+from expint.solvers import Method
 
 _PREDICTIONS = {
     "epsilon": "noise",
@@ -126,6 +127,7 @@ def step_times(
     sigmas: Sequence[float] | Tensor | None = None,
     mu: float | None = None,
     rounds: bool = False,
+    method: Method | None = None,
 ) -> Tensor:
     """The grid, float64, shape (steps + 1,), from a number of steps or from the times at which they
     begin.
@@ -155,7 +157,7 @@ def step_times(
     if len(given) > 1 + flow or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
     if not given:
-        return _named_times(config, schedule, steps, mu, rounds)
+        return _named_times(config, schedule, steps, mu, rounds, method)
     name, starts = given.popitem()
     if starts.ndim != 1 or not len(starts):
         raise ValueError(f"{name} is a 1-D sequence, got shape {tuple(starts.shape)}.")
@@ -175,7 +177,12 @@ def step_times(
 
 
 def _named_times(
-    config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, rounds: bool
+    config: Mapping[str, Any],
+    schedule: Schedule,
+    steps: Any,
+    mu: float | None,
+    rounds: bool,
+    method: Method | None,
 ) -> Tensor:
     name, final, ends = config["grid"], config["final"], {}
     noise, data = schedule.sampling_range
@@ -189,7 +196,6 @@ def _named_times(
         last = 1.0 / steps if even else last
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
         return finish(schedule, _shift_times(config, levels, mu), final)
-    name = name or grids.default(schedule, table=rounds)
     clipped, low, high = (config[key] for key in ("lambda_min_clipped", "sigma_min", "sigma_max"))
     if isinstance(schedule, TabulatedVP):
         noise = min(noise, schedule.t_of_lam(clipped))
@@ -199,6 +205,8 @@ def _named_times(
         ends = {"start": noise, "stop": data}
     if steps == 1 and final == "denoise":
         return finish(schedule, as_float64([noise]), final)
+    if name is None:
+        return defaults.grid(schedule, steps, method, table=rounds, final=final, **ends)
     if name in SPACINGS:
         offset = config["steps_offset"] if name == "leading" else 0
         return grids.discrete(schedule, steps, name, offset=offset, final=final, **ends)

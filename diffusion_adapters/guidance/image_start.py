@@ -83,7 +83,7 @@ def start(
     times = (
         grids.get(grid)(schedule, steps, start=first, final=final)
         if grid
-        else defaults.grid(schedule, steps, steps, table=table, start=first, final=final)
+        else defaults.grid(schedule, steps, table=table, start=first, final=final)
     )
     grids.check(schedule, times)
     chosen = per_sample(seed, len(image), seeds=seeds)

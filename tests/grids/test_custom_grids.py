@@ -73,7 +73,8 @@ def test_names_are_those_that_were_registered():
         "shifted",
         "sigmoid",
     } <= set(grids.names())
-    assert all(grids.get(name) is getattr(grids, name) for name in grids.names())
+    own = set(grids.names()) - set(grids.SPACINGS)
+    assert all(grids.get(name) is getattr(grids, name) for name in own)
 
 
 @pytest.mark.parametrize(
