@@ -43,7 +43,7 @@ FILE = Path(__file__).with_suffix(".json")
 NFES = (5, 6, 8, 10, 15, 20, 30, 50)
 STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 FINE = 200
-DEFAULT = "default"
+DEFAULT, PEER = "default", "diffusers"
 TABLES = ("digits-iddpm-table", "digits-vp-table")
 _BATCH = 500
 
@@ -363,7 +363,7 @@ def wanted(
         yield DEFAULT, DEFAULT, nfe
         if problem in TABLES:
             for peer in peers():
-                yield "diffusers", peer, nfe
+                yield PEER, peer, nfe
         for solver in solvers or SOLVERS:
             for grid in candidates(family):
                 if not chosen or grid in chosen:
@@ -379,6 +379,7 @@ def wanted(
 @click.option("--count", default=1000, show_default=True, help="Samples per run.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--table", is_flag=True, help="Measure nothing: print the figures of the file.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Measure nothing: draw them.")
 def main(
     problems: tuple[str, ...],
     nfes: tuple[int, ...],
@@ -388,8 +389,12 @@ def main(
     count: int,
     threads: int,
     table: bool,
+    plot: Path | None,
 ) -> None:
     """Measure grids and solvers on PROBLEMS (all by default)."""
+    if plot is not None:
+        draw_figures(plot)
+        return
     torch.set_num_threads(threads)
     for name in problems or PROBLEMS:
         if not table:
@@ -424,25 +429,91 @@ def measure(name: str, plans: list[tuple[str, str, int]], runs: int, count: int)
             FILE.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
 
 
-def show(name: str, found: dict[str, Any]) -> str:
-    """Per number of evaluations the default, the best plans and the peers: means over the runs."""
+def means(found: dict[str, Any]) -> dict[int, dict[str, list[tuple[float, str]]]]:
+    """Per number of evaluations the means over the runs, sorted, with what was run: of the default,
+    of the plans of the study, and of diffusers."""
+    result: dict[int, dict[str, list[tuple[float, str]]]] = {}
+    for entry, values in found["figures"].items():
+        grid, solver, nfe = entry.split(" | ")
+        kind = grid if grid in (DEFAULT, PEER) else "study"
+        kinds = result.setdefault(int(nfe), {DEFAULT: [], "study": [], PEER: []})
+        what = solver if kind == PEER else f"{solver}, {grid}"
+        kinds[kind].append((sum(values) / len(values), what))
+        kinds[kind].sort()
+    return dict(sorted(result.items()))
+
+
+def show(name: str, found: dict[str, Any], most: int = 4) -> str:
+    """Per number of evaluations the default, the best plans and the peers."""
     if not found:
         return f"{name}: nothing measured"
     floor = sum(found["floor"]) / len(found["floor"])
     lines = [f"{name} ({found['count']} samples, floor {floor:.3g})"]
-    by_nfe: dict[int, list[tuple[float, float, str]]] = {}
-    for entry, values in found["figures"].items():
-        grid, solver, nfe = entry.split(" | ")
-        mean = sum(values) / len(values)
-        spread = max(values) - min(values)
-        by_nfe.setdefault(int(nfe), []).append((mean, spread, f"{solver}, {grid}"))
-    for nfe, rows in sorted(by_nfe.items()):
-        own = [row for row in rows if row[2] == f"{DEFAULT}, {DEFAULT}"]
-        peer = [row for row in sorted(rows) if row[2].endswith(", diffusers")]
-        best = [row for row in sorted(rows) if row not in own and row not in peer][:4]
-        lines += [f"  NFE {nfe}"]
-        lines += [f"    {m:8.4g} ± {s / 2:.2g}  {what}" for m, s, what in own + best + peer]
+    for nfe, kinds in means(found).items():
+        rows = [*kinds[DEFAULT], *kinds["study"][:most], *kinds[PEER]]
+        lines += [f"  NFE {nfe}", *(f"    {mean:8.4g}  {what}" for mean, what in rows)]
     return "\n".join(lines)
+
+
+def page_table() -> str:
+    """The table of docs/defaults.md: per problem and number of evaluations the default, the best
+    plan of the study, and the best of diffusers' schedulers."""
+    lines = ["| problem (floor) | NFE | default | best of the study | best of diffusers |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, found in load_file().items():
+        floor = sum(found["floor"]) / len(found["floor"])
+        for nfe, kinds in means(found).items():
+            best, peer = (
+                f"{kinds[kind][0][0]:.3g} ({kinds[kind][0][1]})" if kinds[kind] else ""
+                for kind in ("study", PEER)
+            )
+            own = f"{kinds[DEFAULT][0][0]:.3g}" if kinds[DEFAULT] else ""
+            lines.append(f"| {name} ({floor:.3g}) | {nfe} | {own} | {best} | {peer} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw_figures(path: Path) -> None:
+    """Distance against evaluations, a panel per problem."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    content = load_file()
+    columns = 4
+    rows = -(-len(content) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(12, 2.9 * rows), squeeze=False)
+    for axis in axes.flat[len(content) :]:
+        axis.axis("off")
+    for axis, (name, found) in zip(axes.flat, content.items(), strict=False):
+        by_nfe = means(found)
+        for nfe, kinds in by_nfe.items():
+            values = [mean for mean, _ in kinds["study"] if mean < 1e8]
+            axis.plot([nfe] * len(values), values, "_", color="0.75", markersize=9, zorder=1)
+        for what, style in (("UniPC", "C1o-"), ("sde-dpmsolver++", "C2s-"), ("SASolver", "C4^-")):
+            line = [(n, m) for n, kinds in by_nfe.items() for m, w in kinds[PEER] if w == what]
+            if line:
+                axis.plot(*zip(*line, strict=True), style, label=f"diffusers {what}", lw=1, ms=4)
+        line = [(n, m) for n, kinds in by_nfe.items() for m, _ in kinds[DEFAULT]]
+        axis.plot(*zip(*line, strict=True), "C0o-", lw=2, label="default", zorder=3)
+        floor = sum(found["floor"]) / len(found["floor"])
+        axis.axhline(floor, color="k", lw=0.8, ls=":", label="floor")
+        axis.set(title=name, xscale="log", yscale="log", ylim=(0.7 * floor, 40 * floor))
+        ticks = sorted(by_nfe)
+        axis.set_xticks(ticks, map(str, ticks))
+        axis.minorticks_off()
+    for axis in axes[-1]:
+        axis.set_xlabel("network evaluations")
+    for row in axes:
+        row[0].set_ylabel("distance")
+    handles = {
+        label: handle
+        for axis in axes.flat
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="lower right", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

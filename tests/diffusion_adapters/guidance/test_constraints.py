@@ -276,7 +276,9 @@ def test_measured_digits_are_approached_in_inference_mode():
     guided = reconstruction_guidance(model, blur, blur(image), 2.0)
     distances = []
     for each in (guided, model):
-        samples = expint.sample(each, (10, 1, 8, 8), "seeds-2", steps=20, progress=False)
+        samples = expint.sample(
+            each, (10, 1, 8, 8), "seeds-2", steps=20, grid="uniform_lambda", progress=False
+        )
         distances.append((blur(samples) - blur(image)).square().mean().item())
     assert distances[0] < 0.02 * distances[1], distances
 
