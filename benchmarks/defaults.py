@@ -8,8 +8,9 @@ Every shipped network, the table networks of diffusers' convention among them, d
 matching, and mixtures whose law is known, at 5 to 50 evaluations. A network's samples are compared
 with 4000 of its own from 200 evaluations (seeds-3 at ℓ = 1, another run): the Fréchet distance in
 the features of the classifier of its data set; those of a mixture with exact ones: the energy
-distance. A figure is a mean over runs (seeds), all plans see the same ones; the floor is the
-distance between fine samples of two runs, as many as are compared.
+distance. A figure is the distance of the samples of three runs (seeds) together, and those of each
+of them; all plans see the same runs. The floor is that of fine samples of other runs, as many as
+are compared: what differs by less than the floors of single runs do is equal.
 
 Interrupted, it goes on where it was: a figure that is in the file is not measured again.
 """
@@ -42,7 +43,7 @@ from expint.targets import GaussianMixture
 FILE = Path(__file__).with_suffix(".json")
 NFES = (5, 6, 8, 10, 15, 20, 30, 50)
 STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
-FINE = 200
+FINE, REFERENCE = 200, 4000
 DEFAULT, PEER = "default", "diffusers"
 TABLES = ("digits-iddpm-table", "digits-vp-table")
 _BATCH = 500
@@ -225,7 +226,7 @@ class Problem:
         self.model = make()
         self.exact = isinstance(self.model, (GaussianMixture, OnTable))
         if self.exact:
-            self._reference = self.law(0, 4000)
+            self._reference = self.law(10**6, REFERENCE)
         else:
             self._classifier, _ = files.load_classifier(f"{name.split('-')[0]}-classifier")
             self._reference = self._fine()
@@ -235,7 +236,7 @@ class Problem:
         kept = Path("out/defaults") / f"{self.name}.npy"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            np.save(kept, self.law(10**6, 4000).numpy())
+            np.save(kept, self.law(10**6, REFERENCE).numpy())
         return torch.from_numpy(np.load(kept))
 
     def law(self, run: int, count: int) -> Tensor:
@@ -277,14 +278,15 @@ class Problem:
         metric = energy_distance if self.exact else frechet_distance
         return float(metric(features, self._reference))
 
-    def figure(self, grid: str, solver: str, nfe: int, run: int) -> float:
-        """Of a plan with at most `nfe` evaluations; 1e9 where there is none on the network's table, or
-        its samples are not finite."""
+    def figure(self, grid: str, solver: str, nfe: int, runs: int) -> list[float]:
+        """Of a plan with at most `nfe` evaluations: the distance of the samples of all runs
+        together, then those of each. Empty where there is no such plan on the network's table, or
+        the samples are not finite."""
         try:
-            samples = self.samples(grid, solver, nfe, run)
+            drawn = [self.features(self.samples(grid, solver, nfe, run)) for run in range(runs)]
         except (FloatingPointError, ValueError):
-            return 1e9
-        return self.distance(self.features(samples))
+            return []
+        return [float(f"{self.distance(part):.4g}") for part in (torch.cat(drawn), *drawn)]
 
     def samples(self, grid: str, solver: str, nfe: int, run: int) -> Tensor:
         """Of a plan of the study, of the default, or of diffusers."""
@@ -360,14 +362,15 @@ def wanted(
     """What is to be measured: grids × solvers × evaluations; the default; and peers."""
     family = PROBLEMS[problem][0]
     for nfe in nfes:
-        yield DEFAULT, DEFAULT, nfe
-        if problem in TABLES:
-            for peer in peers():
-                yield PEER, peer, nfe
         for solver in solvers or SOLVERS:
             for grid in candidates(family):
                 if not chosen or grid in chosen:
                     yield grid, solver, nfe
+        if problem in TABLES:
+            for peer in peers():
+                yield PEER, peer, nfe
+    for nfe in nfes:
+        yield DEFAULT, DEFAULT, nfe
 
 
 @click.command()
@@ -405,41 +408,32 @@ def main(
 def measure(name: str, plans: list[tuple[str, str, int]], runs: int, count: int) -> None:
     """Put the figures of one problem into the file."""
     known = load_file().get(name, {}).get("figures", {})
-    missing = [
-        (grid, solver, nfe, run)
-        for grid, solver, nfe in plans
-        for run in range(len(known.get(key(grid, solver, nfe), [])), runs)
-    ]
+    missing = [plan for plan in plans if key(*plan) not in known]
     if not missing:
         return
     problem = Problem(name, count)
-    floors = [problem.distance(problem.law(10**6 + 1 + run, count)) for run in range(runs)]
-    bar = tqdm(missing, desc=name)
-    for i, (grid, solver, nfe, run) in enumerate(bar):
-        figure = problem.figure(grid, solver, nfe, run)
-        known.setdefault(key(grid, solver, nfe), []).append(float(f"{figure:.4g}"))
-        if i % 20 == 19 or i == len(missing) - 1:
-            content = load_file()  # another process may measure another problem
-            content[name] = {
-                "family": problem.family,
-                "count": count,
-                "floor": [float(f"{floor:.4g}") for floor in floors],
-                "figures": dict(sorted(known.items())),
-            }
-            FILE.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
+    fine = [problem.law(10**6 + 1 + run, count) for run in range(runs)]
+    floors = [float(f"{problem.distance(part):.4g}") for part in (torch.cat(fine), *fine)]
+    for plan in tqdm(missing, desc=name):
+        known[key(*plan)] = problem.figure(*plan, runs)
+        content = load_file()  # another process may measure another problem
+        sizes = {"family": problem.family, "count": count, "runs": runs}
+        content[name] = {**sizes, "floor": floors, "figures": dict(sorted(known.items()))}
+        FILE.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
 
 
-def means(found: dict[str, Any]) -> dict[int, dict[str, list[tuple[float, str]]]]:
-    """Per number of evaluations the means over the runs, sorted, with what was run: of the default,
-    of the plans of the study, and of diffusers."""
+def by_nfe_of(found: dict[str, Any]) -> dict[int, dict[str, list[tuple[float, str]]]]:
+    """Per number of evaluations the distances, sorted, with what was run: of the default, of the
+    plans of the study, and of diffusers."""
     result: dict[int, dict[str, list[tuple[float, str]]]] = {}
     for entry, values in found["figures"].items():
         grid, solver, nfe = entry.split(" | ")
         kind = grid if grid in (DEFAULT, PEER) else "study"
         kinds = result.setdefault(int(nfe), {DEFAULT: [], "study": [], PEER: []})
         what = solver if kind == PEER else f"{solver}, {grid}"
-        kinds[kind].append((sum(values) / len(values), what))
-        kinds[kind].sort()
+        if values:
+            kinds[kind].append((values[0], what))
+            kinds[kind].sort()
     return dict(sorted(result.items()))
 
 
@@ -447,11 +441,11 @@ def show(name: str, found: dict[str, Any], most: int = 4) -> str:
     """Per number of evaluations the default, the best plans and the peers."""
     if not found:
         return f"{name}: nothing measured"
-    floor = sum(found["floor"]) / len(found["floor"])
-    lines = [f"{name} ({found['count']} samples, floor {floor:.3g})"]
-    for nfe, kinds in means(found).items():
+    floor = found["floor"][0]
+    lines = [f"{name} ({found['runs']} runs of {found['count']} samples, floor {floor:.3g})"]
+    for nfe, kinds in by_nfe_of(found).items():
         rows = [*kinds[DEFAULT], *kinds["study"][:most], *kinds[PEER]]
-        lines += [f"  NFE {nfe}", *(f"    {mean:8.4g}  {what}" for mean, what in rows)]
+        lines += [f"  NFE {nfe}", *(f"    {value:8.4g}  {what}" for value, what in rows)]
     return "\n".join(lines)
 
 
@@ -461,8 +455,8 @@ def page_table() -> str:
     lines = ["| problem (floor) | NFE | default | best of the study | best of diffusers |"]
     lines += ["|---|---|---|---|---|"]
     for name, found in load_file().items():
-        floor = sum(found["floor"]) / len(found["floor"])
-        for nfe, kinds in means(found).items():
+        floor = found["floor"][0]
+        for nfe, kinds in by_nfe_of(found).items():
             best, peer = (
                 f"{kinds[kind][0][0]:.3g} ({kinds[kind][0][1]})" if kinds[kind] else ""
                 for kind in ("study", PEER)
@@ -486,9 +480,9 @@ def draw_figures(path: Path) -> None:
     for axis in axes.flat[len(content) :]:
         axis.axis("off")
     for axis, (name, found) in zip(axes.flat, content.items(), strict=False):
-        by_nfe = means(found)
+        by_nfe = by_nfe_of(found)
         for nfe, kinds in by_nfe.items():
-            values = [mean for mean, _ in kinds["study"] if mean < 1e8]
+            values = [mean for mean, _ in kinds["study"]]
             axis.plot([nfe] * len(values), values, "_", color="0.75", markersize=9, zorder=1)
         for what, style in (("UniPC", "C1o-"), ("sde-dpmsolver++", "C2s-"), ("SASolver", "C4^-")):
             line = [(n, m) for n, kinds in by_nfe.items() for m, w in kinds[PEER] if w == what]
@@ -496,7 +490,7 @@ def draw_figures(path: Path) -> None:
                 axis.plot(*zip(*line, strict=True), style, label=f"diffusers {what}", lw=1, ms=4)
         line = [(n, m) for n, kinds in by_nfe.items() for m, _ in kinds[DEFAULT]]
         axis.plot(*zip(*line, strict=True), "C0o-", lw=2, label="default", zorder=3)
-        floor = sum(found["floor"]) / len(found["floor"])
+        floor = found["floor"][0]
         axis.axhline(floor, color="k", lw=0.8, ls=":", label="floor")
         axis.set(title=name, xscale="log", yscale="log", ylim=(0.7 * floor, 40 * floor))
         ticks = sorted(by_nfe)
