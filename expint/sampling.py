@@ -1,6 +1,6 @@
 """Sample a diffusion model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack, cast
 
@@ -15,7 +15,7 @@ from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
-from expint.numerics.float64 import is_whole
+from expint.numerics.float64 import as_float64, is_whole
 from expint.plans import Plan, compile_plan
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import Counted
@@ -24,6 +24,8 @@ from expint.schedules import Schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
+
+_SCALES = ("ell", "noise_scale", "eta")
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -134,23 +136,12 @@ def sample(
     if isinstance(steps, Adaptive):
         check_options(options | {"steps": None})
         return steps.sample(
-            about,
-            call,
-            shape,
-            defaults.ADAPTIVE if solver is None else solver,
-            options,
-            seeding=seeding,
-            noise=noise,
-            callback=callback,
-            progress=progress,
-            dtype=dtype,
-            device=device,
-        )
-    if noise is not None and not options.keys() & {"ell", "noise_scale", "eta"}:
-        solver = solver or defaults.SOLVER
+            about, call, shape, solver or defaults.ADAPTIVE, options, seeding=seeding, noise=noise,
+            callback=callback, progress=progress, dtype=dtype, device=device,
+        )  # fmt: skip
     plan = plan_sampling(
-        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time,
-        **cast(SamplingOptions, options),
+        about.schedule, chosen(solver, options, noise), sigma_data=about.sigma_data,
+        round_time=about.round_time, **cast(SamplingOptions, options),
     )  # fmt: skip
     warn_of(plan)
     bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
@@ -182,18 +173,14 @@ def plan_sampling(
             only.
     """
     check_options(options)
-    scales = {name: options.get(name) for name in ("ell", "noise_scale", "eta")}
+    scales = {name: options.get(name) for name in _SCALES}
     given = [name for name, value in scales.items() if value is not None]
     if len(given) > 1:
         raise ValueError(
             "ell, noise_scale and eta each say how much noise is added: give one of them, got "
             f"{' and '.join(given)}."
         )
-    if solver is None:
-        silent = [isinstance(scales[name], int | float) and scales[name] == 0 for name in given]
-        stochastic = not silent[0] if silent else None
-        solver = defaults.solver(_count(options), stochastic=stochastic)
-    method = get(solver)
+    method = get(chosen(solver, options))
     times = _times(schedule, method, options, table=round_time is not None)
     if scales["eta"] is not None:
         scales["noise_scale"] = noise_scale_from_eta(schedule, times, scales["eta"])
@@ -221,13 +208,17 @@ def check_options(options: Any) -> None:
         )
 
 
-def _count(options: SamplingOptions) -> int:
-    """Evaluations or steps that are asked for."""
-    counts = [options.get("nfe"), options.get("steps")]
-    grid = options.get("grid")
-    if not (grid is None or isinstance(grid, str)):
-        counts.append(len(grid) - 1)
-    return next((count for count in counts if is_whole(count)), defaults.STEPS)
+def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver:
+    """The solver; without one the default for the evaluations or steps, and the noise, that are
+    asked for."""
+    if solver is not None:
+        return solver
+    grid, scales = options.get("grid"), [options.get(name) for name in _SCALES]
+    listed = None if isinstance(grid, str | None) else as_float64(grid).numel() - 1
+    counts = (options.get("nfe"), options.get("steps"), listed, defaults.STEPS)
+    quiet = [isinstance(scale, int | float) and scale == 0 for scale in scales if scale is not None]
+    stochastic = None if noise is None and not quiet else not any(quiet)
+    return defaults.solver(next(filter(is_whole, counts)), stochastic=stochastic)
 
 
 def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, table: bool) -> Tensor:

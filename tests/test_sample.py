@@ -196,8 +196,9 @@ def test_grid_by_name(name: str):
 def test_other_noise_sources():
     for source in (Rademacher([1, 2]), Replay(torch.zeros(100, 2, 2)), Gaussian([1, 2])):
         assert torch.isfinite(sample(MODEL, (2, 2), noise=source, **QUIET)).all()
-    same = sample(MODEL, (2, 2), seed=1, noise=Gaussian(per_sample(1, 2)), **QUIET)
-    assert torch.equal(same, sample(MODEL, (2, 2), seed=1, **QUIET))
+    noisy = {**QUIET, "seed": 1, "ell": 1.0}
+    same = sample(MODEL, (2, 2), noise=Gaussian(per_sample(1, 2)), **noisy)
+    assert torch.equal(same, sample(MODEL, (2, 2), **noisy))
 
 
 def test_samples_have_the_law_of_the_data():

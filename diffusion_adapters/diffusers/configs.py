@@ -20,7 +20,6 @@ from expint.numerics.float64 import as_float64
 from expint.registry import check_choice, unknown
 from expint.schedules import Flow, Schedule
 from expint.schedules.discrete import TabulatedVP
-from expint.solvers import Method
 
 _PREDICTIONS = {
     "epsilon": "noise",
@@ -126,8 +125,7 @@ def step_times(
     timesteps: Sequence[float] | Tensor | None = None,
     sigmas: Sequence[float] | Tensor | None = None,
     mu: float | None = None,
-    rounds: bool = False,
-    method: Method | None = None,
+    **usual: Any,
 ) -> Tensor:
     """The grid, float64, shape (steps + 1,), from a number of steps or from the times at which they
     begin.
@@ -144,7 +142,7 @@ def step_times(
             A last 0 is the clean end, and a level beyond an end of the table by rounding is that
             end. Of flow matching both may be given: the timesteps are labels only.
         mu: resolution-dependent shift of flow matching, for use_dynamic_shifting.
-        rounds: whether the network is called at entries of its table only.
+        usual: method and table of `expint.defaults.grid`.
 
     Raises:
         ValueError: unless exactly one of steps, timesteps and sigmas is given; for what the grid
@@ -157,7 +155,7 @@ def step_times(
     if len(given) > 1 + flow or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
     if not given:
-        return _named_times(config, schedule, steps, mu, rounds, method)
+        return _named_times(config, schedule, steps, mu, **usual)
     name, starts = given.popitem()
     if starts.ndim != 1 or not len(starts):
         raise ValueError(f"{name} is a 1-D sequence, got shape {tuple(starts.shape)}.")
@@ -177,12 +175,7 @@ def step_times(
 
 
 def _named_times(
-    config: Mapping[str, Any],
-    schedule: Schedule,
-    steps: Any,
-    mu: float | None,
-    rounds: bool,
-    method: Method | None,
+    config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, **usual: Any
 ) -> Tensor:
     name, final, ends = config["grid"], config["final"], {}
     noise, data = schedule.sampling_range
@@ -206,7 +199,7 @@ def _named_times(
     if steps == 1 and final == "denoise":
         return finish(schedule, as_float64([noise]), final)
     if name is None:
-        return defaults.grid(schedule, steps, method, table=rounds, final=final, **ends)
+        return defaults.grid(schedule, steps, final=final, **usual, **ends)
     if name in SPACINGS:
         offset = config["steps_offset"] if name == "leading" else 0
         return grids.discrete(schedule, steps, name, offset=offset, final=final, **ends)

@@ -1,6 +1,7 @@
 """Image to image: begin a run at an image with noise, instead of at noise."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -79,13 +80,8 @@ def start(
     if rounded is not None:  # perhaps to a last digit above the noise end
         moved = rounded(torch.tensor(first, dtype=torch.float64))
         first = min(float(moved), schedule.sampling_range[0])
-    table = rounded is not None
-    times = (
-        grids.get(grid)(schedule, steps, start=first, final=final)
-        if grid
-        else defaults.grid(schedule, steps, table=table, start=first, final=final)
-    )
-    grids.check(schedule, times)
+    build = grids.get(grid) if grid else partial(defaults.grid, table=rounded is not None)
+    times = grids.check(schedule, build(schedule, steps, start=first, final=final))
     chosen = per_sample(seed, len(image), seeds=seeds)
     noise = initial_state(chosen, image.shape[1:], image.dtype, image.device)
     alpha, std = schedule.alpha(times[0]), schedule.std(times[0])

@@ -174,9 +174,8 @@ def sample_expint(
         return x
     check_state(x)
     denoiser = KDiffusionModel(model, extra_args, flow)
-    if solver is None:
-        noisy = True if noise_sampler is not None or noise == "path" else None
-        solver = defaults.solver(len(given) - 1, stochastic=noisy if eta is None else eta > 0)
+    noisy = (noise_sampler is not None or noise == "path" or None) if eta is None else eta > 0
+    solver = solver or defaults.solver(len(given) - 1, stochastic=noisy)
     if bool((given.diff() > 0).all()):
         own = {"solver": solver, "form": form, "disable": disable, **options}
         return unsample(sample_expint, denoiser, x, given, callback, **own)
@@ -284,10 +283,8 @@ def _source(
         return SampledNoise(sampler, plan, sigmas)
     if sampler is not None:
         raise TypeError(f"noise_sampler must be callable or a noise source, got {sampler!r}.")
-    seeds = seeding(len(x))
-    if noise == "path":
-        return BrownianPath(seeds, resolution=RESOLUTION, device=device)
-    return Gaussian(seeds, device=device)
+    kind = partial(BrownianPath, resolution=RESOLUTION) if noise == "path" else Gaussian
+    return kind(seeding(len(x)), device=device)
 
 
 @checked
