@@ -218,7 +218,7 @@ def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None)
     counts = (options.get("nfe"), options.get("steps"), listed, defaults.STEPS)
     quiet = [isinstance(scale, int | float) and scale == 0 for scale in scales if scale is not None]
     stochastic = None if noise is None and not quiet else not any(quiet)
-    return defaults.solver(next(filter(is_whole, counts)), stochastic=stochastic)
+    return defaults.solver(cast(int, next(filter(is_whole, counts))), stochastic=stochastic)
 
 
 def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, table: bool) -> Tensor:

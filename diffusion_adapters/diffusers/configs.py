@@ -177,7 +177,7 @@ def step_times(
 def _named_times(
     config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, **usual: Any
 ) -> Tensor:
-    name, final, ends = config["grid"], config["final"], {}
+    name, final, ends = config["grid"], config["final"], dict[str, Any]()
     noise, data = schedule.sampling_range
     most = schedule.steps if isinstance(schedule, TabulatedVP) else MOST_STEPS
     check_choice("num_inference_steps", int(steps), range(1, most + 1))
@@ -195,7 +195,7 @@ def _named_times(
         if name not in SPACINGS:
             noise = min(noise, schedule.t_of_sigma(high or math.inf))
             data = max(data, schedule.t_of_sigma(low or 0.0))
-        ends = {"start": noise, "stop": data}
+        ends |= {"start": noise, "stop": data}
     if steps == 1 and final == "denoise":
         return finish(schedule, as_float64([noise]), final)
     if name is None:
