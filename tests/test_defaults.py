@@ -213,7 +213,7 @@ def test_the_same_plan_in_python_and_on_the_command_line(name: str, steps: int):
     assert begun.plan.to_dict() == plan.to_dict()
 
 
-@pytest.mark.parametrize("steps", [2, 5, 8, 9, 20, 50])
+@pytest.mark.parametrize("steps", [2, 5, 8, 9, 20, 50, 600])
 def test_the_same_plan_for_a_table_behind_diffusers(steps: int):
     """A network on a table by `VPAdapter` and by the scheduler: equal times, rows and weights."""
     adapter = VPAdapter(lambda x, t: 0.1 * x, Discrete(), timesteps="round")
