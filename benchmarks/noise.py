@@ -47,7 +47,7 @@ def sweep(source, like, taus, space_time, *, shuffled=False):
     run = [SubstepNoise(1, space_time, pair) for pair in taus.unfold(0, 2, 1)]
     stream = source.stream(like, run)
     for substep in random.Random(0).sample(run, len(run)) if shuffled else run:
-        stream.normals(substep)
+        list(stream.normals(substep))
 
 
 def torchsde_interval(like, taus, space_time):

@@ -2,9 +2,9 @@
 they find."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -85,21 +85,20 @@ class _Normalised:
 
     path: OpenedPath
 
-    def normals(self, substep: SubstepNoise) -> Sequence[Tensor]:
+    def normals(self, substep: SubstepNoise) -> Iterator[Tensor]:
         """See `NoiseStream.normals`."""
-        taus = substep.times
-        assert taus is not None  # refused when the stream was opened
-        taus = taus.detach()
+        taus = cast(Tensor, substep.times).detach()  # None was refused when the stream was opened
         lengths = taus.diff(dim=0)
         roots = _each(lengths.sqrt())
         if not substep.integral:
-            return [_divide(*pair) for pair in zip(self.path.increments(taus), roots, strict=True)]
+            for k, root in enumerate(roots):  # one at a time, which holds fewer states
+                yield _divide(self.path.increments(taus[k : k + 2])[0], root)
+            return
         steps, rest = self.path.increments(taus, space_time=True)
         for part, ahead in zip(steps, _each(taus[-1] - 0.5 * (taus[1:] + taus[:-1])), strict=True):
             rest -= part * (ahead if isinstance(ahead, float) else ahead.to(part))
         (spread,) = _each(torch.sqrt((lengths**3).sum(0, keepdim=True) / 12.0))
-        normals = [_divide(*pair) for pair in zip(steps, roots, strict=True)]
-        return [*normals, _divide(rest, spread)]
+        yield from (_divide(*pair) for pair in zip([*steps, rest], [*roots, spread], strict=True))
 
 
 def _each(values: Tensor) -> list[Any]:
@@ -109,10 +108,10 @@ def _each(values: Tensor) -> list[Any]:
 
 
 def _divide(value: Tensor, scale: Any) -> Tensor:
-    """value/scale, in place, and 0 where an interval has no length (and its coefficient is 0)."""
+    """value/scale, and 0 where an interval has no length (and its coefficient is 0)."""
     if isinstance(scale, float):
-        return value.mul_(1.0 / scale if scale > 0 else 0.0)
-    return value.mul_(torch.where(scale > 0, 1.0 / scale, 0.0).to(value))
+        return value * (1.0 / scale if scale > 0 else 0.0)
+    return value * torch.where(scale > 0, 1.0 / scale, 0.0).to(value)
 
 
 def by_column(
