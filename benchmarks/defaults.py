@@ -6,7 +6,7 @@
 
 Every shipped network, the table networks of diffusers' convention among them, digits as flow
 matching, and mixtures whose law is known, at 5 to 50 evaluations. A network's samples are compared
-with 4000 of its own from 200 evaluations (seeds-3 at ℓ = 1, another run): the Fréchet distance in
+with 3000 of its own from 100 evaluations (seeds-3 at ℓ = 1, another run): the Fréchet distance in
 the features of the classifier of its data set; those of a mixture with exact ones: the energy
 distance. A figure is the distance of the samples of three runs (seeds) together, and those of each
 of them; all plans see the same runs. The floor is that of fine samples of other runs, as many as
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -43,7 +44,9 @@ from expint.targets import GaussianMixture
 FILE = Path(__file__).with_suffix(".json")
 NFES = (5, 6, 8, 10, 15, 20, 30, 50)
 STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
-FINE, REFERENCE = 200, 4000
+PAGE = FILE.parent.parent / "docs" / "defaults.md"
+BEGIN, END = "<!-- figures: python benchmarks/defaults.py --page -->\n\n", "\n<!-- end -->"
+FINE, REFERENCE = 100, 3000
 DEFAULT, PEER = "default", "diffusers"
 TABLES = ("digits-iddpm-table", "digits-vp-table")
 _BATCH = 500
@@ -382,6 +385,7 @@ def wanted(
 @click.option("--count", default=1000, show_default=True, help="Samples per run.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--table", is_flag=True, help="Measure nothing: print the figures of the file.")
+@click.option("--page", is_flag=True, help="Measure nothing: put the table into docs/defaults.md.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Measure nothing: draw them.")
 def main(
     problems: tuple[str, ...],
@@ -393,10 +397,15 @@ def main(
     threads: int,
     table: bool,
     plot: Path | None,
+    page: bool,
 ) -> None:
     """Measure grids and solvers on PROBLEMS (all by default)."""
     if plot is not None:
         draw_figures(plot)
+        return
+    if page:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        PAGE.write_text(before + BEGIN + page_table() + END + rest.partition(END)[2])
         return
     torch.set_num_threads(threads)
     for name in problems or PROBLEMS:
@@ -407,19 +416,23 @@ def main(
 
 def measure(name: str, plans: list[tuple[str, str, int]], runs: int, count: int) -> None:
     """Put the figures of one problem into the file."""
-    known = load_file().get(name, {}).get("figures", {})
+    before = load_file().get(name, {})
+    known, floors = before.get("figures", {}), before.get("floor")
     missing = [plan for plan in plans if key(*plan) not in known]
     if not missing:
         return
     problem = Problem(name, count)
-    fine = [problem.law(10**6 + 1 + run, count) for run in range(runs)]
-    floors = [float(f"{problem.distance(part):.4g}") for part in (torch.cat(fine), *fine)]
+    if floors is None:
+        fine = [problem.law(10**6 + 1 + run, count) for run in range(runs)]
+        floors = [float(f"{problem.distance(part):.4g}") for part in (torch.cat(fine), *fine)]
     for plan in tqdm(missing, desc=name):
         known[key(*plan)] = problem.figure(*plan, runs)
         content = load_file()  # another process may measure another problem
         sizes = {"family": problem.family, "count": count, "runs": runs}
         content[name] = {**sizes, "floor": floors, "figures": dict(sorted(known.items()))}
-        FILE.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
+        part = FILE.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(dict(sorted(content.items())), indent=1) + "\n")
+        part.replace(FILE)
 
 
 def by_nfe_of(found: dict[str, Any]) -> dict[int, dict[str, list[tuple[float, str]]]]:
@@ -505,8 +518,8 @@ def draw_figures(path: Path) -> None:
         for axis in axes.flat
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="lower right", frameon=False)
-    figure.tight_layout()
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=5, frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(path, dpi=110)
 
 

@@ -239,6 +239,9 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
+    ell = method.ell if options.get("ell") is None else options["ell"]
+    if ell and (options.get("form") or method.form) == "noise":  # long steps in λ blow up there
+        grid = grid or "uniform_lambda"
     if grid is not None:
         return grids.get(grid)(schedule, steps, final=final)
     return defaults.grid(schedule, steps, method, table=table, final=final)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from expint import begin_sampling, defaults, noise, plan_sampling, sample, sched
 from expint.schedules import EDM, IDDPM, VP, Discrete, Flow, Schedule
 from expint.schedules.discrete import TabulatedVP
 
+ROOT = Path(__file__).resolve().parents[1]
 SCHEDULES = {name: schedules.get(name) for name in schedules.names()} | {"table": Discrete()}
 TABLES: dict[str, TabulatedVP] = {"discrete": Discrete(), "iddpm": IDDPM()}
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
@@ -241,3 +244,10 @@ def test_the_same_run_behind_k_diffusion(steps: int):
     found = sample_expint(denoiser, x, sigmas, seeds=[1, 2], disable=True)
     expected = sample(target, x, steps=steps, seeds=[1, 2], progress=False)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_page_shows_the_figures_of_the_study():
+    page = (ROOT / "docs" / "defaults.md").read_text(encoding="utf-8")
+    study = runpy.run_path(str(ROOT / "benchmarks" / "defaults.py"))
+    _, _, shown = page.partition(study["BEGIN"])
+    assert shown.partition(study["END"])[0] == study["page_table"]()
