@@ -5,7 +5,7 @@ models.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from expint import equations, grids, noise, schedules, solvers
+from expint import defaults, equations, grids, noise, schedules, solvers
 from expint.equations import SemiLinearSDE, predictions, reverse_sde
 from expint.execution import execute
 from expint.integration import Solution, integrate
@@ -28,8 +28,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling",
     "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan",
-    "continue_sampling", "convergence", "equations", "execute", "grids", "integrate", "metrics",
-    "noise", "phi", "plan_sampling", "predictions", "quality", "reverse_sde", "sample",
+    "continue_sampling", "convergence", "defaults", "equations", "execute", "grids", "integrate",
+    "metrics", "noise", "phi", "plan_sampling", "predictions", "quality", "reverse_sde", "sample",
     "schedules", "second_moment", "solvers", "targets", "to_torchsde",
 ]  # fmt: skip
 

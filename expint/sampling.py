@@ -1,6 +1,6 @@
 """Sample a diffusion model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack, cast
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint import grids
+from expint import defaults, grids
 from expint.adaptive import Adaptive
 from expint.equations.noise_scales import noise_scale_from_eta
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
-from expint.numerics.float64 import is_whole
+from expint.numerics.float64 import as_float64, is_whole
 from expint.plans import Plan, compile_plan
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import Counted
@@ -25,7 +25,7 @@ from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
 
-DEFAULT_STEPS = 20
+_SCALES = ("ell", "noise_scale", "eta")
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -50,7 +50,7 @@ class _AnySteps(SamplingOptions, total=False):
 def sample(
     model: Any,
     shape: Sequence[int] | Tensor,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -70,13 +70,13 @@ def sample(
             target, or your own.
         shape: (batch, *event) of the samples; or the initial state itself, a tensor at the first
             time of the grid.
-        solver: registered name (`expint.solvers.names()`), a method or a tableau.
+        solver: registered name (`expint.solvers.names()`), a method or a tableau. Default: by the
+            number of evaluations and whether noise is asked for, `expint.defaults.solver`.
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
             step included; `nfe` takes the most steps that need no more network evaluations. `grid`
-            names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps, uniform in
-            λ (uniform in t for flow matching from infinite σ, entries of the table for a network
-            that is called on its table only). `steps=expint.Adaptive(rtol, atol)` chooses
-            the steps by an estimate of their error.
+            names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps on the grid
+            `expint.defaults.grid`. `steps=expint.Adaptive(rtol, atol)` chooses the steps by an
+            estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
             solver's own.
@@ -136,21 +136,12 @@ def sample(
     if isinstance(steps, Adaptive):
         check_options(options | {"steps": None})
         return steps.sample(
-            about,
-            call,
-            shape,
-            solver,
-            options,
-            seeding=seeding,
-            noise=noise,
-            callback=callback,
-            progress=progress,
-            dtype=dtype,
-            device=device,
-        )
+            about, call, shape, solver or defaults.ADAPTIVE, options, seeding=seeding, noise=noise,
+            callback=callback, progress=progress, dtype=dtype, device=device,
+        )  # fmt: skip
     plan = plan_sampling(
-        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time,
-        **cast(SamplingOptions, options),
+        about.schedule, chosen(solver, options, noise), sigma_data=about.sigma_data,
+        round_time=about.round_time, **cast(SamplingOptions, options),
     )  # fmt: skip
     warn_of(plan)
     bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
@@ -166,7 +157,7 @@ def sample(
 
 def plan_sampling(
     schedule: Schedule,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     sigma_data: float | None = None,
     round_time: Any = None,
@@ -182,14 +173,14 @@ def plan_sampling(
             only.
     """
     check_options(options)
-    method = get(solver)
-    scales = {name: options.get(name) for name in ("ell", "noise_scale", "eta")}
+    scales = {name: options.get(name) for name in _SCALES}
     given = [name for name, value in scales.items() if value is not None]
     if len(given) > 1:
         raise ValueError(
             "ell, noise_scale and eta each say how much noise is added: give one of them, got "
             f"{' and '.join(given)}."
         )
+    method = get(chosen(solver, options))
     times = _times(schedule, method, options, table=round_time is not None)
     if scales["eta"] is not None:
         scales["noise_scale"] = noise_scale_from_eta(schedule, times, scales["eta"])
@@ -217,6 +208,19 @@ def check_options(options: Any) -> None:
         )
 
 
+def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver:
+    """The solver; without one the default for the evaluations or steps, and the noise, that are
+    asked for."""
+    if solver is not None:
+        return solver
+    grid, scales = options.get("grid"), [options.get(name) for name in _SCALES]
+    listed = None if isinstance(grid, str | None) else as_float64(grid).numel() - 1
+    counts = (options.get("nfe"), options.get("steps"), listed, defaults.STEPS)
+    quiet = [isinstance(scale, int | float) and scale == 0 for scale in scales if scale is not None]
+    stochastic = None if noise is None and not quiet else not any(quiet)
+    return defaults.solver(cast(int, next(filter(is_whole, counts))), stochastic=stochastic)
+
+
 def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, table: bool) -> Tensor:
     counts = {name: options.get(name) for name in ("steps", "nfe")}
     given = [name for name, value in counts.items() if value is not None]
@@ -230,12 +234,17 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         if given:
             raise ValueError(f"A grid of times fixes the number of steps: leave out {given[0]}.")
         return grids.check(schedule, grid)
-    steps = DEFAULT_STEPS if counts["steps"] is None else counts["steps"]
+    steps = defaults.STEPS if counts["steps"] is None else counts["steps"]
     if counts["nfe"] is not None:
         infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
-    return grids.get(grid or grids.default(schedule, table=table))(schedule, steps, final=final)
+    ell = method.ell if options.get("ell") is None else options["ell"]
+    if ell and (options.get("form") or method.form) == "noise":  # long steps in λ blow up there
+        grid = grid or "uniform_lambda"
+    if grid is not None:
+        return grids.get(grid)(schedule, steps, final=final)
+    return defaults.grid(schedule, steps, method, table=table, final=final)
 
 
 def _steps_for(method: Method, nfe: int, final: str, infinite: bool, extra: int) -> int:

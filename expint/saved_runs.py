@@ -22,7 +22,7 @@ from expint.plans import Plan
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import identity as model_identity
 from expint.runs.start import start_state
-from expint.sampling import SamplingOptions, plan_sampling
+from expint.sampling import SamplingOptions, chosen, plan_sampling
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
 
@@ -114,7 +114,7 @@ class Sampling:
 def begin_sampling(
     model: Any,
     shape: Sequence[int] | Tensor,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -147,8 +147,9 @@ def begin_sampling(
     about = describe(model)
     warn_in_training(model)
     plan = plan_sampling(
-        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
-    )
+        about.schedule, chosen(solver, options, noise), sigma_data=about.sigma_data,
+        round_time=about.round_time, **options,
+    )  # fmt: skip
     seeding = partial(per_sample, seed, seeds=seeds, start=start)
     warn_of(plan)
     x, source = start_state(about, shape, plan, seeding, noise, dtype, device)
@@ -161,7 +162,7 @@ def begin_sampling(
 def continue_sampling(
     path: str | Path,
     model: Any,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     *,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,

@@ -48,6 +48,7 @@ def test_a_path_out_of_range_of_the_dtype():
             (4, 2),
             "seeds-1",
             steps=8,
+            grid="uniform_lambda",
             ell=5.0,
             noise=noise.BrownianPath(FOUR),
             progress=False,

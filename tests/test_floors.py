@@ -26,6 +26,7 @@ FLOORS = (
     "expint.equations",
     "expint.noise",
     "expint.solvers",
+    "expint.defaults",
     "expint.plans",
     "expint.guards",
     "expint.runs",

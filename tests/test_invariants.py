@@ -106,6 +106,7 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 # room of its own with a ceiling of its own, and counts in no other.
 ENGINE = 4_244
 ROOMS = {
+    "expint/defaults.py": 47,
     "expint/equations/growing_primitive.py": 100,
     "expint/guards/": 312,
     "expint/execution.py": 41,
@@ -123,6 +124,7 @@ ROOMS = {
     "diffusion_adapters/diffusers/copies.py": 17,
     "diffusion_adapters/diffusers/idle_evaluations.py": 12,
     "diffusion_adapters/diffusers/latent_noise.py": 35,
+    "diffusion_adapters/diffusers/methods.py": 15,
     "diffusion_adapters/diffusers/noised_states.py": 35,
     "diffusion_adapters/diffusers/step_starts.py": 65,
     "diffusion_adapters/diffusers/tables.py": 66,

@@ -24,6 +24,7 @@ from expint import (
     schedules,
     solvers,
 )
+from expint.defaults import grid as default_grid
 from expint.equations.forms import EXPONENTIAL
 from expint.noise import Gaussian, Rademacher, Replay, initial_state, per_sample
 from expint.runs import Reparametrized
@@ -44,7 +45,8 @@ def test_every_solver_on_every_schedule(name: str, solver: str):
 @every_solver
 def test_is_the_plan_executed(solver: str):
     """Nothing happens in `sample` but compile, start and execute."""
-    plan = compile_plan(reverse_sde(VP(), "noise", 0.6), solver, grids.uniform_lambda(VP(), 5))
+    times = default_grid(VP(), 5, solvers.get(solver))
+    plan = compile_plan(reverse_sde(VP(), "noise", 0.6), solver, times)
     seeds = per_sample(4, 3)
     start = initial_state(seeds, (2,), torch.float64) * VP().std(1.0)
     expected = execute(plan, MODEL, start, Gaussian(seeds))
@@ -194,8 +196,9 @@ def test_grid_by_name(name: str):
 def test_other_noise_sources():
     for source in (Rademacher([1, 2]), Replay(torch.zeros(100, 2, 2)), Gaussian([1, 2])):
         assert torch.isfinite(sample(MODEL, (2, 2), noise=source, **QUIET)).all()
-    same = sample(MODEL, (2, 2), seed=1, noise=Gaussian(per_sample(1, 2)), **QUIET)
-    assert torch.equal(same, sample(MODEL, (2, 2), seed=1, **QUIET))
+    noisy = {**QUIET, "seed": 1, "ell": 1.0}
+    same = sample(MODEL, (2, 2), noise=Gaussian(per_sample(1, 2)), **noisy)
+    assert torch.equal(same, sample(MODEL, (2, 2), **noisy))
 
 
 def test_samples_have_the_law_of_the_data():
@@ -249,7 +252,7 @@ def test_rounding_model_is_called_at_entries_of_its_table():
             r"either steps or nfe, not both: got steps=4 and nfe=4",
         ),
         (
-            {"nfe": 3},
+            {"nfe": 3, "solver": "seeds-3"},
             ValueError,
             r"nfe=3 is too small for 'seeds-3': .* nfe must be at least 4.*'seeds-1'",
         ),
@@ -313,7 +316,9 @@ def test_form_takes_sigma_data_from_the_model(form: str):
     model = Reparametrized(MODEL, "precond", 0.4)
     expected = execute(
         compile_plan(
-            reverse_sde(VP(), form, 1.0, sigma_data=0.4), "seeds-2", grids.uniform_lambda(VP(), 5)
+            reverse_sde(VP(), form, 1.0, sigma_data=0.4),
+            "seeds-2",
+            default_grid(VP(), 5, solvers.get("seeds-2")),
         ),
         model,
         initial_state(per_sample(0, 2), (2,), torch.float64) * VP().std(1.0),

@@ -61,14 +61,14 @@ _OPERATIONS = (
 )
 _SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
 _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
-_USUAL_GRID = "uniform_lambda; uniform_time where sigma starts at infinity"
+_USUAL_GRID = "equal steps of arctan sigma, to an end that the number of evaluations sets"
 _FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 
 _SOLVERS = f"{one_of(solvers.names())} Or module:object, a method or tableau of your own."
 _MODEL = "A shipped network (see `expint models`), or module:object, a model of your own."
 _DEVICE = "Where to compute, such as cuda or cpu."
 
-SOLVER = option("--solver NAME", _SOLVERS, default="seeds-3")
+SOLVER = option("--solver NAME", _SOLVERS, usual="by the number of evaluations")
 STEPS = option("--steps N", "Steps of the grid, the final denoising step included.", usual="20")
 NFE = option("--nfe N", "As many steps as need at most N network evaluations.")
 FORM = option("--form NAME", FORMS, usual=_OWN)
@@ -128,7 +128,7 @@ def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str
     if not isinstance(times, str | None) and final is not None:
         raise ValueError("Leave out --final with times: let the last time say where to end.")
     return {name: given[name] for name in ("steps", "nfe", "form", "ell", "noise_scale", "eta")} | {
-        "solver": solver_of(given["solver"]),
+        "solver": given["solver"] and solver_of(given["solver"]),
         "grid": times,
         "final": final or "denoise",
         "operations": [solvers.operation(text) for text in given["operation"]],

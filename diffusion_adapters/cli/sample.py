@@ -99,8 +99,8 @@ def sample(**asked: Any) -> None:
 
     seed = (given.seed or 0) if listed is None else None
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"out": str(given.out), "solver": given.solver, "num": num, "seed": seed}
-    settings |= {"operations": list(given.operation)}
+    settings |= {"solver": given.solver or plan.solver, "operations": list(given.operation)}
+    settings |= {"out": str(given.out), "sigmas": None, "num": num, "seed": seed}
     manifest = {
         "command": "expint sample",
         "settings": settings,
@@ -153,7 +153,7 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with which `plan_sampling` makes the plan again, whatever the defaults become.
 
     They are those that were asked for, with the form and the amount of noise of the plan's
-    equation.
+    equation, and its times unless the grid has a name.
     """
     equation, settings = plan.sde.diffusion, dict(asked)
     assert equation
@@ -161,8 +161,8 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
-    if not isinstance(asked["grid"], str | None):  # the last time says where it ends
-        settings["final"] = None
+    if not isinstance(asked["grid"], str):  # the last time says where it ends
+        settings |= {"grid": plan.grid.tolist(), "steps": None, "nfe": None, "final": None}
     return settings
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers.tables import shifted
 from diffusion_adapters.guidance.constraints import sample_quantile
-from expint import grids
+from expint import defaults, grids
 from expint.grids import SPACINGS
 from expint.grids.layout import MOST_STEPS, finish
 from expint.numerics.float64 import as_float64
@@ -125,7 +125,7 @@ def step_times(
     timesteps: Sequence[float] | Tensor | None = None,
     sigmas: Sequence[float] | Tensor | None = None,
     mu: float | None = None,
-    rounds: bool = False,
+    **usual: Any,
 ) -> Tensor:
     """The grid, float64, shape (steps + 1,), from a number of steps or from the times at which they
     begin.
@@ -142,7 +142,7 @@ def step_times(
             A last 0 is the clean end, and a level beyond an end of the table by rounding is that
             end. Of flow matching both may be given: the timesteps are labels only.
         mu: resolution-dependent shift of flow matching, for use_dynamic_shifting.
-        rounds: whether the network is called at entries of its table only.
+        usual: method and table of `expint.defaults.grid`.
 
     Raises:
         ValueError: unless exactly one of steps, timesteps and sigmas is given; for what the grid
@@ -155,7 +155,7 @@ def step_times(
     if len(given) > 1 + flow or (steps is None and not given):
         raise ValueError("Give the number of steps, or timesteps=, or sigmas=: one of them.")
     if not given:
-        return _named_times(config, schedule, steps, mu, rounds)
+        return _named_times(config, schedule, steps, mu, **usual)
     name, starts = given.popitem()
     if starts.ndim != 1 or not len(starts):
         raise ValueError(f"{name} is a 1-D sequence, got shape {tuple(starts.shape)}.")
@@ -175,9 +175,9 @@ def step_times(
 
 
 def _named_times(
-    config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, rounds: bool
+    config: Mapping[str, Any], schedule: Schedule, steps: Any, mu: float | None, **usual: Any
 ) -> Tensor:
-    name, final, ends = config["grid"], config["final"], {}
+    name, final, ends = config["grid"], config["final"], dict[str, Any]()
     noise, data = schedule.sampling_range
     most = schedule.steps if isinstance(schedule, TabulatedVP) else MOST_STEPS
     check_choice("num_inference_steps", int(steps), range(1, most + 1))
@@ -189,16 +189,17 @@ def _named_times(
         last = 1.0 / steps if even else last
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
         return finish(schedule, _shift_times(config, levels, mu), final)
-    name = name or grids.default(schedule, table=rounds)
     clipped, low, high = (config[key] for key in ("lambda_min_clipped", "sigma_min", "sigma_max"))
     if isinstance(schedule, TabulatedVP):
         noise = min(noise, schedule.t_of_lam(clipped))
         if name not in SPACINGS:
             noise = min(noise, schedule.t_of_sigma(high or math.inf))
             data = max(data, schedule.t_of_sigma(low or 0.0))
-        ends = {"start": noise, "stop": data}
+        ends |= {"start": noise, "stop": data}
     if steps == 1 and final == "denoise":
         return finish(schedule, as_float64([noise]), final)
+    if name is None:
+        return defaults.grid(schedule, steps, final=final, **usual, **ends)
     if name in SPACINGS:
         offset = config["steps_offset"] if name == "leading" else 0
         return grids.discrete(schedule, steps, name, offset=offset, final=final, **ends)

@@ -38,7 +38,7 @@ def plan_of(config: Any, schedule: Schedule, method: Method, given: Any) -> tupl
     own = {name: config[name] for name in ("form", "ell", "eta", "noise_scale")}
 
     def plan(rounding: Rounding) -> Plan:
-        times = step_times(config, schedule, rounds=rounding is not None, **given)
+        times = step_times(config, schedule, method=method, table=rounding is not None, **given)
         return plan_sampling(schedule, method, grid=times, round_time=rounding, **own)
 
     wanted = config["round_timesteps"]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +12,9 @@ from diffusion_adapters.diffusers import configs, tables
 from diffusion_adapters.diffusers.copies import Copied
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
+from diffusion_adapters.diffusers.methods import method_of
 from diffusion_adapters.diffusers.noised_states import NoisedStates
 from diffusion_adapters.diffusers.step_starts import CountedSteps, StepOrder, step_starts
-from expint import solvers
 from expint.equations.predictions import to_denoiser
 from expint.guards.arguments import checked
 from expint.numerics.devices import usable_device
@@ -72,13 +72,14 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
             flow matching.
         use_flow_sigmas, shift, use_dynamic_shifting, time_shift_type, shift_terminal: flow
             matching, its shift (see `Flow`), and the level at which the last step begins.
-        solver, solver_options: registered name, and arguments of its builder.
+        solver, solver_options: registered name, and arguments of its builder. Default: that of
+            `expint.defaults` for as many steps.
         operations: what is done around each step, as text: ["churn(s_churn=40)"], see
             `expint.solvers.operation`.
         form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
         grid: "linspace", "leading" or "trailing" entries of the table, or one of
-            `expint.grids.names()`; default: evenly spread over the table, or uniform in λ for a
-            solver that cannot keep to it; for flow matching that of its Euler scheduler, or with
+            `expint.grids.names()`; default: that of `expint.defaults`, or where `from_config`
+            found a spacing, this; for flow matching that of its Euler scheduler, or with
             "trailing" 1, 1 − 1/n, … 1/n, as of schedulers with use_flow_sigmas.
         steps_offset: added to the entries of the grid "leading".
         final: "denoise" ends at σ = 0, "none" at the last σ of the grid.
@@ -120,7 +121,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         use_dynamic_shifting: bool = False,
         time_shift_type: str = "exponential",
         shift_terminal: float | None = None,
-        solver: str = "seeds-3",
+        solver: str | None = None,
         solver_options: dict[str, Any] | None = None,
         operations: Sequence[str] | None = None,
         form: str | None = None,
@@ -144,9 +145,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
             self.register_to_config(use_flow_sigmas=False)
         self._schedule = tables.schedule_of(self.config)
         self._prediction = configs.prediction_of(self.config)
-        method = solvers.get(solver, **(solver_options or {}))
-        added = (solvers.operation(text) for text in operations or ())
-        self._method = replace(method, operations=(*method.operations, *added))
+        self._method = method_of(self.config)
         self._limits = thresholding or clip_sample
         self._table = self._schedule if isinstance(self._schedule, TabulatedVP) else None
         self._per_time = tables.labels_per_time(self._schedule, self.config)
@@ -215,6 +214,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         """
         device = None if device is None else usable_device(device)
         given = {"steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
+        self._method = method_of(self.config, given)
         plan, self._round_time = plan_of(self.config, self._schedule, self._method, given)
         if plan.has_tangents:
             needed = "derivatives of the network, which no scheduler sees"

@@ -72,7 +72,7 @@ class cfg(ModelWrapper):  # noqa: N801
         >>> expint.sample(model, (2, 1, 8, 8), steps=4, progress=False).shape
         torch.Size([2, 1, 8, 8])
         >>> model.network_evaluations
-        20
+        8
     """
 
     @checked

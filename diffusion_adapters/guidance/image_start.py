@@ -1,18 +1,18 @@
 """Image to image: begin a run at an image with noise, instead of at noise."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffusion_adapters.guidance.wrapping import check_number
-from expint import grids
+from expint import defaults, grids
 from expint.guards.arguments import checked
 from expint.guards.finite import check_state
 from expint.noise import initial_state, per_sample
 from expint.runs.model import describe
-from expint.sampling import DEFAULT_STEPS
 from expint.schedules import Schedule
 
 
@@ -34,7 +34,7 @@ def start(
     *,
     strength: float | None = None,
     sigma: float | None = None,
-    steps: int = DEFAULT_STEPS,
+    steps: int = defaults.STEPS,
     grid: str | None = None,
     final: str = "denoise",
     seed: int | None = None,
@@ -80,8 +80,8 @@ def start(
     if rounded is not None:  # perhaps to a last digit above the noise end
         moved = rounded(torch.tensor(first, dtype=torch.float64))
         first = min(float(moved), schedule.sampling_range[0])
-    name = grid or grids.default(schedule, table=rounded is not None, start=first)
-    times = grids.check(schedule, grids.get(name)(schedule, steps, start=first, final=final))
+    build = grids.get(grid) if grid else partial(defaults.grid, table=rounded is not None)
+    times = grids.check(schedule, build(schedule, steps, start=first, final=final))
     chosen = per_sample(seed, len(image), seeds=seeds)
     noise = initial_state(chosen, image.shape[1:], image.dtype, image.device)
     alpha, std = schedule.alpha(times[0]), schedule.std(times[0])

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
 from diffusion_adapters.k_diffusion.unsampling import distinct_levels, unsample
-from expint import grids, solvers
+from expint import defaults, grids, solvers
 from expint.guards.arguments import checked
 from expint.guards.finite import check_state
 from expint.noise import BrownianPath, Gaussian, NoiseSource
@@ -103,7 +103,7 @@ def sample_expint(
     callback: Callable[[dict[str, Any]], Any] | None = None,
     disable: bool | None = None,
     *,
-    solver: Solver = "seeds-3",
+    solver: Solver | None = None,
     eta: float | None = None,
     s_noise: float = 1.0,
     noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
@@ -133,7 +133,8 @@ def sample_expint(
             "sigma_hat", "denoised"}: the state at the start of step i, which has the level
             sigma_hat (sigma itself, but for solvers that add noise first).
         disable: whether to hide the progress bar; None hides it where there is no terminal.
-        solver: a registered name (`expint.solvers.names()`), a method or a tableau.
+        solver: a registered name (`expint.solvers.names()`), a method or a tableau. Default: that
+            of `expint.defaults` for as many steps.
         eta: ℓ² (see the module); default: the solver's own, which is 1 for SEEDS and 0 for ODE
             solvers. A solver that has an eta of its own (the ancestral ones) is given this one.
         s_noise: factor of the noise.
@@ -173,6 +174,8 @@ def sample_expint(
         return x
     check_state(x)
     denoiser = KDiffusionModel(model, extra_args, flow)
+    noisy = (noise_sampler is not None or noise == "path" or None) if eta is None else eta > 0
+    solver = solver or defaults.solver(len(given) - 1, stochastic=noisy)
     if bool((given.diff() > 0).all()):
         own = {"solver": solver, "form": form, "disable": disable, **options}
         return unsample(sample_expint, denoiser, x, given, callback, **own)
@@ -280,10 +283,8 @@ def _source(
         return SampledNoise(sampler, plan, sigmas)
     if sampler is not None:
         raise TypeError(f"noise_sampler must be callable or a noise source, got {sampler!r}.")
-    seeds = seeding(len(x))
-    if noise == "path":
-        return BrownianPath(seeds, resolution=RESOLUTION, device=device)
-    return Gaussian(seeds, device=device)
+    kind = partial(BrownianPath, resolution=RESOLUTION) if noise == "path" else Gaussian
+    return kind(seeding(len(x)), device=device)
 
 
 @checked

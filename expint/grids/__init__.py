@@ -11,8 +11,10 @@ there. Those laid out in σ or λ put their first point at σ = ∞ and the othe
 by default) down to the data end.
 """
 
+from functools import partial
+
 from expint.grids.edm_table import edm_iddpm, edm_ve, edm_vp, karras
-from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check, default
+from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check
 from expint.grids.spread import (
     beta,
     cosine,
@@ -27,8 +29,8 @@ from expint.grids.training_table import SPACINGS, discrete
 from expint.registry import Registry
 
 __all__ = [
-    "FINALS", "FIRST_SIGMA", "SPACINGS", "GridBuilder", "beta", "check", "cosine", "default",
-    "discrete", "edm_iddpm", "edm_ve", "edm_vp", "exponential", "get", "karras", "names",
+    "FINALS", "FIRST_SIGMA", "SPACINGS", "GridBuilder", "beta", "check", "cosine", "discrete",
+    "edm_iddpm", "edm_ve", "edm_vp", "exponential", "get", "karras", "names",
     "quadratic", "register", "shifted", "sigmoid", "uniform_lambda", "uniform_time",
 ]  # fmt: skip
 
@@ -46,3 +48,5 @@ for _builder in (
     _GRIDS.add(_builder.__name__, _builder)
 _GRIDS.add("edm_ve", edm_ve)
 _GRIDS.add("exponential", exponential)
+for _spacing in SPACINGS:
+    _GRIDS.add(_spacing, partial(discrete, spacing=_spacing))

@@ -1,5 +1,5 @@
-"""What all grids share: the ends of the sampling range, the final step, the default, and the check
-of times that a user gives.
+"""What all grids share: the ends of the sampling range, the final step, and the check of times that
+a user gives.
 """
 
 import math
@@ -11,8 +11,6 @@ from torch import Tensor
 
 from expint.numerics.float64 import as_float64, is_whole
 from expint.schedules.base import Schedule, check_schedule
-from expint.schedules.discrete import TabulatedVP
-from expint.schedules.flow import Flow
 
 FINALS = ("denoise", "none")
 FIRST_SIGMA = 80.0
@@ -36,26 +34,6 @@ class SigmaEnds(Ends, total=False):
     """The same for a grid that is laid out in σ, which needs a first finite σ after σ = ∞."""
 
     first_sigma: float
-
-
-def default(schedule: Schedule, *, table: bool, start: float | None = None) -> str:
-    """Name of the grid of a run that asks for none.
-
-    Args:
-        schedule: the noise schedule.
-        table: whether the network is called at entries of its table only.
-        start: first time; None for the noise end of the sampling range.
-
-    Returns:
-        "discrete" for a network on the table of this schedule, "uniform_time" for flow matching
-        that begins at σ = ∞, else "uniform_lambda" (other times may have few steps where σ is
-        large: those of a shifted cosine do).
-    """
-    if table and isinstance(schedule, TabulatedVP):
-        return "discrete"
-    first = schedule.sampling_range[0] if start is None else start
-    flow = isinstance(schedule, Flow) and schedule.lam(first) == -math.inf
-    return "uniform_time" if flow else "uniform_lambda"
 
 
 MOST_STEPS = 100_000

@@ -8,6 +8,7 @@ from expint.schedules import EDM, VP, Cosine, Discrete, Flow, Schedule
 from expint.schedules.discrete import TabulatedVP
 
 INF = float("inf")
+TABLES = ("discrete", *grids.SPACINGS)
 
 
 def fits(name: str, schedule: Schedule) -> bool:
@@ -33,11 +34,10 @@ def test_length_order_and_ends(name: str, schedule_name: str, steps: int, final:
     lam = schedule.lam(times)
     assert (lam[1:] > lam[:-1]).all()
     noise, data = schedule.sampling_range
-    assert times[0] == noise
-    if final == "none":
-        assert times[-1] == data
-    else:
-        assert times[-2] == data
+    assert name == "leading" or times[0] == noise
+    last = times[-1 if final == "none" else -2]
+    assert name == "trailing" or last == data
+    if final == "denoise":
         assert schedule.sigma(times[-1].item()) == 0.0 and schedule.alpha(
             times[-1].item()
         ) == pytest.approx(1.0, abs=1e-15)
@@ -45,10 +45,13 @@ def test_length_order_and_ends(name: str, schedule_name: str, steps: int, final:
 
 
 def test_which_grids_fit_which_schedules():
-    """Only 'discrete' asks for something, a table."""
+    """Only those of a table ask for something, a table."""
     refused = {(g, s) for g in grids.names() for s in schedules.names()} - set(PAIRS)
     assert refused == {
-        ("discrete", s) for s in schedules.names() if not isinstance(schedules.get(s), TabulatedVP)
+        (grid, s)
+        for grid in TABLES
+        for s in schedules.names()
+        if not isinstance(schedules.get(s), TabulatedVP)
     }
     assert {s for _, s in PAIRS} == set(schedules.names()) and {g for g, _ in PAIRS} == set(
         grids.names()
@@ -132,7 +135,7 @@ def test_discrete_needs_a_table_that_is_long_enough():
 
 
 @pytest.mark.parametrize("schedule", [Flow(), Cosine(t_max=1.0)], ids=["flow", "cosine"])
-@pytest.mark.parametrize("name", [name for name in grids.names() if name != "discrete"])
+@pytest.mark.parametrize("name", [name for name in grids.names() if name not in TABLES])
 @pytest.mark.parametrize("steps", [3, 8])
 def test_start_at_infinite_sigma(name: str, schedule: Schedule, steps: int):
     """The first time is the infinite end itself; all others have finite σ that falls."""
@@ -191,7 +194,7 @@ WHOLE, PART = EDM(), EDM(sigma_min=0.02, sigma_max=5.0)
 ENDS = {"start": PART.sampling_range[0], "stop": PART.sampling_range[1]}
 
 
-@pytest.mark.parametrize("name", [name for name in grids.names() if name != "discrete"])
+@pytest.mark.parametrize("name", [name for name in grids.names() if name not in TABLES])
 @pytest.mark.parametrize("final", grids.FINALS)
 def test_a_grid_between_start_and_stop_is_that_of_a_shorter_sampling_range(name: str, final: str):
     times = grids.get(name)(WHOLE, 7, **ENDS, final=final)
@@ -201,7 +204,7 @@ def test_a_grid_between_start_and_stop_is_that_of_a_shorter_sampling_range(name:
     assert not torch.equal(times, grids.get(name)(WHOLE, 7, final=final))
 
 
-@pytest.mark.parametrize("name", [name for name in grids.names() if name != "discrete"])
+@pytest.mark.parametrize("name", [name for name in grids.names() if name not in TABLES])
 def test_a_finite_start_after_infinite_noise_needs_no_first_sigma(name: str):
     times = grids.get(name)(Flow(), 6, start=0.9)
     sigma = Flow().sigma(times)
@@ -233,14 +236,3 @@ def test_entries_of_the_rest_of_the_table(spacing: str):
 def test_ends_outside_the_sampling_range_are_refused(name: str, ends: dict[str, float]):
     with pytest.raises(ValueError, match=r"inside the sampling range .* from t = 999 down to 0"):
         grids.get(name)(Discrete(), 5, **ends)
-
-
-def test_the_default_grid():
-    """Of the table where the network is called on it, uniform in time from σ = ∞, else in λ."""
-    assert grids.default(VP(), table=False) == "uniform_lambda"
-    assert grids.default(Flow(), table=False) == "uniform_time"
-    assert grids.default(Flow(), table=False, start=0.9) == "uniform_lambda"
-    assert grids.default(Discrete(), table=True) == "discrete"
-    assert grids.default(Discrete(), table=False) == "uniform_lambda"
-    # A network that rounds σ (behind the interface of EDM) has no table of this schedule.
-    assert grids.default(EDM(), table=True) == "uniform_lambda"

@@ -138,7 +138,13 @@ def test_sampled_distances_on_the_mixture_reach_the_floor():
     target = analytic_target("grid-25", EDM(sigma_min=0.0105, sigma_max=152.0))
     metric = partial(sliced_wasserstein, directions=16)
     study = compare_quality(
-        target, ["seeds-1", "seeds-3"], [10, 50], n=4000, metric=metric, batch=2000
+        target,
+        ["seeds-1", "seeds-3"],
+        [10, 50],
+        n=4000,
+        metric=metric,
+        batch=2000,
+        grid="uniform_lambda",
     )
     assert study.measure == "sliced Wasserstein-2"
     first, second = target.sample(4000, seed=1), target.sample(4000, seed=2)

@@ -26,7 +26,7 @@ try:
         sample_expint,
         uniform_lambda_sigmas,
     )
-    from expint import solvers
+    from expint import defaults, solvers
 except ImportError as error:
     raise ImportError(
         "expint is not installed in the Python that runs ComfyUI: install it there with pip."
@@ -57,7 +57,7 @@ class SamplerExpInt:
         """The inputs of the node."""
         return {
             "required": {
-                "solver": (solver_names(), {"default": "seeds-3"}),
+                "solver": (solver_names(), {"default": defaults.SOLVER}),
                 "eta": (
                     "FLOAT",
                     {

@@ -68,15 +68,15 @@ def test_sample_writes_three_files_and_says_so(drawn: tuple[Result, Path]):
     lines = result.stdout.splitlines()
     written = f"samples.png, samples.npz, manifest.json in {folder}"
     assert lines[0] == f"5 samples of digits-edm, seed 3: {written}"
-    assert lines[1] == "seeds-3, data form, ell=1, float32 on cpu"
-    assert lines[2] == "7 network evaluations per sample in 3 steps"
+    assert lines[1] == "unipc-2, data form, ell=0, float32 on cpu"
+    assert lines[2] == "7 network evaluations per sample in 7 steps"
     assert len(lines) == 4
 
 
 def test_sample_is_that_of_the_library(drawn: tuple[Result, Path]):
     stored = arrays(drawn[1])
     model = load("digits-edm", labels=[0, 1, 2, 3, 4])
-    expected = expint.sample(model, (5, *model.shape), "seeds-3", nfe=7, seed=3, progress=False)
+    expected = expint.sample(model, (5, *model.shape), nfe=7, seed=3, progress=False)
     assert stored["samples"].dtype == np.float32
     np.testing.assert_array_equal(stored["samples"], expected.numpy())
     assert stored["labels"].tolist() == [0, 1, 2, 3, 4]
@@ -90,14 +90,14 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         "shape": None,
         "device": None,
         "sigmas": None,
-        "solver": "seeds-3",
+        "solver": "unipc-2",
         "steps": None,
-        "nfe": 7,
+        "nfe": None,
         "form": "data",
-        "ell": 1.0,
+        "ell": 0.0,
         "noise_scale": None,
-        "grid": None,
-        "final": "denoise",
+        "grid": manifest["times"],
+        "final": None,
         "num": 5,
         "seed": 3,
         "seeds": None,
@@ -110,7 +110,7 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         "eta": None,
         "operations": [],
     }
-    assert (manifest["steps"], manifest["nfe"], manifest["gaussians"]) == (3, 7, 6)
+    assert (manifest["steps"], manifest["nfe"], manifest["gaussians"]) == (7, 7, 0)
     assert manifest["seeds"] == list(expint.noise.per_sample(3, 5)) and manifest["labels"] == [
         0,
         1,
@@ -121,7 +121,7 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
     assert (
         manifest["times"][0] == 80.0
         and manifest["times"][-1] == 0.0
-        and len(manifest["times"]) == 4
+        and len(manifest["times"]) == 8
     )
     assert (
         manifest["model"]["schedule"].startswith("EDM(")
@@ -231,7 +231,7 @@ def test_all_options_reach_the_sampler(tmp_path: Path):
 
 
 def test_labels_none_and_a_grid_of_times(tmp_path: Path):
-    options = "--num 2 --labels none --grid 80,1,0 --no-progress"
+    options = "--num 2 --labels none --solver seeds-3 --grid 80,1,0 --no-progress"
     result = run(*SMALL[:3], *options.split(), "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert arrays(tmp_path)["labels"].tolist() == [-1, -1]
@@ -248,7 +248,7 @@ def test_progress_is_on_stderr_and_adds_up_over_batches(tmp_path: Path):
 
 
 def test_nfe_not_used_up_is_told(tmp_path: Path):
-    result = run(*SMALL, "--nfe", "6", "--num", "1", "--out", tmp_path)
+    result = run(*SMALL, "--solver", "seeds-3", "--nfe", "6", "--num", "1", "--out", tmp_path)
     assert "4 network evaluations per sample (of at most 6) in 2 steps" in result.stdout
 
 
@@ -273,7 +273,7 @@ def test_the_network_can_be_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["--form", "precon"], ["'precon'", "nearest: ['precond'"]),
         (["--grid", "karas"], ["'karas'", "nearest: ['karras'"]),
         (["--grid", "80,x"], ["'80,x'", "numbers with commas"]),
-        (["--nfe", "3"], ["nfe=3 is too small", "at least 4", "'seeds-1'"]),
+        (["--nfe", "3", "--solver", "seeds-3"], ["nfe=3 is too small", "at least 4", "'seeds-1'"]),
         (["--steps", "4"], ["either steps or nfe"]),
         (["--final", "clean"], ["'clean'", "denoise"]),
         (["--ell", "-1"], ["ell", "-1.0", ">= 0"]),
@@ -383,7 +383,7 @@ def test_a_state_that_is_not_finite_is_told_in_one_line(
         "diffusion_adapters.families.adapter.NetworkAdapter.__call__",
         lambda self, x, t: torch.full_like(x, float("nan")),
     )
-    result = run(*SMALL, "--out", tmp_path)
+    result = run(*SMALL, "--solver", "seeds-3", "--out", tmp_path)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: The state became NaN or infinite in step 1 of 3")
     assert not list(tmp_path.iterdir())
@@ -391,7 +391,8 @@ def test_a_state_that_is_not_finite_is_told_in_one_line(
 
 @pytest.mark.filterwarnings("always::expint.PlanWarning")
 def test_a_plan_that_cannot_be_good_is_told_in_one_line(tmp_path: Path):
-    result = run("sample", "--form", "noise", "--nfe", "9", "--num", "1", "--out", tmp_path / "a")
+    wanted = "--solver seeds-3 --grid uniform_lambda --form noise --nfe 9 --num 1"
+    result = run("sample", *wanted.split(), "--out", tmp_path / "a")
     (line,) = [line for line in result.stderr.splitlines() if "cannot be good" in line]
     assert result.exit_code == 0 and line.startswith("Warning: 'seeds-3' with 3 steps on ")
 

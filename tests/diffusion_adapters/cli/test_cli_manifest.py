@@ -100,9 +100,11 @@ def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: 
         (("--solver", "dpm-solver-2", "--eta", "1"), {"form": "data", "ell": None, "eta": 1.0}),
         (("--form", "precond", "--ell", "0.7"), {"form": "precond", "ell": 0.7}),
         (("--form", "noise", "--grid", "karras"), {"form": "noise", "grid": "karras"}),
-        (("--final", "none"), {"final": "none"}),
+        (("--final", "none"), {"final": None, "steps": None}),  # the times say it
+        (("--final", "none", "--grid", "karras"), {"final": "none", "steps": 4}),
         (("--grid", "80,3,0.2"), {"grid": [80.0, 3.0, 0.2], "final": None}),
         (("--grid", "80,3,0"), {"grid": [80.0, 3.0, 0.0], "final": None}),
+        (("--sigmas", "20,3,0"), {"sigmas": None, "steps": None, "final": None}),
         (("--solver", "seeds-1", *OPERATIONS), {"operations": list(OPERATIONS[1::2])}),
         (("--labels", "3,1"), {"labels": "3,1"}),
         (("--labels", "none"), {"labels": "none"}),
@@ -113,6 +115,7 @@ def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: 
 def test_a_manifest_holds_whatever_was_asked_for(
     tmp_path: Path, arguments: tuple[str, ...], expected: dict[str, Any]
 ):
-    few = () if isinstance(expected.get("grid"), list) else ("--steps", 4)
+    listed = isinstance(expected.get("grid"), list) or "--sigmas" in arguments
+    few = () if listed else ("--steps", 4)
     settings = check(tmp_path, *few, *arguments)["settings"]
     assert {name: settings[name] for name in expected} == expected

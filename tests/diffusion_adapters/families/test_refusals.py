@@ -172,11 +172,11 @@ def test_a_network_in_train_mode_is_told_once(module: nn.Module, told: bool):
     model = VPAdapter(Noisy().train())
     if told:
         with pytest.warns(UserWarning, match=r"in train mode.*\.eval\(\)") as caught:
-            expint.sample(model, (3, 2), steps=3, progress=False)
+            expint.sample(model, (3, 2), steps=5, progress=False)
         assert len(caught) == 1
     else:
-        expint.sample(model, (3, 2), steps=3, progress=False)
-    expint.sample(VPAdapter(Noisy()).eval(), (3, 2), steps=3, progress=False)
+        expint.sample(model, (3, 2), steps=5, progress=False)
+    expint.sample(VPAdapter(Noisy()).eval(), (3, 2), steps=5, progress=False)
 
 
 @pytest.mark.parametrize(

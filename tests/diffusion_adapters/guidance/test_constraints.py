@@ -276,7 +276,9 @@ def test_measured_digits_are_approached_in_inference_mode():
     guided = reconstruction_guidance(model, blur, blur(image), 2.0)
     distances = []
     for each in (guided, model):
-        samples = expint.sample(each, (10, 1, 8, 8), "seeds-2", steps=20, progress=False)
+        samples = expint.sample(
+            each, (10, 1, 8, 8), "seeds-2", steps=20, grid="uniform_lambda", progress=False
+        )
         distances.append((blur(samples) - blur(image)).square().mean().item())
     assert distances[0] < 0.02 * distances[1], distances
 
@@ -367,7 +369,7 @@ def test_constraints_say_what_the_model_says():
 
 @pytest.mark.parametrize("schedule", [EDM, VP, FLOW], ids=["EDM", "VP", "Flow"])
 @pytest.mark.parametrize(
-    "name", [None, *(name for name in grids.names() if name not in ("discrete", "edm_iddpm"))]
+    "name", [n for n in grids.names() if n not in ("discrete", "edm_iddpm", *grids.SPACINGS)]
 )
 @pytest.mark.parametrize("final", ["denoise", "none"])
 def test_start_lays_a_named_grid_from_the_level(schedule, name, final):
@@ -378,6 +380,14 @@ def test_start_lays_a_named_grid_from_the_level(schedule, name, final):
     data_end = schedule.sigma(schedule.sampling_range[1])
     assert sigmas[5 if final == "denoise" else 6].item() == pytest.approx(data_end, rel=1e-9)
     assert (sigmas[6] == 0) == (final == "denoise")
+
+
+@pytest.mark.parametrize("schedule", [EDM, VP, FLOW], ids=["EDM", "VP", "Flow"])
+def test_start_by_default_takes_equal_angles(schedule):
+    times = start(schedule, torch.zeros(1, 2), sigma=2.0, steps=6).grid
+    angles = torch.atan(schedule.sigma(times))
+    expected = math.atan(2.0) * torch.arange(6, -1, -1, dtype=F64) / 6
+    torch.testing.assert_close(angles, expected, rtol=1e-9, atol=1e-15)
 
 
 def test_start_is_the_noised_image():
@@ -393,7 +403,7 @@ def test_start_is_the_noised_image():
 @pytest.mark.parametrize("schedule", [EDM, VP, FLOW], ids=["EDM", "VP", "Flow"])
 def test_full_strength_is_an_ordinary_run(schedule):
     x, times = start(schedule, torch.zeros(4, 2), strength=1.0, steps=8)
-    options = {"solver": "seeds-2", "progress": False}
+    options = {"solver": "seeds-ab2", "progress": False}
     expected = expint.sample(mixture(schedule), (4, 2), steps=8, **options)
     torch.testing.assert_close(
         expint.sample(mixture(schedule), x, grid=times, **options), expected, rtol=1e-5, atol=1e-5
@@ -405,7 +415,7 @@ def test_a_table_is_started_at_an_entry(timesteps):
     model = VPAdapter(lambda x, ts: 0.1 * x, schedules.IDDPM(M=200), timesteps=timesteps)
     grid = None if timesteps == "round" else "discrete"
     x, times = start(model, torch.zeros(2, 3), strength=0.5, steps=7, grid=grid)
-    assert torch.equal(times[1:-1], times[1:-1].round()) and times[-2] == 0.0
+    assert torch.equal(times[1:-1], times[1:-1].round()) and (grid is None or times[-2] == 0.0)
     assert abs(math.log(model.schedule.sigma(times[0].item()))) < 0.05
     plan = expint.plan_sampling(model.schedule, "seeds-1", grid=times, round_time=model.round_time)
     torch.testing.assert_close(plan.grid, times, rtol=0, atol=0)

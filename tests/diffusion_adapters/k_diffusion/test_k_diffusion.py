@@ -221,9 +221,10 @@ def test_callback_once_per_step(name: str, last: float):
 def test_callback_sees_the_states_of_the_run():
     """Those that shorter runs end with."""
     x, told = start(), []
-    sample_expint(Network(), x, SIGMAS, callback=told.append, seed=0, noise="path")
+    settings = {"solver": "seeds-3", "seed": 0, "noise": "path"}
+    sample_expint(Network(), x, SIGMAS, callback=told.append, **settings)
     for k in range(1, 5):
-        shorter = sample_expint(Network(), x, SIGMAS[: k + 1], seed=0, noise="path")
+        shorter = sample_expint(Network(), x, SIGMAS[: k + 1], **settings)
         torch.testing.assert_close(told[k]["x"], shorter, rtol=1e-12, atol=1e-12)
 
 
@@ -384,8 +385,8 @@ def test_levels_that_do_not_fall_are_refused(sigmas: Any, reason: str):
         ),
         ({"noise": "path", "solver": "euler-ancestral"}, ValueError, "not part of the path"),
         ({"callback": 3}, TypeError, "callback"),
-        ({"seeds": [1, 2]}, ValueError, "2 seeds came for a batch of 3"),
-        ({"seed": -1}, ValueError, "seed"),
+        ({"seeds": [1, 2], "eta": 1.0}, ValueError, "2 seeds came for a batch of 3"),
+        ({"seed": -1, "eta": 1.0}, ValueError, "seed"),
         ({"flow": True}, ValueError, r"time in \[0, 1\]"),
         ({"solver": "taylor-2"}, ValueError, "without derivatives"),
     ],
