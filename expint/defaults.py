@@ -24,20 +24,25 @@ from expint.solvers import Method
 STEPS = 20
 FEW = 8
 """Up to so many evaluations the default solver is one for the ODE."""
-FEW_SOLVER, SOLVER = "unipc-2", "seeds-ab2"
+MANY = 30
+"""From so many on, where a step may take several, it has several stages, whose law is then the
+nearest to the exact one on Gaussian data."""
+FEW_SOLVER, SOLVER, MANY_SOLVER = "unipc-2", "seeds-ab2", "seeds-3"
 ADAPTIVE = "seeds-3"
 
 
-def solver(evaluations: int, *, stochastic: bool | None = None) -> str:
+def solver(evaluations: int, *, shared: bool = False, stochastic: bool | None = None) -> str:
     """Name of the solver for a number of evaluations.
 
     Args:
         evaluations: network evaluations, or steps where these are known.
+        shared: whether a step may take several of them.
         stochastic: whether the caller asked for noise (ℓ > 0 or a noise scale) or for none; None
             leaves it to the solver.
     """
     few = evaluations <= FEW if stochastic is None else not stochastic
-    return FEW_SOLVER if few else SOLVER
+    many = MANY_SOLVER if shared and evaluations >= MANY else SOLVER
+    return FEW_SOLVER if few else many
 
 
 def grid(

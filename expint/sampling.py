@@ -218,7 +218,8 @@ def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None)
     counts = (options.get("nfe"), options.get("steps"), listed, defaults.STEPS)
     quiet = [isinstance(scale, int | float) and scale == 0 for scale in scales if scale is not None]
     stochastic = None if noise is None and not quiet else not any(quiet)
-    return defaults.solver(cast(int, next(filter(is_whole, counts))), stochastic=stochastic)
+    count, shared = cast(int, next(filter(is_whole, counts))), is_whole(options.get("nfe"))
+    return defaults.solver(count, shared=shared, stochastic=stochastic)
 
 
 def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, table: bool) -> Tensor:
@@ -239,9 +240,6 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
-    ell = method.ell if options.get("ell") is None else options["ell"]
-    if ell and (options.get("form") or method.form) == "noise":  # long steps in λ blow up there
-        grid = grid or "uniform_lambda"
     if grid is not None:
         return grids.get(grid)(schedule, steps, final=final)
     return defaults.grid(schedule, steps, method, table=table, final=final)

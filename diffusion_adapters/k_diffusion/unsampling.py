@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.numerics.float64 import as_float64
 from expint.schedules import Flow
 
 
@@ -24,7 +25,7 @@ def distinct_levels(sigmas: Tensor) -> tuple[list[int], Tensor]:
     """
     if sigmas.ndim != 1:
         raise ValueError(f"sigmas has shape (steps + 1,), got shape {tuple(sigmas.shape)}.")
-    later = (torch.nonzero(sigmas.diff())[:, 0] + 1).tolist()
+    later = (torch.nonzero(as_float64(sigmas).diff())[:, 0] + 1).tolist()
     places = [0, *later] if len(sigmas) else []
     return places, sigmas.detach()[places]
 

@@ -296,6 +296,7 @@ def test_samples_from_end_to_end(form: str, schedule: Schedule, ell: float):
         (1500, 1),
         "seeds-2",
         steps=80,
+        grid=None if isinstance(schedule, Flow) else "uniform_lambda",
         form=form,
         ell=ell,
         progress=False,

@@ -153,6 +153,7 @@ def test_the_default_grid_does_not_depend_on_where_a_shift_puts_time(shift: floa
         (0.0, 1.0),
     )
     plan = plan_sampling(schedule, nfe=60)
+    assert plan.solver == "seeds-3"
     _, variance = gaussian_moments(plan, Gaussian([0.7], [0.25], schedule))
     assert float(variance) == pytest.approx(0.25, rel=0.01)
 

@@ -213,6 +213,7 @@ def test_the_model_is_not_called_at_the_clean_end():
         seen.append(float(t))
         return wavy(schedule)(x, t)
 
-    sample(FunctionModel(schedule, "data", note), (1, 2), "seeds-2", steps=4, progress=False)
+    settings = {"steps": 4, "grid": "uniform_lambda", "progress": False}
+    sample(FunctionModel(schedule, "data", note), (1, 2), "seeds-2", **settings)
     assert len(seen) == 7 and min(seen) == schedule.sampling_range[1]
     assert grids.uniform_lambda(schedule, 4)[-1] < schedule.sampling_range[1]
