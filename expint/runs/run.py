@@ -28,30 +28,8 @@ def execute(
     noise: NoiseSource | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Integrate from state `x` at the first time of the plan's grid to the last.
-
-    Args:
-        plan: from `compile_plan`.
-        model: callable model(x, t) → tensor of the shape of x, t a 0-dimensional float64 tensor.
-            For a diffusion plan it has attributes `schedule` and `prediction` (and `sigma_data` if
-            that is "precond"); for any other SDE it is F itself.
-        x: initial state, shape (batch, *event), float32 or float64 (or half types), on any device.
-            It is not changed. Half types are held in float32, and the model sees them in its own.
-        noise: a noise source; may be None if the plan uses no noise.
-        callback: called after every step as callback(step, nfe, t, x, denoised), with tensors of
-            its own: to change them changes nothing.
-
-    Returns:
-        The state at the end, same shape, dtype and device as `x`.
-
-    Raises:
-        ValueError: before the first evaluation for a state, model or noise source that does not
-            fit; at an evaluation whose output has the wrong shape.
-        FloatingPointError: if the state became NaN or infinite, with the first step, time and
-            samples where it did; at the latest one step later.
-        RuntimeError: for a model that begins to overwrite its input or an earlier output in the
-            middle of a run. (One that does so from its first evaluation on is given copies.)
-    """
+    """`expint.execute` without its checks of plan, model and scale: for studies, whose states have
+    any size."""
     run = Run(plan, model, x, noise, rates=True)
     drive(run, model, callback)
     return run.result()
