@@ -16,8 +16,10 @@ from diffusion_adapters.cli import main
 from diffusion_adapters.diffusers import ExpIntScheduler
 from diffusion_adapters.k_diffusion import sample_expint
 from expint import begin_sampling, defaults, noise, plan_sampling, sample, schedules, solvers
+from expint.convergence import gaussian_moments
 from expint.schedules import EDM, IDDPM, VP, Discrete, Flow, Schedule
 from expint.schedules.discrete import TabulatedVP
+from expint.targets import Gaussian
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEDULES = {name: schedules.get(name) for name in schedules.names()} | {"table": Discrete()}
@@ -251,3 +253,21 @@ def test_the_page_shows_the_figures_of_the_study():
     study = runpy.run_path(str(ROOT / "benchmarks" / "defaults.py"))
     _, _, shown = page.partition(study["BEGIN"])
     assert shown.partition(study["END"])[0] == study["page_table"]()
+
+
+@pytest.mark.parametrize("evaluations", [defaults.MANY, 60, 100])
+@pytest.mark.parametrize("variance", [0.04, 0.25, 1.0])
+def test_with_many_evaluations_several_stages_are_nearer_to_the_law(
+    variance: float, evaluations: int
+):
+    """Exactly, on Gaussian data: what docs/defaults.md says of the third default solver."""
+    target = Gaussian([0.7], [variance], EDM())
+
+    def error(name: str) -> float:
+        plan = plan_sampling(EDM(), name, nfe=evaluations)
+        return abs(float(gaussian_moments(plan, target)[1]) / variance - 1.0)
+
+    several, one = (error(name) for name in (defaults.MANY_SOLVER, defaults.SOLVER))
+    assert several < 0.5 * one
+    if (variance, evaluations) == (0.25, 30):
+        assert (round(several, 3), round(one, 3)) == (0.016, 0.126)
