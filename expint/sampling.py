@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from expint import defaults, grids
 from expint.adaptive import Adaptive
-from expint.equations.noise_scales import noise_scale_from_eta
+from expint.equations.step_scales import noise_scale_from_eta, noise_scale_per_step
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
@@ -36,7 +36,7 @@ class SamplingOptions(TypedDict, total=False):
     nfe: int | None
     grid: str | Sequence[float] | Tensor | None
     form: str | None
-    ell: float | None
+    ell: float | Sequence[float] | Tensor | None
     noise_scale: Any
     eta: float | Sequence[float] | None
     operations: Sequence[Operation]
@@ -79,7 +79,8 @@ def sample(
             estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
-            solver's own.
+            solver's own. In the data form also a sequence, one for each step between finite noise
+            levels.
         noise_scale: a noise-scale function in place of ell, for the data form (see `reverse_sde`
             and `expint.equations.noise_scales`).
         eta: DDIM's η in place of ell, for the data form: one number, or one for each step between
@@ -182,11 +183,12 @@ def plan_sampling(
         )
     method = get(chosen(solver, options))
     times = _times(schedule, method, options, table=round_time is not None)
-    if scales["eta"] is not None:
-        scales["noise_scale"] = noise_scale_from_eta(schedule, times, scales["eta"])
-    sde = method.equation(
-        schedule, options.get("form"), scales["ell"], scales["noise_scale"], sigma_data
-    )
+    ell, scale, eta = scales.values()
+    if eta is not None:
+        scale = noise_scale_from_eta(schedule, times, eta)
+    if isinstance(ell, Sequence | Tensor):
+        ell, scale = None, noise_scale_per_step(schedule, times, ell)
+    sde = method.equation(schedule, options.get("form"), ell, scale, sigma_data)
     operations = options.get("operations", ())
     return compile_plan(sde, method, times, round_time=round_time, operations=operations)
 

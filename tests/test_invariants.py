@@ -112,6 +112,8 @@ ROOMS = {
     "expint/execution.py": 41,
     "expint/soundness.py": 40,
     "expint/numerics/devices.py": 16,
+    "expint/equations/step_scales.py": 99,
+    "expint/plans/extrapolation.py": 33,
     "expint/noise/counter.py": 69,
     "expint/noise/paths/brownian_tree.py": 220,
     "expint/noise/paths/tree_normals.py": 35,

@@ -24,7 +24,6 @@ from expint.numerics.float64 import are_numbers, as_float64
 from expint.numerics.quadrature import Primitive
 from expint.numerics.roots import invert_monotone
 from expint.registry import Registry
-from expint.schedules.base import Schedule
 
 _LOG_RANGE = (-60.0, 60.0)  # log σ between which inverses are sought
 
@@ -38,11 +37,14 @@ class NoiseScale:
         name: for print-outs.
         log_excess: log φ − log σ, elementwise function of a float64 tensor log σ.
         has_noise: False only where φ/σ is constant everywhere, the ODE.
+        pieces: (log σ at the low and high end, ℓ²) of each piece of a constant ℓ, where φ is given
+            by such.
     """
 
     name: str
     log_excess: Callable[[Tensor], Tensor]
     has_noise: bool = True
+    pieces: tuple[tuple[Any, Any, Any], ...] = ()
 
     def log_phi(self, log_sigma: Tensor) -> Tensor:
         """log φ in terms of log σ."""
@@ -158,14 +160,15 @@ def noise_scale_from_ell(
     return NoiseScale(name, log_excess, has_noise=bool(area(as_float64(high)) > 0.0))
 
 
-def _piecewise(name: str, pieces: Sequence[tuple[Any, Any, Any]]) -> NoiseScale:
+def piecewise(name: str, pieces: Sequence[tuple[Any, Any, Any]]) -> NoiseScale:
     """ℓ constant for log σ within each piece (low, high, ℓ²), and 0 elsewhere."""
 
     def log_excess(u: Tensor) -> Tensor:
         steps = (square * (u.clamp(low, high) - high) for low, high, square in pieces)
         return sum(steps, torch.zeros_like(u))
 
-    return NoiseScale(name, log_excess, any(square > 0 for _, _, square in pieces))
+    noisy = any(square > 0 for _, _, square in pieces)
+    return NoiseScale(name, log_excess, noisy, tuple(pieces))
 
 
 def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
@@ -183,7 +186,7 @@ def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:
             f"{sigma_high}."
         )
     name = f"ell={value:g} for sigma in [{sigma_low:g}, {sigma_high:g}]"
-    return _piecewise(name, [(math.log(sigma_low), math.log(sigma_high), value**2)])
+    return piecewise(name, [(math.log(sigma_low), math.log(sigma_high), value**2)])
 
 
 def ell_from_eta(eta: Any, sigma_s: Any, sigma_t: Any) -> Tensor:
@@ -225,30 +228,3 @@ def ell_from_churn(gamma: Any, h: Any) -> Tensor:
     Source: EDM, arXiv 2206.00364, algorithm 2 and appendix B.
     """
     return torch.sqrt(as_float64(gamma) / as_float64(h))
-
-
-def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
-    """φ for DDIM's η, one value per step of `grid` (or one for all): ℓ is constant within each
-    step.
-
-    Args:
-        schedule: the noise schedule.
-        grid: times from noise to data, shape (steps + 1,); a last step to σ = 0 adds no noise and
-            takes no η.
-        eta: a number, or one for each step between finite noise levels.
-
-    Source: DDIM, arXiv 2010.02502, eq. (16).
-    """
-    lam = schedule.lam(as_float64(grid))
-    lam = lam[torch.isfinite(lam)]
-    sigma = torch.exp(-lam)
-    etas = as_float64(eta).reshape(-1)
-    if len(etas) not in (1, len(lam) - 1):
-        raise ValueError(
-            f"eta is one number, or one for each of the {len(lam) - 1} steps with finite sigma; "
-            f"got {len(etas)} values."
-        )
-    ells = ell_from_eta(etas.expand(len(lam) - 1), sigma[:-1], sigma[1:])
-    name = f"eta={etas[0].item():g}" if len(etas) == 1 else "eta per step"
-    u, squares = (v.unbind(0) if v.requires_grad else v.tolist() for v in (-lam, ells**2))
-    return _piecewise(name, list(zip(u[1:], u[:-1], squares, strict=True)))

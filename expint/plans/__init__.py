@@ -3,6 +3,7 @@ coefficients.
 """
 
 from expint.plans.compilation import compile_plan
+from expint.plans.extrapolation import extrapolated
 from expint.plans.plan import Plan, Row
 
-__all__ = ["Plan", "Row", "compile_plan"]
+__all__ = ["Plan", "Row", "compile_plan", "extrapolated"]

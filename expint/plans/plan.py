@@ -70,6 +70,7 @@ class Plan:
         grid: float64 times, shape (steps + 1,), from noise to data.
         rows: in order of execution.
         noises: what each substep asks of the noise, None for one without noise.
+        factors: of each step's extrapolation (`expint.plans.extrapolated`), if there are any.
     """
 
     sde: SemiLinearSDE
@@ -77,6 +78,7 @@ class Plan:
     grid: Tensor
     rows: tuple[Row, ...]
     noises: tuple[SubstepNoise | None, ...]
+    factors: tuple[float, ...] = ()
 
     @property
     def solver(self) -> str:
@@ -98,10 +100,7 @@ class Plan:
     def times(self) -> Tensor:
         """Times of the rows' evaluations, float64, shape (rows,); with gradients if they have
         any."""
-        times = [row.time for row in self.rows]
-        if any(isinstance(time, Tensor) for time in times):
-            return torch.stack([torch.as_tensor(time, dtype=torch.float64) for time in times])
-        return torch.tensor(times, dtype=torch.float64)
+        return torch.stack([torch.as_tensor(row.time, dtype=torch.float64) for row in self.rows])
 
     @cached_property
     def has_tangents(self) -> bool:
@@ -137,9 +136,7 @@ class Plan:
         rows = [row.noise for row in self.rows if row.substep == substep]
         matrix = torch.zeros(len(rows), noise.normals if noise else 0, dtype=torch.float64)
         for i, values in enumerate(rows):
-            matrix[i, : len(values)] = torch.tensor(
-                [float(value) for value in values], dtype=torch.float64
-            )
+            matrix[i, : len(values)] = torch.tensor([*map(float, values)], dtype=torch.float64)
         return matrix @ matrix.T
 
     def noise_std(self, row: Row) -> Coefficient:

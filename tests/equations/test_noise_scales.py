@@ -28,9 +28,9 @@ from expint.equations.noise_scales import (
     eta_from_ell,
     noise_scale,
     noise_scale_from_ell,
-    noise_scale_from_eta,
     window,
 )
+from expint.equations.step_scales import noise_scale_from_eta
 from expint.schedules import EDM, VE, VP, Flow, Schedule
 
 ER_SDE = json.loads(
