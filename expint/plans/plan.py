@@ -1,7 +1,7 @@
 """The compiled plan: rows of float64 coefficients, with no network and no randomness in it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -70,7 +70,8 @@ class Plan:
         grid: float64 times, shape (steps + 1,), from noise to data.
         rows: in order of execution.
         noises: what each substep asks of the noise, None for one without noise.
-        factors: of each step's extrapolation (`expint.plans.extrapolated`), if there are any.
+        factors: of each step's extrapolation, if there are any.
+        about: what a tuned plan was measured with.
     """
 
     sde: SemiLinearSDE
@@ -79,6 +80,7 @@ class Plan:
     rows: tuple[Row, ...]
     noises: tuple[SubstepNoise | None, ...]
     factors: tuple[float, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def solver(self) -> str:

@@ -1,0 +1,214 @@
+"""What a plan is judged by: the distance of its samples from a reference."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from expint.noise import Replay, per_sample
+from expint.noise.source import fill_normals, generators
+from expint.plans import Plan
+from expint.runs import Run, describe, drive
+from expint.runs.model import Counted, Description
+from expint.runs.start import start_state
+from expint.targets import Gaussian
+
+Features = Callable[[Tensor], Tensor]
+_FILTERS = 0x51A7C3D9
+_BATCH = 500
+_LOCAL = (0.01, 0.1)  # quantiles of the distances in the reference that are local widths
+# Runs of the seeds that are drawn, so that none of the three shares numbers with another.
+REFERENCE, SEARCH, HELD_OUT = 0, 1, 2
+
+
+class Objective(ABC):
+    """A plan's distance from the law that it should sample.
+
+    `cost` counts evaluations of the network on one sample; a gradient counts four (the run, the
+    rows computed again, and the way back).
+    """
+
+    cost: int = 0
+
+    @abstractmethod
+    def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
+        """The distance by `count` samples, from sample `start` of a part of the seeds on, float64,
+        with gradients if the plan's coefficients carry any; the same samples every time."""
+
+
+class GaussianObjective(Objective):
+    """The squared Wasserstein-2 distance on Gaussian data, exact, without samples.
+
+    A plan is linear in the initial state and its normals, so that a run with one of them in each
+    entry of a batch has the variance as its sum of squares.
+    """
+
+    def __init__(self, target: Gaussian) -> None:
+        self.target = target
+
+    def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
+        """See `Objective.of`; which samples does not matter."""
+        mean, variance = self.target.moments()
+        centred = Gaussian(torch.zeros_like(mean), variance, self.target.schedule)
+        units = torch.eye(plan.normals + 1, dtype=torch.float64)[..., None]
+        units = units.expand(-1, -1, len(mean))
+        first = centred.moments(plan.grid[0])[1].sqrt()
+        run = Run(plan, centred, units[-1] * first, Replay(units), checked=False)
+        drive(run, centred)
+        return ((run.x.norm(dim=0) - variance.sqrt()) ** 2).sum()
+
+
+class SampleObjective(Objective):
+    """The energy distance from a reference at several length scales, in units of what as many
+    samples of the law have: of whole samples, and of what is finer (of images their high-pass part
+    and features, of vectors two kernels of local width).
+
+    Args:
+        model: what is sampled.
+        shape: of one sample.
+        reference: samples of the law, shape (n, *event): the first half serves the search, the
+            other the held-out distance.
+        features: makes (n, d) features of samples; default: of images those of two layers of fixed
+            random convolutions, else none.
+        seed: of the samples.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        shape: Sequence[int],
+        reference: Tensor,
+        features: Features | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._model, self._about, self._shape = model, describe(model), tuple(shape)
+        self._seed, self.cost = seed, 0
+        image = len(self._shape) == 3 and min(self._shape[1:]) >= 8
+        self._views: list[Features] = [partial(torch.flatten, start_dim=1)]
+        if image:
+            self._views += [_high_pass, features or random_features(self._shape[0], seed)]
+        elif features is not None:
+            self._views.append(features)
+        half = len(reference) // 2
+        self._halves = {
+            part: [
+                _Side(view(some.float()), local=not image and k == 0)
+                for k, view in enumerate(self._views)
+            ]
+            for part, some in ((SEARCH, reference[:half]), (HELD_OUT, reference[half:]))
+        }
+
+    def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
+        """See `Objective.of`: the mean over all views, 1 for samples of the law itself.
+
+        Raises:
+            FloatingPointError: if the samples are not finite.
+        """
+        samples = self.samples(plan, count, part, start)
+        sides = self._halves[part]
+        distances = [
+            side.distance(view(samples)) for view, side in zip(self._views, sides, strict=True)
+        ]
+        return torch.stack(distances).sum()
+
+    def samples(self, plan: Plan, count: int, part: int, start: int = 0) -> Tensor:
+        """Samples of a plan, float32; with gradients, checkpointed per evaluation, if it has
+        any."""
+        learned = any(
+            isinstance(value, Tensor)
+            for row in plan.rows
+            for value in (row.scale, *row.noise, *dict(row.weights).values())
+        )
+        self.cost += count * plan.nfe * (4 if learned else 1)
+        call = _Checkpointed(self._about, self._model) if learned else self._model
+        run = 3 * self._seed + part
+        parts = []
+        for begin in range(start, start + count, _BATCH):
+            seeding = partial(per_sample, run, seeds=None, start=begin)
+            size = (min(_BATCH, start + count - begin), *self._shape)
+            with torch.set_grad_enabled(learned):
+                x, noise = start_state(self._about, size, plan, seeding, None, None, None)
+                state = Run(plan, call, x, noise)
+                drive(state, call)
+                parts.append(state.result())
+        return torch.cat(parts)
+
+
+class _Checkpointed(Counted):
+    """A model whose inner results are computed again on the way back, so that a gradient needs the
+    memory of one evaluation."""
+
+    def __init__(self, about: Description, model: Any) -> None:
+        self.schedule, self.prediction = about.schedule, about.prediction
+        self.sigma_data, self._inner = about.sigma_data, model
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return checkpoint(self._inner, x, t, use_reentrant=False)
+
+
+class _Side:
+    """One view of the reference, and the energy distance from it at some length scales, in units of
+    what as many samples of its own law have on average."""
+
+    def __init__(self, view: Tensor, local: bool) -> None:
+        self._view = view.detach()
+        between = _pairs(self._view, self._view)
+        self._widths = [math.inf]
+        if local:
+            some = between.flatten()[:1_000_000]
+            self._widths += torch.quantile(some[some > 0.0], torch.tensor(_LOCAL)).tolist()
+        self._own = [_mean(between, width) for width in self._widths]
+
+    def distance(self, view: Tensor) -> Tensor:
+        """Energy distance of features of samples from those of the reference, the mean over length
+        scales."""
+        across, inner = _pairs(view, self._view), _pairs(view, view)
+        total = torch.zeros((), dtype=torch.float64)
+        for width, own in zip(self._widths, self._own, strict=True):
+            total = total + (2.0 * _mean(across, width) - _mean(inner, width) - own) / own
+        return total / len(self._widths) / (1.0 / len(view) + 1.0 / len(self._view))
+
+
+def _pairs(x: Tensor, y: Tensor) -> Tensor:
+    mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= 16 else "use_mm_for_euclid_dist"
+    return torch.cdist(x, y, compute_mode=mode)
+
+
+def _mean(distances: Tensor, width: float) -> Tensor:
+    """Of the distance d, or of 1 − e^{−d/w}, which is sensitive to the law within a width w."""
+    values = distances if math.isinf(width) else -torch.expm1(-distances / width)
+    return values.mean(dtype=torch.float64)
+
+
+def _high_pass(x: Tensor) -> Tensor:
+    """What is finer than 3 × 3 pixels."""
+    return (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).flatten(1)
+
+
+def random_features(channels: int, seed: int = 0) -> Features:
+    """Two layers of convolutions with fixed random weights, averaged over a 4 × 4 raster.
+
+    Args:
+        channels: of the images.
+        seed: of the weights.
+    """
+    sizes = ((32, channels, 3, 3), (64, 32, 3, 3))
+    weights = []
+    for k, size in enumerate(sizes):
+        weight = torch.empty(1, *size)
+        fill_normals(generators([seed + k], _FILTERS, weight.device), weight)
+        weights.append(weight[0] * math.sqrt(2.0 / math.prod(size[1:])))
+
+    def features(x: Tensor) -> Tensor:
+        for weight in weights:
+            x = functional.relu(functional.conv2d(x, weight.to(x), stride=1, padding=1))
+            x = functional.avg_pool2d(x, 2) if min(x.shape[2:]) >= 8 else x
+        return functional.adaptive_avg_pool2d(x, 4).flatten(1)
+
+    return features
