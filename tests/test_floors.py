@@ -31,6 +31,7 @@ FLOORS = (
     "expint.guards",
     "expint.runs",
     "expint.targets",
+    "expint.gaussian_data",
     "expint.soundness",
     "expint.execution",
     "expint.metrics",

@@ -8,6 +8,7 @@ for `expint.sample`.
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from diffusion_adapters import cfg, from_diffusers
 from diffusion_adapters.diffusers import ExpIntScheduler
 from expint.noise import FromGenerators, SubstepNoise
 from expint.schedules import Discrete
+from expint.soundness import PlanWarning
 from expint.targets import GaussianMixture
 
 torch.set_num_threads(1)
@@ -284,7 +286,9 @@ def test_one_stage_is_ddpm_and_ddim(name: str, ell: float, clip: bool, spacing: 
         "clip_sample": clip,
     }
     theirs = getattr(THEIRS, name)(timestep_spacing=spacing, **options)
-    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", ell=ell)
+    ours = ExpIntScheduler.from_config(
+        theirs.config, solver="seeds-1", ell=ell, timestep_spacing=spacing
+    )
     # With clipping DDIM keeps the unclipped ε, unless it is told otherwise.
     extra = {"use_clipped_model_output": True} if name == "DDIMScheduler" else {}
     x, network, results = normals(4, 3), mixture_noise(theirs), []
@@ -310,7 +314,7 @@ def test_dynamic_thresholding(sample_max_value: float):
         dynamic_thresholding_ratio=0.8,
         prediction_type="sample",
     )
-    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1")
+    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", grid="leading")
     results = []
     for scheduler in (theirs, ours):
         scheduler.set_timesteps(5)
@@ -351,7 +355,7 @@ def test_euler_in_sigma():
 @pytest.mark.parametrize("sigmas", [None, [1.0, 0.8, 0.5, 0.2]])
 def test_flow_matching_euler(options: dict[str, Any], mu: float | None, sigmas: list[float] | None):
     theirs = THEIRS.FlowMatchEulerDiscreteScheduler(**options)
-    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", ell=0.0)
+    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", ell=0.0, grid="linspace")
     given = {"num_inference_steps": 8} if sigmas is None else {"sigmas": sigmas}
     for scheduler in (theirs, ours):
         scheduler.set_timesteps(**given, **({} if mu is None else {"mu": mu}))
@@ -372,7 +376,7 @@ def test_noised_states_and_velocities():
         torch.testing.assert_close(
             getattr(ours, name)(x, noise, times), getattr(ddpm, name)(x, noise, times)
         )
-    ours = ExpIntScheduler.from_config(flow.config, solver="seeds-1")
+    ours = ExpIntScheduler.from_config(flow.config, solver="seeds-1", grid="linspace")
     for scheduler in (ours, flow):
         scheduler.set_timesteps(3)
     torch.testing.assert_close(
@@ -639,7 +643,7 @@ def test_configurations_are_taken_over():
         THEIRS.DDPMScheduler(beta_schedule="squaredcos_cap_v2").config, solver="seeds-2"
     )
     assert (ours.config["grid"], ours.config["clip_sample"], ours.config["solver"]) == (
-        "leading",
+        None,
         True,
         "seeds-2",
     )
@@ -661,6 +665,37 @@ def test_configurations_are_taken_over():
     ours = ExpIntScheduler.from_config(flow.config)
     assert ours.config["shift"] == 3.0 and isinstance(ours._schedule, expint.schedules.Flow)
     assert ExpIntScheduler.from_config(flow.config, shift=2.0).config["shift"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "name", ["DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"]
+)
+@pytest.mark.parametrize("steps", [6, 12])
+def test_who_swaps_the_scheduler_gets_the_default_grid(name: str, steps: int):
+    """Not what the other class has by default; but what no class has, and what is asked for, also
+    after a folder was saved."""
+    theirs = getattr(THEIRS, name)
+    ours = ExpIntScheduler.from_config(theirs().config)
+    ours.set_timesteps(steps)
+    model = diffusion_adapters.VPAdapter(wavy, Discrete(), timesteps="round")
+    plan = expint.plan_sampling(model.schedule, steps=steps, round_time=model.round_time)
+    called = [row.time for row in plan.rows if row.evaluates]
+    assert ours.timesteps.tolist() == called and ours._plan.solver == plan.solver
+    chosen = ExpIntScheduler.from_config(theirs(timestep_spacing="trailing").config)
+    asked = ExpIntScheduler.from_config(theirs().config, timestep_spacing="trailing")
+    for each in (chosen, asked, ExpIntScheduler.from_config(asked.config)):
+        each.set_timesteps(5)
+        assert each.config["grid"] == "trailing" and each.timesteps.tolist() == [
+            999, 799, 599, 399, 199,
+        ]  # fmt: skip
+
+
+def test_flow_matching_without_sigmas_has_those_that_pipelines_give():
+    theirs = THEIRS.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    bare, given = (ExpIntScheduler.from_config(theirs.config) for _ in range(2))
+    bare.set_timesteps(5)
+    given.set_timesteps(sigmas=[1.0, 0.8, 0.6, 0.4, 0.2])
+    assert torch.equal(bare.timesteps, given.timesteps)
 
 
 def test_there_and_back(tmp_path: Path):
@@ -859,3 +894,17 @@ def test_more_steps_than_timesteps_are_refused(grid):
     scheduler = ExpIntScheduler(grid=grid, round_timesteps=False)
     with pytest.raises(ValueError, match="num_inference_steps must be from 1 to 1000, got 5000"):
         scheduler.set_timesteps(5000)
+
+
+def test_a_plan_that_cannot_be_good_is_told_with_the_timesteps():
+    """Once for each plan, before the network is called."""
+    scheduler = ExpIntScheduler(solver="heun")
+    with pytest.warns(PlanWarning, match="'heun' with 4 steps .* Take 'unipc-2'") as caught:
+        scheduler.set_timesteps(4)
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PlanWarning)
+        x = torch.ones(1, 2, 2)
+        for t in scheduler.timesteps:
+            x = scheduler.step(0.1 * x, t, x).prev_sample
+        ExpIntScheduler().set_timesteps(10)
