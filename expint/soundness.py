@@ -5,10 +5,10 @@ import math
 from contextlib import suppress
 from weakref import WeakSet
 
-from expint import defaults, solvers
+from expint.default_plan import default_for
 from expint.gaussian_data import exact_moments
 from expint.guards.warning import warn
-from expint.plans import Plan, compile_plan
+from expint.plans import Plan
 
 TOLERATED = {0.5: 1.27, 1.0: 1.5, 2.0: 1.75}
 """By what factor the standard deviation of samples may be off, for that of the data (not that of
@@ -39,20 +39,6 @@ def verdict(plan: Plan) -> tuple[float, str]:
         off = math.log(factor(ratio)) / math.log(most)
         found.append((off, f"{std:g} that of its samples is {ratio:.3g} times as large"))
     return max((off if off < math.inf else math.inf, what) for off, what in found)
-
-
-def default_for(plan: Plan) -> Plan:
-    """The default plan between the same times with as many evaluations.
-
-    Raises:
-        ValueError: for times outside the sampling range.
-    """
-    diffusion, method = plan.sde.diffusion, solvers.get(defaults.solver(plan.nfe))
-    assert diffusion
-    schedule, (first, last) = diffusion.schedule, plan.grid[[0, -1]].tolist()
-    ends = {"stop": last, "final": "none"} if schedule.sigma(last) > 0.0 else {}
-    times = defaults.grid(schedule, max(plan.nfe, 2), method, start=first, **ends)
-    return compile_plan(method.equation(schedule), method, times)
 
 
 def warn_of(plan: Plan) -> None:

@@ -32,6 +32,7 @@ FLOORS = (
     "expint.runs",
     "expint.targets",
     "expint.gaussian_data",
+    "expint.default_plan",
     "expint.soundness",
     "expint.execution",
     "expint.metrics",

@@ -111,6 +111,8 @@ ROOMS = {
     "expint/guards/": 312,
     "expint/execution.py": 41,
     "expint/soundness.py": 40,
+    "expint/gaussian_data.py": 21,
+    "expint/default_plan.py": 13,
     "expint/numerics/devices.py": 16,
     "expint/noise/counter.py": 69,
     "expint/noise/paths/brownian_tree.py": 220,

@@ -11,10 +11,11 @@ import torch
 
 from expint import Adaptive, sample, solvers
 from expint.convergence import gaussian_moments
+from expint.default_plan import default_for
 from expint.gaussian_data import exact_moments
 from expint.sampling import plan_sampling
 from expint.schedules import EDM, VP, Discrete, Flow, FromCallables
-from expint.soundness import PlanWarning, default_for, verdict, warn_of
+from expint.soundness import PlanWarning, verdict, warn_of
 from expint.targets import Gaussian
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -103,11 +103,9 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if "sigma_schedule" in values:
         values["grid"] = values["sigma_schedule"]
     named = [grid for key, grid in _GRID_KEYS.items() if values.get(key)]
-    # The other spacings are what their classes have by default; this is chosen for networks that
-    # are trained on its entries: for few steps, or down to zero terminal SNR.
-    trailing = values.get("timestep_spacing") == "trailing" and not values.get("continuous")
-    if named or trailing:
-        values["grid"] = named[0] if named else "trailing"
+    spacing = "trailing" if values.get("use_flow_sigmas") else values.get("timestep_spacing")
+    if named or spacing:
+        values["grid"] = named[0] if named else None if values.get("continuous") else spacing
     return values
 
 
@@ -184,10 +182,10 @@ def _named_times(
     most = schedule.steps if isinstance(schedule, TabulatedVP) else MOST_STEPS
     check_choice("num_inference_steps", int(steps), range(1, most + 1))
     if isinstance(schedule, Flow) and name in (None, *SPACINGS):
-        # With "linspace", as of FlowMatchEuler, the first and last level are those of training,
-        # already shifted; the points between them are shifted once more.
+        # The first and last level are those of training, already shifted; the points between them
+        # are shifted once more.
         last = 1.0 / config["num_train_timesteps"] if config["use_dynamic_shifting"] else data
-        even = name in (None, "trailing") and final == "denoise"  # the last step is like the others
+        even = name == "trailing" and final == "denoise"  # the last step is as long as the others
         last = 1.0 / steps if even else last
         levels = torch.linspace(1.0, last, steps + (final == "none"), dtype=torch.float64)
         return finish(schedule, _shift_times(config, levels, mu), final)

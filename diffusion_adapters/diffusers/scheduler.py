@@ -79,9 +79,9 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
             `expint.solvers.operation`.
         form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
         grid: "linspace", "leading" or "trailing" entries of the table, or one of
-            `expint.grids.names()`; default: that of `expint.defaults`. For flow matching
-            "trailing", the default, is 1, 1 − 1/n, … 1/n, and "linspace" that of its Euler
-            scheduler, both before the shift.
+            `expint.grids.names()`; default: that of `expint.defaults`, or where `from_config`
+            found a spacing, this; for flow matching that of its Euler scheduler, or with
+            "trailing" 1, 1 − 1/n, … 1/n, as of schedulers with use_flow_sigmas.
         steps_offset: added to the entries of the grid "leading".
         final: "denoise" ends at σ = 0, "none" at the last σ of the grid.
         round_timesteps: whether the network of a table is called at its integers only; default:
@@ -177,18 +177,15 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         """A scheduler from the configuration of this or another one:
         `ExpIntScheduler.from_config(pipe.scheduler.config)`.
 
-        Taken over are the table, what the network predicts, thresholding and clipping. Of another
-        scheduler's choices where the steps lie those are that no class makes by default, such as
-        use_karras_sigmas or timestep_spacing="trailing". Keyword arguments come on top, also
-        timestep_spacing= for `grid`.
+        Taken over are the table, what the network predicts, where the steps lie, thresholding and
+        clipping. Keyword arguments come on top; with grid=None the steps lie as in
+        `expint.sample`.
 
         Raises:
             ValueError: for schedulers of networks that are called in another way (EDM's) or have
                 other noise levels.
         """
         known = configs.read_config(config) if isinstance(config, Mapping) else config
-        if "timestep_spacing" in kwargs:
-            kwargs.setdefault("grid", kwargs.pop("timestep_spacing"))
         return super().from_config(known, return_unused_kwargs, **kwargs)
 
     @checked

@@ -286,9 +286,7 @@ def test_one_stage_is_ddpm_and_ddim(name: str, ell: float, clip: bool, spacing: 
         "clip_sample": clip,
     }
     theirs = getattr(THEIRS, name)(timestep_spacing=spacing, **options)
-    ours = ExpIntScheduler.from_config(
-        theirs.config, solver="seeds-1", ell=ell, timestep_spacing=spacing
-    )
+    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", ell=ell)
     # With clipping DDIM keeps the unclipped ε, unless it is told otherwise.
     extra = {"use_clipped_model_output": True} if name == "DDIMScheduler" else {}
     x, network, results = normals(4, 3), mixture_noise(theirs), []
@@ -314,7 +312,7 @@ def test_dynamic_thresholding(sample_max_value: float):
         dynamic_thresholding_ratio=0.8,
         prediction_type="sample",
     )
-    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", grid="leading")
+    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1")
     results = []
     for scheduler in (theirs, ours):
         scheduler.set_timesteps(5)
@@ -355,7 +353,7 @@ def test_euler_in_sigma():
 @pytest.mark.parametrize("sigmas", [None, [1.0, 0.8, 0.5, 0.2]])
 def test_flow_matching_euler(options: dict[str, Any], mu: float | None, sigmas: list[float] | None):
     theirs = THEIRS.FlowMatchEulerDiscreteScheduler(**options)
-    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", ell=0.0, grid="linspace")
+    ours = ExpIntScheduler.from_config(theirs.config, solver="seeds-1", ell=0.0)
     given = {"num_inference_steps": 8} if sigmas is None else {"sigmas": sigmas}
     for scheduler in (theirs, ours):
         scheduler.set_timesteps(**given, **({} if mu is None else {"mu": mu}))
@@ -376,7 +374,7 @@ def test_noised_states_and_velocities():
         torch.testing.assert_close(
             getattr(ours, name)(x, noise, times), getattr(ddpm, name)(x, noise, times)
         )
-    ours = ExpIntScheduler.from_config(flow.config, solver="seeds-1", grid="linspace")
+    ours = ExpIntScheduler.from_config(flow.config, solver="seeds-1")
     for scheduler in (ours, flow):
         scheduler.set_timesteps(3)
     torch.testing.assert_close(
@@ -643,7 +641,7 @@ def test_configurations_are_taken_over():
         THEIRS.DDPMScheduler(beta_schedule="squaredcos_cap_v2").config, solver="seeds-2"
     )
     assert (ours.config["grid"], ours.config["clip_sample"], ours.config["solver"]) == (
-        None,
+        "leading",
         True,
         "seeds-2",
     )
@@ -667,35 +665,18 @@ def test_configurations_are_taken_over():
     assert ExpIntScheduler.from_config(flow.config, shift=2.0).config["shift"] == 2.0
 
 
-@pytest.mark.parametrize(
-    "name", ["DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultistepScheduler"]
-)
 @pytest.mark.parametrize("steps", [6, 12])
-def test_who_swaps_the_scheduler_gets_the_default_grid(name: str, steps: int):
-    """Not what the other class has by default; but what no class has, and what is asked for, also
-    after a folder was saved."""
-    theirs = getattr(THEIRS, name)
-    ours = ExpIntScheduler.from_config(theirs().config)
-    ours.set_timesteps(steps)
+def test_the_default_grid_where_it_is_asked_for(steps: int):
+    """Keyword arguments come on top of a spacing that was taken over, also after a folder was
+    saved."""
+    config = THEIRS.DDIMScheduler().config
     model = diffusion_adapters.VPAdapter(wavy, Discrete(), timesteps="round")
     plan = expint.plan_sampling(model.schedule, steps=steps, round_time=model.round_time)
     called = [row.time for row in plan.rows if row.evaluates]
-    assert ours.timesteps.tolist() == called and ours._plan.solver == plan.solver
-    chosen = ExpIntScheduler.from_config(theirs(timestep_spacing="trailing").config)
-    asked = ExpIntScheduler.from_config(theirs().config, timestep_spacing="trailing")
-    for each in (chosen, asked, ExpIntScheduler.from_config(asked.config)):
-        each.set_timesteps(5)
-        assert each.config["grid"] == "trailing" and each.timesteps.tolist() == [
-            999, 799, 599, 399, 199,
-        ]  # fmt: skip
-
-
-def test_flow_matching_without_sigmas_has_those_that_pipelines_give():
-    theirs = THEIRS.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    bare, given = (ExpIntScheduler.from_config(theirs.config) for _ in range(2))
-    bare.set_timesteps(5)
-    given.set_timesteps(sigmas=[1.0, 0.8, 0.6, 0.4, 0.2])
-    assert torch.equal(bare.timesteps, given.timesteps)
+    first = ExpIntScheduler.from_config(config, grid=None)
+    for ours in (first, ExpIntScheduler.from_config(first.config)):
+        ours.set_timesteps(steps)
+        assert ours.timesteps.tolist() == called and ours._plan.solver == plan.solver
 
 
 def test_there_and_back(tmp_path: Path):
