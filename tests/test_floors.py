@@ -31,6 +31,8 @@ FLOORS = (
     "expint.guards",
     "expint.runs",
     "expint.targets",
+    "expint.gaussian_data",
+    "expint.default_plan",
     "expint.soundness",
     "expint.execution",
     "expint.metrics",

@@ -111,6 +111,8 @@ ROOMS = {
     "expint/guards/": 312,
     "expint/execution.py": 41,
     "expint/soundness.py": 40,
+    "expint/gaussian_data.py": 21,
+    "expint/default_plan.py": 13,
     "expint/numerics/devices.py": 16,
     "expint/equations/step_scales.py": 99,
     "expint/plans/extrapolation.py": 33,

@@ -9,6 +9,7 @@ from diffusion_adapters.cli import options
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import schedule_of
 from expint import plan_sampling, schedules
+from expint.soundness import warn_of
 
 _SCHEDULES = f"{options.one_of(schedules.names())} Or module:object for a schedule of your own."
 
@@ -28,4 +29,5 @@ def plan(**given: Any) -> None:
     noise = schedule_of(given["schedule"])
     arguments = options.sampling_arguments(noise, given)
     compiled = plan_sampling(noise, **arguments, sigma_data=given["sigma_data"])
+    warn_of(compiled)
     click.echo(dumps(compiled.to_dict(), indent=1) if given["json"] else compiled.table())

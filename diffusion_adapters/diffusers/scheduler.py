@@ -21,6 +21,7 @@ from expint.numerics.devices import usable_device
 from expint.plans import Plan
 from expint.runs import Description, Run
 from expint.schedules.discrete import TabulatedVP
+from expint.soundness import warn_of
 
 try:
     from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -177,7 +178,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         `ExpIntScheduler.from_config(pipe.scheduler.config)`.
 
         Taken over are the table, what the network predicts, where the steps lie, thresholding and
-        clipping. Keyword arguments come on top.
+        clipping. Keyword arguments come on top; with grid=None the steps lie as in
+        `expint.sample`.
 
         Raises:
             ValueError: for schedulers of networks that are called in another way (EDM's) or have
@@ -211,6 +213,9 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
 
         Raises:
             ValueError: for anything that cannot be compiled, saying why.
+
+        Warns:
+            expint.PlanWarning: as `expint.sample` does.
         """
         device = None if device is None else usable_device(device)
         given = {"steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
@@ -226,6 +231,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
                 f"A prediction_type={self.config['prediction_type']!r} says nothing at sigma = "
                 "infinity, where this run begins: use another one, or begin at a lower timestep."
             )
+        warn_of(plan)
         self._plan, self._rules = plan, rules.T.tolist()
         starts = [*step_starts(plan), len(places)]
         counted = "evaluations" if num_inference_steps is None else "steps"

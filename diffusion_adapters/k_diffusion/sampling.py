@@ -40,6 +40,7 @@ from expint.runs import Run, drive
 from expint.sampling import Solver, plan_sampling
 from expint.schedules import EDM, Flow, Schedule
 from expint.solvers import Method
+from expint.soundness import warn_of
 
 Denoiser = Callable[..., Tensor]
 Sampler = Callable[..., Tensor]
@@ -160,6 +161,9 @@ def sample_expint(
         TypeError, ValueError: before the first evaluation, for anything that does not fit.
         FloatingPointError: if the state became NaN or infinite, with the step.
 
+    Warns:
+        expint.PlanWarning: as `expint.sample` does.
+
     Example:
         >>> import torch
         >>> sigmas = torch.tensor([10.0, 1.0, 0.1, 0.0])
@@ -182,6 +186,7 @@ def sample_expint(
     method, ell = _method(solver, eta, s_noise, options)
     levels = _levels(given, denoiser.schedule)
     plan = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
+    warn_of(plan)
     check_choice("noise", noise, NOISES)
     source = None
     if plan.run:

@@ -26,7 +26,7 @@ try:
         sample_expint,
         uniform_lambda_sigmas,
     )
-    from expint import defaults, solvers
+    from expint import solvers
 except ImportError as error:
     raise ImportError(
         "expint is not installed in the Python that runs ComfyUI: install it there with pip."
@@ -35,6 +35,7 @@ except ImportError as error:
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
 PREFIX = "expint_"
+DEFAULT = "default"
 OWN_ETA = -1.0
 """In the node: the solver's own eta."""
 
@@ -57,7 +58,10 @@ class SamplerExpInt:
         """The inputs of the node."""
         return {
             "required": {
-                "solver": (solver_names(), {"default": defaults.SOLVER}),
+                "solver": (
+                    [DEFAULT, *solver_names()],
+                    {"tooltip": "default: by the number of steps, and whether noise is added."},
+                ),
                 "eta": (
                     "FLOAT",
                     {
@@ -100,7 +104,7 @@ class SamplerExpInt:
     ) -> tuple[Any]:
         """The sampler."""
         options = {
-            "solver": solver,
+            "solver": None if solver == DEFAULT else solver,
             "eta": None if eta < 0 else eta,
             "s_noise": s_noise,
             "noise": noise,

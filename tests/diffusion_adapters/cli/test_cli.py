@@ -397,6 +397,13 @@ def test_a_plan_that_cannot_be_good_is_told_in_one_line(tmp_path: Path):
     assert result.exit_code == 0 and line.startswith("Warning: 'seeds-3' with 3 steps on ")
 
 
+@pytest.mark.filterwarnings("always::expint.PlanWarning")
+def test_the_plan_itself_is_told_of_too():
+    result = run("plan", "--schedule", "edm", "--solver", "etd-rk4", "--nfe", "8")
+    assert result.exit_code == 0 and "cannot be good" in result.stderr
+    assert run("plan", "--schedule", "edm", "--nfe", "8").stderr == ""
+
+
 def test_plan_prints_the_table_of_the_library():
     result = run("plan", "--schedule", "vp", "--solver", "seeds-3", "--steps", "5")
     assert result.exit_code == 0, result.output

@@ -8,6 +8,7 @@ for `expint.sample`.
 import json
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from diffusion_adapters import cfg, from_diffusers
 from diffusion_adapters.diffusers import ExpIntScheduler
 from expint.noise import FromGenerators, SubstepNoise
 from expint.schedules import Discrete
+from expint.soundness import PlanWarning
 from expint.targets import GaussianMixture
 
 torch.set_num_threads(1)
@@ -663,6 +665,20 @@ def test_configurations_are_taken_over():
     assert ExpIntScheduler.from_config(flow.config, shift=2.0).config["shift"] == 2.0
 
 
+@pytest.mark.parametrize("steps", [6, 12])
+def test_the_default_grid_where_it_is_asked_for(steps: int):
+    """Keyword arguments come on top of a spacing that was taken over, also after a folder was
+    saved."""
+    config = THEIRS.DDIMScheduler().config
+    model = diffusion_adapters.VPAdapter(wavy, Discrete(), timesteps="round")
+    plan = expint.plan_sampling(model.schedule, steps=steps, round_time=model.round_time)
+    called = [row.time for row in plan.rows if row.evaluates]
+    first = ExpIntScheduler.from_config(config, grid=None)
+    for ours in (first, ExpIntScheduler.from_config(first.config)):
+        ours.set_timesteps(steps)
+        assert ours.timesteps.tolist() == called and ours._plan.solver == plan.solver
+
+
 def test_there_and_back(tmp_path: Path):
     theirs = THEIRS.DDPMScheduler(
         variance_type="fixed_large", beta_end=0.015, timestep_spacing="trailing"
@@ -859,3 +875,17 @@ def test_more_steps_than_timesteps_are_refused(grid):
     scheduler = ExpIntScheduler(grid=grid, round_timesteps=False)
     with pytest.raises(ValueError, match="num_inference_steps must be from 1 to 1000, got 5000"):
         scheduler.set_timesteps(5000)
+
+
+def test_a_plan_that_cannot_be_good_is_told_with_the_timesteps():
+    """Once for each plan, before the network is called."""
+    scheduler = ExpIntScheduler(solver="heun")
+    with pytest.warns(PlanWarning, match="'heun' with 4 steps .* Take 'unipc-2'") as caught:
+        scheduler.set_timesteps(4)
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PlanWarning)
+        x = torch.ones(1, 2, 2)
+        for t in scheduler.timesteps:
+            x = scheduler.step(0.1 * x, t, x).prev_sample
+        ExpIntScheduler().set_timesteps(10)

@@ -132,7 +132,7 @@ def test_inputs_of_the_sampler_node(comfy: Any):
     node = nodes.NODE_CLASS_MAPPINGS["SamplerExpInt"]
     inputs = node.INPUT_TYPES()["required"]
     names = inputs["solver"][0]
-    assert names[0] == "seeds-1" and set(solvers.names()) - set(names) == {
+    assert names[:2] == ["default", "seeds-1"] and set(solvers.names()) - set(names) == {
         n for n in solvers.names() if solvers.get(n).tableau.slopes
     }
     assert inputs["eta"][1]["default"] < 0 and inputs["noise"][0] == ["fresh", "path"]
@@ -153,6 +153,19 @@ def test_eta_below_zero_is_the_solvers_own(comfy: Any, solver: str):
     path = expint.noise.BrownianPath(per_sample(4, 3), resolution=64)
     theirs = expint.sample(model.target, x, solver, grid=sigmas, noise=path, progress=False)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [6, 12])
+def test_the_default_of_the_node_is_the_rule_for_as_many_steps(comfy: Any, steps: int):
+    model = Model(False)
+    sigmas = torch.cat([torch.linspace(10, 0.2, steps), torch.zeros(1)])
+    x = torch.linspace(-10, 10, 6).reshape(3, 2)
+    node = load_folder().SamplerExpInt()
+    default, named = (
+        node.get_sampler(name, -1.0, 1.0, "fresh", "cpu")[0].sample(model, x, sigmas, 4)
+        for name in ("default", expint.defaults.solver(steps))
+    )
+    assert torch.equal(default, named)
 
 
 def test_split_sigmas_with_a_path(comfy: Any):

@@ -634,3 +634,10 @@ def test_as_a_model_of_expint():
         samples = expint.sample(model, (2, 2), "seeds-2", steps=4, progress=False)
     theirs = expint.sample(Network().target, (2, 2), "seeds-2", steps=4, progress=False)
     torch.testing.assert_close(samples, theirs, rtol=0, atol=1e-5)
+
+
+def test_a_plan_that_cannot_be_good_is_told_where_the_sampler_was_called():
+    sigmas = torch.tensor([80.0, 5.0, 0.3, 0.0])
+    with pytest.warns(expint.PlanWarning, match="'etd-rk4' with 3 steps") as caught:
+        sample_expint(Network(), torch.full((2, 2), 80.0), sigmas, solver="etd-rk4", disable=True)
+    assert [warning.filename for warning in caught] == [__file__]
