@@ -16,12 +16,13 @@ from expint.sampling import plan_sampling, sample
 from expint.soundness import PlanWarning
 
 if TYPE_CHECKING:
-    from expint import adaptive, convergence, metrics, quality, targets
+    from expint import adaptive, convergence, metrics, quality, targets, tuning
     from expint.adaptive import Adaptive, AdaptiveReport
     from expint.equations import to_torchsde
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
+    from expint.tuning import mmse_curve
 
 __version__ = "0.1.0"
 
@@ -29,18 +30,20 @@ __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling",
     "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan",
     "continue_sampling", "convergence", "defaults", "equations", "execute", "grids", "integrate",
-    "metrics", "noise", "phi", "plan_sampling", "predictions", "quality", "reverse_sde", "sample",
-    "schedules", "second_moment", "solvers", "targets", "to_torchsde",
+    "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
+    "reverse_sde", "sample", "schedules", "second_moment", "solvers", "targets", "to_torchsde",
+    "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
 _LATER = {
-    **dict.fromkeys(("adaptive", "convergence", "metrics", "quality", "targets"), ""),
+    **dict.fromkeys(("adaptive", "convergence", "metrics", "quality", "targets", "tuning"), ""),
     **dict.fromkeys(("Adaptive", "AdaptiveReport"), "adaptive"),
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
     "Recorder": "recorder",
+    "mmse_curve": "tuning",
     "to_torchsde": "equations",
 }
 

@@ -42,6 +42,7 @@ FLOORS = (
     "expint.recorder",
     "expint.saved_runs",
     "expint.second_moments",
+    "expint.tuning",
     "expint.quality",
     "expint",
     "diffusion_adapters.families",
