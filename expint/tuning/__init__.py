@@ -2,5 +2,6 @@
 
 from expint.tuning.bound import klub, klub_grid
 from expint.tuning.curve import MmseCurve, mmse_curve
+from expint.tuning.from_paths import gits_grid, oss_grid
 
-__all__ = ["MmseCurve", "klub", "klub_grid", "mmse_curve"]
+__all__ = ["MmseCurve", "gits_grid", "klub", "klub_grid", "mmse_curve", "oss_grid"]
