@@ -11,8 +11,8 @@ step costs
 
     mmse_s (W_t − W_s) − (M_t − M_s),
 
-and c = 0 is the bound itself, w = e^{2λ}. That spends its steps at noise that nobody sees: a scale
-c of the order of visible noise leaves it out.
+and c = 0 is the bound itself, w = e^{2λ}. That spends its steps at noise that nobody sees; the
+larger the scale c, the less of them lie below it.
 """
 
 import math
@@ -70,7 +70,7 @@ def klub_grid(
     schedule: Schedule,
     steps: int,
     curve: MmseCurve,
-    c: float = 0.1,
+    c: float = 0.5,
     *,
     candidates: int = 1000,
     **ends: Unpack[SigmaEnds],
@@ -82,8 +82,8 @@ def klub_grid(
         steps: number of steps n, all of them within the bound; with final="denoise" the last goes
             on to σ = 0 in place of the data end.
         curve: mmse(σ) of the network, from `expint.mmse_curve`.
-        c: scale of the weight 1/(σ + c)², in units of σ, of the order of visible noise; 0 for the
-            bound itself. Any ℓ has the same grid.
+        c: scale of the weight 1/(σ + c)², in units of σ; 0.5 is about the standard deviation of
+            images in [-1, 1], and 0 gives the bound itself. Any ℓ has the same grid.
         candidates: noise levels to choose from, uniform in λ, both ends included.
         ends: start, stop, final and first_sigma as for every grid in σ (`expint.grids`).
 
@@ -99,7 +99,7 @@ def klub_grid(
         >>> import expint
         >>> target = expint.targets.Gaussian([0.0] * 4, 0.25, expint.schedules.EDM())
         >>> curve = expint.mmse_curve(target, target.sample(300))
-        >>> grid = partial(klub_grid, curve=curve, c=0.1)
+        >>> grid = partial(klub_grid, curve=curve)
         >>> x = expint.sample(target, (8, 4), nfe=10, grid=grid, progress=False)
     """
     _check(curve, c)

@@ -126,7 +126,7 @@ def test_the_bound_is_what_monte_carlo_paths_give():
     )
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.15])
+@pytest.mark.parametrize("factor", [1.0, 0.3, 3.0])
 def test_the_cheapest_way_is_that_of_brute_force(factor: float):
     generator = torch.Generator().manual_seed(1)
     for steps in range(1, 8):
