@@ -152,21 +152,6 @@ def in_sigma(
     return lay(schedule, steps, place, **ends)
 
 
-def all_in_sigma(
-    schedule: Schedule,
-    steps: int,
-    log_sigma: Callable[[float, float, int], Tensor],
-    **ends: Unpack[SigmaEnds],
-) -> Tensor:
-    """The same with all steps laid between the ends: for final="denoise" the last of them goes on
-    to σ = 0 in place of the data end, so that no evaluation is spent there.
-    """
-    final = ends.get("final", "denoise")
-    count_points(steps, final)
-    times = in_sigma(schedule, steps, log_sigma, **ends | {"final": "none"})
-    return finish(schedule, times[: len(times) - (final == "denoise")], final)
-
-
 def check(schedule: Schedule, grid: Sequence[float] | Tensor | Any) -> Tensor:
     """Return `grid` as a float64 tensor after checking that it runs from noise to data inside the
     schedule's domain.

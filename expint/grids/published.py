@@ -1,13 +1,14 @@
 """Grids that others have published as a formula in log σ or as a table of noise levels."""
 
 import math
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from expint.grids.layout import SigmaEnds, all_in_sigma, evenly, in_sigma
+from expint.grids.layout import SigmaEnds, count_points, evenly, finish, in_sigma
 from expint.numerics.float64 import are_numbers
 from expint.registry import check_choice
 from expint.schedules.base import Schedule
@@ -28,6 +29,21 @@ AYS_TABLES = {
 Diffusion XL, the first stage of DeepFloyd-IF and Stable Video Diffusion. Source: arXiv 2404.14507,
 table 3, the first two as entries of Stable Diffusion's table as in its authors' quick guide,
 https://research.nvidia.com/labs/toronto-ai/AlignYourSteps/howto.html."""
+
+
+def all_in_sigma(
+    schedule: Schedule,
+    steps: int,
+    log_sigma: Callable[[float, float, int], Tensor],
+    **ends: Unpack[SigmaEnds],
+) -> Tensor:
+    """`in_sigma` with all steps laid between the ends: for final="denoise" the last of them goes on
+    to σ = 0 in place of the data end, so that no evaluation is spent there.
+    """
+    final = ends.get("final", "denoise")
+    count_points(steps, final)
+    times = in_sigma(schedule, steps, log_sigma, **ends | {"final": "none"})
+    return finish(schedule, times[: len(times) - (final == "denoise")], final)
 
 
 def ays(schedule: Schedule, steps: int, table: str = "sd15", **ends: Unpack[SigmaEnds]) -> Tensor:

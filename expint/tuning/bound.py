@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from expint.grids import check
-from expint.grids.layout import SigmaEnds, all_in_sigma, ends_of
+from expint.grids.layout import SigmaEnds, ends_of
+from expint.grids.published import all_in_sigma
 from expint.numerics.float64 import are_numbers, as_float64, is_whole
 from expint.numerics.quadrature import gauss_legendre
 from expint.schedules import Schedule

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from expint.grids import karras
-from expint.grids.layout import SigmaEnds, all_in_sigma
+from expint.grids.layout import SigmaEnds
+from expint.grids.published import all_in_sigma
 from expint.noise import initial_state, per_sample
 from expint.numerics.float64 import are_numbers, as_float64, is_whole
 from expint.runs import Reparametrized, describe
