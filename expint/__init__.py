@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
-    from expint.tuning import tune
+    from expint.tuning import mmse_curve, tune
 
 __version__ = "0.1.0"
 
@@ -30,8 +30,9 @@ __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling",
     "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan",
     "continue_sampling", "convergence", "defaults", "equations", "execute", "grids", "integrate",
-    "metrics", "noise", "phi", "plan_sampling", "predictions", "quality", "reverse_sde", "sample",
-    "schedules", "second_moment", "solvers", "targets", "to_torchsde", "tune", "tuning",
+    "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
+    "reverse_sde", "sample", "schedules", "second_moment", "solvers", "targets", "to_torchsde",
+    "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
@@ -42,8 +43,8 @@ _LATER = {
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
     "Recorder": "recorder",
+    **dict.fromkeys(("mmse_curve", "tune"), "tuning"),
     "to_torchsde": "equations",
-    "tune": "tuning",
 }
 
 

@@ -1,6 +1,6 @@
 """Sample a diffusion model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack, cast
 
@@ -34,7 +34,7 @@ class SamplingOptions(TypedDict, total=False):
 
     steps: int | None
     nfe: int | None
-    grid: str | Sequence[float] | Tensor | None
+    grid: str | Sequence[float] | Tensor | grids.GridBuilder | None
     form: str | None
     ell: float | Sequence[float] | Tensor | None
     noise_scale: Any
@@ -74,9 +74,9 @@ def sample(
             number of evaluations and whether noise is asked for, `expint.defaults.solver`.
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
             step included; `nfe` takes the most steps that need no more network evaluations. `grid`
-            names a grid (`expint.grids.names()`) or lists the times. Default: 20 steps on the grid
-            `expint.defaults.grid`. `steps=expint.Adaptive(rtol, atol)` chooses the steps by an
-            estimate of their error.
+            names a grid (`expint.grids.names()`), is a builder like those, or lists the times.
+            Default: 20 steps on the grid `expint.defaults.grid`. `steps=expint.Adaptive(rtol,
+            atol)` chooses the steps by an estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
             solver's own. In the data form also a sequence, one for each step between finite noise
@@ -216,7 +216,7 @@ def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None)
     if solver is not None:
         return solver
     grid, scales = options.get("grid"), [options.get(name) for name in _SCALES]
-    listed = None if isinstance(grid, str | None) else as_float64(grid).numel() - 1
+    listed = None if isinstance(grid, str | Callable | None) else as_float64(grid).numel() - 1
     counts = (options.get("nfe"), options.get("steps"), listed, defaults.STEPS)
     quiet = [isinstance(scale, int | float) and scale == 0 for scale in scales if scale is not None]
     stochastic = None if noise is None and not quiet else not any(quiet)
@@ -233,7 +233,7 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
             f"nfe={counts['nfe']}."
         )
     grid, final = options.get("grid"), options.get("final", "denoise")
-    if grid is not None and not isinstance(grid, str):
+    if not isinstance(grid, str | Callable | None):
         if given:
             raise ValueError(f"A grid of times fixes the number of steps: leave out {given[0]}.")
         return grids.check(schedule, grid)
@@ -243,7 +243,7 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
     if grid is not None:
-        return grids.get(grid)(schedule, steps, final=final)
+        return (grid if callable(grid) else grids.get(grid))(schedule, steps, final=final)
     return defaults.grid(schedule, steps, method, table=table, final=final)
 
 

@@ -15,10 +15,12 @@ from functools import partial
 
 from expint.grids.edm_table import edm_iddpm, edm_ve, edm_vp, karras
 from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check
+from expint.grids.published import AYS_TABLES, ays, polyexponential
 from expint.grids.spread import (
     beta,
     cosine,
     exponential,
+    kl_optimal,
     quadratic,
     shifted,
     sigmoid,
@@ -29,9 +31,10 @@ from expint.grids.training_table import SPACINGS, discrete
 from expint.registry import Registry
 
 __all__ = [
-    "FINALS", "FIRST_SIGMA", "SPACINGS", "GridBuilder", "beta", "check", "cosine", "discrete",
-    "edm_iddpm", "edm_ve", "edm_vp", "exponential", "get", "karras", "names",
-    "quadratic", "register", "shifted", "sigmoid", "uniform_lambda", "uniform_time",
+    "AYS_TABLES", "FINALS", "FIRST_SIGMA", "SPACINGS", "GridBuilder", "ays", "beta", "check",
+    "cosine", "discrete", "edm_iddpm", "edm_ve", "edm_vp", "exponential", "get", "karras",
+    "kl_optimal", "names", "polyexponential", "quadratic", "register", "shifted", "sigmoid",
+    "uniform_lambda", "uniform_time",
 ]  # fmt: skip
 
 _GRIDS = Registry[GridBuilder]("grid", ", or give the times themselves")
@@ -42,11 +45,14 @@ names = _GRIDS.names
 register = _GRIDS.register
 """`register(name)` is a decorator that makes a grid builder available as `get(name)`."""
 for _builder in (
-    beta, cosine, discrete, edm_iddpm, edm_vp, karras, quadratic, shifted, sigmoid, uniform_lambda,
-    uniform_time,
+    beta, cosine, discrete, edm_iddpm, edm_vp, karras, polyexponential, quadratic, shifted, sigmoid,
+    uniform_lambda, uniform_time,
 ):  # fmt: skip
     _GRIDS.add(_builder.__name__, _builder)
 _GRIDS.add("edm_ve", edm_ve)
 _GRIDS.add("exponential", exponential)
+_GRIDS.add("kl_optimal", kl_optimal)
+for _table in AYS_TABLES:
+    _GRIDS.add(f"ays_{_table}", partial(ays, table=_table))
 for _spacing in SPACINGS:
     _GRIDS.add(_spacing, partial(discrete, spacing=_spacing))

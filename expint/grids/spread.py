@@ -92,18 +92,30 @@ exponential = uniform_lambda
 """Equal steps in log σ: the grid `uniform_lambda` under the name that libraries in σ use."""
 
 
-def cosine(schedule: Schedule, steps: int, **ends: Unpack[Ends]) -> Tensor:
-    """Equal steps of the angle arctan σ: uniform time on the schedule α = cos θ, σ̄ = sin θ,
-    whatever this schedule's own time is.
+def cosine(schedule: Schedule, steps: int, std: float = 1.0, **ends: Unpack[Ends]) -> Tensor:
+    """Equal steps of the angle arctan(σ/std): with std = 1 uniform time on the schedule α = cos θ,
+    σ̄ = sin θ, whatever this schedule's own time is.
 
-    Source: the cosine schedule in its simplest form, Salimans & Ho, arXiv 2202.00512, section 3.
+    On Gaussian data of standard deviation `std`, steps of first order at ℓ = 0 then end with the
+    least Kullback–Leibler divergence.
+
+    Raises:
+        ValueError: if std is not positive and finite.
+
+    Source: the cosine schedule in its simplest form, Salimans & Ho, arXiv 2202.00512, section 3;
+    "Align Your Steps", arXiv 2404.14507, theorem 3.1.
     """
+    _positive("cosine", std=std)
 
     def place(first: float, last: float, count: int) -> Tensor:
-        high, low = (math.atan(schedule.sigma(t)) for t in (first, last))
-        return schedule.t_of_lam(-torch.log(torch.tan(evenly(high, low, count))))
+        high, low = (math.atan(schedule.sigma(t) / std) for t in (first, last))
+        return schedule.t_of_lam(-torch.log(std * torch.tan(evenly(high, low, count))))
 
     return lay(schedule, steps, place, **ends)
+
+
+kl_optimal = cosine
+"""Equal steps of arctan(σ/std): the grid `cosine` under the name that other libraries use."""
 
 
 def shifted(schedule: Schedule, steps: int, shift: float = 3.0, **ends: Unpack[Ends]) -> Tensor:
