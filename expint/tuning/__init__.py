@@ -1,4 +1,4 @@
-"""Plans fitted to a network: what its own curve of errors, or its own paths, say about the grid, and
+"""Plans fitted to a network: what its own curve of errors, or its own paths, say about the grid; and
 a search for the best plan for a number of evaluations."""
 
 from expint.tuning.bound import klub, klub_grid
