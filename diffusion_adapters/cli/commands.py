@@ -22,7 +22,7 @@ from diffusion_adapters.cli import (
     sample,
     second_moment,
     tune,
-)
+)  # fmt: skip
 
 _REFUSALS = (ValueError, TypeError, click.UsageError)
 _FAILURES = (FloatingPointError, ImportError, OSError, MemoryError, torch.OutOfMemoryError)

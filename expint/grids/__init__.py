@@ -15,12 +15,11 @@ from functools import partial
 
 from expint.grids.edm_table import edm_iddpm, edm_ve, edm_vp, karras
 from expint.grids.layout import FINALS, FIRST_SIGMA, GridBuilder, check
-from expint.grids.published import AYS_TABLES, ays, polyexponential
+from expint.grids.published import AYS_TABLES, NAMED, ays, kl_optimal, polyexponential
 from expint.grids.spread import (
     beta,
     cosine,
     exponential,
-    kl_optimal,
     quadratic,
     shifted,
     sigmoid,
@@ -45,14 +44,11 @@ names = _GRIDS.names
 register = _GRIDS.register
 """`register(name)` is a decorator that makes a grid builder available as `get(name)`."""
 for _builder in (
-    beta, cosine, discrete, edm_iddpm, edm_vp, karras, polyexponential, quadratic, shifted, sigmoid,
-    uniform_lambda, uniform_time,
+    beta, cosine, discrete, edm_iddpm, edm_vp, karras, quadratic, shifted, sigmoid, uniform_lambda,
+    uniform_time,
 ):  # fmt: skip
     _GRIDS.add(_builder.__name__, _builder)
-_GRIDS.add("edm_ve", edm_ve)
-_GRIDS.add("exponential", exponential)
-_GRIDS.add("kl_optimal", kl_optimal)
-for _table in AYS_TABLES:
-    _GRIDS.add(f"ays_{_table}", partial(ays, table=_table))
+for _name, _builder in {"edm_ve": edm_ve, "exponential": exponential, **NAMED}.items():
+    _GRIDS.add(_name, _builder)
 for _spacing in SPACINGS:
     _GRIDS.add(_spacing, partial(discrete, spacing=_spacing))

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from expint.grids.layout import SigmaEnds, count_points, evenly, finish, in_sigma
+from expint.grids.layout import GridBuilder, SigmaEnds, count_points, evenly, finish, in_sigma
+from expint.grids.spread import cosine
 from expint.numerics.float64 import are_numbers
 from expint.registry import check_choice
 from expint.schedules.base import Schedule
@@ -86,3 +88,14 @@ def polyexponential(
         return last + (first - last) * evenly(1.0, 0.0, count) ** rho
 
     return in_sigma(schedule, steps, log_sigma, **ends)
+
+
+kl_optimal = cosine
+"""Equal steps of arctan(σ/std): the grid `cosine` under the name that other libraries use."""
+
+NAMED: dict[str, GridBuilder] = {
+    "kl_optimal": kl_optimal,
+    "polyexponential": polyexponential,
+    **{f"ays_{table}": partial(ays, table=table) for table in AYS_TABLES},
+}
+"""By the names under which they are registered."""

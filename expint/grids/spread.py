@@ -114,10 +114,6 @@ def cosine(schedule: Schedule, steps: int, std: float = 1.0, **ends: Unpack[Ends
     return lay(schedule, steps, place, **ends)
 
 
-kl_optimal = cosine
-"""Equal steps of arctan(σ/std): the grid `cosine` under the name that other libraries use."""
-
-
 def shifted(schedule: Schedule, steps: int, shift: float = 3.0, **ends: Unpack[Ends]) -> Tensor:
     """Equal steps in the time u of rectified flow (σ = u/(1 − u)), then shifted: u' = s u/(1 + (s −
     1) u), which is σ' = s σ.

@@ -51,11 +51,10 @@ class FiniteCheck:
 
     def _judge(self, step: int, finite: Tensor) -> None:
         if not finite.all():
-            i = next(i for i, row in enumerate(self._plan.rows) if row.step == step)
-            place = self._plan.sde.place(self._plan.times[i].item())
+            at = torch.as_tensor(next(row.time for row in self._plan.rows if row.step == step))
             raise FloatingPointError(
                 f"The state became NaN or infinite in step {step + 1} of {self._plan.steps}, which "
-                f"starts at {place}, in {bad_samples(finite)}. "
+                f"starts at {self._plan.sde.place(at.item())}, in {bad_samples(finite)}. "
                 "Likely causes: a network that overflows there (half precision, or a time outside "
                 "its training range), or steps that are too long for this form and ell (take more "
                 "steps, or form='data')."

@@ -76,9 +76,6 @@ def _langevin_sampler(snr: float = 0.16, count: int = 1) -> Method:
     return Method(seeds.seeds1(), source=source, form="variance", operations=around)
 
 
-# Four nodes extrapolate too far where a step is 1.7 times longer than the one before, as the last
-# ones of the default grid are: variances would be up to 4 times too large.
-_FOUR = {"order": 4, "ratio_limit": 1.5}
 # Name, builder, what it is, and arguments of the builder.
 _TABLE: list[tuple[Any, ...]] = [
     # SEEDS
@@ -90,7 +87,9 @@ _TABLE: list[tuple[Any, ...]] = [
     ("seeds-sra3", space_time.seeds_sra3, "three, strong order 1.5, weak order 3 if F is linear"),
     ("seeds-ab2", multistep.seeds_ab, "two-step Adams-Bashforth in every form", {"order": 2}),
     ("seeds-ab3", multistep.seeds_ab, "three-step Adams-Bashforth in every form", {"order": 3}),
-    ("seeds-ab4", multistep.seeds_ab, "four-step Adams-Bashforth in every form", _FOUR),
+    # Four nodes extrapolate too far where a step is 1.7 times longer than the one before, as the
+    # last ones of the default grid are: variances would be up to 4 times too large.
+    ("seeds-ab4", multistep.seeds_ab, "four-step Adams scheme", {"order": 4, "ratio_limit": 1.5}),
     # DDPM, DDIM and Analytic-DPM
     ("ddim", _ddim, "DDIM; sample(..., eta=) for its eta"),
     ("ddpm", ddpm, "DDPM ancestral sampling, posterior (fixed small) or large variance"),

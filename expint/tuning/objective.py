@@ -4,11 +4,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Module, functional
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.checkpoint import checkpoint
 
 from expint.noise import Replay, per_sample
@@ -74,8 +75,8 @@ class SampleObjective(Objective):
         shape: of one sample.
         reference: samples of the law, shape (n, *event): the first half serves the search, the
             other the held-out distance.
-        features: makes (n, d) features of samples; default: of images those of two layers of fixed
-            random convolutions, else none.
+        features: makes (n, d) features of samples; default: of images those of the network's own
+            bottleneck, or of fixed random convolutions where it has none; else none.
         seed: of the samples.
     """
 
@@ -92,13 +93,14 @@ class SampleObjective(Objective):
         image = len(self._shape) == 3 and min(self._shape[1:]) >= 8
         self._views: list[Features] = [partial(torch.flatten, start_dim=1)]
         if image:
+            features = features or bottleneck_features(model, self._shape)
             self._views += [_high_pass, features or random_features(self._shape[0], seed)]
         elif features is not None:
             self._views.append(features)
         half = len(reference) // 2
         self._halves = {
             part: [
-                _Side(view(some.float()), local=not image and k == 0)
+                _Side(_in_parts(view, some.float()), local=not image and k == 0)
                 for k, view in enumerate(self._views)
             ]
             for part, some in ((SEARCH, reference[:half]), (HELD_OUT, reference[half:]))
@@ -112,10 +114,9 @@ class SampleObjective(Objective):
         """
         samples = self.samples(plan, count, part, start)
         sides = self._halves[part]
-        distances = [
-            side.distance(view(samples)) for view, side in zip(self._views, sides, strict=True)
-        ]
-        return torch.stack(distances).sum()
+        pairs = zip(self._views, sides, strict=True)
+        distances = [side.distance(_in_parts(view, samples)) for view, side in pairs]
+        return torch.stack(distances).mean()
 
     def samples(self, plan: Plan, count: int, part: int, start: int = 0) -> Tensor:
         """Samples of a plan, float32; with gradients, checkpointed per evaluation, if it has
@@ -175,6 +176,11 @@ class _Side:
         return total / len(self._widths) / (1.0 / len(view) + 1.0 / len(self._view))
 
 
+def _in_parts(view: Features, samples: Tensor) -> Tensor:
+    with torch.set_grad_enabled(samples.requires_grad):
+        return torch.cat([view(part) for part in samples.split(_BATCH)])
+
+
 def _pairs(x: Tensor, y: Tensor) -> Tensor:
     mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= 16 else "use_mm_for_euclid_dist"
     return torch.cdist(x, y, compute_mode=mode)
@@ -189,6 +195,49 @@ def _mean(distances: Tensor, width: float) -> Tensor:
 def _high_pass(x: Tensor) -> Tensor:
     """What is finer than 3 × 3 pixels."""
     return (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).flatten(1)
+
+
+def bottleneck_features(model: Any, shape: Sequence[int], sigma: float = 1.0) -> Features | None:
+    """What a network makes of samples in its layer of the fewest pixels, averaged over them.
+
+    Args:
+        model: is called with the samples, scaled to the noise level but without noise.
+        shape: of one sample.
+        sigma: the noise level, at which a network looks at what a sample shows as a whole.
+
+    Returns:
+        The features, or None where no layer has fewer pixels than the sample.
+    """
+    about = describe(model)
+    t = torch.as_tensor(about.schedule.t_of_sigma(sigma), dtype=torch.float64)
+    t = t if about.round_time is None else about.round_time(t)
+    scale = float(about.schedule.alpha(t))
+    layers: list[tuple[int, int, Module]] = []
+
+    def see(layer: Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            layers.append((math.prod(output.shape[2:]), -output.shape[1], layer))
+
+    with torch.no_grad(), register_module_forward_hook(see):
+        model(torch.zeros(2, *shape, device=about.device), t)
+    if not layers or min(layers, key=_sizes)[0] >= math.prod(shape[1:]):
+        return None
+    fewest = _sizes(min(layers, key=_sizes))
+    chosen = [entry for entry in layers if _sizes(entry) == fewest][-1][2]
+
+    def features(x: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        with chosen.register_forward_hook(
+            lambda _, __, output: outputs.append(cast(Tensor, output))
+        ):
+            model(scale * x, t)
+        return outputs[-1].mean((2, 3))
+
+    return features
+
+
+def _sizes(entry: tuple[int, int, Module]) -> tuple[int, int]:
+    return entry[:2]
 
 
 def random_features(channels: int, seed: int = 0) -> Features:
