@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from expint import schedules
-from expint.equations.noise_scales import NoiseScale, noise_scale, noise_scale_names, piecewise
+from expint.equations.noise_scales import noise_scale, noise_scale_names, piecewise
 from expint.equations.step_scales import noise_scale_per_step
 from expint.files import replacing
 from expint.grids.layout import MOST_STEPS
@@ -35,7 +35,6 @@ FORMAT = "expint plan 1"
 LARGEST = 2**23
 """Bytes of the largest file that is read; a plan of 20 evaluations takes less than 5 kB."""
 
-_INFINITE = {"inf": math.inf, "-inf": -math.inf}
 _NONE = type(None)
 _KINDS: dict[str, tuple[type, ...]] = {
     "format": (str,),
@@ -90,12 +89,17 @@ def plan_content(plan: Plan, about: Mapping[str, Any] | None = None) -> dict[str
     if not _equal(plan, _compiled(content, schedule)):
         times = torch.cat([plan.times.detach(), plan.grid])
         content["known_times"] = json_values(torch.unique(times[times.isfinite()]))
-        if not _equal(plan, _compiled(content, schedule)):
+        found = None
+        with suppress(ValueError):  # what cannot be rounded
+            found = _compiled(content, schedule)
+        if found is None or not _equal(plan, found):
             raise ValueError(_why_not(plan))
     try:
         return content | {"checksum": _checksum(content)}
     except (TypeError, ValueError) as error:
-        raise ValueError(f"What is said about a plan must be finite JSON values: {error}.") from error
+        raise ValueError(
+            f"What is said about a plan must be finite JSON values: {error}."
+        ) from error
 
 
 def save_plan(plan: Plan, path: str | Path, about: Mapping[str, Any]) -> None:
@@ -139,12 +143,12 @@ def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | No
         ValueError: for what `Plan.load` refuses, another schedule, or evaluations at times at which
             the model cannot be called.
     """
-    if not isinstance(given, PlanLike):
+    if not isinstance(given, (Plan, str, Path, Mapping)):
         raise TypeError(f"plan is a Plan or the path of its file, got {given!r}.")
     plan = given if isinstance(given, Plan) else load_plan(given, schedule)
     if not plan.sde.diffusion:
         raise ValueError(f"The plan is on {plan.sde}, which is not a diffusion model's equation.")
-    times = as_float64([float(row.time) for row in plan.rows if row.evaluates])
+    times = plan.times.detach()[[row.evaluates for row in plan.rows]]
     plan.sde.diffusion.check_schedule(schedule, times)
     off = torch.zeros(0) if round_time is None else (round_time(times) - times).abs()
     wrong = torch.nonzero(off > 1e-6 * (1.0 + times.abs()))
@@ -214,7 +218,7 @@ def _noise(plan: Plan) -> tuple[float | list[float] | None, str | dict[str, Any]
             f"The noise scale {scale.name!r} is a function, which no file holds: give ell, one "
             "number or one for each step, a window, or the name of a noise scale."
         )
-    pieces = [tuple(map(float, piece)) for piece in scale.pieces]
+    pieces = [tuple(as_float64(v).item() for v in piece) for piece in scale.pieces]
     ells = [math.sqrt(square) for *_, square in pieces]
     with suppress(ValueError):  # another number of pieces than steps
         if list(noise_scale_per_step(diffusion.schedule, plan.grid, ells).pieces) == pieces:
@@ -224,13 +228,13 @@ def _noise(plan: Plan) -> tuple[float | list[float] | None, str | dict[str, Any]
 
 def _described(schedule: Schedule, grid: Tensor) -> dict[str, Any]:
     """Name and arguments of a schedule, or what it looks like and its values at the grid."""
-    for name, kind in ((name, SCHEDULES.get(name)) for name in SCHEDULES):
-        if type(schedule) is kind and is_dataclass(schedule):
-            usual, names = kind(), [field.name for field in fields(schedule) if field.init]
-            given = {name: getattr(schedule, name) for name in names}
-            given = {name: v for name, v in given.items() if v != getattr(usual, name)}
-            if all(isinstance(value, str) or are_numbers(value) for value in given.values()):
-                return {"name": name, "arguments": json_values(given)}
+    name = next((name for name in SCHEDULES if SCHEDULES.get(name) is type(schedule)), None)
+    if name is not None and is_dataclass(kind := type(schedule)):
+        usual, arguments = kind(), [field.name for field in fields(kind) if field.init]
+        given = {each: getattr(schedule, each) for each in arguments}
+        given = {each: v for each, v in given.items() if v != getattr(usual, each)}
+        if all(isinstance(value, str) or are_numbers(value) for value in given.values()):
+            return {"name": name, "arguments": json_values(given)}
     # Nine digits are enough to know it by.
     values = {"lam": schedule.lam(grid), "log_alpha": schedule.log_alpha(grid)}
     short = {name: [float(f"{v:.9g}") for v in each.tolist()] for name, each in values.items()}
@@ -244,9 +248,9 @@ def _schedule(content: Mapping[str, Any], given: Schedule | None) -> Schedule:
     if given is not None:
         check_schedule(given)
     if "name" in said:
-        arguments = said.get("arguments")
+        arguments: Any = said.get("arguments")
         fine = isinstance(arguments, dict) and {*said} == {"name", "arguments"}
-        if not fine or any(type(v) is int and v > MOST_STEPS for v in arguments.values()):
+        if not fine or any(isinstance(v, int) and v > MOST_STEPS for v in arguments.values()):
             raise ValueError(f"its 'schedule' is {said!r}")
         known = schedules.get(said["name"], **arguments)
         if given is None:
@@ -271,6 +275,8 @@ def _schedule(content: Mapping[str, Any], given: Schedule | None) -> Schedule:
 
 def _compiled(content: Mapping[str, Any], schedule: Schedule) -> Plan:
     grid, ell, scale = _numbers(content["grid"], "grid"), content["ell"], content["noise_scale"]
+    if ell is not None and scale is not None:
+        raise ValueError("it has both an 'ell' and a 'noise_scale'")
     if isinstance(scale, dict):
         pieces = [_numbers(piece, "pieces").tolist() for piece in scale["pieces"]]
         scale = piecewise(str(scale["name"]), [(low, high, square) for low, high, square in pieces])
@@ -295,7 +301,7 @@ def _compiled(content: Mapping[str, Any], schedule: Schedule) -> Plan:
 
 def _numbers(values: Sequence[Any], name: str) -> Tensor:
     """The entries of a list, of which infinite ones are text, float64."""
-    wrong = [v for v in values if not (are_numbers(v) or isinstance(v, str) and v in _INFINITE)]
+    wrong = [v for v in values if not are_numbers(v) and v not in ("inf", "-inf")]
     if wrong:
         raise ValueError(f"its {name!r} holds {wrong[0]!r}")
     return torch.tensor([float(v) for v in values], dtype=torch.float64)
