@@ -3,8 +3,8 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -117,15 +117,22 @@ def plan_text(content: Mapping[str, Any]) -> str:
 
 def load_plan(given: str | Path | Mapping[str, Any], schedule: Schedule | None = None) -> Plan:
     """The plan of a file, of the text of one, or of its content; see `Plan.load`."""
-    named = isinstance(given, Mapping) or str(given).lstrip().startswith("{")
-    where = "The plan" if named else f"The plan in {str(given)!r}"
-    try:
-        content = read_content(given)
+    content = read_content(given)
+    with _naming(given):
         plan = _compiled(content, _schedule(content, schedule))
         if plan.nfe != content["nfe"]:
             raise ValueError(f"takes {plan.nfe} evaluations, but is said to take {content['nfe']}")
         return plan
+
+
+@contextmanager
+def _naming(given: Any) -> Iterator[None]:
+    """Say of what fails which plan it was, and that it was its file."""
+    try:
+        yield
     except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+        named = isinstance(given, Mapping) or str(given).lstrip().startswith("{")
+        where = "The plan" if named else f"The plan in {str(given)!r}"
         raise ValueError(f"{where} cannot be loaded: {error}") from error
 
 
@@ -150,8 +157,8 @@ def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | No
         raise ValueError(f"The plan is on {plan.sde}, which is not a diffusion model's equation.")
     times = plan.times.detach()[[row.evaluates for row in plan.rows]]
     plan.sde.diffusion.check_schedule(schedule, times)
-    off = torch.zeros(0) if round_time is None else (round_time(times) - times).abs()
-    wrong = torch.nonzero(off > 1e-6 * (1.0 + times.abs()))
+    known = times if round_time is None else round_time(times)
+    wrong = torch.nonzero((known - times).abs() > 1e-6 * (1.0 + times.abs()))
     if len(wrong):
         raise ValueError(
             f"The plan calls the network at t = {times[wrong[0]].item():.9g}, and this network is "
@@ -162,20 +169,27 @@ def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | No
 
 
 def read_content(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a file, after checking that it is one and was not edited.
+    """The content of a file, or of the text or content of one, after checking that it is a plan's
+    and was not edited.
 
     Raises:
         ValueError: saying what is wrong.
     """
+    with _naming(given):
+        return _checked(_parsed(given))
+
+
+def _parsed(given: str | Path | Mapping[str, Any]) -> Any:
     if isinstance(given, Mapping):
-        content: Any = dict(given)
-    else:
-        text = str(given)
-        try:
-            text = text if text.lstrip().startswith("{") else _text(Path(given))
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"it is not a plan file, or is cut ({error})") from error
+        return dict(given)
+    text = str(given)
+    try:
+        return json.loads(text if text.lstrip().startswith("{") else _text(Path(given)))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not a plan file, or is cut ({error})") from error
+
+
+def _checked(content: Any) -> dict[str, Any]:
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or not kind.startswith("expint plan "):
         raise ValueError("it is not a plan file")
@@ -184,12 +198,13 @@ def read_content(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     unknown, missing = sorted({*content} - {*_KINDS}), sorted({*_KINDS} - {*content})
     if unknown or missing:
         raise ValueError(f"unknown entries are {unknown}, and missing ones {missing}")
-    if content.pop("checksum") != (checksum := _checksum(content)):
+    held = {name: value for name, value in content.items() if name != "checksum"}
+    if content["checksum"] != _checksum(held):
         raise ValueError("it was edited or is damaged: its checksum is another one")
     for name, value in content.items():
         if not isinstance(value, _KINDS[name]):
             raise ValueError(f"its {name!r} is {value!r}")
-    return content | {"checksum": checksum}
+    return content
 
 
 def _text(path: Path) -> str:
