@@ -9,7 +9,8 @@ import torch
 import expint
 from expint import Plan, begin_sampling, continue_sampling, plan_sampling, sample
 from expint.plans import extrapolated
-from expint.plans.plan_files import plan_content, plan_text
+from expint.plans.file_format import plan_text
+from expint.plans.plan_files import plan_content
 from expint.schedules import EDM, VP, Discrete
 from expint.targets import Gaussian
 

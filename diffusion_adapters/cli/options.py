@@ -11,7 +11,7 @@ from diffusion_adapters.cli.own_objects import solver_of
 from expint import grids, solvers
 from expint.equations.forms import form_names
 from expint.equations.noise_scales import noise_scale_names
-from expint.plans.plan_files import read_content
+from expint.plans.file_format import read_content
 from expint.schedules import Schedule
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -32,7 +32,7 @@ def plan(**given: Any) -> None:
         raise click.UsageError("Give --schedule, or a plan with --plan.")
     # A file may need the schedule, and says so.
     own = None if name else load_plan(given["plan"]).sde.diffusion
-    noise = own.schedule if own else schedule_of(name)
+    noise = own.schedule if own else schedule_of(str(name))
     arguments = options.sampling_arguments(noise, given)
     compiled = plan_sampling(noise, **arguments, sigma_data=given["sigma_data"])
     click.echo(dumps(compiled.to_dict(), indent=1) if given["json"] else compiled.table())

@@ -1,12 +1,10 @@
 """Plans as files: JSON for people to read, from which the plan is compiled again."""
 
-import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,14 @@ from expint.grids.layout import MOST_STEPS
 from expint.numerics.float64 import are_numbers, as_float64
 from expint.plans.compilation import RoundTime, compile_plan
 from expint.plans.extrapolation import extrapolated
+from expint.plans.file_format import (
+    FORMAT,
+    checksum_of,
+    json_values,
+    naming,
+    plan_text,
+    read_content,
+)
 from expint.plans.plan import Plan
 from expint.schedules import Schedule
 from expint.schedules.base import check_schedule
@@ -30,29 +36,6 @@ from expint.solvers.registry import get, names
 
 PlanLike = Plan | str | Path | Mapping[str, Any]
 """A plan, or the path, the text or the content of its file."""
-
-FORMAT = "expint plan 1"
-LARGEST = 2**23
-"""Bytes of the largest file that is read; a plan of 20 evaluations takes less than 5 kB."""
-
-_NONE = type(None)
-_KINDS: dict[str, tuple[type, ...]] = {
-    "format": (str,),
-    "expint": (str,),
-    "solver": (str,),
-    "nfe": (int,),
-    "form": (str,),
-    "ell": (int, float, list, _NONE),
-    "noise_scale": (str, dict, _NONE),
-    "sigma_data": (int, float, _NONE),
-    "operations": (list,),
-    "schedule": (dict,),
-    "grid": (list,),
-    "factors": (list,),
-    "known_times": (list,),
-    "about": (dict,),
-    "checksum": (str,),
-}
 
 
 def plan_content(plan: Plan, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -95,7 +78,7 @@ def plan_content(plan: Plan, about: Mapping[str, Any] | None = None) -> dict[str
         if found is None or not _equal(plan, found):
             raise ValueError(_why_not(plan))
     try:
-        return content | {"checksum": _checksum(content)}
+        return content | {"checksum": checksum_of(content)}
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"What is said about a plan must be finite JSON values: {error}."
@@ -109,31 +92,14 @@ def save_plan(plan: Plan, path: str | Path, about: Mapping[str, Any]) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def plan_text(content: Mapping[str, Any]) -> str:
-    """The text of a file: one line for each entry."""
-    lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
 def load_plan(given: str | Path | Mapping[str, Any], schedule: Schedule | None = None) -> Plan:
     """The plan of a file, of the text of one, or of its content; see `Plan.load`."""
     content = read_content(given)
-    with _naming(given):
+    with naming(given):
         plan = _compiled(content, _schedule(content, schedule))
         if plan.nfe != content["nfe"]:
             raise ValueError(f"takes {plan.nfe} evaluations, but is said to take {content['nfe']}")
         return plan
-
-
-@contextmanager
-def _naming(given: Any) -> Iterator[None]:
-    """Say of what fails which plan it was, and that it was its file."""
-    try:
-        yield
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
-        named = isinstance(given, Mapping) or str(given).lstrip().startswith("{")
-        where = "The plan" if named else f"The plan in {str(given)!r}"
-        raise ValueError(f"{where} cannot be loaded: {error}") from error
 
 
 def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | None = None) -> Plan:
@@ -166,58 +132,6 @@ def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | No
             "the network with timesteps='interpolate'."
         )
     return plan
-
-
-def read_content(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a file, or of the text or content of one, after checking that it is a plan's
-    and was not edited.
-
-    Raises:
-        ValueError: saying what is wrong.
-    """
-    with _naming(given):
-        return _checked(_parsed(given))
-
-
-def _parsed(given: str | Path | Mapping[str, Any]) -> Any:
-    if isinstance(given, Mapping):
-        return dict(given)
-    text = str(given)
-    try:
-        return json.loads(text if text.lstrip().startswith("{") else _text(Path(given)))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is not a plan file, or is cut ({error})") from error
-
-
-def _checked(content: Any) -> dict[str, Any]:
-    kind = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(kind, str) or not kind.startswith("expint plan "):
-        raise ValueError("it is not a plan file")
-    if kind != FORMAT:
-        raise ValueError(f"its format is {kind!r}, and this version of expint reads {FORMAT!r}")
-    unknown, missing = sorted({*content} - {*_KINDS}), sorted({*_KINDS} - {*content})
-    if unknown or missing:
-        raise ValueError(f"unknown entries are {unknown}, and missing ones {missing}")
-    held = {name: value for name, value in content.items() if name != "checksum"}
-    if content["checksum"] != _checksum(held):
-        raise ValueError("it was edited or is damaged: its checksum is another one")
-    for name, value in content.items():
-        if not isinstance(value, _KINDS[name]):
-            raise ValueError(f"its {name!r} is {value!r}")
-    return content
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError("there is no such file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"it has more than {LARGEST} bytes")
-    return path.read_text(encoding="utf-8")
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    plain = json.dumps(content, sort_keys=True, allow_nan=False)
-    return sha256(plain.encode()).hexdigest()
 
 
 def _noise(plan: Plan) -> tuple[float | list[float] | None, str | dict[str, Any] | None]:
@@ -348,17 +262,6 @@ def _why_not(plan: Plan) -> str:
         text = " and ".join(map(str, added))
         way_out = f"{text} is not all of its operations' numbers: give them at most six digits"
     return f"A plan of {plan.solver!r} that could not be known again is not saved: {way_out}."
-
-
-def json_values(value: Any) -> Any:
-    """The value as JSON can hold it; infinite numbers as the text that `float` reads back."""
-    if isinstance(value, Tensor):
-        return json_values(value.tolist())
-    if isinstance(value, Mapping):
-        return {name: json_values(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_values(item) for item in value]
-    return str(value) if value in (math.inf, -math.inf) else value
 
 
 def row_numbers(plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from expint import schedules, solvers
 from expint.convergence.stage_covariance import noise_covariance
 from expint.equations.noise_scales import window
 from expint.plans import Plan, extrapolated
-from expint.plans.plan_files import coefficients, load_plan, plan_content, plan_text, read_content
+from expint.plans.file_format import checksum_of, plan_text, read_content
+from expint.plans.plan_files import coefficients, load_plan, plan_content
 from expint.schedules import EDM, IDDPM, VP, Discrete, Flow, scaled_linear_betas
 
 SD = Discrete.from_betas(scaled_linear_betas())
@@ -220,11 +221,9 @@ def test_what_could_not_be_known_again_is_not_saved(tmp_path: Path):
 
 def edited(**changes: Any) -> dict[str, Any]:
     """The content of a file with other entries and the right checksum."""
-    from expint.plans.plan_files import _checksum
-
     content = plan_content(tuned(VP(), "seeds-ab2", 4, 1)) | changes
     del content["checksum"]
-    return content | {"checksum": _checksum(content)}
+    return content | {"checksum": checksum_of(content)}
 
 
 def test_a_file_that_is_cut_anywhere_is_refused(tmp_path: Path):

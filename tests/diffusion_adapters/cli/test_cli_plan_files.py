@@ -14,7 +14,7 @@ from diffusion_adapters import load
 from diffusion_adapters.cli import main
 from expint import Plan
 from expint.plans import extrapolated
-from expint.plans.plan_files import plan_text
+from expint.plans.file_format import plan_text
 
 
 def run(*arguments: Any) -> Any:
