@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from tiny_pipelines import KINDS
 from torch import Tensor
 
 import expint
@@ -179,3 +180,41 @@ def test_flow_pipelines_leave_out_their_sigmas():
     plan = tuned(Flow(), "seeds-ab2", round_time=None)
     assert ExpIntScheduler(**FLOW, plan=plan).config["use_flow_sigmas"]
     assert not ExpIntScheduler(**FLOW).config["use_flow_sigmas"]
+
+
+def images(name: str, given: dict[str, Any], **call: Any) -> Any:
+    """Of a tiny pipeline with a scheduler of these options, the generator of seed 0."""
+    (kind,) = [kind for kind in KINDS if kind.name == name]
+    own = getattr(diffusers, kind.scheduler[0])(**kind.scheduler[1])
+    pipe = getattr(diffusers, name)(scheduler=own, **kind.parts())
+    pipe.scheduler = ExpIntScheduler.from_config(own.config, **given)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    made = pipe(**{"num_inference_steps": 4, "generator": generator} | kind.call() | call)[0]
+    return torch.stack([torch.as_tensor(image) for image in made])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "FluxPipeline"])
+def test_pipelines(name: str):
+    """A plan with the numbers of a usual solver gives its images."""
+    flow = name == "FluxPipeline"
+    schedule = Flow() if flow else Discrete()
+    rounding = {} if flow else {"round_time": Discrete().round}
+    plan = expint.plan_sampling(schedule, "seeds-ab2", steps=4, **rounding)
+    exact = {"shift": 1.0, "use_dynamic_shifting": False}
+    options: dict[str, Any] = {"solver": "seeds-ab2"} | (exact if flow else {"grid": None})
+    call = {"sigmas": plan.grid[:-1].tolist()} if flow else {}
+    ours = images(name, {"plan": plan})
+    torch.testing.assert_close(ours, images(name, options, **call))
+    with pytest.raises(ValueError, match="has 4 steps"):
+        images(name, {"plan": plan}, num_inference_steps=5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_image_to_image_is_refused_unless_it_begins_at_pure_noise():
+    name, table = "StableDiffusionImg2ImgPipeline", Discrete()
+    plan = expint.plan_sampling(table, "seeds-ab2", steps=4, round_time=table.round)
+    with pytest.raises(ValueError, match="from its first evaluation on, not from 2"):
+        images(name, {"plan": plan}, strength=0.5)
+    assert images(name, {"plan": plan}, strength=1.0).isfinite().all()
