@@ -178,12 +178,7 @@ def plan_sampling(
             only.
     """
     if (made := options.get("plan")) is not None:
-        more = options.get("operations") or None
-        others = {"solver": solver, **options, "operations": more, "plan": None}
-        if named := [name for name, value in others.items() if value is not None]:
-            both = f"plan= fixes the solver, its steps and noise: leave out {', '.join(named)}"
-            raise ValueError(f"{both}, or the plan.")
-        return fitting_plan(made, schedule, round_time)
+        return fitting_plan(made, schedule, round_time, {"solver": solver, **options, "plan": None})
     check_options(options)
     scales = {name: options.get(name) for name in _SCALES}
     given = [name for name, value in scales.items() if value is not None]

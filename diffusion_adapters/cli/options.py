@@ -65,10 +65,7 @@ _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
 _USUAL_GRID = "equal steps of arctan sigma, to an end that the number of evaluations sets"
 _FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 
-_PLAN = (
-    "A file that Plan.save or `expint plan --save` wrote, or its text, in place of the solver and "
-    "its steps."
-)
+_PLAN = "A file of `expint plan --save`, or its text, in place of the solver and its steps."
 _SOLVERS = f"{one_of(solvers.names())} Or module:object, a method or tableau of your own."
 _MODEL = "A shipped network (see `expint models`), or module:object, a model of your own."
 _DEVICE = "Where to compute, such as cuda or cpu."

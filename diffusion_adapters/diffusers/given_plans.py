@@ -31,12 +31,9 @@ def held_plan(config: Mapping[str, Any], schedule: Schedule) -> dict[str, Any]:
     plan = config["plan"]
     if plan is None:
         return {}
-    named = [name for name, usual in FIXED.items() if config[name] != usual]
-    if named:
-        both = f"plan= fixes the solver and its steps: leave out {', '.join(named)}"
-        raise ValueError(f"{both}, or the plan.")
+    beside = {name: config[name] for name, usual in FIXED.items() if config[name] != usual}
+    fitting_plan(plan, schedule, beside=beside)
     content = plan_content(plan) if isinstance(plan, Plan) else read_content(plan)
-    fitting_plan(content, schedule)
     # Pipelines that do not find this flag pass sigmas of their own.
     return {"plan": content, "use_flow_sigmas": config["prediction_type"] == "flow_prediction"}
 
@@ -64,6 +61,13 @@ def given_plan(
     times = plan.times[[row.evaluates for row in plan.rows]]
     whole = bool(torch.isclose(times, times.round(), 0.0, 1e-9).all())
     return plan, table.round if table and whole else None
+
+
+def without_fixed(config: Any, given: Mapping[str, Any]) -> Any:
+    """A configuration to which a plan is given, without what the plan fixes."""
+    if given.get("plan") is None or not isinstance(config, Mapping):
+        return config
+    return {name: value for name, value in config.items() if name not in FIXED}
 
 
 def check_begin(config: Mapping[str, Any], first: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers import configs, tables
 from diffusion_adapters.diffusers.copies import Copied
-from diffusion_adapters.diffusers.given_plans import FIXED, check_begin, held_plan
+from diffusion_adapters.diffusers.given_plans import check_begin, held_plan, without_fixed
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
 from diffusion_adapters.diffusers.methods import method_of
@@ -191,9 +191,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
                 other noise levels.
         """
         known = configs.read_config(config) if isinstance(config, Mapping) else config
-        if kwargs.get("plan") is not None and isinstance(known, Mapping):
-            known = {name: value for name, value in known.items() if name not in FIXED}
-        return super().from_config(known, return_unused_kwargs, **kwargs)
+        return super().from_config(without_fixed(known, kwargs), return_unused_kwargs, **kwargs)
 
     @checked
     def set_timesteps(

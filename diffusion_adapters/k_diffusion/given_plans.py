@@ -8,31 +8,34 @@ from torch import Tensor
 
 from expint.numerics.float64 import as_float64
 from expint.plans import Plan
-from expint.plans.plan_files import PlanLike
-from expint.sampling import plan_sampling
+from expint.plans.plan_files import PlanLike, fitting_plan
 from expint.schedules import Schedule
 
 _SAME = 1e-4  # relative difference within which levels in float32 are the plan's
 
 
 def given_plan(
-    plan: PlanLike,
+    plan: PlanLike | None,
     schedule: Schedule,
     sigmas: Tensor | Sequence[float] | None,
+    s_noise: float,
     others: Mapping[str, Any],
-) -> Plan:
-    """The plan for a model of k-diffusion.
+) -> Plan | None:
+    """The plan for a model of k-diffusion, if there is one.
 
     Args:
         plan: a plan, or the path, the text or the content of its file.
         schedule: the model's.
         sigmas: None, or the plan's levels, as programs pass them.
-        others: arguments that the plan fixes; those that are not None are refused.
+        s_noise, others: arguments that the plan fixes; refused unless they are 1 and None.
 
     Raises:
         ValueError: for them, for other levels, and for what `expint.sample` refuses.
     """
-    made = plan_sampling(schedule, plan=plan, **others)
+    if plan is None:
+        return None
+    beside = {**others, "s_noise": None if s_noise == 1.0 else s_noise}
+    made = fitting_plan(plan, schedule, beside=beside)
     if sigmas is not None:
         levels = as_float64(sigmas).detach().cpu()
         same = levels.shape == made.grid.shape

@@ -176,12 +176,9 @@ def sample_expint(
     """
     noise_device = None if noise_device is None else usable_device(noise_device)
     denoiser = KDiffusionModel(model, extra_args, flow)
-    made = None
-    if plan is not None:
-        fixed = {"solver": solver, "eta": eta, "form": form, **options}
-        fixed["s_noise"] = None if s_noise == 1.0 else s_noise
-        made = given_plan(plan, denoiser.schedule, sigmas, fixed)
-        sigmas = made.grid
+    fixed = {"solver": solver, "eta": eta, "form": form, **options}
+    made = given_plan(plan, denoiser.schedule, sigmas, s_noise, fixed)
+    sigmas = sigmas if made is None else made.grid
     places, given = distinct_levels(sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas))
     if len(given) < 2:
         return x

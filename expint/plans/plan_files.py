@@ -102,7 +102,12 @@ def load_plan(given: str | Path | Mapping[str, Any], schedule: Schedule | None =
         return plan
 
 
-def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | None = None) -> Plan:
+def fitting_plan(
+    given: PlanLike,
+    schedule: Schedule,
+    round_time: RoundTime | None = None,
+    beside: Mapping[str, Any] | None = None,
+) -> Plan:
     """A plan, or that of a file, for a model.
 
     Args:
@@ -110,12 +115,19 @@ def fitting_plan(given: PlanLike, schedule: Schedule, round_time: RoundTime | No
         schedule: the model's.
         round_time: maps times to those that the model can be called at, if it is called at those
             only.
+        beside: what came with the plan and is fixed by it: there may be nothing in it but None, and
+            no operations.
 
     Raises:
         TypeError: for anything else.
-        ValueError: for what `Plan.load` refuses, another schedule, or evaluations at times at which
-            the model cannot be called.
+        ValueError: for what `Plan.load` refuses, another schedule, evaluations at times at which
+            the model cannot be called, or what came beside the plan, naming it.
     """
+    came = {name: value for name, value in (beside or {}).items() if value is not None}
+    named = [name for name, value in came.items() if name != "operations" or value]
+    if named:
+        both = f"plan= fixes the solver, its steps and noise: leave out {', '.join(named)}"
+        raise ValueError(f"{both}, or the plan.")
     if not isinstance(given, (Plan, str, Path, Mapping)):
         raise TypeError(f"plan is a Plan or the path of its file, got {given!r}.")
     plan = given if isinstance(given, Plan) else load_plan(given, schedule)
