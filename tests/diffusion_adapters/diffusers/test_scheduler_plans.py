@@ -67,10 +67,8 @@ def test_the_scheduler_runs_the_plan(tmp_path: Path):
             return net(x, t)
 
     generator = torch.Generator().manual_seed(1)
-    arrays = [normals(0)]
     drawn = [torch.empty(2, 3, 4, 4).normal_(generator=generator) for _ in range(plan.normals)]
-    arrays = torch.stack(drawn)
-    expected = expint.execute(plan, Model(), x, expint.noise.Replay(arrays))
+    expected = expint.execute(plan, Model(), x, expint.noise.Replay(torch.stack(drawn)))
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
 
 
