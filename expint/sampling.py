@@ -17,6 +17,7 @@ from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import as_float64, is_whole
 from expint.plans import Plan, compile_plan
+from expint.plans.plan_files import PlanLike, fitting_plan
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import Counted
 from expint.runs.start import start_state
@@ -41,6 +42,7 @@ class SamplingOptions(TypedDict, total=False):
     eta: float | Sequence[float] | None
     operations: Sequence[Operation]
     final: str
+    plan: PlanLike | None
 
 
 class _AnySteps(SamplingOptions, total=False):
@@ -89,6 +91,8 @@ def sample(
             `expint.solvers.churn(...)`, `ancestral(...)`, ….
         final: "denoise" ends with one evaluation that takes σ to 0, "none" leaves the noise of the
             last σ in the sample.
+        plan: a `Plan`, the path of a file that `Plan.save` wrote, or its content, in place of the
+            solver and of all options above.
         seed: one integer n, the run: sample i is a function of (n, i), and neighbouring integers
             share nothing. Default 0.
         seeds: in place of a run, a list or range with a seed for each sample, which is a function
@@ -134,7 +138,7 @@ def sample(
         backend = "inductor" if compile is True else compile
         call = torch.compile(model, backend=backend, dynamic=False)
     steps = options.get("steps")
-    if isinstance(steps, Adaptive):
+    if isinstance(steps, Adaptive) and options.get("plan") is None:
         check_options(options | {"steps": None})
         return steps.sample(
             about, call, shape, solver or defaults.ADAPTIVE, options, seeding=seeding, noise=noise,
@@ -173,6 +177,8 @@ def plan_sampling(
         round_time: maps times to those that the model can be called at, if it is called at those
             only.
     """
+    if (made := options.get("plan")) is not None:
+        return fitting_plan(made, schedule, round_time, {"solver": solver, **options, "plan": None})
     check_options(options)
     scales = {name: options.get(name) for name in _SCALES}
     given = [name for name, value in scales.items() if value is not None]
@@ -181,7 +187,7 @@ def plan_sampling(
             "ell, noise_scale and eta each say how much noise is added: give one of them, got "
             f"{' and '.join(given)}."
         )
-    method = get(chosen(solver, options))
+    method = get(cast(Solver, chosen(solver, options)))
     times = _times(schedule, method, options, table=round_time is not None)
     ell, scale, eta = scales.values()
     if eta is not None:
@@ -210,10 +216,10 @@ def check_options(options: Any) -> None:
         )
 
 
-def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver:
+def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver | None:
     """The solver; without one the default for the evaluations or steps, and the noise, that are
-    asked for."""
-    if solver is not None:
+    asked for, or None where a plan says it."""
+    if solver is not None or options.get("plan") is not None:
         return solver
     grid, scales = options.get("grid"), [options.get(name) for name in _SCALES]
     listed = None if isinstance(grid, str | Callable | None) else as_float64(grid).numel() - 1

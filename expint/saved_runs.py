@@ -19,6 +19,7 @@ from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import is_whole
 from expint.plans import Plan
+from expint.plans.plan_files import coefficients
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import identity as model_identity
 from expint.runs.start import start_state
@@ -93,7 +94,7 @@ class Sampling:
                 "give the source an attribute `identity`, or use expint.noise.Gaussian(seeds)."
             )
         tensors, position = self._run.snapshot()
-        tensors[_COEFFICIENTS] = _coefficients(self.plan)
+        tensors[_COEFFICIENTS] = coefficients(self.plan)
         content = {"format": _FORMAT, "position": json.dumps(position), **self._common()}
         content["device"] = self._run.x.device.type
         kept = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
@@ -215,7 +216,7 @@ def continue_sampling(
                 f"{path} holds a run with another {what} ({content.get(what)}, here {value}): "
                 f"{way_out}."
             )
-    saved, own = tensors.pop(_COEFFICIENTS), _coefficients(begun.plan)
+    saved, own = tensors.pop(_COEFFICIENTS), coefficients(begun.plan)
     # Not exactly: the last digit of a coefficient depends on the version of the libraries.
     if saved.shape != own.shape or not torch.allclose(saved, own, rtol=1e-12, atol=1e-15):
         raise ValueError(f"{path} holds a run with another plan (grid or coefficients): {way_out}.")
@@ -262,13 +263,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"({content.get('format')!r})."
         )
     return tensors, content
-
-
-def _coefficients(plan: Plan) -> Tensor:
-    """All numbers of a plan, float64, in one dimension; infinite times as the largest number."""
-    values = [plan.grid]
-    for row in plan.rows:
-        weights = [value for pair in row.weights for value in pair]
-        values += [row.time, row.target, row.scale, *weights, *row.noise]
-    flat = [torch.as_tensor(value, dtype=torch.float64).reshape(-1) for value in values]
-    return torch.cat(flat).nan_to_num()

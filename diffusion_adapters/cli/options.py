@@ -11,6 +11,7 @@ from diffusion_adapters.cli.own_objects import solver_of
 from expint import grids, solvers
 from expint.equations.forms import form_names
 from expint.equations.noise_scales import noise_scale_names
+from expint.plans.file_format import read_content
 from expint.schedules import Schedule
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,6 +65,7 @@ _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
 _USUAL_GRID = "equal steps of arctan sigma, to an end that the number of evaluations sets"
 _FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 
+_PLAN = "A file of `expint plan --save`, or its text, in place of the solver and its steps."
 _SOLVERS = f"{one_of(solvers.names())} Or module:object, a method or tableau of your own."
 _MODEL = "A shipped network (see `expint models`), or module:object, a model of your own."
 _DEVICE = "Where to compute, such as cuda or cpu."
@@ -78,6 +80,7 @@ ETA = option("--eta X", "DDIM's eta in place of --ell.")
 OPERATION = option("--operation TEXT", _OPERATIONS, multiple=True)
 GRID = option("--grid NAME", _GRIDS, usual=_USUAL_GRID)
 FINAL = option("--final KIND", _FINAL, usual="denoise")
+PLAN = option("--plan PLAN", _PLAN)
 SIGMAS = option("--sigmas LIST", "Noise levels in place of --grid, falling, with commas.")
 DEVICE = option("--device NAME", _DEVICE, usual="where the network is: the CPU if it is shipped")
 MODEL = option("--model NAME", _MODEL, default="digits-edm")
@@ -98,9 +101,12 @@ NO_PROGRESS = click.option(
 def sampling_options(function: F) -> F:
     """Decorator: the solver, and the options that `expint.sampling.SamplingOptions` holds."""
     noise = (FORM, ELL, NOISE_SCALE, ETA, OPERATION)
-    for declared in reversed((SOLVER, STEPS, NFE, *noise, GRID, SIGMAS, FINAL)):
+    for declared in reversed((SOLVER, STEPS, NFE, *noise, GRID, SIGMAS, FINAL, PLAN)):
         function = declared(function)
     return function
+
+
+_NUMBERS = ("steps", "nfe", "form", "ell", "noise_scale", "eta")
 
 
 def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +120,9 @@ def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str
         ValueError: for times or noise levels that are not numbers, or `final` beside them, which
             say themselves where they end.
     """
+    if given["plan"] is not None:  # what is given beside it is refused
+        rest = {name: given[name] for name in (*_NUMBERS, "solver", "grid", "sigmas", "final")}
+        return rest | {"operations": given["operation"], "plan": read_content(given["plan"])}
     grid, sigmas, final = given["grid"], given["sigmas"], given["final"]
     times: Any = grid
     if grid is not None and sigmas is not None:
@@ -127,7 +136,7 @@ def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str
         times = listed("--grid", grid, float, what="the name of a grid or numbers")
     if not isinstance(times, str | None) and final is not None:
         raise ValueError("Leave out --final with times: let the last time say where to end.")
-    return {name: given[name] for name in ("steps", "nfe", "form", "ell", "noise_scale", "eta")} | {
+    return {name: given[name] for name in _NUMBERS} | {
         "solver": given["solver"] and solver_of(given["solver"]),
         "grid": times,
         "final": final or "denoise",

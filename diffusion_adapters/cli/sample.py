@@ -85,7 +85,7 @@ def sample(**asked: Any) -> None:
             drawn = expint.sample(
                 network if classes is None else network.with_labels(classes[part]),
                 (len(seeds[part]), *event),
-                **arguments,
+                plan=plan,
                 seeds=seeds[part],
                 callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
                 progress=False,
@@ -99,7 +99,8 @@ def sample(**asked: Any) -> None:
 
     seed = (given.seed or 0) if listed is None else None
     settings = options.asked("operation") | settings_of(plan, arguments)
-    settings |= {"solver": given.solver or plan.solver, "operations": list(given.operation)}
+    solver = given.solver or (None if given.plan else plan.solver)
+    settings |= {"solver": solver, "operations": list(given.operation)}
     settings |= {"out": str(given.out), "sigmas": None, "num": num, "seed": seed}
     manifest = {
         "command": "expint sample",
@@ -153,9 +154,11 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with which `plan_sampling` makes the plan again, whatever the defaults become.
 
     They are those that were asked for, with the form and the amount of noise of the plan's
-    equation, and its times unless the grid has a name.
+    equation, and its times unless the grid has a name; or the content of the plan's file.
     """
     equation, settings = plan.sde.diffusion, dict(asked)
+    if "plan" in asked:
+        return settings
     assert equation
     settings["form"] = equation.form
     if asked["eta"] is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.diffusers.configs import step_times
+from diffusion_adapters.diffusers.given_plans import given_plan
 from diffusion_adapters.diffusers.idle_evaluations import with_idle
 from expint import Plan, compile_plan, plan_sampling
 from expint.schedules import Schedule
@@ -35,6 +36,8 @@ def plan_of(config: Any, schedule: Schedule, method: Method, given: Any) -> tupl
         config, schedule, method: of the scheduler.
         given: the arguments of `set_timesteps`.
     """
+    if config["plan"] is not None:
+        return given_plan(config, schedule, given)
     own = {name: config[name] for name in ("form", "ell", "eta", "noise_scale")}
 
     def plan(rounding: Rounding) -> Plan:

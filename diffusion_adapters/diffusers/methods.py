@@ -10,13 +10,14 @@ from expint.solvers import Method
 
 def method_of(config: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Method:
     """The solver with its options and operations; without a name the default for the steps that
-    `set_timesteps` was given, which changes with their number but takes one evaluation for each."""
-    asked = {} if given is None else given
+    `set_timesteps` was given, which changes with their number but takes one evaluation for each.
+    With a plan it is the plan's."""
+    source, asked = config["plan"] or config, given or {}
     listed = [len(asked[name]) for name in ("timesteps", "sigmas") if asked.get(name) is not None]
     steps = asked.get("steps") or next(iter(listed), defaults.STEPS)
     scales = [config[name] for name in ("ell", "eta", "noise_scale")]
     stochastic = None if scales == [None] * 3 else any(scales)
-    name = config["solver"] or defaults.solver(steps, stochastic=stochastic)
+    name = source["solver"] or defaults.solver(steps, stochastic=stochastic)
     method = solvers.get(name, **(config["solver_options"] or {}))
-    added = (solvers.operation(text) for text in config["operations"] or ())
+    added = (solvers.operation(text) for text in source["operations"] or ())
     return replace(method, operations=(*method.operations, *added))

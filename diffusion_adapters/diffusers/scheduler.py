@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from diffusion_adapters.diffusers import configs, tables
 from diffusion_adapters.diffusers.copies import Copied
+from diffusion_adapters.diffusers.given_plans import check_begin, held_plan, without_fixed
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
 from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
 from diffusion_adapters.diffusers.methods import method_of
@@ -92,6 +94,9 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
             matching. None: a function of each sample's first state, so that equal latents give
             equal results, in any batch; an integer: that of a run, as for `expint.sample`;
             "torch": torch's global generator.
+        plan: a plan for this table or flow, the path of its file (`expint.Plan.save`) or its
+            content, in place of the solver, its options, the grid and `final`. The configuration
+            holds its content. It takes as many steps as it has, from its beginning.
 
     Raises:
         ValueError: for a configuration that does not fit together, saying what would.
@@ -139,12 +144,14 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         clip_sample: bool = False,
         clip_sample_range: float = 1.0,
         seed: int | str | None = None,
+        plan: Plan | str | Path | dict[str, Any] | None = None,
     ) -> None:
         check_noise(seed)
         if prediction_type == "flow_prediction":
             # Pipelines that find this flag leave out their sigmas, and the user's.
             self.register_to_config(use_flow_sigmas=False)
         self._schedule = tables.schedule_of(self.config)
+        self.register_to_config(**held_plan(self.config, self._schedule))
         self._prediction = configs.prediction_of(self.config)
         self._method = method_of(self.config)
         self._limits = thresholding or clip_sample
@@ -186,7 +193,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
                 other noise levels.
         """
         known = configs.read_config(config) if isinstance(config, Mapping) else config
-        return super().from_config(known, return_unused_kwargs, **kwargs)
+        return super().from_config(without_fixed(known, kwargs), return_unused_kwargs, **kwargs)
 
     @checked
     def set_timesteps(
@@ -204,7 +211,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         them.
 
         Args:
-            num_inference_steps: steps, the last of which is one evaluation (with final="denoise").
+            num_inference_steps: steps, the last of which is one evaluation (with final="denoise");
+                a plan needs no number, and takes no other than its own.
             device: where `timesteps` lies.
             timesteps, sigmas: where the steps begin, in place of their number: timesteps of the
                 network, or noise levels. Of flow matching both may be given: the network is then
@@ -331,6 +339,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         """The run from a state that is given at its first evaluation."""
         assert self._plan is not None
         first = self._index_of(timestep) if self._begin_index is None else self._begin_index
+        check_begin(self.config, first)
         plan = begin_at(self._plan, first, self._round_time)
         self._noise = LatentNoise(state, generator, self.config["seed"])
         if isinstance(self._order, StepOrder):

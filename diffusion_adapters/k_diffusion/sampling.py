@@ -20,12 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from diffusion_adapters.k_diffusion.given_plans import given_plan
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
 from diffusion_adapters.k_diffusion.unsampling import distinct_levels, unsample
 from expint import defaults, grids, solvers
@@ -99,7 +101,7 @@ def is_flow(model: Any) -> bool:
 def sample_expint(
     model: Denoiser,
     x: Tensor,
-    sigmas: Tensor | Sequence[float],
+    sigmas: Tensor | Sequence[float] | None,
     extra_args: Arguments = None,
     callback: Callable[[dict[str, Any]], Any] | None = None,
     disable: bool | None = None,
@@ -115,6 +117,7 @@ def sample_expint(
     start: int = 0,
     noise: str = "fresh",
     noise_device: torch.device | str | None = None,
+    plan: Plan | str | Path | dict[str, Any] | None = None,
     **options: Any,
 ) -> Tensor:
     """Sample with any solver of expint through the contract of k-diffusion's samplers.
@@ -152,6 +155,9 @@ def sample_expint(
             the same whatever the sigmas, so that a run that is split into two equals the whole.
         noise_device: where noise is drawn, for example "cpu" for the same numbers everywhere.
             Default: the device of x.
+        plan: a plan on `EDM()` or `Flow()`, the path of its file (`expint.Plan.save`), its text or
+            its content, in place of solver, eta, s_noise, form and options. The sigmas are then
+            those of its grid, or None.
         options: arguments of the solver's builder, such as c=0.3 for "seeds-2".
 
     Returns:
@@ -173,30 +179,34 @@ def sample_expint(
         torch.Size([2, 3])
     """
     noise_device = None if noise_device is None else usable_device(noise_device)
+    denoiser = KDiffusionModel(model, extra_args, flow)
+    fixed = {"solver": solver, "eta": eta, "form": form, **options}
+    made = given_plan(plan, denoiser.schedule, sigmas, s_noise, fixed)
+    sigmas = sigmas if made is None else made.grid
     places, given = distinct_levels(sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas))
     if len(given) < 2:
         return x
     check_state(x)
-    denoiser = KDiffusionModel(model, extra_args, flow)
     noisy = (noise_sampler is not None or noise == "path" or None) if eta is None else eta > 0
     solver = solver or defaults.solver(len(given) - 1, stochastic=noisy)
     if bool((given.diff() > 0).all()):
         own = {"solver": solver, "form": form, "disable": disable, **options}
         return unsample(sample_expint, denoiser, x, given, callback, **own)
-    method, ell = _method(solver, eta, s_noise, options)
-    levels = _levels(given, denoiser.schedule)
-    plan = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
-    warn_of(plan)
+    if made is None:
+        method, ell = _method(solver, eta, s_noise, options)
+        levels = _levels(given, denoiser.schedule)
+        made = plan_sampling(denoiser.schedule, method, grid=levels, form=form, ell=ell)
+    warn_of(made)
     check_choice("noise", noise, NOISES)
     source = None
-    if plan.run:
+    if made.run:
         if seed is None and seeds is None:
             own = denoiser.extra_args.get("seed")
             seed, seeds = (None, own) if isinstance(own, Sequence) else (own, None)
         seeding = partial(seeds_of, seed, seeds, start)
-        source = _source(plan, x, given, noise_sampler, seeding, noise, noise_device)
-    run = Run(plan, denoiser, x, source)
-    with torch.no_grad(), tqdm(total=plan.steps, disable=disable) as bar:
+        source = _source(made, x, given, noise_sampler, seeding, noise, noise_device)
+    run = Run(made, denoiser, x, source)
+    with torch.no_grad(), tqdm(total=made.steps, disable=disable) as bar:
         reporting = _Reporting(run, denoiser, given, places, callback, bar)
         drive(run, reporting, reporting.stepped)
         return run.result()

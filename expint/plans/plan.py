@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from expint.equations import SemiLinearSDE
 from expint.noise import SubstepNoise
+from expint.schedules import Schedule
 from expint.solvers import Method
 
 Coefficient = float | Tensor
@@ -171,15 +173,46 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan's numbers as JSON-able lists and floats (infinite ends become the strings that
         `float` reads back)."""
-        return {
-            "sde": self.sde.name,
-            "solver": self.solver,
-            "grid": _jsonable(self.grid),
-            "rows": [
-                {name: _jsonable(value) for name, value in row._asdict().items()}
-                for row in self.rows
-            ],
-        }
+        from expint.plans.plan_files import row_numbers
+
+        return row_numbers(self)
+
+    def save(self, path: str | Path, **about: Any) -> None:
+        """Write the plan to a JSON file, from which `Plan.load` compiles it again: solver,
+        equation, ℓ of each step, grid, factors, operations and schedule. Gradients are left out.
+
+        Args:
+            path: of the file.
+            about: what is to be known of the plan, finite JSON values: the network's name or hash,
+                what was measured, on how many samples, with which seed.
+
+        Raises:
+            ValueError: for a plan that could not be made again: of a solver that is not the
+                registered one of its name, a noise scale that is a function, or another equation
+                than a diffusion model's.
+            OSError: if the file cannot be written; then none is left half-written.
+        """
+        from expint.plans.plan_files import save_plan
+
+        save_plan(self, path, about)
+
+    @staticmethod
+    def load(path: str | Path, schedule: Schedule | None = None) -> "Plan":
+        """The plan of a file that `Plan.save` wrote, its rows equal to 1e-14.
+
+        Args:
+            path: of the file.
+            schedule: of the model; it may be left out where the file says it by name and numbers.
+                Otherwise it is that of the plan, and its λ and log α are compared with the file's
+                at the times of the grid, to 1e-6.
+
+        Raises:
+            ValueError: for a file that is no plan, cut, edited or of another version, an unknown
+                solver, another schedule, or a number of evaluations that does not come out.
+        """
+        from expint.plans.plan_files import load_plan
+
+        return load_plan(path, schedule)
 
     def __str__(self) -> str:
         return self.table()
@@ -199,11 +232,3 @@ def _cell(value: Any) -> str:
     tensor = torch.as_tensor(value)
     shape = "x".join(map(str, tensor.shape))
     return f"{tensor.item():.6g}" if tensor.numel() == 1 else f"<{shape}>"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return _jsonable(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    return str(value) if value in (float("inf"), -float("inf")) else value

@@ -14,6 +14,6 @@ from expint.tuning.objective import (
 from expint.tuning.search import tune
 
 __all__ = [
-    "GaussianObjective", "MmseCurve", "Objective", "SampleObjective", "bottleneck_features", "gits_grid",
-    "klub", "klub_grid", "mmse_curve", "oss_grid", "random_features", "tune",
+    "GaussianObjective", "MmseCurve", "Objective", "SampleObjective", "bottleneck_features",
+    "gits_grid", "klub", "klub_grid", "mmse_curve", "oss_grid", "random_features", "tune",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ try:
         uniform_lambda_sigmas,
     )
     from expint import solvers
+    from expint.plans.plan_files import load_plan
 except ImportError as error:
     raise ImportError(
         "expint is not installed in the Python that runs ComfyUI: install it there with pip."
@@ -96,20 +97,31 @@ class SamplerExpInt:
                     ["cpu", "gpu"],
                     {"tooltip": "cpu: the same numbers on every computer."},
                 ),
-            }
+            },
+            "optional": {
+                "plan": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "A plan file, or its text, in place of solver, eta and s_noise. "
+                        "Take the sigmas from the node Plan Sigmas.",
+                    },
+                )
+            },
         }
 
     def get_sampler(
-        self, solver: str, eta: float, s_noise: float, noise: str, noise_device: str
+        self, solver: str, eta: float, s_noise: float, noise: str, noise_device: str, plan: str = ""
     ) -> tuple[Any]:
         """The sampler."""
-        options = {
+        options: dict[str, Any] = {
             "solver": None if solver == DEFAULT else solver,
             "eta": None if eta < 0 else eta,
             "s_noise": s_noise,
-            "noise": noise,
-            "noise_device": "cpu" if noise_device == "cpu" else None,
         }
+        if plan.strip():
+            options = {"plan": plan.strip()}
+        options |= {"noise": noise, "noise_device": "cpu" if noise_device == "cpu" else None}
         return (comfy.samplers.KSAMPLER(sample_expint, options),)
 
 
@@ -140,6 +152,23 @@ class UniformLambdaScheduler:
                 steps, float(sampling.sigma_min), float(sampling.sigma_max), flow=is_flow(model)
             ),
         )
+
+
+class PlanSigmas:
+    """The sigmas of a plan file."""
+
+    CATEGORY: ClassVar[str] = "sampling/custom_sampling/schedulers"
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("SIGMAS",)
+    FUNCTION: ClassVar[str] = "get_sigmas"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The inputs of the node."""
+        return {"required": {"plan": ("STRING", {"tooltip": "A plan file, or its text."})}}
+
+    def get_sigmas(self, plan: str) -> tuple[Any]:
+        """The sigmas, float32, shape (steps + 1,), on the CPU."""
+        return (load_plan(plan.strip()).grid.float(),)
 
 
 def register() -> None:
@@ -187,8 +216,10 @@ register()
 NODE_CLASS_MAPPINGS = {
     "SamplerExpInt": SamplerExpInt,
     "ExpIntUniformLambdaScheduler": UniformLambdaScheduler,
+    "ExpIntPlanSigmas": PlanSigmas,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "SamplerExpInt": "SamplerExpInt",
     "ExpIntUniformLambdaScheduler": "Uniform Lambda Scheduler (expint)",
+    "ExpIntPlanSigmas": "Plan Sigmas (expint)",
 }

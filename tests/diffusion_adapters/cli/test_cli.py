@@ -109,6 +109,7 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         "compile": False,
         "eta": None,
         "operations": [],
+        "plan": None,
     }
     assert (manifest["steps"], manifest["nfe"], manifest["gaussians"]) == (7, 7, 0)
     assert manifest["seeds"] == list(expint.noise.per_sample(3, 5)) and manifest["labels"] == [
