@@ -67,7 +67,7 @@ def plan_content(plan: Plan, about: Mapping[str, Any] | None = None) -> dict[str
         "grid": json_values(plan.grid),
         "factors": list(plan.factors),
         "known_times": [],
-        "about": dict(about or {}),
+        "about": {**plan.about, **(about or {})},
     }
     if not _equal(plan, _compiled(content, schedule)):
         times = torch.cat([plan.times.detach(), plan.grid])
@@ -99,7 +99,7 @@ def load_plan(given: str | Path | Mapping[str, Any], schedule: Schedule | None =
         plan = _compiled(content, _schedule(content, schedule))
         if plan.nfe != content["nfe"]:
             raise ValueError(f"takes {plan.nfe} evaluations, but is said to take {content['nfe']}")
-        return plan
+        return replace(plan, about=content["about"])
 
 
 def fitting_plan(
