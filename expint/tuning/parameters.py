@@ -16,7 +16,7 @@ from expint.schedules import Schedule
 from expint.solvers import Method
 
 _LEAST_GAP = 1e-3  # logarithms of gaps begin at this part of an even one
-FEW = 7
+FEW = 5
 
 
 class Numbers(NamedTuple):
@@ -75,23 +75,22 @@ class Tunable:
 
     def moved(self, start: Numbers, by: Tensor) -> Numbers:
         """From `start` by FEW numbers: tilt and curvature of the gaps and the size of the last one;
-        level and tilt of ℓ; level and tilt of the factors."""
+        ℓ; trust in extrapolation."""
         place = torch.linspace(-1.0, 1.0, self.steps, dtype=torch.float64)
-        own = torch.linspace(-1.0, 1.0, self.finite_steps, dtype=torch.float64)
         last = torch.zeros_like(place)
         last[-1] = 1.0
-        tilt, curvature, end, level, slope, trust, drift = by.unbind()
+        tilt, curvature, end, level, trust = by.unbind()
         return Numbers(
             start.gaps + tilt * place + curvature * (place**2 - 1.0 / 3.0) + end * last,
-            start.ells + level + slope * own,
-            start.factors + trust + drift * place,
+            start.ells + level,
+            start.factors + trust,
         )
 
-    def free(self, fixed_factors: bool = False) -> list[int]:
+    @property
+    def free(self) -> list[int]:
         """Which of the FEW numbers move something."""
         low, high = self.bounds
-        noise = [3, 4] if high > low else []
-        return [0, 1, 2, *noise, *([] if fixed_factors else [5, 6])]
+        return [0, 1, 2, *([3] if high > low else []), 4]
 
     def plan(self, numbers: Numbers) -> Plan:
         """The plan, whose coefficients carry gradients if the numbers do.

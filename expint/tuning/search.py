@@ -33,10 +33,10 @@ DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
 STOPS = (0.1, 0.03)
 FREE = (0.0, 2.0)
 _FINE = 50  # evaluations of a reference that is drawn
-_SHARES = {"reference": 0.25, "screening": 0.15, "few": 0.35, "refining": 0.25}
-_FEW_TRIALS = 60
+_SHARES = {"reference": 0.2, "screening": 0.1, "few": 0.5, "refining": 0.2}
+_FEW_TRIALS = 45
 _LEAST = 1000
-_STEP = torch.tensor([0.4, 0.4, 0.5, -0.2, 0.2, -0.15, 0.15], dtype=torch.float64)
+_STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
 _RATE, _ROUNDS = 0.03, 400
 
 
@@ -55,7 +55,7 @@ def tune(
 ) -> Plan:
     """The best plan with at most `nfe` evaluations that a search finds for this model.
 
-    Several solvers on several grids are tried on a few samples, the best of them moved by seven
+    Several solvers on several grids are tried on a few samples, the best of them moved by five
     numbers (shape of the grid, ℓ, trust in extrapolation) without gradients, and the result by
     every number of every step with gradients through the network, as long as that lowers the
     distance on samples that the search has not seen. All trials see the same noise.
@@ -257,7 +257,7 @@ class _Search:
     def _few(self, tunable: Tunable, start: Numbers) -> Numbers:
         """Moved by few numbers, by Nelder and Mead's simplex on one set of samples."""
         count = self._count("few", 2 * _FEW_TRIALS)
-        free = tunable.free()
+        free = tunable.free
         self.bar.set_description(f"{tunable.method.name}, {len(free)} numbers")
         best: tuple[float, Tensor] = (math.inf, torch.zeros(FEW, dtype=torch.float64))
 
