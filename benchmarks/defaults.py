@@ -465,17 +465,17 @@ def show(name: str, found: dict[str, Any], most: int = 4) -> str:
 def page_table() -> str:
     """The table of docs/defaults.md: per problem and number of evaluations the default, the best
     plan of the study, and the best of diffusers' schedulers."""
-    lines = ["| problem (floor) | NFE | default | best of the study | best of diffusers |"]
+    lines = ["| problem (floors) | NFE | default | best of the study | best of diffusers |"]
     lines += ["|---|---|---|---|---|"]
     for name, found in load_file().items():
-        floor = found["floor"][0]
+        floors = f"{found['floor'][0]:.3g}; {max(found['floor'][1:]):.3g}"
         for nfe, kinds in by_nfe_of(found).items():
             best, peer = (
                 f"{kinds[kind][0][0]:.3g} ({kinds[kind][0][1]})" if kinds[kind] else ""
                 for kind in ("study", PEER)
             )
             own = f"{kinds[DEFAULT][0][0]:.3g}" if kinds[DEFAULT] else ""
-            lines.append(f"| {name} ({floor:.3g}) | {nfe} | {own} | {best} | {peer} |")
+            lines.append(f"| {name} ({floors}) | {nfe} | {own} | {best} | {peer} |")
     return "\n".join(lines) + "\n"
 
 

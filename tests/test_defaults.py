@@ -24,6 +24,7 @@ from expint.targets import Gaussian
 ROOT = Path(__file__).resolve().parents[1]
 SCHEDULES = {name: schedules.get(name) for name in schedules.names()} | {"table": Discrete()}
 TABLES: dict[str, TabulatedVP] = {"discrete": Discrete(), "iddpm": IDDPM()}
+STUDY = runpy.run_path(str(ROOT / "benchmarks" / "defaults.py"))
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 every_table = pytest.mark.parametrize("schedule", TABLES.values(), ids=TABLES)
 
@@ -250,9 +251,23 @@ def test_the_same_run_behind_k_diffusion(steps: int):
 
 def test_the_page_shows_the_figures_of_the_study():
     page = (ROOT / "docs" / "defaults.md").read_text(encoding="utf-8")
-    study = runpy.run_path(str(ROOT / "benchmarks" / "defaults.py"))
-    _, _, shown = page.partition(study["BEGIN"])
-    assert shown.partition(study["END"])[0] == study["page_table"]()
+    _, _, shown = page.partition(STUDY["BEGIN"])
+    assert shown.partition(STUDY["END"])[0] == STUDY["page_table"]()
+
+
+SHIPPED = ("digits-edm", "digits-iddpm", "digits-ve", "digits-vp", "mnist-edm")
+OTHERS = ("digits-iddpm-table", "digits-vp-table", "digits-flow")
+
+
+@pytest.mark.parametrize("name", SHIPPED + OTHERS)
+@pytest.mark.parametrize("nfe", [5, 8, 10, 20])
+def test_no_plan_of_the_study_is_better_than_the_default_by_more_than_noise(name: str, nfe: int):
+    """Nor a scheduler of diffusers: by more than a tenth, and than the floor of one run."""
+    found = STUDY["load_file"]()[name]
+    kinds = STUDY["by_nfe_of"](found)[nfe]
+    best = min(value for each in kinds.values() for value, _ in each)
+    assert len(kinds["study"]) >= 3
+    assert kinds["default"][0][0] <= max(1.1 * best, best + max(found["floor"][1:]))
 
 
 @pytest.mark.parametrize("evaluations", [defaults.MANY, 60, 100])

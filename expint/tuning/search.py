@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from scipy.optimize import minimize
@@ -68,7 +68,7 @@ def tune(
             same as (0, 2).
         loss: what is minimised: None, the energy distance of samples and of what is finer in them
             (`SampleObjective`); a function that makes (n, d) features of samples, in the place of
-            random convolutions; or an `Objective`.
+            the network's own; or an `Objective`.
         reference: samples of the law that is aimed at, (n, *event); default: the network's own
             from 50 evaluations.
         shape: of one sample; default: the model's attribute.
@@ -101,19 +101,19 @@ def tune(
             f"budget is at least {_LEAST} samples of {nfe} evaluations, {_LEAST * nfe}, got "
             f"{budget!r}."
         )
+    if loss is not None and not isinstance(loss, Objective) and not callable(loss):
+        raise TypeError(f"loss is a function that makes features, or an Objective, got {loss!r}.")
     starts = list(_starts(about, nfe, solver, bounds))
+    size = None if isinstance(loss, Objective) else _shape(about, reference, shape)
     with tqdm(total=budget, disable=not progress, unit="evaluations", desc="reference") as bar:
-        if isinstance(loss, Objective):
-            objective = loss
-        else:
-            size = _shape(about, reference, shape)
-            drawn = reference
-            if drawn is None:
-                count = max(200, min(2000, int(_SHARES["reference"] * budget / _FINE)))
-                drawn = _fine(model, size, count, seed)
-                bar.update(count * _FINE)
-            objective = SampleObjective(model, size, drawn, loss, seed)
-        return _Search(objective, nfe, budget, bar).best(starts, bounds)
+        spent = 0
+        if size is not None and reference is None:
+            count = max(200, min(2000, int(_SHARES["reference"] * budget / _FINE)))
+            reference, spent = _fine(model, size, count, seed), count * _FINE
+            bar.update(spent)
+        if size is not None and reference is not None:
+            loss = SampleObjective(model, size, reference, cast(Features | None, loss), seed)
+        return _Search(cast(Objective, loss), nfe, budget, bar, spent).best(starts, bounds)
 
 
 def _bounds(ell: Any) -> tuple[float, float]:
@@ -164,6 +164,11 @@ def _starts(
     found = False
     for one in named:
         method = get(one)
+        if method.form != "data" or method.noise_scale is not None or method.tableau.slopes:
+            raise ValueError(
+                f"{method.name!r} is not for the data form without derivatives, in which plans are "
+                f"tuned: choose another solver, for example {STOCHASTIC[0]!r}, or 'auto'."
+            )
         try:
             own = plan_sampling(about.schedule, method, nfe=nfe, ell=bounds[1]).grid
         except ValueError as error:
@@ -198,9 +203,11 @@ _Entry = tuple[str, Tunable, Numbers]
 class _Search:
     """The stages of the search, each within its share of the budget."""
 
-    def __init__(self, objective: Objective, nfe: int, budget: int, bar: Any) -> None:
+    def __init__(
+        self, objective: Objective, nfe: int, budget: int, bar: Any, spent_before: int
+    ) -> None:
         self.objective, self.nfe, self.budget, self.bar = objective, nfe, budget, bar
-        self.spent_before = bar.n
+        self.spent_before = spent_before
 
     def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
         first = {0.0: 0.0}.get(bounds[1], min(max(1.0, bounds[0]), bounds[1]))
@@ -290,13 +297,8 @@ class _Search:
             return best
         batch = self._count("refining", 100, 512)
         leaves = Numbers(*(part.clone().requires_grad_(True) for part in start))
-        free = [
-            part
-            for part, moves in zip(
-                leaves, (True, tunable.bounds[0] < tunable.bounds[1], True), strict=True
-            )
-            if moves
-        ]
+        low, high = tunable.bounds
+        free = [leaves.gaps, leaves.factors, *([leaves.ells] if low < high else [])]
         optimizer = torch.optim.Adam(free, _RATE)
         limit = self.objective.cost + _SHARES["refining"] * self.budget
         self.bar.set_description(f"{tunable.method.name}, every step")
