@@ -505,7 +505,7 @@ def draw_figures(path: Path) -> None:
         axis.plot(*zip(*line, strict=True), "C0o-", lw=2, label="default", zorder=3)
         floor = found["floor"][0]
         axis.axhline(floor, color="k", lw=0.8, ls=":", label="floor")
-        axis.set(title=name, xscale="log", yscale="log", ylim=(0.4 * floor, 40 * floor))
+        axis.set(title=name, xscale="log", yscale="log", ylim=(0.3 * floor, 40 * floor))
         ticks = sorted(by_nfe)
         axis.set_xticks(ticks, map(str, ticks))
         axis.minorticks_off()
