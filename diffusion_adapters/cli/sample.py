@@ -56,8 +56,8 @@ def sample(**asked: Any) -> None:
     given = SimpleNamespace(**asked)
     place = usable_device(given.device) if given.device else None
     network = model_of(given.model, load)
-    if place is not None and isinstance(network, NetworkAdapter | torch.nn.Module):
-        network = network.to(place)  # any other looks after itself
+    if place is not None and issubclass(type(network), NetworkAdapter | torch.nn.Module):
+        network.to(place)  # any other looks after itself
     described = describe(network)
     event = options.listed("--shape", given.shape, int) if given.shape else described.shape
     if not event:
