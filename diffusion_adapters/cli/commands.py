@@ -13,16 +13,8 @@ import torch
 from tqdm.auto import tqdm
 
 import expint
-from diffusion_adapters.cli import (
-    compare,
-    convergence,
-    convert,
-    lists,
-    plan,
-    sample,
-    second_moment,
-    tune,
-)  # fmt: skip
+from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
+from diffusion_adapters.cli.tune import tune_command
 
 _REFUSALS = (ValueError, TypeError, click.UsageError)
 _FAILURES = (FloatingPointError, ImportError, OSError, MemoryError, torch.OutOfMemoryError)
@@ -76,7 +68,7 @@ def _shown(message: Warning | str, *_: Any) -> None:
         convergence.convergence,
         convert.convert,
         second_moment.second_moment_command,
-        tune.tune_command,
+        tune_command,
         lists.solvers,
         lists.schedules,
         lists.grids,

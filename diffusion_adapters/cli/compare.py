@@ -88,8 +88,7 @@ def _model(name: str, n: int | None, data: Path | None) -> tuple[Any, dict[str, 
         return analytic_target(name), {}
     if ":" in name:
         own = model_of(name, str)
-        shape = describe(own).shape
-        return own, {"reference": read_data(data, shape)[0]} if data and shape else {}
+        return own, {"reference": read_data(data, describe(own).shape)[0]} if data else {}
     if name not in shipped.names():
         raise unknown("network or target", name, [*target_names(), *shipped.names()])
     return EveryClass(name), frechet_judging(name, data, n)

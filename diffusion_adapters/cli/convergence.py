@@ -79,9 +79,8 @@ def convergence(ctx: click.Context, **asked: Any) -> None:
         own = (s for s in studies if s.solver == method.name)
         own = {s.kind: s for s in own if (s.kind, given.target) != ("weak", "mixture")}
         declared = Orders(*orders) if orders else declared_orders(methods[method.name])
-        problem = problems[kinds[0]]
         certificate = certified(
-            method, problem, declared=declared, kinds=kinds, studies=own, **sizes
+            method, problems[kinds[0]], declared=declared, kinds=kinds, studies=own, **sizes
         )
         click.echo(f"\n{certificate.table()}")
         certificates.append(certificate)

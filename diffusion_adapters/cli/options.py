@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
+from diffusion_adapters.cli.given_plans import PLAN, plan_arguments
 from diffusion_adapters.cli.own_objects import solver_of
 from expint import grids, solvers
 from expint.equations.forms import form_names
 from expint.equations.noise_scales import noise_scale_names
-from expint.plans.file_format import read_content
 from expint.schedules import Schedule
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,7 +65,6 @@ _GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
 _USUAL_GRID = "equal steps of arctan sigma, to an end that the number of evaluations sets"
 _FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 
-_PLAN = "A file of `expint plan --save`, or its text, in place of the solver and its steps."
 _SOLVERS = f"{one_of(solvers.names())} Or module:object, a method or tableau of your own."
 _MODEL = "A shipped network (see `expint models`), or module:object, a model of your own."
 _DEVICE = "Where to compute, such as cuda or cpu."
@@ -80,7 +79,6 @@ ETA = option("--eta X", "DDIM's eta in place of --ell.")
 OPERATION = option("--operation TEXT", _OPERATIONS, multiple=True)
 GRID = option("--grid NAME", _GRIDS, usual=_USUAL_GRID)
 FINAL = option("--final KIND", _FINAL, usual="denoise")
-PLAN = option("--plan PLAN", _PLAN)
 SIGMAS = option("--sigmas LIST", "Noise levels in place of --grid, falling, with commas.")
 DEVICE = option("--device NAME", _DEVICE, usual="where the network is: the CPU if it is shipped")
 MODEL = option("--model NAME", _MODEL, default="digits-edm")
@@ -106,9 +104,6 @@ def sampling_options(function: F) -> F:
     return function
 
 
-_NUMBERS = ("steps", "nfe", "form", "ell", "noise_scale", "eta")
-
-
 def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of `sampling_options` as arguments of `expint.sample` and `plan_sampling`.
 
@@ -120,9 +115,8 @@ def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str
         ValueError: for times or noise levels that are not numbers, or `final` beside them, which
             say themselves where they end.
     """
-    if given["plan"] is not None:  # what is given beside it is refused
-        rest = {name: given[name] for name in (*_NUMBERS, "solver", "grid", "sigmas", "final")}
-        return rest | {"operations": given["operation"], "plan": read_content(given["plan"])}
+    if given["plan"] is not None:
+        return plan_arguments(given)
     grid, sigmas, final = given["grid"], given["sigmas"], given["final"]
     times: Any = grid
     if grid is not None and sigmas is not None:
@@ -136,7 +130,7 @@ def sampling_arguments(schedule: Schedule, given: Mapping[str, Any]) -> dict[str
         times = listed("--grid", grid, float, what="the name of a grid or numbers")
     if not isinstance(times, str | None) and final is not None:
         raise ValueError("Leave out --final with times: let the last time say where to end.")
-    return {name: given[name] for name in _NUMBERS} | {
+    return {name: given[name] for name in ("steps", "nfe", "form", "ell", "noise_scale", "eta")} | {
         "solver": given["solver"] and solver_of(given["solver"]),
         "grid": times,
         "final": final or "denoise",
@@ -178,10 +172,9 @@ def seeds_in(text: str) -> list[int]:
     """
     found: list[int] = []
     for part in listed("--seeds", text):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        last = last if dash else first
-        whole = first.isdecimal() and last.isdecimal()
-        span = range(int(first), int(last) + 1) if whole else range(0)
+        ends = [end.strip() for end in part.split("-")]
+        whole = len(ends) <= 2 and all(map(str.isdecimal, ends))
+        span = range(int(ends[0]), int(ends[-1]) + 1) if whole else range(0)
         if not span or len(found) + len(span) > _MOST_SEEDS:
             raise ValueError(
                 f"--seeds takes up to {_MOST_SEEDS} seeds, numbers and ranges such as 0-63, the "

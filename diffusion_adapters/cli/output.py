@@ -95,8 +95,7 @@ def picture_bytes(images: np.ndarray) -> bytes:
     pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
     pixels = pixels.repeat(factor, axis=2).repeat(factor, axis=3)
     # Each image with the gap to its right and below it, and grey where the last row has none.
-    cells = np.pad(pixels, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=96)
-    cells = np.pad(cells, ((0, missing), (0, 0), (0, 0), (0, 0)), constant_values=96)
+    cells = np.pad(pixels, ((0, missing), (0, 0), (0, gap), (0, gap)), constant_values=96)
     cells = cells.reshape(-1, columns, *cells.shape[1:]).transpose(0, 3, 1, 4, 2)
     canvas = cells.reshape(cells.shape[0] * cells.shape[1], -1, channels)
     canvas = np.pad(canvas, ((gap, 0), (gap, 0), (0, 0)), constant_values=96)

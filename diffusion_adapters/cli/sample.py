@@ -55,7 +55,9 @@ def sample(**asked: Any) -> None:
     """
     given = SimpleNamespace(**asked)
     place = usable_device(given.device) if given.device else None
-    network = _moved(model_of(given.model, load), place)
+    network = model_of(given.model, load)
+    if place is not None and issubclass(type(network), NetworkAdapter | torch.nn.Module):
+        network.to(place)  # any other looks after itself
     described = describe(network)
     event = options.listed("--shape", given.shape, int) if given.shape else described.shape
     if not event:
@@ -97,10 +99,10 @@ def sample(**asked: Any) -> None:
     images = torch.cat(parts).numpy()
     seconds = time.perf_counter() - began
 
+    device = str(place or described.device or "cpu")
     seed = (given.seed or 0) if listed is None else None
     settings = options.asked("operation") | settings_of(plan, arguments)
-    solver = given.solver or (None if given.plan else plan.solver)
-    settings |= {"solver": solver, "operations": list(given.operation)}
+    settings |= {"solver": given.solver or settings["solver"], "operations": list(given.operation)}
     settings |= {"out": str(given.out), "sigmas": None, "num": num, "seed": seed}
     manifest = {
         "command": "expint sample",
@@ -112,7 +114,7 @@ def sample(**asked: Any) -> None:
             "sigma_data": described.sigma_data,
             "shape": list(event),
         },
-        "device": str(place or described.device or "cpu"),
+        "device": device,
         "sde": plan.sde.name,
         "steps": plan.steps,
         "nfe": plan.nfe,
@@ -137,30 +139,22 @@ def sample(**asked: Any) -> None:
     drawn_from = f"seeds {given.seeds}" if seed is None else f"seed {seed}"
     first = f" from sample {given.start}" if given.start else ""
     click.echo(f"{num} samples of {given.model}, {drawn_from}{first}: {written}")
-    click.echo(
-        f"{plan.solver}, {plan.sde.diffusion.setting}, {given.dtype} on {manifest['device']}"
-    )
+    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
     click.echo(f"{plan.nfe} network evaluations per sample{most} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
-
-
-def _moved(model: Any, device: torch.device | None) -> Any:
-    """The model on a device; one that is neither an adapter nor a module looks after itself."""
-    movable = device is not None and isinstance(model, NetworkAdapter | torch.nn.Module)
-    return model.to(device) if movable else model
 
 
 def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with which `plan_sampling` makes the plan again, whatever the defaults become.
 
-    They are those that were asked for, with the form and the amount of noise of the plan's
-    equation, and its times unless the grid has a name; or the content of the plan's file.
+    They are those that were asked for, with the name of the plan's solver, the form and the amount
+    of noise of its equation, and its times unless the grid has a name; or the content of its file.
     """
     equation, settings = plan.sde.diffusion, dict(asked)
     if "plan" in asked:
         return settings
     assert equation
-    settings["form"] = equation.form
+    settings |= {"solver": plan.solver, "form": equation.form}
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}

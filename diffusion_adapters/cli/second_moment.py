@@ -49,11 +49,8 @@ def second_moment_command(
     Writes a .json file that expint.SecondMoment.load reads.
     """
     network, classes = model_of(model, load), None
-    shape = describe(network).shape
-    if shape is None:
-        raise ValueError(f"The model {model!r} has no shape: give it an attribute shape.")
     if data is not None:
-        images, classes = read_data(data, shape, array, labels)
+        images, classes = read_data(data, describe(network).shape, array, labels)
     elif array or labels:
         raise ValueError("--array and --labels name arrays of a file: give it with --data.")
     else:
@@ -75,13 +72,13 @@ def second_moment_command(
 
 
 def read_data(
-    file: Path, shape: tuple[int, ...], array: str | None = None, labels: str | None = None
+    file: Path, shape: tuple[int, ...] | None, array: str | None = None, labels: str | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Samples, and their classes if they are asked for, from a file; nothing in it is run.
 
     Args:
         file: .npy, .npz or .safetensors.
-        shape: of one sample.
+        shape: of one sample, as the model says it.
         array: name of the samples in the file; default: the only array of this shape.
         labels: name of the classes in the file, or None.
 
@@ -89,18 +86,19 @@ def read_data(
         Samples, shape (n, *shape), and classes, int64, shape (n,), or None.
 
     Raises:
-        ValueError: for a file that cannot be read, or that lacks such an array.
+        ValueError: for a file that cannot be read, or that lacks such an array; for a model that
+            does not say its shape.
     """
+    if shape is None:
+        raise ValueError("The model has no shape: give it an attribute shape.")
     arrays, wanted = read_arrays(file), f"(n, {', '.join(map(str, shape))})"
     held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "nothing"
-    fitting = {name: value for name, value in arrays.items() if value.shape[1:] == shape}
-    if array is None and len(fitting) != 1:
-        found = f"{len(fitting)} arrays of shape {wanted}, where one is needed"
-        raise ValueError(f"{str(file)!r} holds {found}: {held}. Name it with --array.")
-    samples = fitting.get(array or next(iter(fitting)))
-    if samples is None:
-        missing = f"no array {array!r} of the shape {wanted} that the network needs"
-        raise ValueError(f"{str(file)!r} has {missing}; it holds {held}.")
+    fitting = [a for name, a in arrays.items() if array in (None, name) and a.shape[1:] == shape]
+    if len(fitting) != 1:
+        found = f"{len(fitting)} arrays" if array is None else f"no array {array!r}"
+        needed = f"{found} of shape {wanted}, where the network needs one: {held}"
+        raise ValueError(f"{str(file)!r} holds {needed}. Name it with --array.")
+    samples = fitting[0]
     images = torch.from_numpy(np.ascontiguousarray(samples))
     images = images.float() if images.dtype == torch.float16 else images
     if labels is None:

@@ -40,12 +40,9 @@ def tune_command(
     classes is tuned for all of them in turn.
     """
     network = model_of(model, EveryClass)
-    shape = describe(network).shape
     samples = None
     if reference is not None:
-        if shape is None:
-            raise ValueError(f"The model {model!r} has no shape: give it an attribute shape.")
-        samples = read_data(reference, shape, array)[0]
+        samples = read_data(reference, describe(network).shape, array)[0]
     elif array:
         raise ValueError("--array names an array of a file: give it with --reference.")
     output.check_folder(out.parent, [out.name])

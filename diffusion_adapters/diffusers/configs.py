@@ -17,7 +17,7 @@ from expint import defaults, grids
 from expint.grids import SPACINGS
 from expint.grids.layout import MOST_STEPS, finish
 from expint.numerics.float64 import as_float64
-from expint.registry import check_choice, unknown
+from expint.registry import check_choice
 from expint.schedules import Flow, Schedule
 from expint.schedules.discrete import TabulatedVP
 
@@ -112,8 +112,7 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def prediction_of(config: Mapping[str, Any]) -> str:
     """What the network predicts, in the words of `expint.equations.predictions`."""
     kind = config["prediction_type"]
-    if kind not in _PREDICTIONS:
-        raise unknown("prediction_type", kind, sorted(_PREDICTIONS))
+    check_choice("prediction_type", kind, sorted(_PREDICTIONS))
     return _PREDICTIONS[kind]
 
 
@@ -216,8 +215,7 @@ def _shift_times(config: Mapping[str, Any], levels: Tensor, mu: float | None) ->
         if mu is None:
             raise ValueError("use_dynamic_shifting=True needs mu in set_timesteps: pass mu=.")
         kinds = {"exponential": math.exp(mu), "linear": mu}
-        if config["time_shift_type"] not in kinds:
-            raise unknown("time_shift_type", config["time_shift_type"], sorted(kinds))
+        check_choice("time_shift_type", config["time_shift_type"], sorted(kinds))
         shift = kinds[config["time_shift_type"]]
     levels = shifted(levels, shift)
     if not last or levels.ndim != 1 or len(levels) < 2:

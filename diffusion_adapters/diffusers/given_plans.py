@@ -22,20 +22,20 @@ FIXED: dict[str, Any] = {
 
 
 def held_plan(config: Mapping[str, Any], schedule: Schedule) -> dict[str, Any]:
-    """What to enter into a configuration for its plan: the content of the file; nothing without
-    one.
+    """What to enter into a configuration: the content of its plan's file, if there is one, and for
+    flow matching the flag by which pipelines know whether to pass sigmas.
 
     Raises:
         ValueError: for entries beside the plan that it fixes, and for what `fitting_plan` refuses.
     """
-    plan = config["plan"]
-    if plan is None:
-        return {}
+    plan, flow = config["plan"], config["prediction_type"] == "flow_prediction"
+    if plan is None:  # pipelines that find this flag leave out their sigmas, and the user's
+        return {"use_flow_sigmas": False} if flow else {}
     beside = {name: config[name] for name, usual in FIXED.items() if config[name] != usual}
     fitting_plan(plan, schedule, beside=beside)
     content = plan_content(plan) if isinstance(plan, Plan) else read_content(plan)
     # Pipelines that do not find this flag pass sigmas of their own.
-    return {"plan": content, "use_flow_sigmas": config["prediction_type"] == "flow_prediction"}
+    return {"plan": content, "use_flow_sigmas": flow}
 
 
 def given_plan(

@@ -95,8 +95,6 @@ class DiffusersAdapter(NetworkAdapter):
             label = self._table.labels(t, x)
         else:
             label = (t * self._scale).to(x.device, torch.float32).expand(len(x))
-        output: Any = self.network(x, timestep=label, **condition, **self._options)
-        output = (
-            output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
-        )
-        return without_variance(output, x)
+        made: Any = self.network(x, timestep=label, **condition, **self._options)
+        made = made[0] if isinstance(made, tuple) and made else getattr(made, "sample", made)
+        return without_variance(made, x)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,10 +16,12 @@ from diffusion_adapters.diffusers.latent_noise import LatentNoise, check_noise
 from diffusion_adapters.diffusers.methods import method_of
 from diffusion_adapters.diffusers.noised_states import NoisedStates
 from diffusion_adapters.diffusers.step_starts import CountedSteps, StepOrder, step_starts
+from diffusion_adapters.families.adapter import without_variance
 from expint.equations.predictions import to_denoiser
 from expint.guards.arguments import checked
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
+from expint.plans.plan_files import PlanLike
 from expint.runs import Description, Run
 from expint.schedules.discrete import TabulatedVP
 from expint.soundness import warn_of
@@ -144,12 +145,9 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         clip_sample: bool = False,
         clip_sample_range: float = 1.0,
         seed: int | str | None = None,
-        plan: Plan | str | Path | dict[str, Any] | None = None,
+        plan: PlanLike | None = None,
     ) -> None:
         check_noise(seed)
-        if prediction_type == "flow_prediction":
-            # Pipelines that find this flag leave out their sigmas, and the user's.
-            self.register_to_config(use_flow_sigmas=False)
         self._schedule = tables.schedule_of(self.config)
         self.register_to_config(**held_plan(self.config, self._schedule))
         self._prediction = configs.prediction_of(self.config)
@@ -244,11 +242,10 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         starts = [*step_starts(plan), len(places)]
         counted = "evaluations" if num_inference_steps is None else "steps"
         self._order = StepOrder(self._stages, starts, counted=counted)
-        rounds = self._round_time is not None
         self._knots = None
         if timesteps is not None and sigmas is not None:
             self._knots = tables.given_labels(plan.grid, timesteps)
-        labels = places.round().long() if rounds else self._labels(places).to(torch.float32)
+        labels = places.round().long() if self._round_time else self._labels(places).float()
         self.timesteps = labels.to(device=device)
         self.sigmas = self._levels(torch.cat([places, plan.grid[-1:]]))
         self.num_inference_steps = plan.steps
@@ -298,10 +295,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
                 f"that of ExpIntScheduler(ell=...), chosen before the run. Got {others}."
             )
         kind = torch.promote_types(sample.dtype, torch.float32)
-        state, output = sample.to(kind), model_output.to(kind)
-        batch, *event = sample.shape
-        if event and output.shape == (batch, 2 * event[0], *event[1:]):
-            output = output[:, : event[0]]
+        state, output = sample.to(kind), without_variance(model_output.to(kind), sample)
         run = self._run or self._open(state, timestep, generator)
         if run.done or self._step_index is None:
             made = f"All {len(self.timesteps)} evaluations are made"
@@ -319,9 +313,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         run.feed(denoised if self._limits else output)
         self._step_index += 1
         reached = (run.result() if run.done else run.x).to(sample.dtype, copy=True)
-        if not return_dict:
-            return reached, denoised.to(sample.dtype)
-        return ExpIntSchedulerOutput(reached, denoised.to(sample.dtype))
+        made = ExpIntSchedulerOutput(reached, denoised.to(sample.dtype))
+        return made if return_dict else made.to_tuple()
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The state itself: it is held as the network takes it."""

@@ -20,8 +20,8 @@ def given_plan(
     sigmas: Tensor | Sequence[float] | None,
     s_noise: float,
     others: Mapping[str, Any],
-) -> Plan | None:
-    """The plan for a model of k-diffusion, if there is one.
+) -> tuple[Plan | None, Tensor]:
+    """The plan for a model of k-diffusion, if there is one, and the levels of the run.
 
     Args:
         plan: a plan, or the path, the text or the content of its file.
@@ -33,7 +33,7 @@ def given_plan(
         ValueError: for them, for other levels, and for what `expint.sample` refuses.
     """
     if plan is None:
-        return None
+        return None, sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas)
     beside = {**others, "s_noise": None if s_noise == 1.0 else s_noise}
     made = fitting_plan(plan, schedule, beside=beside)
     if sigmas is not None:
@@ -45,4 +45,4 @@ def given_plan(
                 f"The plan has the sigmas {known}, and others came: pass these (plan.grid; in "
                 "ComfyUI the node Plan Sigmas), or None."
             )
-    return made
+    return made, made.grid

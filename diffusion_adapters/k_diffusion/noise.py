@@ -194,9 +194,8 @@ class _Asked:
         return [self._ask(*interval) for interval in next(self.substeps)]
 
     def _ask(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        normals, x = self.sampler(sigma, sigma_next), self.like
-        if isinstance(normals, Tensor) and normals.shape == x.shape:
-            return normals.to(device=x.device, dtype=x.dtype)
-        shaped = isinstance(normals, Tensor)
-        seen = f"shape {tuple(normals.shape)}" if shaped else type(normals).__name__
+        z, x = self.sampler(sigma, sigma_next), self.like
+        if isinstance(z, Tensor) and z.shape == x.shape:
+            return z.to(device=x.device, dtype=x.dtype)
+        seen = f"shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
         raise ValueError(f"noise_sampler must return normals like x, {tuple(x.shape)}, got {seen}.")

@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,8 +34,8 @@ from expint.guards.arguments import checked
 from expint.guards.finite import check_state
 from expint.noise import BrownianPath, Gaussian, NoiseSource
 from expint.numerics.devices import usable_device
-from expint.numerics.float64 import as_float64
 from expint.plans import Plan
+from expint.plans.plan_files import PlanLike
 from expint.registry import check_choice
 from expint.runs import Run, drive
 from expint.sampling import Solver, plan_sampling
@@ -44,8 +43,6 @@ from expint.schedules import EDM, Flow, Schedule
 from expint.solvers import Method
 from expint.soundness import warn_of
 
-Denoiser = Callable[..., Tensor]
-Sampler = Callable[..., Tensor]
 Arguments = Mapping[str, Any] | None
 NOISES = ("fresh", "path")
 _NEAR_ONE = 1e-6  # tables in float32 come this near to the time 1 of pure noise, where they mean it
@@ -67,7 +64,7 @@ class KDiffusionModel:
 
     @checked
     def __init__(
-        self, model: Denoiser, extra_args: Arguments = None, flow: bool | None = None
+        self, model: Callable[..., Tensor], extra_args: Arguments = None, flow: bool | None = None
     ) -> None:
         self.model, self.extra_args = model, dict(extra_args or {})
         self.schedule: Schedule = Flow() if (is_flow(model) if flow is None else flow) else EDM()
@@ -99,7 +96,7 @@ def is_flow(model: Any) -> bool:
 
 @checked
 def sample_expint(
-    model: Denoiser,
+    model: Callable[..., Tensor],
     x: Tensor,
     sigmas: Tensor | Sequence[float] | None,
     extra_args: Arguments = None,
@@ -117,7 +114,7 @@ def sample_expint(
     start: int = 0,
     noise: str = "fresh",
     noise_device: torch.device | str | None = None,
-    plan: Plan | str | Path | dict[str, Any] | None = None,
+    plan: PlanLike | None = None,
     **options: Any,
 ) -> Tensor:
     """Sample with any solver of expint through the contract of k-diffusion's samplers.
@@ -181,9 +178,8 @@ def sample_expint(
     noise_device = None if noise_device is None else usable_device(noise_device)
     denoiser = KDiffusionModel(model, extra_args, flow)
     fixed = {"solver": solver, "eta": eta, "form": form, **options}
-    made = given_plan(plan, denoiser.schedule, sigmas, s_noise, fixed)
-    sigmas = sigmas if made is None else made.grid
-    places, given = distinct_levels(sigmas if isinstance(sigmas, Tensor) else as_float64(sigmas))
+    made, sigmas = given_plan(plan, denoiser.schedule, sigmas, s_noise, fixed)
+    places, given = distinct_levels(sigmas)
     if len(given) < 2:
         return x
     check_state(x)
@@ -203,8 +199,7 @@ def sample_expint(
         if seed is None and seeds is None:
             own = denoiser.extra_args.get("seed")
             seed, seeds = (None, own) if isinstance(own, Sequence) else (own, None)
-        seeding = partial(seeds_of, seed, seeds, start)
-        source = _source(made, x, given, noise_sampler, seeding, noise, noise_device)
+        source = _source(made, x, given, noise_sampler, (seed, seeds, start), noise, noise_device)
     run = Run(made, denoiser, x, source)
     with torch.no_grad(), tqdm(total=made.steps, disable=disable) as bar:
         reporting = _Reporting(run, denoiser, given, places, callback, bar)
@@ -235,8 +230,7 @@ class _Reporting:
     def stepped(self, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
         """After a step: the next may begin with the evaluation that was made at its end."""
         self._bar.update(1)
-        plan = self._run.plan
-        if step < plan.steps and not plan.rows[self._first[step]].evaluates:
+        if step in self._first and not self._run.plan.rows[self._first[step]].evaluates:
             self._report(step, t, x, denoised)
 
     def _report(self, step: int, time: float, x: Tensor, denoised: Tensor) -> None:
@@ -253,17 +247,15 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
     flow = isinstance(schedule, Flow)
     if flow and abs(levels[0].item() - 1.0) <= _NEAR_ONE:
         levels[0] = 1.0
-    values = levels.tolist()
-    for i, value in enumerate(values):
-        if not 0.0 <= value < math.inf:
-            raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {value:.9g}.")
-    for i, (here, there) in enumerate(pairwise(values)):
-        if not there < here:
-            pair = f"sigmas[{i}] = {here:.9g} is followed by {there:.9g}"
+    for i, (before, level) in enumerate(pairwise([math.inf, *levels.tolist()])):
+        if not 0.0 <= level < math.inf:
+            raise ValueError(f"sigmas are finite and >= 0, got sigmas[{i}] = {level:.9g}.")
+        if not level < before:
+            pair = f"sigmas[{i - 1}] = {before:.9g} is followed by {level:.9g}"
             raise ValueError(f"sigmas fall, but {pair}, {_RISING}.")
-    if flow and values[0] > 1.0:
+    if flow and levels[0] > 1.0:
         raise ValueError(
-            f"For a flow model sigma is the time in [0, 1], got sigmas[0] = {values[0]:.9g}: give "
+            f"For a flow model sigma is the time in [0, 1], got sigmas[0] = {levels[0]:.9g}: give "
             "its own sigmas, or flow=False if the state is x0 + sigma eps."
         )
     return levels
@@ -299,7 +291,7 @@ def _source(
     if sampler is not None:
         raise TypeError(f"noise_sampler must be callable or a noise source, got {sampler!r}.")
     kind = partial(BrownianPath, resolution=RESOLUTION) if noise == "path" else Gaussian
-    return kind(seeding(len(x)), device=device)
+    return kind(seeds_of(*seeding, batch=len(x)), device=device)
 
 
 @checked
@@ -331,11 +323,11 @@ def uniform_lambda_sigmas(
     return grids.uniform_lambda(schedule, steps).to(device=device, dtype=dtype)
 
 
-SAMPLERS: dict[str, Sampler] = {}
+SAMPLERS: dict[str, Callable[..., Tensor]] = {}
 """The named samplers `sample_seeds_1`, `sample_seeds_2`, … under their names without `sample_`."""
 
 
-def named(solver: str, eta: float | None, about: str, name: str | None = None) -> Sampler:
+def named(solver: str, eta: float | None, about: str, name: str = "") -> Callable[..., Tensor]:
     """`sample_expint` for one solver, also entered in `SAMPLERS`.
 
     Args:
