@@ -123,7 +123,7 @@ ROOMS = {
     "expint/grids/published.py": 56,
     "expint/plans/plan_files.py": 223,
     "expint/plans/file_format.py": 83,
-    "expint/tuning/": 763,
+    "expint/tuning/": 764,
     "expint/runs/row_noise.py": 54,
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,
