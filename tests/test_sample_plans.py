@@ -73,7 +73,7 @@ def test_a_tuned_plan_is_run_as_it_is(tmp_path: Path):
         ("noise_scale", "log"), ("final", "denoise"), ("operations", [expint.solvers.churn(3.0)]),
         ("steps", expint.Adaptive()),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_what_the_plan_fixes_is_refused_by_name(name: str, value: Any):
     runs = [sample, begin_sampling]
@@ -88,7 +88,7 @@ def test_no_operations_are_none():
     assert plan_sampling(SCHEDULE, plan=plan, operations=[], steps=None) is plan
 
 
-@pytest.mark.parametrize("wrong", [3, True, [tuned()], Plan, "", "no.json", {}, b"x"], ids=repr)
+@pytest.mark.parametrize("wrong", [3, True, [tuned()], Plan, "", "no.json", {}, b"x"], ids=type)
 def test_what_is_no_plan_is_refused(wrong: Any):
     with pytest.raises((ValueError, TypeError), match=r"plan"):
         sample(Untouched(SCHEDULE), (4, 2), plan=wrong, progress=False)

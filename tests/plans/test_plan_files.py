@@ -96,7 +96,7 @@ def test_every_solver_in_its_own_equation(solver: str, tmp_path: Path):
         {"final": "none"},
         {"operations": [solvers.operation("churn(s_churn=4, s_max=50)")]},
     ],
-    ids=str,
+    ids=lambda options: " ".join(options),
 )
 def test_every_equation(options: dict[str, Any], tmp_path: Path):
     plan = expint.plan_sampling(VP(), "seeds-1", steps=6, **options)
