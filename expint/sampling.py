@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from expint import defaults, grids
 from expint.adaptive import Adaptive
-from expint.equations.step_scales import noise_scale_from_eta, noise_scale_per_step
+from expint.equations.step_scales import is_listed, noise_scale_from_eta, noise_scale_per_step
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
@@ -192,7 +192,7 @@ def plan_sampling(
     ell, scale, eta = scales.values()
     if eta is not None:
         scale = noise_scale_from_eta(schedule, times, eta)
-    if isinstance(ell, Sequence | Tensor):
+    if is_listed(ell):
         ell, scale = None, noise_scale_per_step(schedule, times, ell)
     sde = method.equation(schedule, options.get("form"), ell, scale, sigma_data)
     operations = options.get("operations", ())

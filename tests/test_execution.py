@@ -83,7 +83,8 @@ def test_a_network_of_ones_own_in_train_mode(call: str, module: nn.Module):
     from diffusion_adapters.guidance.constraints import threshold
 
     model = Own(module).train()
-    plan = compile_plan(reverse_sde(VP(), "noise", 0.0), "ddim", [1.0, 0.5, 0.1])
+    grid = torch.linspace(1.0, 0.001, 100)
+    plan = compile_plan(reverse_sde(VP(), "data", 0.0), "ddim", grid)
     calls: dict[str, Any] = {
         "sample": lambda: sample(model, (3, 2), steps=5, progress=False),
         "begin": lambda: begin_sampling(model, (3, 2), steps=5),

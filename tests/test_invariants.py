@@ -114,7 +114,7 @@ ROOMS = {
     "expint/gaussian_data.py": 21,
     "expint/default_plan.py": 9,
     "expint/numerics/devices.py": 16,
-    "expint/equations/step_scales.py": 29,
+    "expint/equations/step_scales.py": 32,
     "expint/plans/extrapolation.py": 33,
     "expint/noise/counter.py": 69,
     "expint/noise/paths/brownian_tree.py": 220,

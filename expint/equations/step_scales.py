@@ -1,6 +1,6 @@
 """Noise scales with an ℓ of its own in each step of a grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import torch
@@ -34,6 +34,12 @@ def noise_scale_per_step(schedule: Schedule, grid: Any, ell: Any) -> NoiseScale:
         ValueError: for another number of values, or one that is negative or not finite.
     """
     return _per_step(schedule, grid, "ell", ell, lambda ell, *_: ell)
+
+
+def is_listed(ell: Any) -> bool:
+    """Whether an ℓ is one for each step, not a number."""
+    listed = isinstance(ell, Sized) and not isinstance(ell, str)
+    return listed and as_float64(ell).ndim > 0
 
 
 def _per_step(

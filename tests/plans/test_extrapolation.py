@@ -1,5 +1,6 @@
 """A factor on each step's extrapolation, and ℓ for each step: the numbers a plan is tuned in."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,13 @@ def test_an_ell_for_each_step_that_is_the_same_in_all(solver):
         assert same.scale == pytest.approx(row.scale, rel=1e-10)
         assert [w for _, w in same.weights] == pytest.approx([w for _, w in row.weights], rel=1e-9)
         assert same.noise == pytest.approx(row.noise, rel=1e-9)
+
+
+def test_an_ell_as_an_array_or_as_a_tensor_of_one_number():
+    listed = plan_of("seeds-ab2", ell=[0.7, 0.5, 0.3, 0.2, 0.1])
+    array = plan_of("seeds-ab2", ell=np.array([0.7, 0.5, 0.3, 0.2, 0.1]))
+    assert array.rows == listed.rows
+    assert plan_of("seeds-ab2", ell=torch.tensor(0.5)).sde.diffusion.ell == 0.5
 
 
 def test_a_step_with_ell_zero_has_no_noise():

@@ -378,7 +378,8 @@ def test_start_lays_a_named_grid_from_the_level(schedule, name, final):
     assert len(times) == 7 and times.dtype == F64
     assert sigmas[0].item() == pytest.approx(2.0, rel=1e-9)
     data_end = schedule.sigma(schedule.sampling_range[1])
-    assert sigmas[5 if final == "denoise" else 6].item() == pytest.approx(data_end, rel=1e-9)
+    if final == "none" or not name.startswith("ays_"):  # whose last step takes the end's place
+        assert sigmas[5 if final == "denoise" else 6].item() == pytest.approx(data_end, rel=1e-9)
     assert (sigmas[6] == 0) == (final == "denoise")
 
 
