@@ -69,7 +69,7 @@ def without(values: list[Any], number: float) -> list[Any]:
 
 def good_sample(**changed: Any) -> Any:
     options: dict[str, Any] = {
-        "model": Model(), "shape": (4, 1), "solver": "seeds-3", "steps": 4, "progress": False
+        "model": Model(), "shape": (4, 1), "solver": "seeds-3", "steps": 5, "progress": False
     } | changed  # fmt: skip
     return expint.sample(**options)
 
@@ -85,7 +85,12 @@ ENTRANCES: list[Entrance] = [
             "solver": NAME,
             "steps": COUNT,
             "form": NAME,
-            "ell": [*NOT_NEGATIVE, [1.0, -1.0, 1.0], [1.0, NAN, 1.0], torch.ones(3, 1, 2)],
+            "ell": [
+                *NOT_NEGATIVE,
+                [1.0, -1.0, 1.0, 1.0],
+                [1.0, NAN, 1.0, 1.0],
+                torch.ones(3, 1, 2),
+            ],
             "noise": SOURCE,
             "callback": CALLABLE,
             "dtype": DTYPE,
