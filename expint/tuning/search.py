@@ -33,7 +33,7 @@ DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
 STOPS = (0.1, 0.03)
 FREE = (0.0, 2.0)
 _FINE = 50  # evaluations of a reference that is drawn
-_SHARES = {"reference": 0.2, "screening": 0.1, "few": 0.5, "refining": 0.2}
+_SHARES = {"reference": 0.2, "screening": 0.1, "few": 0.4, "refining": 0.2}
 _FEW_TRIALS = 45
 _LEAST = 1000
 _STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
