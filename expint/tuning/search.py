@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from expint import grids
+from expint.noise.source import check_seed
 from expint.numerics.float64 import are_numbers, is_whole
 from expint.plans import Plan
 from expint.runs import describe
@@ -35,7 +36,7 @@ FREE = (0.0, 2.0)
 _FINE = 50  # evaluations of a reference that is drawn
 _SHARES = {"reference": 0.2, "screening": 0.1, "few": 0.4, "refining": 0.2}
 _FEW_TRIALS = 45
-_LEAST = 1000
+_LEAST = 2000
 _STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
 _RATE, _ROUNDS = 0.03, 400
 
@@ -94,6 +95,7 @@ def tune(
     """
     about = describe(model)
     bounds = _bounds(ell)
+    reference = None if reference is None else torch.as_tensor(reference)
     if not is_whole(nfe) or nfe < 1:
         raise ValueError(f"nfe is a positive number of evaluations, got {nfe!r}.")
     if not is_whole(budget) or budget < _LEAST * nfe:
@@ -103,12 +105,13 @@ def tune(
         )
     if loss is not None and not isinstance(loss, Objective) and not callable(loss):
         raise TypeError(f"loss is a function that makes features, or an Objective, got {loss!r}.")
+    check_seed(seed)
     starts = list(_starts(about, nfe, solver, bounds))
     size = None if isinstance(loss, Objective) else _shape(about, reference, shape)
     with tqdm(total=budget, disable=not progress, unit="evaluations", desc="reference") as bar:
         spent = 0
         if size is not None and reference is None:
-            count = max(200, min(2000, int(_SHARES["reference"] * budget / _FINE)))
+            count = max(64, min(2000, int(_SHARES["reference"] * budget / _FINE)))
             reference, spent = _fine(model, size, count, seed), count * _FINE
             bar.update(spent)
         if size is not None and reference is not None:
@@ -132,10 +135,14 @@ def _shape(
     if shape is None and reference is None and about.shape is None:
         raise ValueError("The model does not say of what shape its samples are: give shape=....")
     size = tuple(shape or (about.shape if reference is None else reference.shape[1:]) or ())
-    if reference is not None and (tuple(reference.shape[1:]) != size or len(reference) < 4):
-        raise ValueError(
-            f"The reference holds at least 4 samples of shape {size}, got {tuple(reference.shape)}."
-        )
+    if reference is not None:
+        kind, finite = reference.dtype.is_floating_point, bool(torch.isfinite(reference).all())
+        varied = len(reference) >= 4 and not bool((reference == reference[0]).all())
+        if tuple(reference.shape[1:]) != size or not (kind and finite and varied):
+            raise ValueError(
+                f"The reference holds at least 4 samples of shape {size}, floating, finite and not "
+                f"all the same, got {tuple(reference.shape)}, {reference.dtype}."
+            )
     return size
 
 

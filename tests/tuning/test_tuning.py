@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from expint.convergence import gaussian_moments
 from expint.metrics import gaussian_wasserstein
 from expint.schedules import EDM, VP, Flow
 from expint.solvers import get
+from expint.soundness import warn_of
 from expint.targets import Gaussian, GaussianMixture
 from expint.tuning import GaussianObjective, SampleObjective, random_features, tune
 from expint.tuning.objective import HELD_OUT, SEARCH
@@ -247,13 +249,23 @@ def test_a_model_without_gradients_and_one_on_a_table():
     assert plan.times.round().equal(plan.times)
 
 
+def test_a_tuned_plan_is_not_warned_of():
+    """It is judged by a network, not by Gaussian data; without a distance it would be."""
+    plan = expint.plan_sampling(EDM(), "heun", nfe=5)
+    with pytest.warns(expint.PlanWarning):
+        warn_of(replace(plan, about={"network": "x"}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of(replace(plan, about={"distance": 1.0}))
+
+
 def test_a_reference_of_its_own():
     """Without a reference the model's own samples are drawn, and counted."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plan = tune(MODES, 4, solver="seeds-ab2", budget=40_000, progress=False)
     assert plan.solver == "seeds-ab2"
-    assert plan.about["evaluations"] > 200 * 50 + 10_000
+    assert plan.about["evaluations"] > 64 * 50 + 10_000
 
 
 def test_refusals():
@@ -284,8 +296,12 @@ def test_refusals():
         tune(Model(), 5, budget=10, progress=False)
     with pytest.raises(ValueError, match=r"give shape="):
         tune(Shapeless(), 5, progress=False)
-    with pytest.raises(ValueError, match="at least 4 samples of shape"):
-        tune(Model(), 5, reference=torch.zeros(10, 3), shape=(2,), progress=False)
+    good = torch.randn(10, 2, generator=torch.Generator().manual_seed(0))
+    for wrong in (good[:3], good[:, :1], good * math.nan, good.long(), torch.ones(10, 2)):
+        with pytest.raises(ValueError, match="at least 4 samples of shape"):
+            tune(Model(), 5, reference=wrong, shape=(2,), progress=False)
+    with pytest.raises(ValueError, match="got -1"):
+        tune(Model(), 5, seed=-1, progress=False)
 
     class Broken:
         schedule, prediction, shape = EDM(), "data", (2,)
@@ -299,6 +315,6 @@ def test_refusals():
             5,
             solver="seeds-ab2",
             reference=torch.randn(20, 2),
-            budget=5_000,
+            budget=10_000,
             progress=False,
         )

@@ -22,7 +22,7 @@ def test_tuned_and_sampled(tmp_path: Path):
     np.save(reference, np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype(np.float32) * 0.5)
     arguments = ("--model", "digits-edm", "--reference", reference, "--no-progress", "--out", out)
     done = run(
-        "tune", "--nfe", 4, "--solver", "seeds-ab2", "--ell", "0.3,2", "--budget", 4000, *arguments
+        "tune", "--nfe", 4, "--solver", "seeds-ab2", "--ell", "0.3,2", "--budget", 8000, *arguments
     )
     assert done.exit_code == 0, done.output
     assert "seeds-ab2, 4 evaluations, begun with seeds-ab2" in done.stdout
