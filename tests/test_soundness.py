@@ -83,7 +83,10 @@ def test_a_learned_schedule_leaks_no_warning_of_torch():
         torch.set_warn_always(always)
 
 
-MORE = {"etd-rk4-ho": 60, "etd-rk4": 40, "pc-sampler": 100, "reverse-diffusion": 60}
+MORE = {
+    "etd-rk4-ho": 60, "etd-rk4": 40, "euler-maruyama": 60, "pc-sampler": 100,
+    "reverse-diffusion": 100,
+}  # fmt: skip
 """24 evaluations are too few for these: on digits-edm the last two are then 71 and 6 times as far
 from the law as seeds-ab2 (in the Fréchet distance of 1000 samples)."""
 
