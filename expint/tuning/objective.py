@@ -12,11 +12,12 @@ from torch.nn import Module, functional
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.checkpoint import checkpoint
 
-from expint.noise import Replay, per_sample
+from expint.convergence import gaussian_moments
+from expint.noise import per_sample
 from expint.noise.source import fill_normals, generators
 from expint.plans import Plan
 from expint.runs import Run, describe, drive
-from expint.runs.model import Counted, Description
+from expint.runs.model import Description
 from expint.runs.start import start_state
 from expint.targets import Gaussian
 
@@ -44,25 +45,17 @@ class Objective(ABC):
 
 
 class GaussianObjective(Objective):
-    """The squared Wasserstein-2 distance on Gaussian data, exact, without samples.
-
-    A plan is linear in the initial state and its normals, so that a run with one of them in each
-    entry of a batch has the variance as its sum of squares.
-    """
+    """The squared Wasserstein-2 distance on Gaussian data, exact, without samples; see
+    `expint.convergence.gaussian_moments`."""
 
     def __init__(self, target: Gaussian) -> None:
         self.target = target
 
     def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
         """See `Objective.of`; which samples does not matter."""
-        mean, variance = self.target.moments()
-        centred = Gaussian(torch.zeros_like(mean), variance, self.target.schedule)
-        units = torch.eye(plan.normals + 1, dtype=torch.float64)[..., None]
-        units = units.expand(-1, -1, len(mean))
-        first = centred.moments(plan.grid[0])[1].sqrt()
-        run = Run(plan, centred, units[-1] * first, Replay(units), checked=False)
-        drive(run, centred)
-        return ((run.x.norm(dim=0) - variance.sqrt()) ** 2).sum()
+        (mean, variance), own = gaussian_moments(plan, self.target), self.target.moments()
+        spread = variance.sqrt() - own[1].sqrt()
+        return ((mean - own[0]) ** 2 + spread**2).sum()
 
 
 class SampleObjective(Objective):
@@ -89,14 +82,18 @@ class SampleObjective(Objective):
         seed: int = 0,
     ) -> None:
         self._model, self._about, self._shape = model, describe(model), tuple(shape)
-        self._seed, self.cost = seed, 0
+        self._seed = seed
         image = len(self._shape) == 3 and min(self._shape[1:]) >= 8
         self._views: list[Features] = [partial(torch.flatten, start_dim=1)]
+        self._extra = 0  # evaluations of the network that the features of a sample take
         if image:
-            features = features or bottleneck_features(model, self._shape)
+            if features is None:
+                features = bottleneck_features(model, self._shape)
+                self._extra = int(features is not None)
             self._views += [_high_pass, features or random_features(self._shape[0], seed)]
         elif features is not None:
             self._views.append(features)
+        self.cost = self._extra * len(reference)
         half = len(reference) // 2
         self._halves = {
             part: [
@@ -126,7 +123,7 @@ class SampleObjective(Objective):
             for row in plan.rows
             for value in (row.scale, *row.noise, *dict(row.weights).values())
         )
-        self.cost += count * plan.nfe * (4 if learned else 1)
+        self.cost += count * (plan.nfe + self._extra) * (4 if learned else 1)
         call = _Checkpointed(self._about, self._model) if learned else self._model
         run = 3 * self._seed + part
         parts = []
@@ -141,7 +138,7 @@ class SampleObjective(Objective):
         return torch.cat(parts)
 
 
-class _Checkpointed(Counted):
+class _Checkpointed:
     """A model whose inner results are computed again on the way back, so that a gradient needs the
     memory of one evaluation."""
 

@@ -42,7 +42,7 @@ class Tunable:
         schedule, method: of the plan.
         grid: where the search begins; it ends at σ = 0.
         bounds: of ℓ; where they are equal ℓ is not tuned.
-        sigma_data, round_time: of the model.
+        round_time: of the model, if it is called on a table.
     """
 
     schedule: Schedule
@@ -71,7 +71,7 @@ class Tunable:
         gaps = -torch.diff(angles, append=angles.new_tensor([self._end]))
         least = _LEAST_GAP * float(angles[0]) / self.steps
         ells = torch.full((self.finite_steps,), ell, dtype=torch.float64)
-        return Numbers(torch.log(gaps.clamp(min=least)), ells, torch.ones(self.steps).double())
+        return Numbers(torch.log(gaps.clamp(min=least)), ells, torch.ones_like(gaps))
 
     def moved(self, start: Numbers, by: Tensor) -> Numbers:
         """From `start` by FEW numbers: tilt and curvature of the gaps and the size of the last one;

@@ -90,6 +90,16 @@ def test_gaussian_objective_is_the_exact_distance(solver, ell):
     assert float(EXACT.of(plan, 0)) == pytest.approx(float(own) ** 2, rel=1e-8)
 
 
+def test_the_gaussian_objective_sees_the_mean():
+    """Of a form that does not keep it, unlike the exponential ones."""
+    data = Gaussian([3.0, -2.0], [0.2, 0.4], VP())
+    plan = expint.plan_sampling(data.schedule, "euler-maruyama", nfe=8)
+    own = gaussian_wasserstein(*gaussian_moments(plan, data), *data.moments())
+    mean = gaussian_moments(plan, data)[0] - data.moments()[0]
+    assert float(mean.abs().max()) > 1e-3
+    assert float(GaussianObjective(data).of(plan, 0)) == pytest.approx(float(own) ** 2, rel=1e-8)
+
+
 def test_gradients_through_the_gaussian_objective():
     """Against central differences, in every number."""
     own = tunable()
@@ -136,6 +146,7 @@ def test_trials_see_the_same_samples_and_the_held_out_ones_are_others():
     judge = objective()
     assert judge.of(plan, 100) == judge.of(plan, 100)
     assert judge.samples(plan, 100, SEARCH)[:50].equal(judge.samples(plan, 50, SEARCH))
+    assert judge.samples(plan, 100, SEARCH)[50:].equal(judge.samples(plan, 50, SEARCH, 50))
     assert not judge.samples(plan, 50, SEARCH).equal(judge.samples(plan, 50, HELD_OUT))
 
 
@@ -165,7 +176,7 @@ def test_images_have_three_views():
             return x
 
     judge = SampleObjective(Model(), (1, 8, 8), images)
-    assert len(judge._views) == 3
+    assert len(judge._views) == 3 and judge.cost == 0  # no layers, no evaluations for features
     assert judge._views[1](torch.ones(1, 1, 8, 8)).abs().max() < 1e-6  # nothing finer in a constant
     assert random_features(1)(images).shape == (64, 1024)
     assert random_features(1)(images).equal(random_features(1)(images))
