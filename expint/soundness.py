@@ -43,7 +43,7 @@ def verdict(plan: Plan) -> tuple[float, str]:
 
 def warn_of(plan: Plan) -> None:
     """Warn, once, of a plan that cannot give good samples, naming a better one."""
-    known = plan in _told or "distance" in plan.about  # tuned plans are judged by a network
+    known = plan in _told or "distance" in plan.about  # tuned plans were measured
     if known or not plan.sde.diffusion or plan.has_tangents or len(plan.rows) > _MOST_ROWS:
         return
     _told.add(plan)

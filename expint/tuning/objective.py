@@ -1,4 +1,4 @@
-"""What a plan is judged by: the distance of its samples from a reference."""
+"""What a search minimises: the distance of a plan's samples from a reference."""
 
 import math
 from abc import ABC, abstractmethod

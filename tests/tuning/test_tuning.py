@@ -1,4 +1,4 @@
-"""Tuned plans: the numbers that are moved, what they are judged by, and the search."""
+"""Tuned plans: the numbers that are moved, what is minimised, and the search."""
 
 import math
 import warnings
@@ -78,7 +78,7 @@ def test_one_ell_for_all_is_the_data_form_itself():
     assert plan.factors == ()
 
 
-# --- what they are judged by
+# --- what is minimised
 
 
 @pytest.mark.parametrize(
@@ -125,29 +125,29 @@ def objective(**options):
 
 def test_gradients_through_samples_and_checkpoints():
     own = tunable(VP(), bounds=(0.3, 2.0))
-    judge = objective()
+    distance = objective()
     start = own.start(1.0)
     leaves = Numbers(*(part.clone().requires_grad_(True) for part in start))
-    judge.of(own.plan(leaves), 200).backward()
-    assert judge.cost == 200 * 6 * 4
+    distance.of(own.plan(leaves), 200).backward()
+    assert distance.cost == 200 * 6 * 4
     for k, i in ((0, 2), (1, 3), (2, 4)):
         moved = [part.clone() for part in start]
         values = []
         for sign in (1, -1):
             moved[k] = start[k].clone()
             moved[k][i] += sign * 1e-3
-            values.append(float(judge.of(own.plan(Numbers(*moved)), 200)))
+            values.append(float(distance.of(own.plan(Numbers(*moved)), 200)))
         numeric = (values[0] - values[1]) / 2e-3
         assert float(leaves[k].grad[i]) == pytest.approx(numeric, rel=0.05, abs=1e-4)
 
 
 def test_trials_see_the_same_samples_and_the_held_out_ones_are_others():
     plan = expint.plan_sampling(MODES.schedule, "seeds-ab2", nfe=6)
-    judge = objective()
-    assert judge.of(plan, 100) == judge.of(plan, 100)
-    assert judge.samples(plan, 100, SEARCH)[:50].equal(judge.samples(plan, 50, SEARCH))
-    assert judge.samples(plan, 100, SEARCH)[50:].equal(judge.samples(plan, 50, SEARCH, 50))
-    assert not judge.samples(plan, 50, SEARCH).equal(judge.samples(plan, 50, HELD_OUT))
+    distance = objective()
+    assert distance.of(plan, 100) == distance.of(plan, 100)
+    assert distance.samples(plan, 100, SEARCH)[:50].equal(distance.samples(plan, 50, SEARCH))
+    assert distance.samples(plan, 100, SEARCH)[50:].equal(distance.samples(plan, 50, SEARCH, 50))
+    assert not distance.samples(plan, 50, SEARCH).equal(distance.samples(plan, 50, HELD_OUT))
 
 
 def test_local_width_counts():
@@ -175,9 +175,13 @@ def test_images_have_three_views():
         def __call__(self, x, t):
             return x
 
-    judge = SampleObjective(Model(), (1, 8, 8), images)
-    assert len(judge._views) == 3 and judge.cost == 0  # no layers, no evaluations for features
-    assert judge._views[1](torch.ones(1, 1, 8, 8)).abs().max() < 1e-6  # nothing finer in a constant
+    distance = SampleObjective(Model(), (1, 8, 8), images)
+    assert (
+        len(distance._views) == 3 and distance.cost == 0
+    )  # no layers, no evaluations for features
+    assert (
+        distance._views[1](torch.ones(1, 1, 8, 8)).abs().max() < 1e-6
+    )  # nothing finer in a constant
     assert random_features(1)(images).shape == (64, 1024)
     assert random_features(1)(images).equal(random_features(1)(images))
     own = SampleObjective(Model(), (1, 8, 8), images, features=lambda x: x.mean((2, 3)))
@@ -211,9 +215,9 @@ def test_tuned_on_samples_and_the_same_again():
     options = {"solver": "seeds-ab2", "ell": (0.3, 2.0), "reference": data, "budget": 80_000}
     again = [tune(MODES, 5, **options, progress=False) for _ in range(2)]
     assert again[0].grid.equal(again[1].grid)
-    judge = objective(seed=5)
+    distance = objective(seed=5)
     default = expint.plan_sampling(MODES.schedule, nfe=5, ell=1.0)
-    assert judge.of(again[0], 600, HELD_OUT) < judge.of(default, 600, HELD_OUT)
+    assert distance.of(again[0], 600, HELD_OUT) < distance.of(default, 600, HELD_OUT)
     assert again[0].about["evaluations"] <= 80_000
 
 
@@ -261,7 +265,7 @@ def test_a_model_without_gradients_and_one_on_a_table():
 
 
 def test_a_tuned_plan_is_not_warned_of():
-    """It is judged by a network, not by Gaussian data; without a distance it would be."""
+    """It was measured on a network; without a distance it would be."""
     plan = expint.plan_sampling(EDM(), "heun", nfe=5)
     with pytest.warns(expint.PlanWarning):
         warn_of(replace(plan, about={"network": "x"}))
