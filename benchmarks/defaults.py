@@ -47,7 +47,7 @@ STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 PAGE = FILE.parent.parent / "docs" / "defaults.md"
 BEGIN, END = "<!-- figures: python benchmarks/defaults.py --page -->\n\n", "\n<!-- end -->"
 FINE, REFERENCE = 100, 3000
-DEFAULT, PEER = "default", "diffusers"
+DEFAULT, PEER, SWAPPED = "default", "diffusers", "swapped"
 TABLES = ("digits-iddpm-table", "digits-vp-table")
 _BATCH = 500
 
@@ -295,6 +295,8 @@ class Problem:
         """Of a plan of the study, of the default, or of diffusers."""
         if solver in peers():
             return by_peer(self.model, peers()[solver], run, self.n, nfe)
+        if grid == SWAPPED:
+            return by_peer(self.model, swapped, run, self.n, nfe)
         if solver == DEFAULT:
             return self.draw(run, self.n, None, nfe=nfe)
         name, ell = SOLVERS[solver]
@@ -330,6 +332,13 @@ def peers() -> dict[str, Callable[..., Any]]:
         "UniPC": UniPCMultistepScheduler,
         "SASolver": SASolverScheduler,
     }
+
+
+def swapped(**betas: Any) -> Any:
+    """Ours in place of one of them, with its configuration."""
+    from diffusion_adapters.diffusers import ExpIntScheduler
+
+    return ExpIntScheduler.from_config(peers()["UniPC"](**betas).config)
 
 
 def by_peer(model: Any, make: Callable[..., Any], run: int, count: int, nfe: int) -> Tensor:
@@ -372,6 +381,7 @@ def wanted(
         if problem in TABLES:
             for peer in peers():
                 yield PEER, peer, nfe
+            yield SWAPPED, DEFAULT, nfe
     for nfe in nfes:
         yield DEFAULT, DEFAULT, nfe
 
@@ -441,9 +451,9 @@ def by_nfe_of(found: dict[str, Any]) -> dict[int, dict[str, list[tuple[float, st
     result: dict[int, dict[str, list[tuple[float, str]]]] = {}
     for entry, values in found["figures"].items():
         grid, solver, nfe = entry.split(" | ")
-        kind = grid if grid in (DEFAULT, PEER) else "study"
-        kinds = result.setdefault(int(nfe), {DEFAULT: [], "study": [], PEER: []})
-        what = solver if kind == PEER else f"{solver}, {grid}"
+        kind = grid if grid in (DEFAULT, PEER, SWAPPED) else "study"
+        kinds = result.setdefault(int(nfe), {DEFAULT: [], "study": [], PEER: [], SWAPPED: []})
+        what = solver if kind in (PEER, SWAPPED) else f"{solver}, {grid}"
         if values:
             kinds[kind].append((values[0], what))
             kinds[kind].sort()
@@ -457,16 +467,18 @@ def show(name: str, found: dict[str, Any], most: int = 4) -> str:
     floor = found["floor"][0]
     lines = [f"{name} ({found['runs']} runs of {found['count']} samples, floor {floor:.3g})"]
     for nfe, kinds in by_nfe_of(found).items():
-        rows = [*kinds[DEFAULT], *kinds["study"][:most], *kinds[PEER]]
+        rows = [*kinds[DEFAULT], *kinds[SWAPPED], *kinds["study"][:most], *kinds[PEER]]
         lines += [f"  NFE {nfe}", *(f"    {value:8.4g}  {what}" for value, what in rows)]
     return "\n".join(lines)
 
 
 def page_table() -> str:
     """The table of docs/defaults.md: per problem and number of evaluations the default, the best
-    plan of the study, and the best of diffusers' schedulers."""
-    lines = ["| problem (floors) | NFE | default | best of the study | best of diffusers |"]
-    lines += ["|---|---|---|---|---|"]
+    plan of the study, the best of diffusers' schedulers, and ours in place of one of these."""
+    lines = [
+        "| problem (floors) | NFE | default | best of the study | best of diffusers | swapped in |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, found in load_file().items():
         floors = f"{found['floor'][0]:.3g}; {max(found['floor'][1:]):.3g}"
         for nfe, kinds in by_nfe_of(found).items():
@@ -474,8 +486,10 @@ def page_table() -> str:
                 f"{kinds[kind][0][0]:.3g} ({kinds[kind][0][1]})" if kinds[kind] else ""
                 for kind in ("study", PEER)
             )
-            own = f"{kinds[DEFAULT][0][0]:.3g}" if kinds[DEFAULT] else ""
-            lines.append(f"| {name} ({floors}) | {nfe} | {own} | {best} | {peer} |")
+            own, swap = (
+                f"{kinds[kind][0][0]:.3g}" if kinds[kind] else "" for kind in (DEFAULT, SWAPPED)
+            )
+            lines.append(f"| {name} ({floors}) | {nfe} | {own} | {best} | {peer} | {swap} |")
     return "\n".join(lines) + "\n"
 
 

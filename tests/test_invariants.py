@@ -137,6 +137,7 @@ ROOMS = {
     "diffusion_adapters/diffusers/latent_noise.py": 35,
     "diffusion_adapters/diffusers/methods.py": 15,
     "diffusion_adapters/diffusers/noised_states.py": 35,
+    "diffusion_adapters/diffusers/spacings.py": 22,
     "diffusion_adapters/diffusers/step_starts.py": 65,
     "diffusion_adapters/diffusers/tables.py": 66,
     "diffusion_adapters/families/checks.py": 98,
