@@ -168,13 +168,14 @@ def test_huge_ell_is_refused_with_the_limit(ell: float):
 
 @pytest.mark.parametrize("schedule", [schedules.EDM(), schedules.Flow()], ids=str)
 def test_the_largest_ell_draws_all_noise_anew(schedule: schedules.Schedule):
-    """Every step but the last gives αD + σ̄z, and so does one from σ = ∞."""
+    """Every step but the last gives αD + σ̄z, and so does one from σ = ∞; to eight digits, as the
+    noise time is e^{2ℓ²λ}."""
     for ell in (20.0, 1e4):
         plan = plan_sampling(schedule, "seeds-1", steps=6, ell=ell)
         for row in plan.rows[:-1]:
             assert abs(row.scale) < 1e-30
-            assert plan.noise_std(row) == pytest.approx(float(schedule.std(row.target)), rel=1e-12)
-            assert row.weights[0][1] == pytest.approx(float(schedule.alpha(row.target)), rel=1e-12)
+            assert plan.noise_std(row) == pytest.approx(float(schedule.std(row.target)), rel=1e-7)
+            assert row.weights[0][1] == pytest.approx(float(schedule.alpha(row.target)), rel=1e-7)
 
 
 @pytest.mark.parametrize("sigma_data", [None, 0.0, -1.0])
