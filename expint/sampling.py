@@ -78,8 +78,8 @@ def sample(
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
             step included; `nfe` takes the most steps that need no more network evaluations. `grid`
             names a grid (`expint.grids.names()`), is a builder like those, or lists the times.
-            Default: 20 steps on the grid `expint.defaults.grid`. `steps=expint.Adaptive(rtol,
-            atol)` chooses the steps by an estimate of their error.
+            Default: 20 steps on the grid `expint.defaults.grid`, also named "default".
+            `steps=expint.Adaptive(rtol, atol)` chooses the steps by an estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
             solver's own. In the data form also a sequence, one for each step between finite noise
@@ -276,7 +276,7 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
-    if grid is not None:
+    if grid is not None and grid != "default":
         return (grid if callable(grid) else grids.get(grid))(schedule, steps, final=final)
     return defaults.grid(schedule, steps, method, table=table, final=final)
 

@@ -52,9 +52,10 @@ def test_the_models_own_plan_is_taken_and_named(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     "choice",
     [
-        {"solver": "seeds-ab2"}, {"grid": "karras"}, {"form": "data"}, {"ell": 0.0}, {"ell": 1.0},
-        {"eta": 0.5}, {"noise_scale": "log"}, {"operations": [expint.solvers.noise_factor(1.1)]},
-        {"final": "none"}, {"noise": Gaussian(range(4))}, {"nfe": None, "steps": 6},
+        {"solver": "seeds-ab2"}, {"grid": "karras"}, {"grid": "default"}, {"form": "data"},
+        {"ell": 0.0}, {"ell": 1.0}, {"eta": 0.5}, {"noise_scale": "log"},
+        {"operations": [expint.solvers.noise_factor(1.1)]}, {"final": "none"},
+        {"noise": Gaussian(range(4))}, {"nfe": None, "steps": 6},
         {"nfe": None, "steps": Adaptive()}, {"nfe": None, "plan": OWN},
     ],
     ids=lambda choice: " ".join(choice),
@@ -66,6 +67,13 @@ def test_it_is_not_asked_for_where_anything_is_chosen(choice: dict[str, Any]):
     options = {"nfe": 6, **choice}
     drawn = sample(model(never), (4, 2), **options, **QUIET)
     assert torch.equal(drawn, sample(wavy(SCHEDULE), (4, 2), **options, **QUIET))
+
+
+def test_the_default_grid_has_a_name():
+    default = sample(wavy(SCHEDULE), (4, 2), nfe=6, **QUIET)
+    own = model(lambda nfe: OWN)
+    assert torch.equal(sample(own, (4, 2), nfe=6, grid="default", **QUIET), default)
+    assert not torch.equal(sample(own, (4, 2), nfe=6, **QUIET), default)
 
 
 def test_without_a_number_it_is_that_of_the_default():

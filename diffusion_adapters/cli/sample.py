@@ -158,7 +158,8 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
-    if not isinstance(asked["grid"], str):  # the last time says where it ends
+    if asked["grid"] == "default" or not isinstance(asked["grid"], str):
+        # the last time says where it ends
         settings |= {"grid": plan.grid.tolist(), "steps": None, "nfe": None, "final": None}
     return settings
 
