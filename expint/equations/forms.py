@@ -30,9 +30,10 @@ import torch
 from torch import Tensor
 
 from expint.equations.diffusion import Diffusion
-from expint.equations.noise_scales import MOST_ELL, NoiseScale
+from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, value_and_rate
+from expint.equations.step_scales import MOST_ELL
 from expint.numerics.float64 import are_numbers
 from expint.numerics.quadrature import RealFunction, integrate
 from expint.registry import Registry

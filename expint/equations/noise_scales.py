@@ -81,8 +81,6 @@ class NoiseScale:
                 )
 
 
-MOST_ELL = 1e4
-"""The largest ℓ; with less, steps already draw all of their noise anew."""
 _LOG_10 = math.log(10.0)
 # Noise scales of the kinds that ER-SDE-Solver compares (arXiv 2309.06169); the first two are the
 # ODE and the reverse SDE.

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.equations.noise_scales import MOST_ELL, NoiseScale, ell_from_eta, piecewise
+from expint.equations.noise_scales import NoiseScale, ell_from_eta, piecewise
 from expint.numerics.float64 import as_float64
 from expint.schedules.base import Schedule
+
+MOST_ELL = 1e4
+"""The largest ℓ; with less, steps already draw all of their noise anew."""
 
 
 def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
