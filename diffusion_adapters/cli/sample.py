@@ -19,8 +19,10 @@ from diffusion_adapters.families import EDMAdapter, NetworkAdapter
 from expint.noise import per_sample
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
+from expint.plans.plan_files import plan_content
 from expint.registry import check_choice
 from expint.runs.model import describe
+from expint.sampling import arguments_for
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
 _LABELS = "Classes, with commas, repeated in turn for all samples; 'none' for no class."
@@ -70,18 +72,16 @@ def sample(**asked: Any) -> None:
     label_dim = described.label_dim if isinstance(network, EDMAdapter) else 0
     classes = _classes(given.labels, given.model, label_dim, num, given.start)
     arguments = options.sampling_arguments(described.schedule, asked)
-    plan = expint.plan_sampling(
-        described.schedule,
-        **arguments,
-        sigma_data=described.sigma_data,
-        round_time=described.round_time,
-    )
+    made = arguments_for(described, arguments.pop("solver"), arguments)
+    plan = expint.plan_sampling(described.schedule, **made)
+    if made.get("plan") is not arguments.get("plan"):  # the model's own
+        arguments = dict.fromkeys(arguments) | {"plan": plan_content(plan)}
     output.check_folder(given.out, files)
 
     began = time.perf_counter()
     starts = range(0, num, given.batch)
     with tqdm(total=plan.nfe * len(starts), disable=not given.progress, unit="NFE") as bar:
-        bar.set_description(plan.solver)
+        bar.set_description(plan.title)
         for first in starts:
             part = slice(first, first + given.batch)
             drawn = expint.sample(
@@ -139,7 +139,7 @@ def sample(**asked: Any) -> None:
     drawn_from = f"seeds {given.seeds}" if seed is None else f"seed {seed}"
     first = f" from sample {given.start}" if given.start else ""
     click.echo(f"{num} samples of {given.model}, {drawn_from}{first}: {written}")
-    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
+    click.echo(f"{plan.title}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
     click.echo(f"{plan.nfe} network evaluations per sample{most} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
 
@@ -158,7 +158,8 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
-    if not isinstance(asked["grid"], str):  # the last time says where it ends
+    if asked["grid"] == "default" or not isinstance(asked["grid"], str):
+        # the last time says where it ends
         settings |= {"grid": plan.grid.tolist(), "steps": None, "nfe": None, "final": None}
     return settings
 

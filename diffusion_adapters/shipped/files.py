@@ -30,11 +30,11 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "edm": EDMNetwork,
     "classifier": Classifier,
 }
-_DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "data"
 
 
 def _names(folder: Path | None, kind: str) -> list[str]:
-    stems = [file.stem for file in (folder or _DATA).glob("*.json")]
+    stems = [file.stem for file in (folder or DATA).glob("*.json")]
     return sorted(stem for stem in stems if stem.endswith("-classifier") == (kind == "classifier"))
 
 
@@ -96,7 +96,7 @@ def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, 
 
 
 def _read(name: str, kind: str, folder: Path | None) -> tuple[Any, dict[str, Any]]:
-    known, where = _names(folder, kind), folder or _DATA
+    known, where = _names(folder, kind), folder or DATA
     if name not in known:
         raise unknown(f"shipped {kind}", name, known)
     card_file, weights_file = where / f"{name}.json", where / f"{name}.safetensors"

@@ -38,6 +38,8 @@ class Description(NamedTuple):
         device: where it says it is, or where its first parameter or buffer is.
         shape: of one sample.
         label_dim: number of classes of a class-conditional network, else 0.
+        plan_for: gives the model's own plan for a number of evaluations, or the path of its file,
+            or None where it has none; taken where the caller of `expint.sample` chooses nothing.
     """
 
     schedule: Schedule
@@ -47,6 +49,7 @@ class Description(NamedTuple):
     device: torch.device | None = None
     shape: tuple[int, ...] | None = None
     label_dim: int = 0
+    plan_for: Callable[[int], Any] | None = None
 
 
 def attributes(model: Any) -> dict[str, Any]:
@@ -73,6 +76,11 @@ def describe(model: Any) -> Description:
             "expint.schedules.Schedule) and `prediction`, got "
             f"{type(model).__name__} with schedule {schedule!r} and prediction {prediction!r}. "
             "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net)."
+        )
+    if not callable(found.get("plan_for", describe)):
+        raise TypeError(
+            "plan_for is a function of the number of evaluations that gives a plan or None, got "
+            f"{type(found['plan_for']).__name__}: for a dict of plans give its method get."
         )
     check_prediction(prediction, found.get("sigma_data"))
     return Description(
