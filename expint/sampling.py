@@ -14,6 +14,7 @@ from expint.equations.step_scales import is_listed, noise_scale_from_eta, noise_
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
+from expint.model_plans import own_plan, title
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import as_float64, is_whole
 from expint.plans import Plan, compile_plan
@@ -147,7 +148,7 @@ def sample(
         )  # fmt: skip
     plan = plan_sampling(about.schedule, **arguments_for(about, solver, options, noise))
     warn_of(plan)
-    bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.title)
+    bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=title(plan))
     counted = Counted(about, call, bar)
     with torch.no_grad(), bar:
         # Not by `execute`, whose caller would hold the initial state to the end.
@@ -224,24 +225,10 @@ def arguments_for(
         TypeError: for an unknown option.
         ValueError: if the model's own plan does not fit the model, or takes more evaluations.
     """
-    if options.get("plan") is None:
-        check_options({**options, "steps": None})
-    known = {"sigma_data": model.sigma_data, "round_time": model.round_time}
-    choices = {**options, "solver": solver, "noise": noise, "nfe": None}
-    choices["operations"] = options.get("operations") or None
-    choices["final"] = None if options.get("final") == "denoise" else options.get("final")
-    nfe = defaults.STEPS if options.get("nfe") is None else options["nfe"]
-    free = is_whole(nfe) and all(value is None for value in choices.values())
-    own = model.plan_for(nfe) if free and model.plan_for else None
-    if own is None:
-        return dict(**known, **options, solver=_chosen(solver, options, noise))
-    plan = fitting_plan(own, model.schedule, model.round_time)
-    if plan.nfe > nfe:
-        raise ValueError(
-            f"The model's own plan for {nfe} evaluations takes {plan.nfe}: give plan_for(nfe) one "
-            "with at most nfe evaluations, or None."
-        )
-    return {**known, "plan": plan}
+    check_options({**options, "steps": None})
+    own = own_plan(model, {**options, "solver": solver, "noise": noise})
+    asked = {**options, "solver": _chosen(solver, options, noise)} if own is None else {"plan": own}
+    return {"sigma_data": model.sigma_data, "round_time": model.round_time, **asked}
 
 
 def _chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver | None:
@@ -276,7 +263,7 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
-    if grid is not None and grid != "default":
+    if grid not in (None, "default"):
         return (grid if callable(grid) else grids.get(grid))(schedule, steps, final=final)
     return defaults.grid(schedule, steps, method, table=table, final=final)
 

@@ -114,13 +114,14 @@ ROOMS = {
     "expint/gaussian_data.py": 21,
     "expint/default_plan.py": 9,
     "expint/numerics/devices.py": 16,
-    "expint/equations/step_scales.py": 32,
+    "expint/equations/step_scales.py": 34,
     "expint/plans/extrapolation.py": 33,
     "expint/noise/counter.py": 69,
     "expint/noise/paths/brownian_tree.py": 220,
     "expint/noise/paths/tree_normals.py": 35,
     "expint/noise/paths/remembering.py": 126,
     "expint/grids/published.py": 56,
+    "expint/model_plans.py": 32,
     "expint/plans/plan_files.py": 223,
     "expint/plans/file_format.py": 83,
     "expint/tuning/": 771,
@@ -145,6 +146,7 @@ ROOMS = {
     "diffusion_adapters/families/module_methods.py": 50,
     "diffusion_adapters/k_diffusion/given_plans.py": 30,
     "diffusion_adapters/k_diffusion/unsampling.py": 53,
+    "diffusion_adapters/shipped/tuned_plans.py": 27,
 }
 CEILINGS = {
     "expint": 8_497,

@@ -22,7 +22,7 @@ from expint.plans import Plan
 from expint.plans.plan_files import plan_content
 from expint.registry import check_choice
 from expint.runs.model import describe
-from expint.sampling import arguments_for
+from expint.sampling import arguments_for, title
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
 _LABELS = "Classes, with commas, repeated in turn for all samples; 'none' for no class."
@@ -81,7 +81,7 @@ def sample(**asked: Any) -> None:
     began = time.perf_counter()
     starts = range(0, num, given.batch)
     with tqdm(total=plan.nfe * len(starts), disable=not given.progress, unit="NFE") as bar:
-        bar.set_description(plan.title)
+        bar.set_description(title(plan))
         for first in starts:
             part = slice(first, first + given.batch)
             drawn = expint.sample(
@@ -139,7 +139,7 @@ def sample(**asked: Any) -> None:
     drawn_from = f"seeds {given.seeds}" if seed is None else f"seed {seed}"
     first = f" from sample {given.start}" if given.start else ""
     click.echo(f"{num} samples of {given.model}, {drawn_from}{first}: {written}")
-    click.echo(f"{plan.title}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
+    click.echo(f"{title(plan)}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
     click.echo(f"{plan.nfe} network evaluations per sample{most} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
 

@@ -13,22 +13,16 @@ import torch
 from torch import nn
 
 from diffusion_adapters.checkpoints.state_dicts import load_weights, read_weights
-from diffusion_adapters.shipped.networks import (
-    Classifier,
-    EDMNetwork,
-    IDDPMNetwork,
-    VENetwork,
-    VPNetwork,
-)
+from diffusion_adapters.shipped import networks
 from expint.guards.arguments import checked
 from expint.registry import unknown
 
 FAMILIES: dict[str, type[nn.Module]] = {
-    "vp": VPNetwork,
-    "ve": VENetwork,
-    "iddpm": IDDPMNetwork,
-    "edm": EDMNetwork,
-    "classifier": Classifier,
+    "vp": networks.VPNetwork,
+    "ve": networks.VENetwork,
+    "iddpm": networks.IDDPMNetwork,
+    "edm": networks.EDMNetwork,
+    "classifier": networks.Classifier,
 }
 DATA = Path(__file__).parent / "data"
 
@@ -79,7 +73,9 @@ def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict
 
 
 @checked
-def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, dict[str, Any]]:
+def load_classifier(
+    name: str, folder: Path | None = None
+) -> tuple[networks.Classifier, dict[str, Any]]:
     """Read the classifier beside the shipped networks, whose features measure their samples.
 
     Args:

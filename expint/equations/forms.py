@@ -92,8 +92,7 @@ def reverse_sde(
     if not are_numbers(ell) or not 0 <= ell <= MOST_ELL:
         raise ValueError(
             f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
-            f"1 the SDE, and {MOST_ELL:g} the largest; 100 already draws nearly all noise anew in "
-            "each step."
+            f"1 the SDE, and {MOST_ELL:g} the largest."
         )
     if isinstance(ell, Tensor) and ell.requires_grad:
         raise TypeError(
@@ -104,10 +103,8 @@ def reverse_sde(
         try:
             row = make(schedule, float(ell), sigma_data)
         except OverflowError as error:
-            raise ValueError(
-                f"ell={ell!r} is too large for the form {form!r}, whose coefficients leave the "
-                "floating-point numbers: use form='data', or a smaller ell, such as 10."
-            ) from error
+            hint = "use form='data', or a smaller ell, such as 10."
+            raise ValueError(f"ell={ell!r} is too large for the form {form!r}: {hint}") from error
         own = sigma_data if form == "precond" else None
         diffusion = Diffusion(
             schedule, row.prediction, form, float(ell), sigma_data=own, rate=row.rate

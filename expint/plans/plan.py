@@ -90,12 +90,6 @@ class Plan:
         return self.method.name
 
     @property
-    def title(self) -> str:
-        """The solver; of a tuned plan that it is one, and for how many evaluations."""
-        tuned = "distance" in self.about
-        return f"tuned plan for {self.nfe} evaluations: {self.solver}" if tuned else self.solver
-
-    @property
     def steps(self) -> int:
         """Number of steps."""
         return len(self.grid) - 1

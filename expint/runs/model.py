@@ -77,15 +77,9 @@ def describe(model: Any) -> Description:
             f"{type(model).__name__} with schedule {schedule!r} and prediction {prediction!r}. "
             "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net)."
         )
-    if not callable(found.get("plan_for", describe)):
-        raise TypeError(
-            "plan_for is a function of the number of evaluations that gives a plan or None, got "
-            f"{type(found['plan_for']).__name__}: for a dict of plans give its method get."
-        )
     check_prediction(prediction, found.get("sigma_data"))
-    return Description(
-        **found | {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
-    )
+    made = {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
+    return Description(**found | made)
 
 
 _KINDS: dict[str, Callable[[Any], Any]] = {"device": torch.device, "shape": tuple}

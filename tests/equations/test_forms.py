@@ -158,9 +158,9 @@ def test_huge_ell_is_refused_with_the_limit(ell: float):
         lambda: reverse_sde(schedules.EDM(), ell=ell),
         lambda: plan_sampling(schedules.EDM(), nfe=6, ell=ell),
     ):
-        with pytest.raises(ValueError, match=r"10000 the largest; 100 already draws"):
+        with pytest.raises(ValueError, match=r"10000 the largest"):
             of()
-    with pytest.raises(ValueError, match=r"at most 10000, got .* 100 already draws"):
+    with pytest.raises(ValueError, match=r"at most 10000 in every step, got"):
         plan_sampling(schedules.EDM(), nfe=6, ell=[1.0, 1.0, float(ell), 1.0, 1.0])
     with pytest.raises(ValueError, match=r"too large for the form 'precond'.* use form='data'"):
         reverse_sde(schedules.EDM(), "precond", 100.0, sigma_data=0.5)
