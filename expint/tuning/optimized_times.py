@@ -6,8 +6,8 @@ polynomials of Lagrange. If evaluation j is wrong by ε̃_j, the result is wrong
 most, with ε̃ = σ̄^p/α of a variance-preserving schedule, a function of λ.
 
 Taken by itself this bound lets the weights of different steps cancel, and has a minimum near each
-start. As in the authors' code the first three steps and the last are therefore counted by
-themselves, the root of Σ_j (ε̃_j w_j)² each.
+start. As in the authors' code the first three steps are therefore counted by themselves, the root
+of Σ_j (ε̃_j w_j)² each.
 """
 
 import math
@@ -125,7 +125,6 @@ def _bound(lam: Tensor, order: int, power: float) -> Tensor:
     error = torch.sigmoid(-at) ** (power / 2.0) / torch.sigmoid(at).sqrt()
     parts = _weights(lam, order) * error
     alone = torch.arange(len(parts)) < _ALONE
-    alone[-1] = True
     return parts[alone].norm(dim=1).sum() + parts[~alone].sum(0).abs().sum()
 
 
