@@ -12,6 +12,7 @@ from typing import Any
 import mmse_grids
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 import expint
 from expint import grids
@@ -23,6 +24,12 @@ BEGIN, END = "<!-- figures: python benchmarks/tuned.py --page -->\n\n", "\n<!-- 
 DEFAULT = {"stochastic": "seeds-ab2", "deterministic": "unipc-2"}
 FINE = {"stochastic": "seeds-3", "deterministic": "unipc-3"}
 GRIDS = ("KLUB", "GITS", "OSS", "DMN", "Align Your Steps")
+QUALITY, SAMPLES, LEVELS = "tuned-quality.png", "tuned-samples.png", "tuned-grids.png"
+PICTURES = {
+    QUALITY: "Distance against evaluations: tuned, best fixed and default plans, and the floor",
+    SAMPLES: "Samples of the same noise at 5 and 10 evaluations, default and tuned, and fine ones",
+    LEVELS: "The mmse curve, and the noise levels of ten evaluations of fixed and tuned grids",
+}
 COLORS = {"stochastic": "C0", "deterministic": "C1"}
 
 
@@ -42,7 +49,11 @@ def cell(found: dict[str, Any], label: str = "") -> str:
     values = found.get("figures")
     if not values:
         return "–"
-    text = f"{values[0]:.3g}" + (f" ± {noise(values):.1g}" if noise(values) else "")
+    text = (
+        "~" * ("quarter" in found)
+        + f"{values[0]:.3g}"
+        + (f" ± {noise(values):.1g}" if noise(values) else "")
+    )
     if "weights" in found:
         text += f"; {found['weights']:.2g}; {found['width']:.3g}"
     return f"{text} ({label})" if label else text
@@ -114,11 +125,15 @@ def _order(entry: tuple[str, Any]) -> tuple[str, int]:
 
 
 def put_page(file: Path, page: Path = PAGE) -> None:
-    """The tables between the markers of the page."""
+    """The tables, and the pictures that there are, between the markers of the page."""
     before, marker, rest = page.read_text().partition(BEGIN)
     if not marker or END not in rest:
         raise ValueError(f"{page} has no place for the figures: lines {BEGIN!r} and {END!r}.")
-    page.write_text(before + BEGIN + tables(file) + END + rest.partition(END)[2])
+    drawn = [
+        f"![{text}](img/{name})" for name, text in PICTURES.items() if (IMAGES / name).exists()
+    ]
+    text = "\n\n".join([tables(file).rstrip(), *drawn]) + "\n"
+    page.write_text(before + BEGIN + text + END + rest.partition(END)[2])
 
 
 # --- pictures
@@ -131,8 +146,8 @@ def draw(
     images: Path = IMAGES,
 ) -> None:
     """Three pictures: quality against evaluations, samples, and grids."""
-    draw_quality(read(file), [problem.name for problem in problems], images / "tuned-quality.png")
-    draw_samples(problems, plan_of, images / "tuned-samples.png")
+    draw_quality(read(file), [problem.name for problem in problems], images / QUALITY)
+    draw_samples(problems, plan_of, images / SAMPLES)
     problem = problems[0]
     made = {
         "default": expint.defaults.grid,
@@ -140,7 +155,7 @@ def draw(
         **{name: lambda _, nfe, name=name: problem.grid(name, "unipc-2", nfe) for name in GRIDS},
         **{f"tuned, {kind}": _grid_of(plan_of(problem, kind, 10)) for kind in DEFAULT},
     }
-    path = images / "tuned-grids.png"
+    path = images / LEVELS
     mmse_grids.draw(path, problem.name, problem.model, problem.curve, made, "tuned")
 
 
@@ -208,7 +223,8 @@ def draw_samples(
                 expint.sample(problem.model, shape, seed=0, progress=False, **how)
                 for how in rows.values()
             ]
-            strips = torch.stack([part[:, 0].permute(1, 0, 2).flatten(1) for part in drawn])
+            edged = [functional.pad(part[:, 0], (1, 1, 1, 1)) for part in drawn]
+            strips = torch.stack([part.permute(1, 0, 2).flatten(1) for part in edged])
             axis.imshow(strips.flatten(0, 1), cmap="gray", vmin=-1, vmax=1)
             height = strips.shape[1]
             axis.set_yticks([height * (k + 0.5) for k in range(len(rows))], rows)

@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -156,8 +157,11 @@ FOUND = {
 }
 
 
-def test_the_page_has_the_table_between_its_markers(study: Any, tmp_path: Path):
+def test_the_page_has_the_table_between_its_markers(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     pages, file, page = study.tuned_pages, tmp_path / "figures.json", tmp_path / "page.md"
+    monkeypatch.setattr(pages, "IMAGES", tmp_path / "none")
     file.write_text(json.dumps(FOUND))
     text = pages.tables(file)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
@@ -171,6 +175,10 @@ def test_the_page_has_the_table_between_its_markers(study: Any, tmp_path: Path):
     for _ in range(2):
         pages.put_page(file, page)
         assert page.read_text() == f"before\n{pages.BEGIN}{text}{pages.END}\nafter\n"
+    monkeypatch.setattr(pages, "IMAGES", tmp_path)
+    (tmp_path / pages.SAMPLES).touch()
+    pages.put_page(file, page)
+    assert page.read_text().count("![") == page.read_text().count(f"](img/{pages.SAMPLES})") == 1
     page.write_text("nothing\n")
     with pytest.raises(ValueError, match="no place for the figures"):
         pages.put_page(file, page)
@@ -201,6 +209,37 @@ def test_only_the_other_classes_are_judged(study: Any):
     model = study.OfClasses(Conditional(), [3, 4])
     model(torch.zeros(5, 1), torch.tensor(1.0))
     assert labels == [3, 4, 3, 4, 3] and study.classes_of(model) == 10
+
+
+def test_hopeless_plans_are_only_glanced_at(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Samples of one solver are ten times too wide, of the other right; of n = 200 the Fréchet
+    distances are 81 and below 0.1. The default is measured in full all the same."""
+    base, file = study.problem_of("gaussian"), tmp_path / "figures.json"
+    problem = study.Network.__new__(study.Network)
+    study.Problem.__init__(problem, "toy", base.model, 200, 400)
+    counts: list[int] = []
+
+    def features(run: int, count: int = 0, **how: Any) -> torch.Tensor:
+        counts.append(count or 200)
+        width = 1.0 if "plan" in how or how.get("solver") == "sa-solver" or not how else 10.0
+        noise = torch.Generator().manual_seed(run)
+        return width * torch.randn(count or 200, 1, generator=noise)
+
+    monkeypatch.setattr(problem, "_features", features)
+    reference = torch.randn(400, 1, generator=torch.Generator().manual_seed(99))
+    law = lambda run, count: features(run, count)  # noqa: E731
+    problem.__dict__["study"] = SimpleNamespace(reference=reference, law=law)
+    saved(study, problem, "stochastic", 5, "seeds-ab2", study.PLANS)
+    study.measure(problem, 5, "stochastic", file=file, quick=True)
+    plans = json.loads(file.read_text())["toy"]["plans"]["stochastic 5"]
+    sizes = {label: len(found["figures"]) for label, found in plans.items()}
+    full = {"tuned", "seeds-ab2, default grid", *(label for label in sizes if "sa-" in label)}
+    assert sizes == {label: 4 if label in full else 1 for label in sizes} and len(sizes) == 7
+    # Floor, tuned and the four others in full; a glance at it and at all but the default.
+    assert counts.count(200) == 3 * 6 and counts.count(50) == 1 + 5
+    assert study.tuned_pages.cell(plans["seeds-ab2, DMN"]).startswith("~")
 
 
 def test_transfer_takes_another_search(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
