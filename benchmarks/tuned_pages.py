@@ -88,7 +88,10 @@ def tables(file: Path) -> str:
     for name, found in content.items():
         sizes = found["sizes"]
         of = f"{sizes['runs']} × {sizes['count']} samples, a reference of {sizes['reference']}; "
-        blocks.append(f"**{name}**: {of if sizes['count'] else ''}floor {cell(found['floor'])}.")
+        three = "; distance, weights and width" if "weights" in found["floor"] else ""
+        blocks.append(
+            f"**{name}**: {of if sizes['count'] else ''}floor {cell(found['floor'])}{three}."
+        )
         rows = [["NFE", "kind", "tuned", "best fixed plan", "default", *GRIDS]]
         for setting, plans in sorted(found.get("plans", {}).items(), key=_order):
             kind, nfe = setting.split()

@@ -47,13 +47,13 @@ def test_gaussian_figures_are_exact(study: Any):
 
 def test_modes_are_judged_by_three_numbers(study: Any):
     """Of three times 4000 exact samples the total variation of 25 weights is 0.031 ± 0.003 and the
-    width 1 ± 0.005; a plan of five evaluations is ten times that away in the width."""
+    width 1 ± 0.007; a plan of five evaluations is ten times that away in the width."""
     problem = study.problem_of("modes", 4000, 4000)
     exact = problem.floor()
     assert len(exact["figures"]) == 4
-    assert 0.015 < exact["weights"] < 0.047 and abs(exact["width"] - 1.0) < 0.025
+    assert 0.015 < exact["weights"] < 0.047 and abs(exact["width"] - 1.0) < 0.035
     rough = problem.figures(solver="seeds-ab2", nfe=5)
-    assert rough["figures"][0] > 2 * exact["figures"][0] and abs(rough["width"] - 1.0) > 0.05
+    assert rough["figures"][0] > 2 * exact["figures"][0] and abs(rough["width"] - 1.0) > 0.07
 
 
 @pytest.mark.parametrize("kind", ["stochastic", "deterministic"])
