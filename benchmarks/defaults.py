@@ -221,25 +221,26 @@ SOLVERS: dict[str, tuple[str, float]] = {
 
 
 class Problem:
-    """A model, and how far samples are from its law."""
+    """A model, and how far samples are from its law; n samples a run, against `size` of its own."""
 
-    def __init__(self, name: str, n: int) -> None:
-        self.name, self.n = name, n
+    def __init__(self, name: str, n: int, size: int = REFERENCE) -> None:
+        self.name, self.n, self.size = name, n, size
         self.family, make = PROBLEMS[name]
         self.model = make()
         self.exact = isinstance(self.model, (GaussianMixture, OnTable))
         if self.exact:
-            self._reference = self.law(10**6, REFERENCE)
+            self.reference = self.law(10**6, size)
         else:
             self._classifier, _ = files.load_classifier(f"{name.split('-')[0]}-classifier")
-            self._reference = self._fine()
+            self.reference = self._fine()
 
     def _fine(self) -> Tensor:
         """The reference, kept in out/ for the next time."""
-        kept = Path("out/defaults") / f"{self.name}.npy"
+        size = "" if self.size == REFERENCE else f"-{self.size}"
+        kept = Path("out/defaults") / f"{self.name}{size}.npy"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            np.save(kept, self.law(10**6, REFERENCE).numpy())
+            np.save(kept, self.law(10**6, self.size).numpy())
         return torch.from_numpy(np.load(kept))
 
     def law(self, run: int, count: int) -> Tensor:
@@ -279,7 +280,7 @@ class Problem:
     def distance(self, features: Tensor) -> float:
         """From the law."""
         metric = energy_distance if self.exact else frechet_distance
-        return float(metric(features, self._reference))
+        return float(metric(features, self.reference))
 
     def figure(self, grid: str, solver: str, nfe: int, runs: int) -> list[float]:
         """Of a plan with at most `nfe` evaluations: the distance of the samples of all runs
