@@ -299,7 +299,7 @@ class Problem:
         if grid == SWAPPED:
             return by_peer(self.model, swapped, run, self.n, nfe)
         if solver == DEFAULT:
-            return self.draw(run, self.n, None, nfe=nfe)
+            return self.draw(run, self.n, None, nfe=nfe, grid="default")
         name, ell = SOLVERS[solver]
         times = grid_for(self.model.schedule, name, candidates(self.family)[grid], nfe)
         return self.draw(run, self.n, name, grid=times, ell=ell)

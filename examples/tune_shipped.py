@@ -4,13 +4,15 @@
     python examples/tune_shipped.py mnist-edm --nfe 10 --kind stochastic --threads 2
 
 For each network, number of evaluations and kind (stochastic: ℓ between 0.3 and 2 in every step;
-deterministic: ℓ = 0) `expint.tune` is run, of a class-conditional network for all classes in turn.
+deterministic: ℓ = 0) `expint.tune` is run, of a class-conditional network for all classes in turn,
+against samples of the network's own with 50 evaluations, the same for all plans of a network.
 The plan's file, NETWORK-KIND-NFE.json, also holds the network's name and the hash of its weights;
 a plan that is there is made again only where the weights have changed.
 """
 
 from __future__ import annotations
 
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -25,6 +27,17 @@ from diffusion_adapters.shipped.tuned_plans import KINDS, PLANS, weights_hash
 from expint.plans.file_format import read_content
 
 NFES = (5, 8, 10, 15, 20, 30)
+FINE, BATCH = 50, 500
+REFERENCE = {"digits": 4000, "mnist": 2000}
+
+
+@cache
+def fine_samples(name: str, seed: int) -> torch.Tensor:
+    """The network's own law, as far as that many samples show it."""
+    model, count = EveryClass(name), REFERENCE[name.partition("-")[0]]
+    run = partial(expint.sample, model, (BATCH, *model.shape), "seeds-3", nfe=FINE, progress=False)
+    starts = tqdm(range(0, count, BATCH), desc=f"fine samples of {name}")
+    return torch.cat([run(seed=10**6 + seed, start=start) for start in starts])
 
 
 @click.command(help=__doc__)
@@ -47,7 +60,10 @@ def main(
         file = out / f"{name}-{kind}-{nfe}.json"
         if file.exists() and read_content(file)["about"]["weights"] == weights_hash(name):
             continue
-        plan = expint.tune(EveryClass(name), nfe, ell=KINDS[kind], budget=budget, seed=seed)
+        plan = expint.tune(
+            EveryClass(name), nfe, ell=KINDS[kind], reference=fine_samples(name, seed),
+            budget=budget, seed=seed,
+        )  # fmt: skip
         plan.save(file, network=name, weights=weights_hash(name), seed=seed)
         tqdm.write(f"{file.name}: {plan.solver}, distance {plan.about['distance']:.4g}")
 

@@ -50,6 +50,6 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
         about["distance"]: content
         for content in map(read_content, found[most])
         if (about := content["about"]).get("weights") == weights
-        and about["distance"] < about.get("distance of the default", math.inf)
+        and about["distance"] < about.get("distance of the default plan", math.inf)
     }
     return known[min(known)] if known else None

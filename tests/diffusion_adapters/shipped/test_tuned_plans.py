@@ -28,7 +28,7 @@ def write(folder: Path, name: str, kind: str, nfe: int, **about: Any) -> None:
     """The file of a plan with distance 1, where the default plan's is 2."""
     steps = [0.0 if kind == "deterministic" else 0.7] * (nfe - 1)
     plan = expint.plan_sampling(load(name).schedule, "seeds-ab2", steps=nfe, ell=steps)
-    known = {"distance": 1.0, "distance of the default": 2.0, "weights": weights_hash(name)}
+    known = {"distance": 1.0, "distance of the default plan": 2.0, "weights": weights_hash(name)}
     replace(plan, about=known | about).save(folder / f"{name}-{kind}-{nfe}.json")
 
 
