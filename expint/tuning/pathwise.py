@@ -9,7 +9,7 @@ which then serves ℓ > 0 as well. No gradient of the network is needed.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ class Paths:
             round_time=about.round_time,
         )  # fmt: skip
         self._fine: Tensor | None = None
+        measured(self._solve)
 
     def error(self, tunable: Tunable, numbers: Numbers) -> float:
         """Mean robust square of the distances."""
@@ -92,18 +93,26 @@ class Paths:
                 break
         return numbers(x)
 
+    def _solve(self) -> list[Any]:
+        with torch.no_grad():
+            self._fine = self._objective().samples(self._plan, self._count, SEARCH)
+        return []
+
     def _residuals(self, tunable: Tunable, numbers: Numbers) -> Tensor:
         """In units of `_SCALE` standard deviations; infinite where there is no plan, or a sample is
         not finite."""
+        if self._fine is None:  # after values that were known; these count no second time
+            cost = self._objective().cost
+            self._solve()
+            self._objective().cost = cost
+        fine = cast(Tensor, self._fine)
         with torch.no_grad():
-            if self._fine is None:
-                self._fine = self._objective().samples(self._plan, self._count, SEARCH)
             try:
                 plan = replace(tunable, bounds=(0.0, 0.0)).plan(numbers)
                 samples = self._objective().samples(plan, self._count, SEARCH)
             except (ValueError, FloatingPointError):
                 return torch.full((1,), torch.inf, dtype=torch.float64)
-        return ((samples - self._fine) / (_SCALE * self._fine.std())).double().flatten()
+        return ((samples - fine) / (_SCALE * fine.std())).double().flatten()
 
     def _normal(
         self, tunable: Tunable, numbers: Callable[[Tensor], Numbers], x: Tensor

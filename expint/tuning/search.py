@@ -25,12 +25,12 @@ from expint.tuning.journal import Journal
 from expint.tuning.objective import HELD_OUT, SEARCH, Features, Objective, SampleObjective
 from expint.tuning.parameters import FEW, Numbers, Tunable
 from expint.tuning.pathwise import FINE, Paths
-from expint.tuning.starts import bounds_of, fine_samples, shape_of, starts_of
+from expint.tuning.starts import Entry, best_of_two, bounds_of, fine_samples, shape_of, starts_of
 
 ALONG = "along paths"
 LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that the guide's plans are tried with
 _SHARES = {
-    "reference": 0.15, "screening": 0.1, "guide": 0.4, "few": 0.15, "held out": 0.1,
+    "reference": 0.15, "screening": 0.1, "guide": 0.4, "few": 0.15, "held out": 0.15,
     "gradients": 0.1,
 }  # fmt: skip
 _FEW_TRIALS, _TRIED, _ROUNDS, _GRADIENTS = 45, 4, 10, 40
@@ -48,7 +48,7 @@ def tune(
     loss: Features | Objective | None = None,
     reference: Tensor | None = None,
     shape: Sequence[int] | None = None,
-    budget: int = 400_000,
+    budget: int = 350_000,
     seed: int = 0,
     journal: str | Path | None = None,
     progress: bool = True,
@@ -140,14 +140,11 @@ def tune(
         try:
             return search.best(starts, bounds, guided)
         except KeyboardInterrupt:
-            way = "the same journal" if journal else "journal=FILE from the beginning"
+            way = f"journal={str(journal)!r}" if journal else "a journal from the beginning"
             raise KeyboardInterrupt(
                 f"Stopped; the best distance so far is {search.least:.4g}. To go on where a search "
                 f"stopped, give the same arguments and {way}."
             ) from None
-
-
-_Entry = tuple[str, Tunable, Numbers]
 
 
 class _Search:
@@ -183,11 +180,15 @@ class _Search:
                 f"finite distance: look at the model's output. The first: {self.failures[0]}"
             )
         if guided:
-            ranked = self._ranked(ranked + self._guided(entries, bounds), self._count("few", 60))
+            try:
+                ranked = ranked + self._guided(entries, bounds)
+            except FloatingPointError as error:  # of the fine solutions
+                self.failures.append(f"{ALONG}: {error}")
+            ranked = self._ranked(ranked, self._count("few", 12))
         still = [entry for entry in ranked[:2] if ALONG not in entry[0]]
         moved = [self._few(*entry) for entry in (still[:1] if guided else still)]
         count = self._count("held out", 8)
-        tried = ranked[:4] + moved + self._defaults(starts, bounds, first)
+        tried = ranked[:3] + moved + self._defaults(starts, bounds, first)
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
         value, entry = min(zip(values, tried, strict=True), key=lambda pair: pair[0])
         name, tunable, numbers = entry
@@ -211,7 +212,7 @@ class _Search:
             "objective": self.kind,
         }  # fmt: skip
         if self.failures:
-            about["failed"] = f"{len(self.failures)} trials, the last: {self.failures[-1]}"
+            about["failed"] = f"{len(self.failures)} trials, the first: {self.failures[0]}"
         return replace(plan, about=about)
 
     def _count(self, stage: str, trials: int, most: int = 2000) -> int:
@@ -250,7 +251,7 @@ class _Search:
             self.bar.set_postfix(distance=f"{value:.4g}")
         return value
 
-    def _value(self, entry: _Entry, count: int, part: int = SEARCH) -> float:
+    def _value(self, entry: Entry, count: int, part: int = SEARCH) -> float:
         name, tunable, numbers = entry
         values = (f"{k} {[round(v, 3) for v in part.tolist()]}" for k, part in
                   zip(Numbers._fields, numbers, strict=True))  # fmt: skip
@@ -268,7 +269,7 @@ class _Search:
 
     def _defaults(
         self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], first: float
-    ) -> list[_Entry]:
+    ) -> list[Entry]:
         """That plan, and the one with noise, as far as the bounds of ℓ allow."""
         found = []
         for stochastic, ell in ((None, None), (True, first), (False, 0.0)):
@@ -279,20 +280,20 @@ class _Search:
                 found += [(n, t, t.start(ell)) for n, t in starts if n == f"{solver}, default"]
         return found[:2]
 
-    def _ranked(self, entries: list[_Entry], count: int) -> list[_Entry]:
+    def _ranked(self, entries: list[Entry], count: int) -> list[Entry]:
         values = [self._value(entry, count) for entry in entries]
         order = sorted(range(len(entries)), key=values.__getitem__)
         return [entries[i] for i in order]
 
-    def _screened(self, starts: list[_Entry]) -> list[_Entry]:
+    def _screened(self, starts: list[Entry]) -> list[Entry]:
         """The best starts of the two best solvers: of the better half on more samples."""
         self.bar.set_description(f"{len(starts)} starts")
         count = self._count("screening", 3 * len(starts), 500)
         better = self._ranked(starts, count)[: max(2, len(starts) // 2)]
         values = [self._value(entry, 4 * count) for entry in better]
-        return _best_of_two(better, values)
+        return best_of_two(better, values)
 
-    def _guided(self, starts: list[_Entry], bounds: tuple[float, float]) -> list[_Entry]:
+    def _guided(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
         """Plans with the most numbers, so near to the paths of the ODE as they come, with several
         ℓ."""
         most = max(tunable.steps for _, tunable, _ in starts)
@@ -309,10 +310,10 @@ class _Search:
 
         tried = [
             (name, tunable, few.nearer(tunable, numbers, _TRIED, in_budget))
-            for name, tunable, numbers in _best_of_two(starts, errors)
+            for name, tunable, numbers in best_of_two(starts, errors)
         ]
         errors = [few.error(tunable, numbers) for _, tunable, numbers in tried]
-        name, tunable, numbers = _best_of_two(tried, errors)[0]
+        name, tunable, numbers = best_of_two(tried, errors)[0]
         numbers = paths.nearer(tunable, numbers, _ROUNDS, in_budget)
         levels = {min(max(level, bounds[0]), bounds[1]) for level in LEVELS}
         return [
@@ -320,7 +321,7 @@ class _Search:
             for ell in sorted(levels)
         ]
 
-    def _few(self, name: str, tunable: Tunable, start: Numbers) -> _Entry:
+    def _few(self, name: str, tunable: Tunable, start: Numbers) -> Entry:
         """Moved by few numbers, by Nelder and Mead's simplex on one set of samples."""
         count = self._count("few", 60)
         free = tunable.free
@@ -340,11 +341,3 @@ class _Search:
         options = {"initial_simplex": corners.numpy(), **size}
         minimize(value, corners[0].numpy(), method="Nelder-Mead", options=options)
         return name, tunable, tunable.moved(start, best[1])
-
-
-def _best_of_two(entries: list[_Entry], values: list[float]) -> list[_Entry]:
-    """The best entries of the two best solvers."""
-    best: dict[str, _Entry] = {}
-    for i in sorted(range(len(entries)), key=values.__getitem__):
-        best.setdefault(entries[i][1].method.name, entries[i])
-    return list(best.values())[:2]

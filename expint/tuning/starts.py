@@ -14,13 +14,14 @@ from expint.runs.model import Description
 from expint.sampling import plan_sampling, sample
 from expint.solvers import get
 from expint.tuning.objective import REFERENCE
-from expint.tuning.parameters import Tunable
+from expint.tuning.parameters import Numbers, Tunable
 from expint.tuning.pathwise import FINE, fine_grid
 
 STOCHASTIC = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
 DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
 STOPS = (0.1, 0.03)
 FREE = (0.0, 2.0)
+Entry = tuple[str, Tunable, Numbers]
 
 
 def starts_of(
@@ -116,3 +117,11 @@ def fine_samples(model: Any, shape: tuple[int, ...], count: int, seed: int) -> T
         for begin in range(0, count, 500)
     ]  # fmt: skip
     return torch.cat(parts)
+
+
+def best_of_two(entries: list[Entry], values: list[float]) -> list[Entry]:
+    """The best entries of the two best solvers."""
+    best: dict[str, Entry] = {}
+    for i in sorted(range(len(entries)), key=values.__getitem__):
+        best.setdefault(entries[i][1].method.name, entries[i])
+    return list(best.values())[:2]
