@@ -117,7 +117,7 @@ def tune(
     size = None if isinstance(loss, Objective) else shape_of(about, reference, shape)
     arguments = {
         "nfe": nfe, "solver": str(solver), "ell": list(bounds), "shape": None if size is None
-        else list(size), "reference": None if reference is None else len(reference),
+        else list(size), "reference": None if reference is None else float(reference.sum()),
         "loss": type(loss).__name__, "budget": budget, "seed": seed,
     }  # fmt: skip
     kept = Journal(journal, arguments)
@@ -174,11 +174,7 @@ class _Search:
         first = {0.0: 0.0}.get(bounds[1], min(max(1.0, bounds[0]), bounds[1]))
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
         ranked = self._screened(entries)
-        if not math.isfinite(self.least):
-            raise FloatingPointError(
-                f"No plan of {starts[0][1].method.name!r} with {self.nfe} evaluations gives a "
-                f"finite distance: look at the model's output. The first: {self.failures[0]}"
-            )
+        self._check(self.least, entries)
         if guided:
             try:
                 ranked = ranked + self._guided(entries, bounds)
@@ -191,14 +187,15 @@ class _Search:
         tried = ranked[:3] + moved + self._defaults(starts, bounds, first)
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
         value, entry = min(zip(values, tried, strict=True), key=lambda pair: pair[0])
+        self._check(value, tried)
         name, tunable, numbers = entry
         about: dict[str, Any] = {}
         batch = self._count("gradients", 4 * _GRADIENTS)
-        if self.about.round_time is None and (batch >= _ENOUGH or not guided):
+        if self.about.round_time is None and (batch >= _ENOUGH or not self.cost):
             self.bar.set_description(f"{tunable.method.name}, every step")
             refined, reason = descended(
-                lambda: self.objective, tunable, numbers, batch, 4 * _GRADIENTS if not guided
-                else _GRADIENTS, self._measured,
+                lambda: self.objective, tunable, numbers, batch,
+                _GRADIENTS if self.cost else 4 * _GRADIENTS, self._measured,
             )  # fmt: skip
             found = self._value((name, tunable, refined), count, HELD_OUT)
             if found < value:
@@ -214,6 +211,13 @@ class _Search:
         if self.failures:
             about["failed"] = f"{len(self.failures)} trials, the first: {self.failures[0]}"
         return replace(plan, about=about)
+
+    def _check(self, value: float, entries: list[Entry]) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"No plan of {entries[0][1].method.name!r} with {self.nfe} evaluations gives a "
+                f"finite distance: look at the model's output. The first: {self.failures[0]}"
+            )
 
     def _count(self, stage: str, trials: int, most: int = 2000) -> int:
         """Samples for each of some trials."""
