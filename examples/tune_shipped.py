@@ -12,7 +12,7 @@ a plan that is there is made again only where the weights have changed.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -25,26 +25,24 @@ from diffusion_adapters import names
 from diffusion_adapters.shipped.image_quality import EveryClass
 from diffusion_adapters.shipped.tuned_plans import KINDS, PLANS, weights_hash
 from expint.plans.file_format import read_content
+from expint.tuning.starts import fine_samples
 
 NFES = (5, 8, 10, 15, 20, 30)
-FINE, BATCH = 50, 500
 REFERENCE = {"digits": 4000, "mnist": 2000}
 
 
 @cache
-def fine_samples(name: str, seed: int) -> torch.Tensor:
-    """The network's own law, as far as that many samples show it."""
-    model, count = EveryClass(name), REFERENCE[name.partition("-")[0]]
-    run = partial(expint.sample, model, (BATCH, *model.shape), "seeds-3", nfe=FINE, progress=False)
-    starts = tqdm(range(0, count, BATCH), desc=f"fine samples of {name}")
-    return torch.cat([run(seed=10**6 + seed, start=start) for start in starts])
+def law(name: str, seed: int) -> torch.Tensor:
+    """The network's own, as far as so many samples show it."""
+    model = EveryClass(name)
+    return fine_samples(model, model.shape, REFERENCE[name.partition("-")[0]], seed)
 
 
 @click.command(help=__doc__)
 @click.argument("networks", nargs=-1, type=click.Choice(names()))
 @click.option("--nfe", "nfes", multiple=True, type=int, default=NFES, show_default=True)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), default=[*KINDS])
-@click.option("--budget", default=500_000, show_default=True, help="Evaluations of one sample.")
+@click.option("--budget", default=350_000, show_default=True, help="Evaluations of one sample.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=PLANS, help="Folder of the files.")
@@ -61,7 +59,7 @@ def main(
         if file.exists() and read_content(file)["about"]["weights"] == weights_hash(name):
             continue
         plan = expint.tune(
-            EveryClass(name), nfe, ell=KINDS[kind], reference=fine_samples(name, seed),
+            EveryClass(name), nfe, ell=KINDS[kind], reference=law(name, seed),
             budget=budget, seed=seed,
         )  # fmt: skip
         plan.save(file, network=name, weights=weights_hash(name), seed=seed)
