@@ -51,20 +51,10 @@ def tune_command(
     output.check_folder(out.parent, [out.name])
     chosen = solver if solver == "auto" else solver_of(solver)
     begun = time.monotonic()
-    try:
-        plan = tune(network, nfe, solver=chosen, ell=_ell(ell), reference=samples, **settings)
-    except KeyboardInterrupt as stopped:
-        raise click.ClickException(str(stopped)) from None
-    seconds = round(time.monotonic() - begun, 1)
-    plan.save(out, network=model, seconds=seconds)
-    about = plan.about
-    failed = f" Failed: {about['failed']}." if "failed" in about else ""
-    click.echo(
-        f"{plan.solver}, {plan.nfe} evaluations, begun with {about['begun with']}: distance "
-        f"{about['distance']:.4g} on {about['samples']} samples held out, of the default plan "
-        f"{about['distance of the default plan']:.4g}, after {about['evaluations']} evaluations of "
-        f"one sample in {seconds:g} s: {out}.{failed}"
-    )
+    plan = tune(network, nfe, solver=chosen, ell=_ell(ell), reference=samples, **settings)
+    plan.save(out, network=model, seconds=round(time.monotonic() - begun, 1))
+    told = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plan.about.items())
+    click.echo(f"{plan.solver}, {plan.nfe} evaluations, {', '.join(told)}: {out}")
 
 
 def _ell(text: str) -> Any:

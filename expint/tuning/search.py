@@ -1,6 +1,7 @@
 """Find the plan for a model and a number of evaluations."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -141,10 +142,12 @@ def tune(
             return search.best(starts, bounds, guided)
         except KeyboardInterrupt:
             way = f"journal={str(journal)!r}" if journal else "a journal from the beginning"
-            raise KeyboardInterrupt(
+            text = (
                 f"Stopped; the best distance so far is {search.least:.4g}. To go on where a search "
                 f"stopped, give the same arguments and {way}."
-            ) from None
+            )
+            bar.write(text, file=sys.stderr)  # click has its own word for the exception
+            raise KeyboardInterrupt(text) from None
 
 
 class _Search:
@@ -204,8 +207,8 @@ class _Search:
                 about["gradients"] = f"left out: {reason}"
         plan = tunable.plan(numbers)
         about |= {
-            "distance": value, "distance of the default plan": self._default(count),
-            "samples": count, "begun with": name, "NFE": plan.nfe, "evaluations": self.cost,
+            "begun with": name, "distance": value, "samples": count, "NFE": plan.nfe,
+            "distance of the default plan": self._default(count), "evaluations": self.cost,
             "objective": self.kind,
         }  # fmt: skip
         if self.failures:
