@@ -63,9 +63,9 @@ def draw_in_shards(given: SimpleNamespace, network: Any, num: int, **settings: A
     if given.merge:
         click.echo(f"All samples in {given.out}/samples.npz")
     if bad := run.not_finite:
-        seeds = ", ".join(f"{place} (seed {seed})" for place, seed in bad[:10])
+        seeds = ", ".join(f"sample {place} (seed {seed})" for place, seed in bad[:10])
         more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
-        click.echo(f"Warning: {len(bad)} samples are not finite: {seeds}{more}", err=True)
+        click.echo(f"Warning: NaN, as they did not stay finite: {seeds}{more}", err=True)
 
 
 def _is_run(folder: Any) -> bool:

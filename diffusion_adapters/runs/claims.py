@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from expint.files import creating, replacing
+from expint.files import replacing
 
 _BEAT = 1.0  # seconds between two beats of a claim
 
@@ -77,17 +77,18 @@ class Claims:
         """A claim on a piece of work, or None if another process holds one."""
         path = self._folder / f"{name}.claim"
         me = {"machine": _machine(), "process": os.getpid(), "claim": uuid4().hex}
-        text, writing = json.dumps(me), creating
-        if path.exists():
-            if not self._abandoned(path):
-                return None
-            writing = replacing
+        if path.exists() and not self._abandoned(path):
+            return None
         try:
-            with writing(path) as part:
-                part.write_text(text)
+            if path.exists():
+                with replacing(path) as part:
+                    part.write_text(json.dumps(me))
+            else:
+                with path.open("x") as file:
+                    file.write(json.dumps(me))
         except FileExistsError:
             return None
-        return Claim(path, text)
+        return Claim(path, json.dumps(me))
 
     def _abandoned(self, path: Path) -> bool:
         try:
@@ -95,7 +96,7 @@ class Claims:
             holder = json.loads(text)
         except FileNotFoundError:  # given back this moment
             return False
-        except ValueError:  # cut by a failure of the machine
+        except ValueError:  # cut by a kill
             return True
         if holder["machine"] == _machine() and _is_gone(holder["process"]):
             return True

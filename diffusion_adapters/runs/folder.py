@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from expint.files import creating, replacing
+from expint.files import replacing
 
 FORMAT = "expint samples 1"
 MANIFEST, MERGED, SHARDS = "manifest.json", "samples.npz", "shards"
@@ -50,12 +50,14 @@ class RunFolder:
         """
         (path / SHARDS).mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, **settings}
-        if not (path / MANIFEST).exists():
+        file, text = path / MANIFEST, json.dumps(content, indent=1, allow_nan=False) + "\n"
+        if not file.exists():
             try:
-                with creating(path / MANIFEST) as part:
-                    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-            except FileExistsError:  # another process was first
-                pass
+                with replacing(file, new=True) as part:
+                    part.write_text(text)
+            except OSError:
+                if not file.exists():  # of no other process: the file system has no links
+                    file.write_text(text)
         there = _manifest(path)
         names = [name for name in {**content, **there} if name not in _FACTS]
         other = [name for name in names if not _same(there.get(name), content.get(name))]

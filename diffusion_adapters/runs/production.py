@@ -137,13 +137,14 @@ def draw(
     for name in folder.damaged():
         warn(f"{name} in {str(out)!r} is not what was written there (checksum): it is made again.")
     claims, wanted = Claims(folder.path / SHARDS, patience), [*folder.shards, *[MERGED][:merge]]
-    bar = tqdm(total=num, initial=folder.count, disable=not progress, unit="sample", smoothing=0.05)
-    bar.set_description(plan.solver)
+    shown = {"desc": plan.solver, "unit": "sample", "smoothing": 0.05, "disable": not progress}
+    bar = tqdm(total=num, initial=folder.count, **shown)
     with bar, _keeping(folder):
         while left := [name for name in wanted if not folder.is_done(name)]:
             worked = [_work(folder, name, claims, batches, bar) for name in left]
             if not any(worked):
                 sleep(_POLL)
+        bar.update(num - bar.n)
         folder.tidy()
     return folder
 
