@@ -11,6 +11,7 @@ import torch
 from diffusion_adapters.cli import output
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.runs import RunFolder, draw
+from diffusion_adapters.runs.folder import is_run
 from diffusion_adapters.runs.production import IMAGES
 from expint.numerics.devices import usable_device
 
@@ -35,7 +36,7 @@ def are_wanted(given: SimpleNamespace, num: int) -> bool:
     processes, or goes on in a folder of shards."""
     asked = given.shard or given.merge or given.images != "none"
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return bool(asked or several or num > _LARGEST or _is_run(given.out))
+    return bool(asked or several or num > _LARGEST or is_run(given.out))
 
 
 def draw_in_shards(given: SimpleNamespace, network: Any, num: int, **settings: Any) -> None:
@@ -49,7 +50,7 @@ def draw_in_shards(given: SimpleNamespace, network: Any, num: int, **settings: A
             progress=given.progress and first, **settings,
         )  # fmt: skip
     except KeyboardInterrupt:
-        there = RunFolder(given.out).count if _is_run(given.out) else 0
+        there = RunFolder(given.out).count if is_run(given.out) else 0
         click.echo(
             f"Interrupted: {there} of {num} samples are in {given.out}. The same command "
             "continues the run.", err=True,
@@ -66,10 +67,3 @@ def draw_in_shards(given: SimpleNamespace, network: Any, num: int, **settings: A
         seeds = ", ".join(f"sample {place} (seed {seed})" for place, seed in bad[:10])
         more = f" and {len(bad) - 10} more" if len(bad) > 10 else ""
         click.echo(f"Warning: NaN, as they did not stay finite: {seeds}{more}", err=True)
-
-
-def _is_run(folder: Any) -> bool:
-    try:
-        return bool(RunFolder(folder).manifest)
-    except ValueError:
-        return False

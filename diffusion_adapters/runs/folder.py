@@ -172,6 +172,14 @@ class RunFolder:
             return False
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run of samples in shards."""
+    try:
+        return bool(RunFolder(path).manifest)
+    except ValueError:
+        return False
+
+
 def _manifest(path: Path) -> dict[str, Any]:
     try:
         return json.loads((path / MANIFEST).read_text())
