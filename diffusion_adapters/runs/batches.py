@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.noise import per_sample
+from expint.noise import initial_state, per_sample
 from expint.numerics.devices import usable_device
 from expint.plans import Plan
 from expint.runs.model import describe
 from expint.sampling import sample
 
 _CPU_BATCH, _LARGEST_BATCH = 64, 1024
+_PROBED = 16
 
 
 class Batches:
@@ -55,8 +56,8 @@ class Batches:
                 raise ValueError(f"There is one label for each sample: {len(labels)} for {num}.")
             (conditioned or model.with_labels)(sorted(set(labels)))  # refuses unknown ones
         self.trouble = ""
-        self._model, self._shape, self._options = model, tuple(shape), {**options, "plan": plan}
-        self._run, self._conditioned = (seed, start), conditioned
+        self._shape, self._plan, self._options = tuple(shape), plan, options
+        self._run, self._model, self._conditioned = (seed, start), model, conditioned
         listed = seeds is not None
         self._seeds = per_sample(seed, num, seeds=seeds, start=start) if listed else None
 
@@ -107,14 +108,30 @@ class Batches:
             places = places[len(part) :]
         return torch.cat(parts)
 
+    def probe(self) -> list[float]:
+        """A few numbers of the model's output for the first sample, by which it is known."""
+        called = [row.evaluates for row in self._plan.rows]
+        times = self._plan.times.detach()[called]
+        time, schedule = times[len(times) // 2], describe(self._model).schedule
+        x = initial_state(self.seeds(range(1)), self._shape, torch.float32, self.device)
+        with torch.no_grad():
+            x = x * float(schedule.std(time))
+            time = time if self.device.type == "mps" else time.to(self.device)
+            output = self._model_for(range(1))(x, time).flatten()
+        few = output[:: -(-len(output) // _PROBED)]
+        return few.double().nan_to_num(posinf=0.0, neginf=0.0).tolist()
+
+    def _model_for(self, places: range) -> Any:
+        if self.labels is None:
+            return self._model
+        conditioned = self._conditioned or self._model.with_labels
+        return conditioned(self.labels[places.start : places.stop])
+
     def _sample(self, places: range, seen: Callable[[range, int], Any]) -> Tensor:
-        model = self._model
-        if self.labels is not None:
-            conditioned = self._conditioned or model.with_labels
-            model = conditioned(self.labels[places.start : places.stop])
         drawn = sample(
-            model,
+            self._model_for(places),
             (len(places), *self._shape),
+            plan=self._plan,
             seeds=self.seeds(places),
             callback=lambda step, nfe, *_: seen(places, nfe),
             progress=False,

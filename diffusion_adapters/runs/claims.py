@@ -34,14 +34,14 @@ class Claim:
     def __init__(self, path: Path, text: str) -> None:
         self._path, self._text, self._next = path, text, 0.0
 
-    def beat(self) -> None:
-        """Say that this process is alive; called as often as one likes.
+    def beat(self, now: bool = False) -> None:
+        """Say that this process is alive: at most once a second, unless `now`.
 
         Raises:
             TakenOverError: if the claim is no longer this process's.
             OSError: if its folder has been removed, or cannot be written to.
         """
-        if monotonic() < self._next:
+        if monotonic() < self._next and not now:
             return
         self._next = monotonic() + _BEAT
         if not self._held():

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from diffusion_adapters.runs.batches import Batches
 from diffusion_adapters.runs.claims import Claim, Claims, TakenOverError
-from diffusion_adapters.runs.folder import MERGED, SHARDS, RunFolder
+from diffusion_adapters.runs.folder import MERGED, PROBE, SHARDS, RunFolder
 from diffusion_adapters.runs.origin import origin
 from expint.guards.warning import warn
 from expint.numerics.float64 import is_whole
@@ -105,8 +105,6 @@ def draw(
     """
     about = describe(model)
     event = tuple(about.shape or () if shape is None else shape)
-    if not event:
-        raise ValueError("The model has no shape: give shape=, that of one sample.")
     _check(num, event, shard, batch, images)
     plan = plan_sampling(
         about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
@@ -120,6 +118,7 @@ def draw(
     settings = {
         "model": identity(model),
         "weights": _weights(model),
+        PROBE: batches.probe(),
         "shape": list(event),
         "num": num,
         "shard": shard or min(_SHARD, max(1, _BYTES // (4 * prod(event)))),
@@ -199,6 +198,7 @@ def _draw_shard(folder: RunFolder, name: str, claim: Claim, batches: Batches, ba
         raise FloatingPointError(
             f"None of the samples {places[0]} to {places[-1]} stayed finite. {batches.trouble}"
         )
+    claim.beat(now=True)
     labels = batches.labels
     arrays = {
         "samples": samples,

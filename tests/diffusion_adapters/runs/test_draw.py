@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import expint
-from diffusion_adapters import load
+from diffusion_adapters import cfg, load
 from diffusion_adapters.runs import RunFolder, draw, production
 from diffusion_adapters.runs.claims import Claim
 
@@ -63,6 +63,21 @@ def test_samples_of_a_network_differ_by_rounding_at_most(tmp_path: Path):
         np.testing.assert_allclose(samples(run), samples(runs[0]), atol=1e-5)
 
 
+def test_the_state_of_a_network_in_half_precision_is_in_float32(tmp_path: Path):
+    """In bfloat16 the outputs are off by 2⁻⁸; states would keep no more than that of their noise of
+    80."""
+    model, seen = load("digits-vp").to(torch.bfloat16), []
+    model.network.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    half, full = drawn(tmp_path / "half", 8, model), drawn(tmp_path / "full", 8, load("digits-vp"))
+    assert set(seen) == {torch.bfloat16}
+    part = next(iter(half))["samples"]
+    assert (
+        part.dtype == np.float32
+        and (part != torch.from_numpy(part).bfloat16().float().numpy()).mean() > 0.9
+    )
+    assert np.abs(samples(half) - samples(full)).mean() < 0.05
+
+
 def test_seeds_and_labels_of_ones_own_and_pictures(tmp_path: Path):
     model, labels = load("digits-edm"), [7, 1, 7, 0, 2, 2]
     settings = {"seed": None, "seeds": range(40, 46), "labels": labels, "images": "png"}
@@ -90,7 +105,8 @@ def test_conditioned_makes_the_model_of_some_labels(tmp_path: Path):
         return model.with_labels(labels)
 
     drawn(tmp_path, 6, model, labels=[7, 1, 7, 0, 2, 2], conditioned=conditioned, shard=4, batch=3)
-    assert seen == [[0, 1, 2, 7], [7, 1, 7], [0], [2, 2]]
+    # All labels are checked, and the first sample's model is known by its output.
+    assert seen == [[0, 1, 2, 7], [7], [7, 1, 7], [0], [2, 2]]
 
 
 class StopError(Exception):
@@ -153,6 +169,30 @@ def test_other_weights_are_refused(tmp_path: Path):
     next(iter(model.parameters())).data[0] += 1e-4
     with pytest.raises(ValueError, match="other settings: weights"):
         drawn(tmp_path, 3, model, steps=2)
+
+
+def test_other_guidance_is_refused(tmp_path: Path):
+    model = load("digits-edm")
+
+    def guided(weight: float) -> RunFolder:
+        def conditioned(labels: Any) -> Any:
+            return cfg(model.with_labels(labels), weight)
+
+        return drawn(tmp_path, 4, model, steps=4, labels=[0, 1, 2, 3], conditioned=conditioned)
+
+    guided(2.0)
+    assert guided(2.0).count == 4
+    with pytest.raises(ValueError, match=r"other settings: probe\."):
+        guided(2.2)
+
+
+def test_what_kills_have_left_is_gone_in_the_end(tmp_path: Path):
+    drawn(tmp_path)
+    expected = files(tmp_path)
+    for name in ("000001.claim", ".000001.npz.host.1.part", "../.manifest.json.host.1.part"):
+        (tmp_path / "shards" / name).write_text("")
+    drawn(tmp_path)
+    assert files(tmp_path) == expected
 
 
 def test_a_manifest_says_how_it_was_drawn(tmp_path: Path):
@@ -241,7 +281,7 @@ def test_the_batch_is_halved_when_memory_does_not_do(tmp_path: Path):
     whole = drawn(tmp_path / "whole", shard=16)
     run = drawn(tmp_path / "own", model=Large(torch.empty(0)), shard=16, batch=13)
     np.testing.assert_array_equal(samples(run), samples(whole))
-    assert sizes[:3] == [13, 6, 3] and set(sizes[3:]) <= {3, 1}
+    assert sizes[:4] == [1, 13, 6, 3] and set(sizes[3:]) <= {3, 1}
     assert run.done["000000"]["batch"] == 3
 
 
@@ -330,11 +370,11 @@ def test_a_worker_whose_shard_was_taken_over_lets_it_go(
 ):
     original, seen = Claim.beat, []
 
-    def beat(self: Claim) -> None:
+    def beat(self: Claim, now: bool = False) -> None:
         if not seen:
             seen.append(self._path)
             self._path.write_text(json.dumps({"machine": "another", "process": 1, "claim": "x"}))
-        original(self)
+        original(self, now)
 
     monkeypatch.setattr(Claim, "beat", beat)
     monkeypatch.setattr(production, "sleep", lambda seconds: seen[0].unlink())
