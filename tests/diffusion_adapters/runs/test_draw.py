@@ -377,6 +377,13 @@ def test_a_worker_whose_shard_was_taken_over_lets_it_go(
         original(self, now)
 
     monkeypatch.setattr(Claim, "beat", beat)
-    monkeypatch.setattr(production, "sleep", lambda seconds: seen[0].unlink())
+    before = []
+
+    def wait(seconds: float) -> None:
+        before.extend(RunFolder(tmp_path).done)
+        seen[0].unlink()  # the other has given it back
+
+    monkeypatch.setattr(production, "sleep", wait)
     run = drawn(tmp_path)
-    assert run.count == 23 and seen[0].name == "000000.claim"
+    assert seen[0].name == "000000.claim" and before == [f"{i:06d}" for i in range(1, 5)]
+    assert run.count == 23
