@@ -76,19 +76,19 @@ class Claims:
     def take(self, name: str) -> Claim | None:
         """A claim on a piece of work, or None if another process holds one."""
         path = self._folder / f"{name}.claim"
-        me = {"machine": _machine(), "process": os.getpid(), "claim": uuid4().hex}
-        if path.exists() and not self._abandoned(path):
-            return None
-        try:
-            if path.exists():
-                with replacing(path) as part:
-                    part.write_text(json.dumps(me))
-            else:
+        text = json.dumps({"machine": _machine(), "process": os.getpid(), "claim": uuid4().hex})
+        if not path.exists():
+            try:
                 with path.open("x") as file:
-                    file.write(json.dumps(me))
-        except FileExistsError:
+                    file.write(text)
+            except FileExistsError:
+                return None
+        elif self._abandoned(path):
+            with replacing(path) as part:
+                part.write_text(text)
+        else:
             return None
-        return Claim(path, json.dumps(me))
+        return Claim(path, text)
 
     def _abandoned(self, path: Path) -> bool:
         try:

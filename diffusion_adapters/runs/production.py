@@ -3,6 +3,7 @@ them was killed.
 """
 
 import errno
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -29,6 +30,7 @@ from expint.solvers.registry import Solver
 
 IMAGES = ("none", "png")
 _SHARD, _BYTES = 1000, 2**28  # most samples of a shard, and most memory
+_LOGGED = 10.0  # seconds between two lines of progress, where they go to a file
 _POLL = 0.5  # seconds between two looks at what other processes have done
 
 
@@ -136,8 +138,10 @@ def draw(
     for name in folder.damaged():
         warn(f"{name} in {str(out)!r} is not what was written there (checksum): it is made again.")
     claims, wanted = Claims(folder.path / SHARDS, patience), [*folder.shards, *[MERGED][:merge]]
-    shown = {"desc": plan.solver, "unit": "sample", "smoothing": 0.05, "disable": not progress}
-    bar = tqdm(total=num, initial=folder.count, **shown)
+    bar = tqdm(
+        total=num, initial=folder.count, desc=plan.solver, unit="sample", smoothing=0.05,
+        disable=not progress, mininterval=0.1 if sys.stderr.isatty() else _LOGGED,
+    )  # fmt: skip
     with bar, _keeping(folder):
         while left := [name for name in wanted if not folder.is_done(name)]:
             worked = [_work(folder, name, claims, batches, bar) for name in left]
