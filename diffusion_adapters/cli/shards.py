@@ -8,7 +8,7 @@ from typing import Any
 import click
 import torch
 
-from diffusion_adapters.cli import output
+from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.runs import RunFolder, draw
 from diffusion_adapters.runs.folder import is_run
@@ -47,7 +47,7 @@ def draw_in_shards(given: SimpleNamespace, network: Any, num: int, **settings: A
     try:
         run = draw(
             network, num, out=given.out, shard=given.shard, merge=given.merge, images=given.images,
-            progress=given.progress and first, **settings,
+            progress=given.progress and first, about=options.asked("out"), **settings,
         )  # fmt: skip
     except KeyboardInterrupt:
         there = RunFolder(given.out).count if is_run(given.out) else 0

@@ -4,7 +4,7 @@ them was killed.
 
 import errno
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from math import prod
@@ -51,6 +51,7 @@ def draw(
     merge: bool = False,
     images: str = "none",
     patience: float = 300.0,
+    about: Mapping[str, Any] | None = None,
     progress: bool = True,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -81,6 +82,7 @@ def draw(
         images: "png" also writes a file images/PLACE.png for each sample, or "none".
         patience: seconds after which the shard of a process on another machine is taken over, if
             that has not finished a step for so long.
+        about: what else the manifest is to say, JSON values; a run goes on whatever it says.
         progress: show a progress bar of all samples.
         dtype: of the state, float32 by default; samples are written in float32.
         device, compile: as in `expint.sample`.
@@ -105,12 +107,13 @@ def draw(
         ...     [part["samples"].shape for part in run]
         [(2, 2), (2, 2), (1, 2)]
     """
-    about = describe(model)
-    event = tuple(about.shape or () if shape is None else shape)
+    described = describe(model)
+    event = tuple(described.shape or () if shape is None else shape)
     _check(num, event, shard, batch, images)
     plan = plan_sampling(
-        about.schedule, solver, sigma_data=about.sigma_data, round_time=about.round_time, **options
-    )
+        described.schedule, solver, sigma_data=described.sigma_data,
+        round_time=described.round_time, **options,
+    )  # fmt: skip
     batches = Batches(
         model, event, plan, num, seed=seed, seeds=seeds, start=start, labels=labels, batch=batch,
         conditioned=conditioned, dtype=dtype, device=device, compile=compile,
@@ -132,6 +135,7 @@ def draw(
         "images": images,
         "nfe": plan.nfe,
         "plan": plan.to_dict(),
+        "about": dict(about or {}),
         **origin(),
     }
     folder = RunFolder.begin(Path(out), settings)
@@ -147,7 +151,7 @@ def draw(
             worked = [_work(folder, name, claims, batches, bar) for name in left]
             if not any(worked):
                 sleep(_POLL)
-        bar.update(num - bar.n)
+            bar.update(folder.count - bar.n)
         folder.tidy()
     return folder
 
@@ -184,7 +188,7 @@ def _work(folder: RunFolder, name: str, claims: Claims, batches: Batches, bar: A
     finally:
         if claim is not None:
             claim.release()
-        bar.update(folder.count - bar.n)
+    bar.update(folder.count - bar.n)
     return True
 
 

@@ -34,6 +34,8 @@ def test_a_run_in_shards_and_on_it_goes(tmp_path: Path):
         np.testing.assert_allclose(merged["samples"], expected, atol=1e-5)
         assert merged["labels"].tolist() == [0, 1, 2, 3, 4]
     assert len(list((tmp_path / "images").iterdir())) == 5
+    about = RunFolder(tmp_path).manifest["about"]
+    assert (about["model"], about["nfe"], about["seed"]) == ("digits-edm", 7, 3)
     # A folder of shards is known: its settings are asked for, and nothing in it is overwritten.
     result = run(*SMALL, tmp_path, "--seed", 4)
     assert result.exit_code == 2 and "seed (3 there, 4 here)" in result.stderr
