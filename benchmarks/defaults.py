@@ -47,7 +47,7 @@ STOPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
 PAGE = FILE.parent.parent / "docs" / "defaults.md"
 BEGIN, END = "<!-- figures: python benchmarks/defaults.py --page -->\n\n", "\n<!-- end -->"
 FINE, REFERENCE = 100, 3000
-DEFAULT, PEER = "default", "diffusers"
+DEFAULT, PEER, SWAPPED = "default", "diffusers", "swapped"
 TABLES = ("digits-iddpm-table", "digits-vp-table")
 _BATCH = 500
 
@@ -221,25 +221,26 @@ SOLVERS: dict[str, tuple[str, float]] = {
 
 
 class Problem:
-    """A model, and how far samples are from its law."""
+    """A model, and how far samples are from its law; n samples a run, against `size` of its own."""
 
-    def __init__(self, name: str, n: int) -> None:
-        self.name, self.n = name, n
+    def __init__(self, name: str, n: int, size: int = REFERENCE) -> None:
+        self.name, self.n, self.size = name, n, size
         self.family, make = PROBLEMS[name]
         self.model = make()
         self.exact = isinstance(self.model, (GaussianMixture, OnTable))
         if self.exact:
-            self._reference = self.law(10**6, REFERENCE)
+            self.reference = self.law(10**6, size)
         else:
             self._classifier, _ = files.load_classifier(f"{name.split('-')[0]}-classifier")
-            self._reference = self._fine()
+            self.reference = self._fine()
 
     def _fine(self) -> Tensor:
         """The reference, kept in out/ for the next time."""
-        kept = Path("out/defaults") / f"{self.name}.npy"
+        size = "" if self.size == REFERENCE else f"-{self.size}"
+        kept = Path("out/defaults") / f"{self.name}{size}.npy"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
-            np.save(kept, self.law(10**6, REFERENCE).numpy())
+            np.save(kept, self.law(10**6, self.size).numpy())
         return torch.from_numpy(np.load(kept))
 
     def law(self, run: int, count: int) -> Tensor:
@@ -279,7 +280,7 @@ class Problem:
     def distance(self, features: Tensor) -> float:
         """From the law."""
         metric = energy_distance if self.exact else frechet_distance
-        return float(metric(features, self._reference))
+        return float(metric(features, self.reference))
 
     def figure(self, grid: str, solver: str, nfe: int, runs: int) -> list[float]:
         """Of a plan with at most `nfe` evaluations: the distance of the samples of all runs
@@ -295,8 +296,10 @@ class Problem:
         """Of a plan of the study, of the default, or of diffusers."""
         if solver in peers():
             return by_peer(self.model, peers()[solver], run, self.n, nfe)
+        if grid == SWAPPED:
+            return by_peer(self.model, swapped, run, self.n, nfe)
         if solver == DEFAULT:
-            return self.draw(run, self.n, None, nfe=nfe)
+            return self.draw(run, self.n, None, nfe=nfe, grid="default")
         name, ell = SOLVERS[solver]
         times = grid_for(self.model.schedule, name, candidates(self.family)[grid], nfe)
         return self.draw(run, self.n, name, grid=times, ell=ell)
@@ -330,6 +333,13 @@ def peers() -> dict[str, Callable[..., Any]]:
         "UniPC": UniPCMultistepScheduler,
         "SASolver": SASolverScheduler,
     }
+
+
+def swapped(**betas: Any) -> Any:
+    """Ours in place of one of them, with its configuration."""
+    from diffusion_adapters.diffusers import ExpIntScheduler
+
+    return ExpIntScheduler.from_config(peers()["UniPC"](**betas).config)
 
 
 def by_peer(model: Any, make: Callable[..., Any], run: int, count: int, nfe: int) -> Tensor:
@@ -372,6 +382,7 @@ def wanted(
         if problem in TABLES:
             for peer in peers():
                 yield PEER, peer, nfe
+            yield SWAPPED, DEFAULT, nfe
     for nfe in nfes:
         yield DEFAULT, DEFAULT, nfe
 
@@ -441,9 +452,9 @@ def by_nfe_of(found: dict[str, Any]) -> dict[int, dict[str, list[tuple[float, st
     result: dict[int, dict[str, list[tuple[float, str]]]] = {}
     for entry, values in found["figures"].items():
         grid, solver, nfe = entry.split(" | ")
-        kind = grid if grid in (DEFAULT, PEER) else "study"
-        kinds = result.setdefault(int(nfe), {DEFAULT: [], "study": [], PEER: []})
-        what = solver if kind == PEER else f"{solver}, {grid}"
+        kind = grid if grid in (DEFAULT, PEER, SWAPPED) else "study"
+        kinds = result.setdefault(int(nfe), {DEFAULT: [], "study": [], PEER: [], SWAPPED: []})
+        what = solver if kind in (PEER, SWAPPED) else f"{solver}, {grid}"
         if values:
             kinds[kind].append((values[0], what))
             kinds[kind].sort()
@@ -457,16 +468,18 @@ def show(name: str, found: dict[str, Any], most: int = 4) -> str:
     floor = found["floor"][0]
     lines = [f"{name} ({found['runs']} runs of {found['count']} samples, floor {floor:.3g})"]
     for nfe, kinds in by_nfe_of(found).items():
-        rows = [*kinds[DEFAULT], *kinds["study"][:most], *kinds[PEER]]
+        rows = [*kinds[DEFAULT], *kinds[SWAPPED], *kinds["study"][:most], *kinds[PEER]]
         lines += [f"  NFE {nfe}", *(f"    {value:8.4g}  {what}" for value, what in rows)]
     return "\n".join(lines)
 
 
 def page_table() -> str:
     """The table of docs/defaults.md: per problem and number of evaluations the default, the best
-    plan of the study, and the best of diffusers' schedulers."""
-    lines = ["| problem (floors) | NFE | default | best of the study | best of diffusers |"]
-    lines += ["|---|---|---|---|---|"]
+    plan of the study, the best of diffusers' schedulers, and ours in place of one of these."""
+    lines = [
+        "| problem (floors) | NFE | default | best of the study | best of diffusers | swapped in |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, found in load_file().items():
         floors = f"{found['floor'][0]:.3g}; {max(found['floor'][1:]):.3g}"
         for nfe, kinds in by_nfe_of(found).items():
@@ -474,8 +487,10 @@ def page_table() -> str:
                 f"{kinds[kind][0][0]:.3g} ({kinds[kind][0][1]})" if kinds[kind] else ""
                 for kind in ("study", PEER)
             )
-            own = f"{kinds[DEFAULT][0][0]:.3g}" if kinds[DEFAULT] else ""
-            lines.append(f"| {name} ({floors}) | {nfe} | {own} | {best} | {peer} |")
+            own, swap = (
+                f"{kinds[kind][0][0]:.3g}" if kinds[kind] else "" for kind in (DEFAULT, SWAPPED)
+            )
+            lines.append(f"| {name} ({floors}) | {nfe} | {own} | {best} | {peer} | {swap} |")
     return "\n".join(lines) + "\n"
 
 

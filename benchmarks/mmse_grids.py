@@ -41,20 +41,22 @@ def builders(model: Any, curve: tuning.MmseCurve) -> dict[str, Callable[..., Ten
     }
 
 
-def draw(path: Path, model: Any, curve: tuning.MmseCurve, made: dict[str, Any]) -> None:
-    """The curve, and below it the noise levels of ten steps."""
+def draw(
+    path: Path, name: str, model: Any, curve: tuning.MmseCurve, made: dict[str, Any], own: str
+) -> None:
+    """The curve, and below it the noise levels of ten steps; names with `own` stand out."""
     figure = new_figure(8.5, 6.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.0, 1.3])
     sigma = torch.tensor(curve.sigmas, dtype=torch.float64)
     mmse = curve(sigma)
-    above.loglog(sigma, mmse, color="C0", label=f"mmse of {NAME}")
+    above.loglog(sigma, mmse, color="C0", label=f"mmse of {name}")
     above.loglog(sigma, sigma**2, color="0.6", linestyle=":", label="σ²")
     above.set_ylim(float(mmse.min()) / 2, 2 * float(mmse.max()))
     above.set_ylabel("E|D − x₀|²/d")
     above.legend(frameon=False, loc="lower right")
-    for row, (name, builder) in enumerate(reversed(made.items())):
+    for row, (label, builder) in enumerate(reversed(made.items())):
         levels = model.schedule.sigma(builder(model.schedule, 10))[:-1]
-        color = "C1" if name.startswith("KLUB") else "C0" if name == "default" else "0.35"
+        color = "C1" if own in label else "C0" if label == "default" else "0.35"
         below.plot(levels, [row] * len(levels), "|-", color=color, linewidth=0.6, markersize=9)
     below.set_yticks(range(len(made)), reversed(made))
     below.set_xlabel("σ of the ten evaluations")
@@ -69,7 +71,7 @@ def main(out: Path) -> None:
     model = load(NAME)
     curve = expint.mmse_curve(model, real_images(NAME)[0])
     made = builders(model, curve)
-    draw(out, model, curve, made)
+    draw(out, NAME, model, curve, made, "KLUB")
     click.echo(f"KLUB of 10 steps, in nats per component, at c = {', '.join(map(str, SCALES))}")
     for name, builder in made.items():
         times = builder(model.schedule, 10)

@@ -14,11 +14,12 @@ from expint.equations.step_scales import is_listed, noise_scale_from_eta, noise_
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
+from expint.model_plans import own_plan, title
 from expint.noise import NoiseSource, per_sample
 from expint.numerics.float64 import as_float64, is_whole
 from expint.plans import Plan, compile_plan
 from expint.plans.plan_files import PlanLike, fitting_plan
-from expint.runs import Callback, Run, describe, drive
+from expint.runs import Callback, Description, Run, describe, drive
 from expint.runs.model import Counted
 from expint.runs.start import start_state
 from expint.schedules import Schedule
@@ -73,12 +74,13 @@ def sample(
         shape: (batch, *event) of the samples; or the initial state itself, a tensor at the first
             time of the grid.
         solver: registered name (`expint.solvers.names()`), a method or a tableau. Default: by the
-            number of evaluations and whether noise is asked for, `expint.defaults.solver`.
+            number of evaluations and whether noise is asked for, `expint.defaults.solver`; unless
+            the model brings a plan of its own (`plan_for`) and nothing but `nfe` is chosen.
         steps, nfe, grid: how far to resolve. `steps` counts grid intervals, the final denoising
             step included; `nfe` takes the most steps that need no more network evaluations. `grid`
             names a grid (`expint.grids.names()`), is a builder like those, or lists the times.
-            Default: 20 steps on the grid `expint.defaults.grid`. `steps=expint.Adaptive(rtol,
-            atol)` chooses the steps by an estimate of their error.
+            Default: 20 steps on the grid `expint.defaults.grid`, also named "default".
+            `steps=expint.Adaptive(rtol, atol)` chooses the steps by an estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
             solver's own. In the data form also a sequence, one for each step between finite noise
@@ -144,12 +146,9 @@ def sample(
             about, call, shape, solver or defaults.ADAPTIVE, options, seeding=seeding, noise=noise,
             callback=callback, progress=progress, dtype=dtype, device=device,
         )  # fmt: skip
-    plan = plan_sampling(
-        about.schedule, chosen(solver, options, noise), sigma_data=about.sigma_data,
-        round_time=about.round_time, **cast(SamplingOptions, options),
-    )  # fmt: skip
+    plan = plan_sampling(about.schedule, **arguments_for(about, solver, options, noise))
     warn_of(plan)
-    bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=plan.solver)
+    bar = tqdm(total=plan.nfe, disable=not progress, unit="NFE", desc=title(plan))
     counted = Counted(about, call, bar)
     with torch.no_grad(), bar:
         # Not by `execute`, whose caller would hold the initial state to the end.
@@ -187,7 +186,7 @@ def plan_sampling(
             "ell, noise_scale and eta each say how much noise is added: give one of them, got "
             f"{' and '.join(given)}."
         )
-    method = get(cast(Solver, chosen(solver, options)))
+    method = get(cast(Solver, _chosen(solver, options)))
     times = _times(schedule, method, options, table=round_time is not None)
     ell, scale, eta = scales.values()
     if eta is not None:
@@ -216,7 +215,23 @@ def check_options(options: Any) -> None:
         )
 
 
-def chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver | None:
+def arguments_for(
+    model: Description, solver: Solver | None, options: Mapping[str, Any], noise: Any = None
+) -> dict[str, Any]:
+    """Arguments of `plan_sampling` for a model: its own plan where it has one and nothing but
+    `nfe` is chosen, no noise source either; else what is asked for.
+
+    Raises:
+        TypeError: for an unknown option.
+        ValueError: if the model's own plan does not fit the model, or takes more evaluations.
+    """
+    check_options({**options, "steps": None})
+    own = own_plan(model, {**options, "solver": solver, "noise": noise})
+    asked = {**options, "solver": _chosen(solver, options, noise)} if own is None else {"plan": own}
+    return {"sigma_data": model.sigma_data, "round_time": model.round_time, **asked}
+
+
+def _chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None) -> Solver | None:
     """The solver; without one the default for the evaluations or steps, and the noise, that are
     asked for, or None where a plan says it."""
     if solver is not None or options.get("plan") is not None:
@@ -248,7 +263,7 @@ def _times(schedule: Schedule, method: Method, options: SamplingOptions, *, tabl
         infinite = schedule.lam(schedule.sampling_range[0]) == -float("inf")
         extra = sum(len(operation.langevin) for operation in options.get("operations", ()))
         steps = _steps_for(method, counts["nfe"], final, infinite, extra)
-    if grid is not None:
+    if grid not in (None, "default"):
         return (grid if callable(grid) else grids.get(grid))(schedule, steps, final=final)
     return defaults.grid(schedule, steps, method, table=table, final=final)
 

@@ -23,7 +23,7 @@ from expint.plans.plan_files import coefficients
 from expint.runs import Callback, Run, describe, drive
 from expint.runs.model import identity as model_identity
 from expint.runs.start import start_state
-from expint.sampling import SamplingOptions, chosen, plan_sampling
+from expint.sampling import SamplingOptions, arguments_for, plan_sampling
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
 
@@ -147,10 +147,7 @@ def begin_sampling(
     """
     about = describe(model)
     warn_in_training(model)
-    plan = plan_sampling(
-        about.schedule, chosen(solver, options, noise), sigma_data=about.sigma_data,
-        round_time=about.round_time, **options,
-    )  # fmt: skip
+    plan = plan_sampling(about.schedule, **arguments_for(about, solver, options, noise))
     seeding = partial(per_sample, seed, seeds=seeds, start=start)
     warn_of(plan)
     x, source = start_state(about, shape, plan, seeding, noise, dtype, device)

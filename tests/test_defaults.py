@@ -270,6 +270,19 @@ def test_no_plan_of_the_study_is_better_than_the_default_by_more_than_noise(name
     assert kinds["default"][0][0] <= max(1.1 * best, best + max(found["floor"][1:]))
 
 
+@pytest.mark.parametrize("name", ["digits-iddpm-table", "digits-vp-table"])
+@pytest.mark.parametrize("nfe", [5, 6, 8, 10, 15, 20, 30, 50])
+def test_a_swapped_scheduler_is_not_worse_than_any_of_theirs_by_more_than_noise(
+    name: str, nfe: int
+):
+    """With the configuration of one of them, and nothing chosen."""
+    found = STUDY["load_file"]()[name]
+    kinds = STUDY["by_nfe_of"](found)[nfe]
+    best = kinds["diffusers"][0][0]
+    assert len(kinds["diffusers"]) == 3
+    assert kinds["swapped"][0][0] <= max(1.1 * best, best + max(found["floor"][1:]))
+
+
 @pytest.mark.parametrize("evaluations", [defaults.MANY, 60, 100])
 @pytest.mark.parametrize("variance", [0.04, 0.25, 1.0])
 def test_with_many_evaluations_several_stages_are_nearer_to_the_law(

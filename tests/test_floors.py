@@ -38,6 +38,7 @@ FLOORS = (
     "expint.metrics",
     "expint.results",
     "expint.adaptive",
+    "expint.model_plans",
     "expint.sampling",
     "expint.integration",
     "expint.convergence",

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 import expint
+from diffusion_adapters.shipped import tuned_plans
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -39,6 +41,21 @@ def test_both_packages_ship_their_types():
     assert wheel == ["expint", "diffusion_adapters"]
     for package in wheel:
         assert (ROOT / package / "py.typed").read_bytes() == b""
+
+
+def test_networks_and_plans_are_in_the_wheel():
+    """All files of the packages are, but those that version control ignores."""
+    targets = PYPROJECT["tool"]["hatch"]["build"]["targets"]
+    assert targets["wheel"].keys() == {"packages"}
+    ignored = [line for line in text(".gitignore").splitlines() if line and line[0] != "#"]
+    for folder, suffix in (("data", "json"), ("data", "safetensors"), ("plans", "json")):
+        parts = Path(f"diffusion_adapters/shipped/{folder}/digits-vp-stochastic-10.{suffix}").parts
+        assert parts[0] in targets["wheel"]["packages"]
+        assert f"/{parts[0]}" in targets["sdist"]["include"]
+        assert not [
+            (part, line) for part in parts for line in ignored if fnmatch(part, line.rstrip("/"))
+        ]
+    assert tuned_plans.PLANS == ROOT / "diffusion_adapters" / "shipped" / "plans"
 
 
 def test_one_lowest_python():

@@ -61,7 +61,7 @@ _OPERATIONS = (
     "noise-factor(s_noise=1), large-variance. May be repeated."
 )
 _SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
-_GRIDS = f"{one_of(grids.names())} Or times from noise to data, with commas."
+_GRIDS = f"{one_of(('default', *grids.names()))} Or times from noise to data, with commas."
 _USUAL_GRID = "equal steps of arctan sigma, to an end that the number of evaluations sets"
 _FINAL = "denoise: a last evaluation takes sigma to 0; none: keep the noise of the last sigma."
 

@@ -19,7 +19,9 @@ from diffusion_adapters.cli.own_objects import model_of
 from diffusion_adapters.families import EDMAdapter, NetworkAdapter
 from diffusion_adapters.runs.batches import Batches
 from expint.plans import Plan
+from expint.plans.plan_files import plan_content
 from expint.runs.model import describe
+from expint.sampling import arguments_for, title
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
 _SEEDS = "A seed for each sample in place of a run: numbers and ranges, with commas: 0-63,70."
@@ -72,12 +74,10 @@ def sample(**asked: Any) -> None:
     label_dim = described.label_dim if isinstance(network, EDMAdapter) else 0
     classes = classes_of(given.labels, given.model, label_dim, num, given.start)
     arguments = options.sampling_arguments(described.schedule, asked)
-    plan = expint.plan_sampling(
-        described.schedule,
-        **arguments,
-        sigma_data=described.sigma_data,
-        round_time=described.round_time,
-    )
+    made = arguments_for(described, arguments.pop("solver"), arguments)
+    plan = expint.plan_sampling(described.schedule, **made)
+    if made.get("plan") is not arguments.get("plan"):  # the model's own
+        arguments = dict.fromkeys(arguments) | {"plan": plan_content(plan)}
     drawn: dict[str, Any] = {"seed": given.seed, "seeds": listed, "start": given.start}
     drawn |= {"labels": classes, "batch": given.batch, "dtype": getattr(torch, given.dtype)}
     drawn |= {"device": place, "compile": given.compile}
@@ -91,7 +91,7 @@ def sample(**asked: Any) -> None:
     began = time.perf_counter()
     parts = -(-num // batches.batch)
     with tqdm(total=plan.nfe * parts, disable=not given.progress, unit="NFE") as bar:
-        bar.set_description(plan.solver)
+        bar.set_description(title(plan))
 
         def seen(places: range, nfe: int) -> None:
             bar.update(places.start // batches.batch * plan.nfe + nfe - bar.n)
@@ -140,7 +140,7 @@ def sample(**asked: Any) -> None:
     drawn_from = f"seeds {given.seeds}" if seed is None else f"seed {seed}"
     first = f" from sample {given.start}" if given.start else ""
     click.echo(f"{num} samples of {given.model}, {drawn_from}{first}: {written}")
-    click.echo(f"{plan.solver}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
+    click.echo(f"{title(plan)}, {plan.sde.diffusion.setting}, {given.dtype} on {device}")
     click.echo(f"{plan.nfe} network evaluations per sample{most} in {plan.steps} steps")
     click.echo(f"{seconds:.2f} s, {1e3 * seconds / num:.1f} ms per sample")
 
@@ -159,6 +159,7 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["eta"] is None:
         scale = equation.noise_scale
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
-    if not isinstance(asked["grid"], str):  # the last time says where it ends
+    if asked["grid"] == "default" or not isinstance(asked["grid"], str):
+        # the last time says where it ends
         settings |= {"grid": plan.grid.tolist(), "steps": None, "nfe": None, "final": None}
     return settings

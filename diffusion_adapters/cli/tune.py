@@ -1,5 +1,6 @@
 """`expint tune`: the best plan for a network and a number of evaluations."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from expint.tuning import tune
 _ELL = "Of every step: a number; low,high between which each step has its own; or free, 0 to 2."
 _BUDGET = "Evaluations of the network on one sample that the search may take."
 _REFERENCE = "Samples that are aimed at, (n, *shape): .npy, .npz or .safetensors."
+_JOURNAL = "Keeps what is measured: a stopped search, started again as it was, goes on."
 _FINE = "the network's own, from 50 evaluations"
 
 
@@ -26,7 +28,8 @@ _FINE = "the network's own, from 50 evaluations"
 @option("--ell TEXT", _ELL, default="1")
 @option("--reference FILE", _REFERENCE, usual=_FINE)
 @option("--array NAME", "Which array of the file.", usual="the only one of the network's shape")
-@option("--budget N", _BUDGET, default=500_000, least=1)
+@option("--budget N", _BUDGET, default=350_000, least=1)
+@option("--journal FILE", _JOURNAL, usual="none")
 @options.SEED
 @option("--out FILE", "The .json file.", required=True)
 @options.NO_PROGRESS
@@ -47,14 +50,11 @@ def tune_command(
         raise ValueError("--array names an array of a file: give it with --reference.")
     output.check_folder(out.parent, [out.name])
     chosen = solver if solver == "auto" else solver_of(solver)
+    begun = time.monotonic()
     plan = tune(network, nfe, solver=chosen, ell=_ell(ell), reference=samples, **settings)
-    plan.save(out, network=model)
-    about = plan.about
-    click.echo(
-        f"{plan.solver}, {plan.nfe} evaluations, begun with {about['begun with']}: distance "
-        f"{about['distance']:.4g} on {about['samples']} samples, after {about['evaluations']} "
-        f"evaluations of one sample: {out}"
-    )
+    plan.save(out, network=model, seconds=round(time.monotonic() - begun, 1))
+    told = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in plan.about.items())
+    click.echo(f"{plan.solver}, {plan.nfe} evaluations, {', '.join(told)}: {out}")
 
 
 def _ell(text: str) -> Any:

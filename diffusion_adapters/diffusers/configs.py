@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_adapters.diffusers.spacings import SPACED, spaced
 from diffusion_adapters.diffusers.tables import shifted
 from diffusion_adapters.guidance.constraints import sample_quantile
 from expint import defaults, grids
-from expint.grids import SPACINGS
 from expint.grids.layout import MOST_STEPS, finish
 from expint.numerics.float64 import as_float64
 from expint.registry import check_choice
@@ -57,12 +57,13 @@ _GRID_KEYS = {
 }
 
 
-def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def read_config(config: Any, solver: Any = None) -> Any:
     """The configuration of any diffusers scheduler in the words of `ExpIntScheduler`; its own
-    configuration passes unchanged.
+    configuration, and what is none, passes unchanged.
 
     Args:
         config: from `scheduler.config` or a scheduler_config.json.
+        solver: the one that is asked for: its steps lie exactly where the spacing says.
 
     Returns:
         All entries of `config`, with `grid`, `final`, `shift` and `prediction_type` set where it
@@ -72,8 +73,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: for schedulers whose network is called in a way of its own (EDM's
             preconditioning), and for those with noise levels that the table does not hold.
     """
-    if "solver_options" in config:
-        return dict(config)
+    if not isinstance(config, Mapping) or "solver_options" in config:
+        return config
     # Of the schedulers with a sigma_data, Stable Audio's is the one with an order and no algorithm.
     atan = "solver_order" in config and "algorithm_type" not in config
     if "sigma_data" in config and not (atan and config["sigma_data"] == 1.0):
@@ -103,7 +104,8 @@ def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if "sigma_schedule" in values:
         values["grid"] = values["sigma_schedule"]
     named = [grid for key, grid in _GRID_KEYS.items() if values.get(key)]
-    spacing = "trailing" if values.get("use_flow_sigmas") else values.get("timestep_spacing")
+    found, like = values.get("timestep_spacing"), "" if solver else "like_"
+    spacing = "trailing" if values.get("use_flow_sigmas") else found and like + found
     if named or spacing:
         values["grid"] = named[0] if named else None if values.get("continuous") else spacing
     return values
@@ -180,7 +182,7 @@ def _named_times(
     noise, data = schedule.sampling_range
     most = schedule.steps if isinstance(schedule, TabulatedVP) else MOST_STEPS
     check_choice("num_inference_steps", int(steps), range(1, most + 1))
-    if isinstance(schedule, Flow) and name in (None, *SPACINGS):
+    if isinstance(schedule, Flow) and name in (None, *SPACED):
         # The first and last level are those of training, already shifted; the points between them
         # are shifted once more.
         last = 1.0 / config["num_train_timesteps"] if config["use_dynamic_shifting"] else data
@@ -191,7 +193,7 @@ def _named_times(
     clipped, low, high = (config[key] for key in ("lambda_min_clipped", "sigma_min", "sigma_max"))
     if isinstance(schedule, TabulatedVP):
         noise = min(noise, schedule.t_of_lam(clipped))
-        if name not in SPACINGS:
+        if name not in SPACED:
             noise = min(noise, schedule.t_of_sigma(high or math.inf))
             data = max(data, schedule.t_of_sigma(low or 0.0))
         ends |= {"start": noise, "stop": data}
@@ -199,9 +201,8 @@ def _named_times(
         return finish(schedule, as_float64([noise]), final)
     if name is None:
         return defaults.grid(schedule, steps, final=final, **usual, **ends)
-    if name in SPACINGS:
-        offset = config["steps_offset"] if name == "leading" else 0
-        return grids.discrete(schedule, steps, name, offset=offset, final=final, **ends)
+    if name in SPACED:
+        return spaced(config, schedule, steps, usual, final=final, **ends)
     return grids.get(name)(schedule, steps, final=final, **ends)
 
 

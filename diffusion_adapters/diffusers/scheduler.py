@@ -1,7 +1,7 @@
 """Every solver of the registry behind the step-by-step scheduler interface of diffusers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -81,10 +81,10 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         operations: what is done around each step, as text: ["churn(s_churn=40)"], see
             `expint.solvers.operation`.
         form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
-        grid: "linspace", "leading" or "trailing" entries of the table, or one of
-            `expint.grids.names()`; default: that of `expint.defaults`, or where `from_config`
-            found a spacing, this; for flow matching that of its Euler scheduler, or with
-            "trailing" 1, 1 − 1/n, … 1/n, as of schedulers with use_flow_sigmas.
+        grid: "linspace", "leading" or "trailing" entries of the table; "like_linspace" and so on,
+            the default grid moved to within half a step of these; or one of `expint.grids.names()`.
+            Default: that of `expint.defaults`; for flow matching that of its Euler scheduler, or
+            with "trailing" 1, 1 − 1/n, … 1/n, as of schedulers with use_flow_sigmas.
         steps_offset: added to the entries of the grid "leading".
         final: "denoise" ends at σ = 0, "none" at the last σ of the grid.
         round_timesteps: whether the network of a table is called at its integers only; default:
@@ -182,15 +182,16 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         """A scheduler from the configuration of this or another one:
         `ExpIntScheduler.from_config(pipe.scheduler.config)`.
 
-        Taken over are the table, what the network predicts, where the steps lie, thresholding and
-        clipping. Keyword arguments come on top; with grid=None the steps lie as in
-        `expint.sample`.
+        Taken over are the table, what the network predicts, thresholding, clipping, and where the
+        steps lie: exactly, if a solver is named, otherwise to within half a step (the grid
+        "like_leading", for example). Keyword arguments come on top; with grid=None the steps lie as
+        in `expint.sample`.
 
         Raises:
             ValueError: for schedulers of networks that are called in another way (EDM's) or have
                 other noise levels.
         """
-        known = configs.read_config(config) if isinstance(config, Mapping) else config
+        known = configs.read_config(config, kwargs.get("solver"))
         return super().from_config(without_fixed(known, kwargs), return_unused_kwargs, **kwargs)
 
     @checked

@@ -41,7 +41,8 @@ class NetworkAdapter(ModuleMethods):
 
     Attributes that a family may set: `sigma_data`, of the network's data, for the form "precond";
     `round_time`, which maps times to those that the network knows, by default those of the table;
-    `label_dim`, the number of classes of a class-conditional network.
+    `label_dim`, the number of classes of a class-conditional network. `plan_for` may be set to a
+    function that gives the network's own plan for a number of evaluations, or None.
 
     Raises:
         TypeError, ValueError: for a network that is not callable or not with the family's

@@ -25,7 +25,7 @@ from expint.guards.warning import warn
 from expint.numerics.float64 import is_whole
 from expint.registry import check_choice
 from expint.runs.model import describe, identity
-from expint.sampling import SamplingOptions, plan_sampling
+from expint.sampling import SamplingOptions, arguments_for, plan_sampling, title
 from expint.solvers.registry import Solver
 
 IMAGES = ("none", "png")
@@ -110,10 +110,7 @@ def draw(
     described = describe(model)
     event = tuple(described.shape or () if shape is None else shape)
     _check(num, event, shard, batch, images)
-    plan = plan_sampling(
-        described.schedule, solver, sigma_data=described.sigma_data,
-        round_time=described.round_time, **options,
-    )  # fmt: skip
+    plan = plan_sampling(described.schedule, **arguments_for(described, solver, options))
     batches = Batches(
         model, event, plan, num, seed=seed, seeds=seeds, start=start, labels=labels, batch=batch,
         conditioned=conditioned, dtype=dtype, device=device, compile=compile,
@@ -143,7 +140,7 @@ def draw(
         warn(f"{name} in {str(out)!r} is not what was written there (checksum): it is made again.")
     claims, wanted = Claims(folder.path / SHARDS, patience), [*folder.shards, *[MERGED][:merge]]
     bar = tqdm(
-        total=num, initial=folder.count, desc=plan.solver, unit="sample", smoothing=0.05,
+        total=num, initial=folder.count, desc=title(plan), unit="sample", smoothing=0.05,
         disable=not progress, mininterval=0.1 if sys.stderr.isatty() else _LOGGED,
     )  # fmt: skip
     with bar, _keeping(folder):

@@ -13,28 +13,22 @@ import torch
 from torch import nn
 
 from diffusion_adapters.checkpoints.state_dicts import load_weights, read_weights
-from diffusion_adapters.shipped.networks import (
-    Classifier,
-    EDMNetwork,
-    IDDPMNetwork,
-    VENetwork,
-    VPNetwork,
-)
+from diffusion_adapters.shipped import networks
 from expint.guards.arguments import checked
 from expint.registry import unknown
 
 FAMILIES: dict[str, type[nn.Module]] = {
-    "vp": VPNetwork,
-    "ve": VENetwork,
-    "iddpm": IDDPMNetwork,
-    "edm": EDMNetwork,
-    "classifier": Classifier,
+    "vp": networks.VPNetwork,
+    "ve": networks.VENetwork,
+    "iddpm": networks.IDDPMNetwork,
+    "edm": networks.EDMNetwork,
+    "classifier": networks.Classifier,
 }
-_DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "data"
 
 
 def _names(folder: Path | None, kind: str) -> list[str]:
-    stems = [file.stem for file in (folder or _DATA).glob("*.json")]
+    stems = [file.stem for file in (folder or DATA).glob("*.json")]
     return sorted(stem for stem in stems if stem.endswith("-classifier") == (kind == "classifier"))
 
 
@@ -79,7 +73,9 @@ def load_network(name: str, folder: Path | None = None) -> tuple[nn.Module, dict
 
 
 @checked
-def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, dict[str, Any]]:
+def load_classifier(
+    name: str, folder: Path | None = None
+) -> tuple[networks.Classifier, dict[str, Any]]:
     """Read the classifier beside the shipped networks, whose features measure their samples.
 
     Args:
@@ -96,7 +92,7 @@ def load_classifier(name: str, folder: Path | None = None) -> tuple[Classifier, 
 
 
 def _read(name: str, kind: str, folder: Path | None) -> tuple[Any, dict[str, Any]]:
-    known, where = _names(folder, kind), folder or _DATA
+    known, where = _names(folder, kind), folder or DATA
     if name not in known:
         raise unknown(f"shipped {kind}", name, known)
     card_file, weights_file = where / f"{name}.json", where / f"{name}.safetensors"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
 from diffusion_adapters.shipped.files import load_network
+from diffusion_adapters.shipped.tuned_plans import tuned_plan
 from expint import schedules
 from expint.guards.arguments import checked
 
@@ -30,7 +31,8 @@ def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
 
     Returns:
         The adapter of the network's family, with the further attributes `card` (a dict: training
-        data, seed, figures) and `shape` (the event shape of its samples).
+        data, seed, figures), `shape` (the event shape of its samples) and `plan_for` (its tuned
+        plans, see `diffusion_adapters.shipped.tuned_plans`).
 
     Raises:
         ValueError: for an unknown name (the nearest are named), damaged files, or labels that the
@@ -51,4 +53,5 @@ def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
             raise ValueError(f"{name!r} is not class-conditional: leave out the labels.")
         model = model.with_labels(labels)
     model.card, model.shape = card, tuple(card["shape"])
+    model.plan_for = partial(tuned_plan, name)
     return model

@@ -33,6 +33,7 @@ from expint.equations.diffusion import Diffusion
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, value_and_rate
+from expint.equations.step_scales import MOST_ELL
 from expint.numerics.float64 import are_numbers
 from expint.numerics.quadrature import RealFunction, integrate
 from expint.registry import Registry
@@ -78,7 +79,7 @@ def reverse_sde(
         sigma_data: the network's, for the preconditioned form only.
 
     Raises:
-        ValueError: for an unknown form, ell < 0 or not finite, a sigma_data that is missing or not
+        ValueError: for an unknown form, ell < 0 or > 10⁴, a sigma_data that is missing or not
             positive, or a noise scale that is not admissible (with the σ at which it fails).
 
     Example:
@@ -88,10 +89,10 @@ def reverse_sde(
     """
     check_schedule(schedule)
     make = _FORMS.get(form)
-    if not are_numbers(ell) or not 0 <= ell < math.inf:
+    if not are_numbers(ell) or not 0 <= ell <= MOST_ELL:
         raise ValueError(
             f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
-            "1 the SDE."
+            f"1 the SDE, and {MOST_ELL:g} the largest."
         )
     if isinstance(ell, Tensor) and ell.requires_grad:
         raise TypeError(
@@ -99,7 +100,11 @@ def reverse_sde(
             "go through the schedule, the grid, eta and constant coefficients."
         )
     if noise_scale is None:
-        row = make(schedule, float(ell), sigma_data)
+        try:
+            row = make(schedule, float(ell), sigma_data)
+        except OverflowError as error:
+            hint = "use form='data', or a smaller ell, such as 10."
+            raise ValueError(f"ell={ell!r} is too large for the form {form!r}: {hint}") from error
         own = sigma_data if form == "precond" else None
         diffusion = Diffusion(
             schedule, row.prediction, form, float(ell), sigma_data=own, rate=row.rate

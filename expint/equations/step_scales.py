@@ -10,6 +10,9 @@ from expint.equations.noise_scales import NoiseScale, ell_from_eta, piecewise
 from expint.numerics.float64 import as_float64
 from expint.schedules.base import Schedule
 
+MOST_ELL = 1e4
+"""The largest ℓ; with less, steps already draw all of their noise anew."""
+
 
 def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
     """φ for DDIM's η, one value per step of `grid` (or one for all): ℓ is constant within each
@@ -31,7 +34,7 @@ def noise_scale_per_step(schedule: Schedule, grid: Any, ell: Any) -> NoiseScale:
             carry gradients.
 
     Raises:
-        ValueError: for another number of values, or one that is negative or not finite.
+        ValueError: for another number of values, or one that is negative or above 10⁴.
     """
     return _per_step(schedule, grid, "ell", ell, lambda ell, *_: ell)
 
@@ -55,8 +58,9 @@ def _per_step(
             f"{len(values)} values."
         )
     ells = to_ell(values.expand(steps), sigma[:-1], sigma[1:])
-    if not bool((ells >= 0).all() and torch.isfinite(ells).all()):
-        raise ValueError(f"ell must be finite and >= 0 in every step, got {ells.tolist()}.")
+    if not bool((ells >= 0).all() and (ells <= MOST_ELL).all()):
+        most = f"and at most {MOST_ELL:g}"
+        raise ValueError(f"ell must be finite, >= 0 {most} in every step, got {ells.tolist()}.")
     name = f"{what}={values[0].item():g}" if len(values) == 1 else f"{what} per step"
     u, squares = (v.unbind(0) if v.requires_grad else v.tolist() for v in (-lam, ells**2))
     return piecewise(name, list(zip(u[1:], u[:-1], squares, strict=True)))

@@ -33,7 +33,7 @@ def first_from_infinity(sde: SemiLinearSDE, diffusion: Diffusion, times: Tensor)
     # The interval starts at τ(σ=∞): 0 in every form but those with τ < 0, where it is −∞ and only
     # fresh noise can serve.
     tau = sde.noise(times[:2].detach())
-    kept = min(float(tau[0] / tau[1]), 1.0) if sde.noise.sign > 0 else 0.0
+    kept = min(float(tau[0] / tau[1]), 1.0) if sde.noise.sign > 0 and tau[0] > 0 else 0.0
     scale, noise = each(torch.stack([math.sqrt(kept) * ratio, math.sqrt(1.0 - kept) * std]))
     return [Row(0, start, end, "data", scale, weights, (noise,))], SubstepNoise(1, False, tau)
 

@@ -38,6 +38,8 @@ class Description(NamedTuple):
         device: where it says it is, or where its first parameter or buffer is.
         shape: of one sample.
         label_dim: number of classes of a class-conditional network, else 0.
+        plan_for: gives the model's own plan for a number of evaluations, or the path of its file,
+            or None where it has none; taken where the caller of `expint.sample` chooses nothing.
     """
 
     schedule: Schedule
@@ -47,6 +49,7 @@ class Description(NamedTuple):
     device: torch.device | None = None
     shape: tuple[int, ...] | None = None
     label_dim: int = 0
+    plan_for: Callable[[int], Any] | None = None
 
 
 def attributes(model: Any) -> dict[str, Any]:
@@ -75,9 +78,8 @@ def describe(model: Any) -> Description:
             "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net)."
         )
     check_prediction(prediction, found.get("sigma_data"))
-    return Description(
-        **found | {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
-    )
+    made = {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
+    return Description(**found | made)
 
 
 _KINDS: dict[str, Callable[[Any], Any]] = {"device": torch.device, "shape": tuple}

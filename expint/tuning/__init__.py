@@ -11,9 +11,11 @@ from expint.tuning.objective import (
     bottleneck_features,
     random_features,
 )
+from expint.tuning.optimized_times import dmn_bound, dmn_grid
 from expint.tuning.search import tune
 
 __all__ = [
     "GaussianObjective", "MmseCurve", "Objective", "SampleObjective", "bottleneck_features",
-    "gits_grid", "klub", "klub_grid", "mmse_curve", "oss_grid", "random_features", "tune",
+    "dmn_bound", "dmn_grid", "gits_grid", "klub", "klub_grid", "mmse_curve", "oss_grid",
+    "random_features", "tune",
 ]  # fmt: skip

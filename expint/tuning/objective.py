@@ -110,6 +110,7 @@ class SampleObjective(Objective):
             FloatingPointError: if the samples are not finite.
         """
         samples = self.samples(plan, count, part, start)
+        self.cost += count * self._extra * (4 if samples.requires_grad else 1)
         sides = self._halves[part]
         pairs = zip(self._views, sides, strict=True)
         distances = [side.distance(_in_parts(view, samples)) for view, side in pairs]
@@ -123,7 +124,7 @@ class SampleObjective(Objective):
             for row in plan.rows
             for value in (row.scale, *row.noise, *dict(row.weights).values())
         )
-        self.cost += count * (plan.nfe + self._extra) * (4 if learned else 1)
+        self.cost += count * plan.nfe * (4 if learned else 1)
         call = _Checkpointed(self._about, self._model) if learned else self._model
         run = 3 * self._seed + part
         parts = []
@@ -147,7 +148,10 @@ class _Checkpointed:
         self.sigma_data, self._inner = about.sigma_data, model
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        return checkpoint(self._inner, x, t, use_reentrant=False)
+        output = checkpoint(self._inner, x, t, use_reentrant=False)
+        if x.requires_grad and not output.requires_grad:
+            raise RuntimeError("The model's output carries no gradient.")
+        return output
 
 
 class _Side:

@@ -1,8 +1,11 @@
 """Find the plan for a model and a number of evaluations."""
 
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -10,35 +13,31 @@ from scipy.optimize import minimize
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from expint import grids
+from expint import defaults
 from expint.noise.source import check_seed
-from expint.numerics.float64 import are_numbers, is_whole
+from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs import describe
 from expint.runs.model import Description
-from expint.sampling import plan_sampling, sample
-from expint.solvers import get
+from expint.sampling import plan_sampling
 from expint.solvers.registry import Solver
-from expint.tuning.objective import (
-    HELD_OUT,
-    REFERENCE,
-    SEARCH,
-    Features,
-    Objective,
-    SampleObjective,
-)
+from expint.tuning.gradients import descended
+from expint.tuning.journal import Journal
+from expint.tuning.objective import HELD_OUT, SEARCH, Features, Objective, SampleObjective
 from expint.tuning.parameters import FEW, Numbers, Tunable
+from expint.tuning.pathwise import FINE, Paths
+from expint.tuning.starts import Entry, best_of_two, bounds_of, fine_samples, shape_of, starts_of
 
-STOCHASTIC = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
-DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
-STOPS = (0.1, 0.03)
-FREE = (0.0, 2.0)
-_FINE = 50  # evaluations of a reference that is drawn
-_SHARES = {"reference": 0.2, "screening": 0.1, "few": 0.4, "refining": 0.2}
-_FEW_TRIALS = 45
+ALONG = "along paths"
+LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that the guide's plans are tried with
+_SHARES = {
+    "reference": 0.15, "screening": 0.1, "guide": 0.4, "few": 0.15, "held out": 0.15,
+    "gradients": 0.1,
+}  # fmt: skip
+_FEW_TRIALS, _TRIED, _ROUNDS, _GRADIENTS = 45, 4, 10, 40
+_ENOUGH = 500  # samples for each gradient: with fewer the search fits their accidents
 _LEAST = 2000
 _STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
-_RATE, _ROUNDS = 0.03, 400
 
 
 def tune(
@@ -50,16 +49,20 @@ def tune(
     loss: Features | Objective | None = None,
     reference: Tensor | None = None,
     shape: Sequence[int] | None = None,
-    budget: int = 500_000,
+    budget: int = 350_000,
     seed: int = 0,
+    journal: str | Path | None = None,
     progress: bool = True,
 ) -> Plan:
     """The best plan with at most `nfe` evaluations that a search finds for this model.
 
-    Several solvers on several grids are tried on a few samples, the best of them moved by five
-    numbers (shape of the grid, ℓ, trust in extrapolation) without gradients, and the result by
-    every number of every step with gradients through the network, as long as that lowers the
-    distance on samples that the search has not seen. All trials see the same noise.
+    Several solvers on several grids are tried on a few samples. From the best of them a guide moves
+    every number of every step (grid, trust in extrapolation) so that the plan for the ODE comes
+    near fine solutions from the same initial states; it serves ℓ > 0 as well, at several levels of
+    which it is tried. The best of all these is moved by five numbers (shape of the grid, ℓ, trust)
+    without gradients. Where the budget allows for enough samples, and where distances cost
+    nothing, gradients move all numbers in the end. All trials see the same noise; what is nearest
+    on samples that the search has not seen is kept, the default plan among them.
 
     Args:
         model: model(x, t) with `schedule` and `prediction`, as for `expint.sample`.
@@ -75,15 +78,20 @@ def tune(
         shape: of one sample; default: the model's attribute.
         budget: evaluations of the network on one sample that the search may take.
         seed: of all samples; another seed, another search.
+        journal: a file that keeps every value that was measured. A search that was stopped, and is
+            begun again with the same arguments and the same file, goes on where it was, with the
+            same result; the model, reference and loss must be the same, and are not compared.
         progress: show a progress bar with the distance reached.
 
     Returns:
-        The plan; its `about` says what was measured, and what it cost.
+        The plan; its `about` has the distance on held-out samples and that of the default plan,
+        how many samples these are, what the search cost in evaluations, and which trials failed.
 
     Raises:
         TypeError, ValueError: before the first evaluation for anything that does not fit, such as
-            fewer evaluations than the solver needs.
-        FloatingPointError: if no plan gives a finite distance.
+            fewer evaluations than the solver needs, or the journal of another search.
+        FloatingPointError: if no plan gives a finite distance, with the step and time of the first.
+        KeyboardInterrupt: with the best distance so far, and how to go on.
 
     Example:
         >>> import expint
@@ -94,7 +102,7 @@ def tune(
         (5, True)
     """
     about = describe(model)
-    bounds = _bounds(ell)
+    bounds = bounds_of(ell)
     reference = None if reference is None else torch.as_tensor(reference)
     if not is_whole(nfe) or nfe < 1:
         raise ValueError(f"nfe is a positive number of evaluations, got {nfe!r}.")
@@ -106,171 +114,223 @@ def tune(
     if loss is not None and not isinstance(loss, Objective) and not callable(loss):
         raise TypeError(f"loss is a function that makes features, or an Objective, got {loss!r}.")
     check_seed(seed)
-    starts = list(_starts(about, nfe, solver, bounds))
-    size = None if isinstance(loss, Objective) else _shape(about, reference, shape)
+    starts = list(starts_of(about, nfe, solver, bounds))
+    size = None if isinstance(loss, Objective) else shape_of(about, reference, shape)
+    arguments = {
+        "nfe": nfe, "solver": str(solver), "ell": list(bounds), "shape": None if size is None
+        else list(size), "reference": None if reference is None else float(reference.sum()),
+        "loss": type(loss).__name__, "budget": budget, "seed": seed,
+    }  # fmt: skip
+    kept = Journal(journal, arguments)
+
+    def objective() -> tuple[Objective, int]:
+        """And what it cost to draw the reference."""
+        if size is None:
+            return cast(Objective, loss), 0
+        samples, spent = reference, 0
+        if samples is None:
+            count = max(64, min(2000, int(_SHARES["reference"] * budget / FINE)))
+            samples, spent = fine_samples(model, size, count, seed), count * FINE
+        made = SampleObjective(model, size, samples, cast(Features | None, loss), seed)
+        return made, spent + made.cost
+
+    kind = type(loss).__name__ if isinstance(loss, Objective) else SampleObjective.__name__
+    guided = (size is not None or isinstance(loss, SampleObjective)) and about.round_time is None
     with tqdm(total=budget, disable=not progress, unit="evaluations", desc="reference") as bar:
-        spent = 0
-        if size is not None and reference is None:
-            count = max(64, min(2000, int(_SHARES["reference"] * budget / _FINE)))
-            reference, spent = _fine(model, size, count, seed), count * _FINE
-            bar.update(spent)
-        if size is not None and reference is not None:
-            loss = SampleObjective(model, size, reference, cast(Features | None, loss), seed)
-        return _Search(cast(Objective, loss), nfe, budget, bar, spent).best(starts, bounds)
-
-
-def _bounds(ell: Any) -> tuple[float, float]:
-    pair = FREE if ell == "free" else (ell, ell) if are_numbers(ell) else ell
-    fits = isinstance(pair, (tuple, list)) and len(pair) == 2 and are_numbers(*pair)
-    if not fits or not 0.0 <= pair[0] <= pair[1] < math.inf:
-        raise ValueError(
-            f"ell is a number >= 0, a pair (low, high) of such, or 'free', got {ell!r}."
-        )
-    return float(pair[0]), float(pair[1])
-
-
-def _shape(
-    about: Description, reference: Tensor | None, shape: Sequence[int] | None
-) -> tuple[int, ...]:
-    if shape is None and reference is None and about.shape is None:
-        raise ValueError("The model does not say of what shape its samples are: give shape=....")
-    size = tuple(shape or (about.shape if reference is None else reference.shape[1:]) or ())
-    if reference is not None:
-        kind, finite = reference.dtype.is_floating_point, bool(torch.isfinite(reference).all())
-        varied = len(reference) >= 4 and not bool((reference == reference[0]).all())
-        if tuple(reference.shape[1:]) != size or not (kind and finite and varied):
-            raise ValueError(
-                f"The reference holds at least 4 samples of shape {size}, floating, finite and not "
-                f"all the same, got {tuple(reference.shape)}, {reference.dtype}."
-            )
-    return size
-
-
-def _fine(model: Any, shape: tuple[int, ...], count: int, seed: int) -> Tensor:
-    """Samples of the network's own from many evaluations."""
-    parts = [
-        sample(
-            model, (min(500, count - begin), *shape), "seeds-3", nfe=_FINE,
-            seed=3 * seed + REFERENCE, start=begin, progress=False,
-        )
-        for begin in range(0, count, 500)
-    ]  # fmt: skip
-    return torch.cat(parts)
-
-
-def _starts(
-    about: Description, nfe: int, solver: Any, bounds: tuple[float, float]
-) -> Iterator[tuple[str, Tunable]]:
-    """Where the search begins, by name: solvers on grids."""
-    named = [solver]
-    if solver == "auto":
-        named = [*DETERMINISTIC] if bounds[1] == 0.0 else [*STOCHASTIC]
-        if 0.0 == bounds[0] < bounds[1]:
-            named += [name for name in DETERMINISTIC if name not in named]
-    refused: ValueError | None = None
-    found = False
-    for one in named:
-        method = get(one)
-        if method.form != "data" or method.noise_scale is not None or method.tableau.slopes:
-            raise ValueError(
-                f"{method.name!r} is not for the data form without derivatives, in which plans are "
-                f"tuned: choose another solver, for example {STOCHASTIC[0]!r}, or 'auto'."
-            )
+        search = _Search(objective, about, nfe, budget, bar, kept, kind)
         try:
-            own = plan_sampling(about.schedule, method, nfe=nfe, ell=bounds[1]).grid
-        except ValueError as error:
-            refused = error
-            continue
-        found = True
-        for name, times in _grids(about, len(own) - 1, own):
-            yield (
-                f"{method.name}, {name}",
-                Tunable(about.schedule, method, times, bounds, about.round_time),
+            return search.best(starts, bounds, guided)
+        except KeyboardInterrupt:
+            way = f"journal={str(journal)!r}" if journal else "a journal from the beginning"
+            text = (
+                f"Stopped; the best distance so far is {search.least:.4g}. To go on where a search "
+                f"stopped, give the same arguments and {way}."
             )
-    if not found and refused is not None:
-        raise refused
-
-
-def _grids(about: Description, steps: int, own: Tensor) -> Iterator[tuple[str, Tensor]]:
-    schedule = about.schedule
-    yield "default", own
-    for name in ("uniform_lambda", "karras"):
-        for stop in STOPS:
-            if schedule.sigma(schedule.sampling_range[1]) < stop:
-                end = float(schedule.t_of_sigma(stop))
-                try:
-                    yield f"{name} to {stop:g}", grids.get(name)(schedule, steps, stop=end)
-                except ValueError:  # too few steps for this grid
-                    continue
-
-
-_Entry = tuple[str, Tunable, Numbers]
+            bar.write(text, file=sys.stderr)  # click has its own word for the exception
+            raise KeyboardInterrupt(text) from None
 
 
 class _Search:
     """The stages of the search, each within its share of the budget."""
 
     def __init__(
-        self, objective: Objective, nfe: int, budget: int, bar: Any, spent_before: int
-    ) -> None:
-        self.objective, self.nfe, self.budget, self.bar = objective, nfe, budget, bar
-        self.spent_before = spent_before
+        self, objective: Callable[[], tuple[Objective, int]], about: Description, nfe: int,
+        budget: int, bar: Any, journal: Journal, kind: str,
+    ) -> None:  # fmt: skip
+        self.kind = kind
+        self._make, self._made = objective, cast(Objective | None, None)
+        self.about, self.nfe, self.budget, self.bar = about, nfe, budget, bar
+        self.journal, self.cost, self.least = journal, 0, math.inf
+        self.failures: list[str] = []
 
-    def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
+    @property
+    def objective(self) -> Objective:
+        """Made when something has to be measured."""
+        if self._made is None:
+            self._made, spent = self._make()
+            self.cost = self.cost or spent
+        return self._made
+
+    def best(
+        self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], guided: bool
+    ) -> Plan:
         first = {0.0: 0.0}.get(bounds[1], min(max(1.0, bounds[0]), bounds[1]))
-        ranked = self._screened([(name, tunable, tunable.start(first)) for name, tunable in starts])
-        moved = [(name, tunable, self._few(tunable, begin)) for name, tunable, begin in ranked]
-        count = self._count("refining", 8)
-        found = [
-            (self._value(tunable, numbers, count, HELD_OUT), name, tunable, numbers)
-            for name, tunable, numbers in ranked + moved
-        ]
-        value, name, tunable, numbers = min(found, key=lambda entry: entry[0])
-        value, numbers = self._refined(tunable, numbers, value, count)
+        entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
+        ranked = self._screened(entries)
+        self._check(self.least, entries)
+        if guided:
+            try:
+                ranked = ranked + self._guided(entries, bounds)
+            except FloatingPointError as error:  # of the fine solutions
+                self.failures.append(f"{ALONG}: {error}")
+            ranked = self._ranked(ranked, self._count("few", 12))
+        still = [entry for entry in ranked[:2] if ALONG not in entry[0]]
+        moved = [self._few(*entry) for entry in (still[:1] if guided else still)]
+        count = self._count("held out", 8)
+        tried = ranked[:3] + moved + self._defaults(starts, bounds, first)
+        values = [self._value(entry, count, HELD_OUT) for entry in tried]
+        value, entry = min(zip(values, tried, strict=True), key=lambda pair: pair[0])
+        self._check(value, tried)
+        name, tunable, numbers = entry
+        about: dict[str, Any] = {}
+        batch = self._count("gradients", 4 * _GRADIENTS)
+        if self.about.round_time is None and (batch >= _ENOUGH or not self.cost):
+            self.bar.set_description(f"{tunable.method.name}, every step")
+            refined, reason = descended(
+                lambda: self.objective, tunable, numbers, batch,
+                _GRADIENTS if self.cost else 4 * _GRADIENTS, self._measured,
+            )  # fmt: skip
+            found = self._value((name, tunable, refined), count, HELD_OUT)
+            if found < value:
+                value, numbers = found, refined
+            if reason:
+                about["gradients"] = f"left out: {reason}"
+        plan = tunable.plan(numbers)
+        about |= {
+            "begun with": name, "distance": value, "samples": count, "NFE": plan.nfe,
+            "distance of the default plan": self._default(count), "evaluations": self.cost,
+            "objective": self.kind,
+        }  # fmt: skip
+        if self.failures:
+            about["failed"] = f"{len(self.failures)} trials, the first: {self.failures[0]}"
+        return replace(plan, about=about)
+
+    def _check(self, value: float, entries: list[Entry]) -> None:
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"No plan of {tunable.method.name!r} with {self.nfe} evaluations gives a finite "
-                "distance: look at the model's output, or take more evaluations."
+                f"No plan of {entries[0][1].method.name!r} with {self.nfe} evaluations gives a "
+                f"finite distance: look at the model's output. The first: {self.failures[0]}"
             )
-        plan = tunable.plan(numbers)
-        about = {
-            "distance": value, "samples": count, "begun with": name, "NFE": plan.nfe,
-            "evaluations": self.spent_before + self.objective.cost,
-            "objective": type(self.objective).__name__,
-        }  # fmt: skip
-        return replace(plan, about=about)
 
     def _count(self, stage: str, trials: int, most: int = 2000) -> int:
         """Samples for each of some trials."""
         return int(min(most, max(32, _SHARES[stage] * self.budget / (trials * self.nfe))))
 
-    def _value(self, tunable: Tunable, numbers: Numbers, count: int, part: int = SEARCH) -> float:
-        """The distance; infinite where there is no plan, or its samples are not finite."""
-        before = self.objective.cost
-        try:
-            with torch.no_grad():
-                value = float(self.objective.of(tunable.plan(numbers), count, part))
-        except (ValueError, FloatingPointError):
-            return math.inf
-        finally:
-            self.bar.update(self.objective.cost - before)
-        return value if math.isfinite(value) else math.inf
+    def _measured(self, compute: Callable[[], list[Any]]) -> list[Any]:
+        """What a function finds, or has found."""
+        before = self.cost
 
-    def _screened(self, starts: list[_Entry]) -> list[_Entry]:
+        def now() -> tuple[list[Any], int]:
+            cost = self.objective.cost
+            return compute(), self.cost + self.objective.cost - cost
+
+        values, self.cost = self.journal.take(now)
+        self.bar.update(self.cost - before)
+        return values
+
+    def _distance(self, plan: Callable[[], Plan], what: str, count: int, part: int) -> float:
+        """Infinite where there is no plan, or its samples are not finite."""
+
+        def compute() -> list[Any]:
+            try:
+                with torch.no_grad():
+                    value = float(self.objective.of(plan(), count, part))
+            except (ValueError, FloatingPointError) as error:
+                return [math.inf, str(error)]
+            return [value, ""] if math.isfinite(value) else [math.inf, f"a distance of {value}"]
+
+        value, error = self._measured(compute)
+        if error:
+            self.failures.append(f"{what}: {error}")
+            self.bar.set_postfix_str(f"{len(self.failures)} failed, {what}: {error[:60]}")
+        elif value < self.least:
+            self.least = value
+            self.bar.set_postfix(distance=f"{value:.4g}")
+        return value
+
+    def _value(self, entry: Entry, count: int, part: int = SEARCH) -> float:
+        name, tunable, numbers = entry
+        values = (f"{k} {[round(v, 3) for v in part.tolist()]}" for k, part in
+                  zip(Numbers._fields, numbers, strict=True))  # fmt: skip
+        what = f"{name}, {', '.join(values)}"
+        return self._distance(partial(tunable.plan, numbers), what, count, part)
+
+    def _default(self, count: int) -> float:
+        """The held-out distance of what is run without tuning."""
+        about = self.about
+        make = partial(
+            plan_sampling, about.schedule, nfe=self.nfe, sigma_data=about.sigma_data,
+            round_time=about.round_time,
+        )  # fmt: skip
+        return self._distance(make, "the default plan", count, HELD_OUT)
+
+    def _defaults(
+        self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], first: float
+    ) -> list[Entry]:
+        """That plan, and the one with noise, as far as the bounds of ℓ allow."""
+        found = []
+        for stochastic, ell in ((None, None), (True, first), (False, 0.0)):
+            solver = defaults.solver(self.nfe, shared=True, stochastic=stochastic)
+            if ell is None:
+                ell = 0.0 if solver == defaults.FEW_SOLVER else 1.0
+            if bounds[0] <= ell <= bounds[1]:
+                found += [(n, t, t.start(ell)) for n, t in starts if n == f"{solver}, default"]
+        return found[:2]
+
+    def _ranked(self, entries: list[Entry], count: int) -> list[Entry]:
+        values = [self._value(entry, count) for entry in entries]
+        order = sorted(range(len(entries)), key=values.__getitem__)
+        return [entries[i] for i in order]
+
+    def _screened(self, starts: list[Entry]) -> list[Entry]:
         """The best starts of the two best solvers: of the better half on more samples."""
         self.bar.set_description(f"{len(starts)} starts")
         count = self._count("screening", 3 * len(starts), 500)
-        ranked = sorted(starts, key=lambda entry: self._value(entry[1], entry[2], count))
-        better = ranked[: max(2, len(ranked) // 2)]
-        ranked = sorted(better, key=lambda entry: self._value(entry[1], entry[2], 4 * count))
-        best: dict[str, _Entry] = {}
-        for entry in ranked:
-            best.setdefault(entry[1].method.name, entry)
-        return list(best.values())[:2]
+        better = self._ranked(starts, count)[: max(2, len(starts) // 2)]
+        values = [self._value(entry, 4 * count) for entry in better]
+        return best_of_two(better, values)
 
-    def _few(self, tunable: Tunable, start: Numbers) -> Numbers:
+    def _guided(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
+        """Plans with the most numbers, so near to the paths of the ODE as they come, with several
+        ℓ."""
+        most = max(tunable.steps for _, tunable, _ in starts)
+        count = self._count("guide", 2 * (_ROUNDS + _TRIED) * (2 * most + 3) // 3, 200)
+        objective = cast(Callable[[], SampleObjective], lambda: self.objective)
+        limit = self.cost + _SHARES["guide"] * self.budget
+        few, paths = (Paths(objective, self.about, n, self._measured) for n in (count // 2, count))
+        starts = [entry for entry in starts if entry[1].steps == most]
+        errors = [few.error(tunable, numbers) for _, tunable, numbers in starts]
+        self.bar.set_description(ALONG)
+
+        def in_budget() -> bool:
+            return self.cost < limit
+
+        tried = [
+            (name, tunable, few.nearer(tunable, numbers, _TRIED, in_budget))
+            for name, tunable, numbers in best_of_two(starts, errors)
+        ]
+        errors = [few.error(tunable, numbers) for _, tunable, numbers in tried]
+        name, tunable, numbers = best_of_two(tried, errors)[0]
+        numbers = paths.nearer(tunable, numbers, _ROUNDS, in_budget)
+        levels = {min(max(level, bounds[0]), bounds[1]) for level in LEVELS}
+        return [
+            (f"{name}, {ALONG}", tunable, numbers._replace(ells=torch.full_like(numbers.ells, ell)))
+            for ell in sorted(levels)
+        ]
+
+    def _few(self, name: str, tunable: Tunable, start: Numbers) -> Entry:
         """Moved by few numbers, by Nelder and Mead's simplex on one set of samples."""
-        count = self._count("few", 2 * _FEW_TRIALS)
+        count = self._count("few", 60)
         free = tunable.free
         self.bar.set_description(f"{tunable.method.name}, {len(free)} numbers")
         best: tuple[float, Tensor] = (math.inf, torch.zeros(FEW, dtype=torch.float64))
@@ -279,56 +339,12 @@ class _Search:
             nonlocal best
             by = torch.zeros(FEW, dtype=torch.float64)
             by[free] = torch.as_tensor(x)
-            found = self._value(tunable, tunable.moved(start, by), count)
-            if found < best[0]:
-                best = found, by
-                self.bar.set_postfix(distance=f"{found:.4g}")
+            found = self._value((name, tunable, tunable.moved(start, by)), count)
+            best = min(best, (found, by), key=lambda pair: pair[0])
             return min(found, 1e30)
 
         corners = torch.cat([torch.zeros(1, len(free)), torch.diag(_STEP[free])])
-        options = {
-            "maxfev": _FEW_TRIALS,
-            "initial_simplex": corners.numpy(),
-            "fatol": 0.0,
-            "xatol": 1e-3,
-        }
+        size = {"maxfev": _FEW_TRIALS, "fatol": 0.0, "xatol": 1e-3}
+        options = {"initial_simplex": corners.numpy(), **size}
         minimize(value, corners[0].numpy(), method="Nelder-Mead", options=options)
-        return tunable.moved(start, best[1])
-
-    def _refined(
-        self, tunable: Tunable, start: Numbers, value: float, count: int
-    ) -> tuple[float, Numbers]:
-        """Every number by gradients, while the held-out distance falls; the best there was."""
-        best, since = (value, start), 0
-        if tunable.round_time is not None:  # times on a table have no gradient
-            return best
-        batch = self._count("refining", 100, 512)
-        leaves = Numbers(*(part.clone().requires_grad_(True) for part in start))
-        low, high = tunable.bounds
-        free = [leaves.gaps, leaves.factors, *([leaves.ells] if low < high else [])]
-        optimizer = torch.optim.Adam(free, _RATE)
-        limit = self.objective.cost + _SHARES["refining"] * self.budget
-        self.bar.set_description(f"{tunable.method.name}, every step")
-        for step in range(_ROUNDS):
-            before = self.objective.cost
-            try:
-                distance = self.objective.of(tunable.plan(leaves), batch, start=step * batch)
-                optimizer.zero_grad()
-                distance.backward()
-            except (ValueError, FloatingPointError, RuntimeError):
-                break
-            finally:
-                self.bar.update(self.objective.cost - before)
-            gradients = [part.grad for part in free if part.grad is not None]
-            if not gradients or not all(bool(torch.isfinite(g).all()) for g in gradients):
-                break
-            optimizer.step()
-            if step % 5 == 4:
-                now = Numbers(*(part.detach().clone() for part in leaves))
-                found = self._value(tunable, now, count, HELD_OUT)
-                since = 0 if found < best[0] else since + 1
-                best = min(best, (found, now), key=lambda entry: entry[0])
-                self.bar.set_postfix(distance=f"{best[0]:.4g}")
-            if since == 4 or self.objective.cost > limit:
-                break
-        return best
+        return name, tunable, tunable.moved(start, best[1])

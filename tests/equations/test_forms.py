@@ -8,7 +8,7 @@ import torch
 from quadrature import ReverseSDE, interval
 from scipy import integrate
 
-from expint import SemiLinearSDE, reverse_sde, schedules
+from expint import SemiLinearSDE, plan_sampling, reverse_sde, schedules
 from expint.equations.forms import EXPONENTIAL
 from expint.equations.sde import NoiseClock
 
@@ -150,6 +150,32 @@ def test_unknown_form_tells_the_nearest():
 def test_ell_out_of_range(form: str, ell: float):
     with pytest.raises(ValueError, match=rf"ell .* must be a finite number >= 0, got {ell}"):
         reverse_sde(schedules.VP(), form, ell, sigma_data=1.0)
+
+
+@pytest.mark.parametrize("ell", [1.1e4, 1e155, 1e200, 10**200])
+def test_huge_ell_is_refused_with_the_limit(ell: float):
+    for of in (
+        lambda: reverse_sde(schedules.EDM(), ell=ell),
+        lambda: plan_sampling(schedules.EDM(), nfe=6, ell=ell),
+    ):
+        with pytest.raises(ValueError, match=r"10000 the largest"):
+            of()
+    with pytest.raises(ValueError, match=r"at most 10000 in every step, got"):
+        plan_sampling(schedules.EDM(), nfe=6, ell=[1.0, 1.0, float(ell), 1.0, 1.0])
+    with pytest.raises(ValueError, match=r"too large for the form 'precond'.* use form='data'"):
+        reverse_sde(schedules.EDM(), "precond", 100.0, sigma_data=0.5)
+
+
+@pytest.mark.parametrize("schedule", [schedules.EDM(), schedules.Flow()], ids=str)
+def test_the_largest_ell_draws_all_noise_anew(schedule: schedules.Schedule):
+    """Every step but the last gives αD + σ̄z, and so does one from σ = ∞; to eight digits, as the
+    noise time is e^{2ℓ²λ}."""
+    for ell in (20.0, 1e4):
+        plan = plan_sampling(schedule, "seeds-1", steps=6, ell=ell)
+        for row in plan.rows[:-1]:
+            assert abs(row.scale) < 1e-30
+            assert plan.noise_std(row) == pytest.approx(float(schedule.std(row.target)), rel=1e-7)
+            assert row.weights[0][1] == pytest.approx(float(schedule.alpha(row.target)), rel=1e-7)
 
 
 @pytest.mark.parametrize("sigma_data", [None, 0.0, -1.0])

@@ -101,6 +101,7 @@ def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: 
         (("--form", "precond", "--ell", "0.7"), {"form": "precond", "ell": 0.7}),
         (("--form", "noise", "--grid", "karras"), {"form": "noise", "grid": "karras"}),
         (("--final", "none"), {"final": None, "steps": None}),  # the times say it
+        (("--grid", "default"), {"final": None, "steps": None}),
         (("--final", "none", "--grid", "karras"), {"final": "none", "steps": 4}),
         (("--grid", "80,3,0.2"), {"grid": [80.0, 3.0, 0.2], "final": None}),
         (("--grid", "80,3,0"), {"grid": [80.0, 3.0, 0.0], "final": None}),

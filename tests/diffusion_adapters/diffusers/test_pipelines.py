@@ -125,6 +125,26 @@ def ids(kind: Kind) -> str:
     return kind.name.removesuffix("Pipeline")
 
 
+def begins_within_half_a_step(kind: Kind, seen: Seen, own: Any) -> bool:
+    """Of where the pipeline begins with its own scheduler."""
+    theirs, _ = called(kind, own)
+    levels = own.timesteps.float()
+    half = 0.5 * float((levels[:-1] - levels[1:]).max())
+    return abs(seen.times[0] - theirs.times[0]) <= half
+
+
+ON_TABLES = [kind for kind in KINDS if kind.strength and kind.scheduler[0] == "DDIMScheduler"]
+
+
+@pytest.mark.parametrize("kind", ON_TABLES[:4], ids=ids)
+def test_strength_where_no_solver_is_named(kind: Kind):
+    own = getattr(THEIRS, kind.scheduler[0])(**kind.scheduler[1])
+    scheduler = ExpIntScheduler.from_config(own.config)
+    seen, _ = called(kind, scheduler)
+    assert scheduler.config["grid"] == "like_leading" and torch.isfinite(seen.states[-1]).all()
+    assert begins_within_half_a_step(kind, seen, own)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("kind", KINDS, ids=ids)
 def test_pipeline(kind: Kind, solver: str):
@@ -143,10 +163,7 @@ def test_pipeline(kind: Kind, solver: str):
     if not (kind.strength or kind.name in BARS):
         assert bar.done == bar.total
     if kind.strength:
-        theirs, _ = called(kind, own)
-        levels = own.timesteps.float()
-        half = 0.5 * float((levels[:-1] - levels[1:]).max())
-        assert abs(seen.times[0] - theirs.times[0]) <= half
+        assert begins_within_half_a_step(kind, seen, own)
     if kind.masked:
         return  # the pipeline changes the state between steps
     plan, first = scheduler._plan, len(scheduler.timesteps) - len(seen.times)

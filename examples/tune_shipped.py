@@ -1,0 +1,70 @@
+"""Tune the plans of the shipped networks, which `expint.sample` takes where nothing is chosen.
+
+    python examples/tune_shipped.py
+    python examples/tune_shipped.py mnist-edm --nfe 10 --kind stochastic --threads 2
+
+For each network, number of evaluations and kind (stochastic: ℓ between 0.3 and 2 in every step;
+deterministic: ℓ = 0) `expint.tune` is run, of a class-conditional network for all classes in turn,
+against samples of the network's own with 50 evaluations, the same for all plans of a network.
+The plan's file, NETWORK-KIND-NFE.json, also holds the network's name and the hash of its weights;
+a plan that is there is made again only where the weights have changed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import click
+import torch
+from tqdm import tqdm
+
+import expint
+from diffusion_adapters import names
+from diffusion_adapters.shipped.image_quality import EveryClass
+from diffusion_adapters.shipped.tuned_plans import KINDS, PLANS, weights_hash
+from expint.plans.file_format import read_content
+from expint.tuning.starts import fine_samples
+
+NFES = (5, 8, 10, 15, 20, 30)
+REFERENCE = {"digits": 4000, "mnist": 2000}
+
+
+@cache
+def law(name: str, seed: int) -> torch.Tensor:
+    """The network's own, as far as so many samples show it."""
+    model = EveryClass(name)
+    return fine_samples(model, model.shape, REFERENCE[name.partition("-")[0]], seed)
+
+
+@click.command(help=__doc__)
+@click.argument("networks", nargs=-1, type=click.Choice(names()))
+@click.option("--nfe", "nfes", multiple=True, type=int, default=NFES, show_default=True)
+@click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), default=[*KINDS])
+@click.option("--budget", default=350_000, show_default=True, help="Evaluations of one sample.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=PLANS, help="Folder of the files.")
+def main(
+    networks: tuple[str, ...], nfes: tuple[int, ...], kinds: tuple[str, ...], budget: int,
+    seed: int, threads: int, out: Path,
+) -> None:  # fmt: skip
+    """Make the files that are missing."""
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    wanted = list(product(networks or names(), nfes, kinds))
+    for name, nfe, kind in tqdm(wanted, desc="plans", unit="plan"):
+        file = out / f"{name}-{kind}-{nfe}.json"
+        if file.exists() and read_content(file)["about"]["weights"] == weights_hash(name):
+            continue
+        plan = expint.tune(
+            EveryClass(name), nfe, ell=KINDS[kind], reference=law(name, seed),
+            budget=budget, seed=seed,
+        )  # fmt: skip
+        plan.save(file, network=name, weights=weights_hash(name), seed=seed)
+        tqdm.write(f"{file.name}: {plan.solver}, distance {plan.about['distance']:.4g}")
+
+
+if __name__ == "__main__":
+    main()

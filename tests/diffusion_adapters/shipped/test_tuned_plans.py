@@ -1,0 +1,163 @@
+"""The tuned plans of the shipped networks: which is taken, and that it is said."""
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import expint
+from diffusion_adapters import cfg, load, names
+from diffusion_adapters.cli import main
+from diffusion_adapters.shipped import tuned_plans
+from diffusion_adapters.shipped.tuned_plans import KINDS, tuned_plan, weights_hash
+from expint import Plan
+from expint.plans.file_format import read_content
+from expint.runs import describe
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+NFES = (5, 8, 10, 15, 20, 30)
+
+
+def write(folder: Path, name: str, kind: str, nfe: int, **about: Any) -> None:
+    """The file of a plan with distance 1, where the default plan's is 2."""
+    steps = [0.0 if kind == "deterministic" else 0.7] * (nfe - 1)
+    plan = expint.plan_sampling(load(name).schedule, "seeds-ab2", steps=nfe, ell=steps)
+    known = {"distance": 1.0, "distance of the default plan": 2.0, "weights": weights_hash(name)}
+    replace(plan, about=known | about).save(folder / f"{name}-{kind}-{nfe}.json")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tuned_plans, "PLANS", tmp_path)
+    return tmp_path
+
+
+def taken(name: str, nfe: int) -> tuple[int, bool] | None:
+    """Evaluations of the plan, and whether it is stochastic."""
+    content = tuned_plan(name, nfe)
+    if content is None:
+        return None
+    plan = Plan.load(content)
+    return plan.nfe, plan.sde.is_stochastic
+
+
+def test_a_plan_serves_up_to_a_third_more_evaluations(folder: Path):
+    assert taken("digits-vp", 10) is None  # no plans
+    for nfe in NFES:
+        write(folder, "digits-vp", "stochastic", nfe)
+    write(folder, "digits-ve", "stochastic", 3)
+    served = {5: (5, 6), 8: (8, 9), 10: (10, 13), 15: (15, 19), 20: (20, 26), 30: (30, 39)}
+    for nfe in range(1, 100):
+        (own,) = [own for own, (low, high) in served.items() if low <= nfe <= high] or [None]
+        assert taken("digits-vp", nfe) == (own and (own, True)), nfe
+
+
+def test_the_kind_that_came_nearer_is_taken_unless_the_default_did(folder: Path):
+    write(folder, "digits-vp", "stochastic", 10, distance=1.2)
+    write(folder, "digits-vp", "deterministic", 10, distance=1.1)
+    assert taken("digits-vp", 10) == (10, False)
+    write(folder, "digits-vp", "stochastic", 10, distance=1.0)
+    assert taken("digits-vp", 10) == (10, True)
+    write(folder, "digits-vp", "stochastic", 10, distance=1.0, weights="of another network")
+    assert taken("digits-vp", 10) == (10, False)
+    write(folder, "digits-vp", "deterministic", 10, distance=2.1)
+    assert taken("digits-vp", 10) is None
+
+
+def test_a_damaged_file_is_named(folder: Path):
+    write(folder, "digits-vp", "stochastic", 10)
+    file = folder / "digits-vp-stochastic-10.json"
+    file.write_text(file.read_text(encoding="utf-8").replace("0.7", "0.8"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"digits-vp-stochastic-10.json.* edited or is damaged"):
+        expint.sample(load("digits-vp"), (1, 1, 8, 8), nfe=10, progress=False)
+
+
+def test_sample_takes_it_and_guided_models_do_not(folder: Path):
+    write(folder, "digits-edm", "stochastic", 5)
+    plan = Plan.load(folder / "digits-edm-stochastic-5.json")
+    for labels in (None, [1, 2]):
+        model = load("digits-edm", labels=labels)
+        given, chosen = ({"plan": plan}, {"nfe": 6})
+        drawn, rule = (
+            expint.sample(model, (2, 1, 8, 8), **how, progress=False)
+            for how in (given, {"nfe": 6, "final": "denoise", "ell": 0.0})
+        )
+        assert torch.equal(expint.sample(model, (2, 1, 8, 8), **chosen, progress=False), drawn)
+        assert not torch.equal(drawn, rule)
+    conditional = load("digits-edm", labels=[1, 2])
+    assert describe(conditional.with_labels([3, 4])).plan_for is not None
+    assert describe(cfg(conditional, 2.0)).plan_for is None
+
+
+def test_the_command_line_says_so_and_its_manifest_makes_the_run_again(
+    folder: Path, tmp_path: Path
+):
+    write(folder, "digits-vp", "stochastic", 5)
+
+    def drawn(*arguments: Any) -> str:
+        given = ["sample", "--model", "digits-vp", "--num", 2, "--out", tmp_path / "out"]
+        done = CliRunner().invoke(main, [str(a) for a in (*given, "--no-progress", *arguments)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert "tuned plan" not in drawn("--nfe", 5, "--ell", 1)
+    printed = drawn("--nfe", 6)
+    assert "\ntuned plan for 5 evaluations: seeds-ab2, extended form" in printed
+    assert "\n5 network evaluations per sample (of at most 6) in 5 steps" in printed
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    with np.load(tmp_path / "out" / "samples.npz") as stored:
+        samples = stored["samples"]
+    settings = manifest["settings"]
+    assert settings["plan"] == read_content(folder / "digits-vp-stochastic-5.json")
+    (folder / "digits-vp-stochastic-5.json").unlink()
+    options = {name: settings[name] for name in expint.sampling.SamplingOptions.__annotations__}
+    again = expint.sample(
+        load("digits-vp"), (2, 1, 8, 8), settings["solver"], **options, seed=0, progress=False
+    )
+    np.testing.assert_array_equal(again.numpy(), samples)
+
+
+def test_the_script_makes_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    asked: list[Any] = []
+
+    def tune(model: Any, nfe: int, **how: Any) -> Plan:
+        asked.append((model.schedule, nfe, how))
+        plan = expint.plan_sampling(model.schedule, nfe=nfe, ell=0.0)
+        return replace(plan, about={"distance": 1.0})
+
+    monkeypatch.setattr(expint, "tune", tune)
+    script = importlib.import_module("tune_shipped")
+    given = ["digits-vp", "--nfe", "5", "--kind", "deterministic", "--budget", "9000"]
+    for expected in (1, 0):
+        done = CliRunner().invoke(script.main, [*given, "--out", str(folder)])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.count("digits-vp-deterministic-5.json: ") == expected
+    (file,) = folder.iterdir()
+    about = read_content(file)["about"]
+    assert (about["network"], about["weights"]) == ("digits-vp", weights_hash("digits-vp"))
+    how = {"ell": (0.0, 0.0), "budget": 9000, "seed": 0}
+    assert asked == [(load("digits-vp").schedule, 5, how)]
+    write(folder, "digits-vp", "deterministic", 5, weights="before another training")
+    assert CliRunner().invoke(script.main, [*given, "--out", str(folder)]).exit_code == 0
+    assert read_content(file)["about"] == about
+    assert script.NFES == NFES
+
+
+def test_the_files_of_the_package():
+    """Each fits its network and its name, and is small."""
+    for file in tuned_plans.PLANS.iterdir() if tuned_plans.PLANS.exists() else ():
+        name, kind, nfe = file.stem.rsplit("-", 2)
+        plan, content = Plan.load(file, load(name).schedule), read_content(file)
+        assert name in names() and int(nfe) in NFES and plan.nfe <= int(nfe), file
+        assert plan.about["network"] == name and plan.about["weights"] == weights_hash(name), file
+        assert plan.about["distance"] > 0.0 and file.stat().st_size < 8000, file
+        ells = content["ell"] if isinstance(content["ell"], list) else [content["ell"]]
+        low, high = KINDS[kind]
+        assert all(low <= ell <= high for ell in ells), file
