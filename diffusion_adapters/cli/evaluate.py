@@ -19,6 +19,7 @@ from diffusion_adapters.runs import RunFolder, evaluate
 from diffusion_adapters.runs.folder import MERGED, is_run
 from diffusion_adapters.runs.origin import origin
 from diffusion_adapters.shipped.files import load_classifier
+from expint.numerics.devices import usable_device
 
 FILES = ("evaluation.json", "samples.png")
 _SHOWN = 64  # samples in the picture
@@ -83,7 +84,7 @@ def _file(file: Path, shape: tuple[int, ...], array: str | None) -> list[Tensor]
 
 
 def _extractor(name: str, shape: tuple[int, ...], device: str | None) -> Callable[[Tensor], Tensor]:
-    place = torch.device(device or "cpu")
+    place = usable_device(device or "cpu")
     kinds = (FunctionType, torch.nn.Module, partial)
     own = named_or_own(name, kinds, "features", partial(_shipped, shape=shape))
     if isinstance(own, torch.nn.Module):

@@ -141,6 +141,6 @@ class Batches:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    """Torch's error on a GPU has a class of its own; on the CPU it is told by its words alone."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error)
+    """Torch has a class for it on some devices; on others it is told by its words alone."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in ("out of memory", "allocate memory"))

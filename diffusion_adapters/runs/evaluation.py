@@ -38,7 +38,7 @@ def evaluate(
         grows as samples get fewer, so that it is larger for a half.
 
     Raises:
-        ValueError: for fewer than 4 neighbourhoods of samples, or features that do not fit.
+        ValueError: for too few samples, or features that are not one row for each.
 
     Source: Fréchet distance, Heusel et al., arXiv 1706.08500; kernel distance (squared, unbiased,
     cubic kernel), Bińkowski et al., arXiv 1801.01401; precision and recall, Kynkäänniemi et al.,

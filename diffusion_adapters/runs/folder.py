@@ -49,7 +49,7 @@ class RunFolder:
         Raises:
             ValueError: if the folder holds a run of other settings, naming what differs.
         """
-        (path / SHARDS).mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, **settings}
         file, text = path / MANIFEST, json.dumps(content, indent=1, allow_nan=False) + "\n"
         if not file.exists():
@@ -63,11 +63,14 @@ class RunFolder:
         names = [name for name in {**content, **there} if name not in _FACTS]
         other = [name for name in names if not _same(there.get(name), content.get(name), name)]
         if other:
-            shown = ", ".join(_difference(each, there, content) for each in other)
+            # The probe is another where anything else is.
+            named = [name for name in other if name != PROBE] or other
+            shown = ", ".join(_difference(each, there, content) for each in named)
             raise ValueError(
                 f"The folder {str(path)!r} holds a run of other settings: {shown}. Give the "
                 "settings of that run to continue it, or another folder."
             )
+        (path / SHARDS).mkdir(exist_ok=True)
         return cls(path)
 
     @property
@@ -208,4 +211,5 @@ def _same(one: Any, other: Any, name: str = "") -> bool:
 def _difference(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     values = [json.dumps(each.get(name)) for each in (there, here)]
     short = max(map(len, values)) <= 100
-    return f"{name} ({values[0]} there, {values[1]} here)" if short else name
+    known = f"{name}, a few outputs of the network" if name == PROBE else name
+    return f"{name} ({values[0]} there, {values[1]} here)" if short else known

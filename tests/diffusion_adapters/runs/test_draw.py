@@ -143,7 +143,7 @@ def test_a_run_goes_on_where_it_was_left(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"seed": 4}, "seed (3 there, 4 here)"),
+        ({"seed": 4}, "settings: seed (3 there, 4 here)."),
         ({"num": 24}, "num (23 there, 24 here)"),
         ({"shard": 6}, "shard (5 there, 6 here)"),
         ({"start": 1}, "start (0 there, 1 here)"),
@@ -182,7 +182,7 @@ def test_other_guidance_is_refused(tmp_path: Path):
 
     guided(2.0)
     assert guided(2.0).count == 4
-    with pytest.raises(ValueError, match=r"other settings: probe\."):
+    with pytest.raises(ValueError, match=r"other settings: probe, a few outputs of the network\."):
         guided(2.2)
 
 
@@ -265,7 +265,17 @@ def test_a_shard_without_a_finite_sample_is_an_error(tmp_path: Path):
     assert not list(tmp_path.rglob("*.claim"))
 
 
-def test_the_batch_is_halved_when_memory_does_not_do(tmp_path: Path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["cuda", "mps", "cpu", "python"],
+)
+def test_the_batch_is_halved_when_memory_does_not_do(tmp_path: Path, error: Exception):
     sizes = []
 
     class Large(Spoilt):
@@ -274,7 +284,7 @@ def test_the_batch_is_halved_when_memory_does_not_do(tmp_path: Path):
     def call(self: Any, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         sizes.append(len(x))
         if len(x) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return TARGET(x, t)
 
     Large.__call__ = call  # pyright: ignore[reportAttributeAccessIssue]
@@ -283,6 +293,18 @@ def test_the_batch_is_halved_when_memory_does_not_do(tmp_path: Path):
     np.testing.assert_array_equal(samples(run), samples(whole))
     assert sizes[:4] == [1, 13, 6, 3] and set(sizes[3:]) <= {3, 1}
     assert run.done["000000"]["batch"] == 3
+
+
+def test_other_errors_of_a_network_are_its_own(tmp_path: Path):
+    class Broken(Spoilt):
+        def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            if len(x) > 1:
+                raise RuntimeError("no such kernel")
+            return TARGET(x, t)
+
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        drawn(tmp_path, model=Broken(torch.empty(0)))
+    assert not list(tmp_path.rglob("*.claim"))
 
 
 def test_a_full_disk_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -335,6 +357,7 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path):
     (tmp_path / "manifest.json").write_text('{"command": "expint sample"}')
     with pytest.raises(ValueError, match="other settings: format"):
         drawn(tmp_path)
+    assert files(tmp_path) == ["manifest.json"] and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(ValueError, match="holds no run of samples in shards"):
         RunFolder(tmp_path)
     with pytest.raises(ValueError, match="There is no run"):

@@ -138,6 +138,7 @@ def test_a_run_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (["own", "--reference", "nothing"], "Give a file of a kind in"),
         (["own", "--reference", "own"], "Unknown features 'classifier'"),
         (["own", "--reference", "own", "--features", "no:thing"], "Cannot load the features"),
+        (["own", "--reference", "own", "--device", "nowhere"], "Cannot use device='nowhere'"),
     ],
 )
 def test_what_cannot_be_evaluated(
