@@ -74,7 +74,10 @@ def sample(**asked: Any) -> None:
     label_dim = described.label_dim if isinstance(network, EDMAdapter) else 0
     classes = classes_of(given.labels, given.model, label_dim, num, given.start)
     arguments = options.sampling_arguments(described.schedule, asked)
-    made = arguments_for(described, arguments.pop("solver"), arguments)
+    if given.plan is None:
+        made = arguments_for(described, arguments.pop("solver"), arguments)
+    else:
+        made = {**arguments, "round_time": described.round_time}
     plan = expint.plan_sampling(described.schedule, **made)
     if made.get("plan") is not arguments.get("plan"):  # the model's own
         arguments = dict.fromkeys(arguments) | {"plan": plan_content(plan)}
