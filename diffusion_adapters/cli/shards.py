@@ -51,10 +51,9 @@ def draw_in_shards(given: SimpleNamespace, network: Any, num: int, **settings: A
         )  # fmt: skip
     except KeyboardInterrupt:
         there = RunFolder(given.out).count if is_run(given.out) else 0
-        click.echo(
-            f"Interrupted: {there} of {num} samples are in {given.out}. The same command "
-            "continues the run.", err=True,
-        )  # fmt: skip
+        text = f"Interrupted: {there} of {num} samples are in {given.out}."
+        if first:
+            click.echo(f"{text} The same command continues the run.", err=True)
         click.get_current_context().exit(130)
     finally:
         signal.signal(signal.SIGTERM, before)

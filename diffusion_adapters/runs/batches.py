@@ -50,11 +50,11 @@ class Batches:
     ) -> None:
         self.device = usable_device(options.get("device") or describe(model).device or "cpu")
         self.batch = batch or (_CPU_BATCH if self.device.type == "cpu" else _LARGEST_BATCH)
-        self.labels = labels
-        if labels is not None:
-            if len(labels) != num:
-                raise ValueError(f"There is one label for each sample: {len(labels)} for {num}.")
-            (conditioned or model.with_labels)(sorted(set(labels)))  # refuses unknown ones
+        self.labels = None if labels is None else [int(label) for label in labels]
+        if self.labels is not None:
+            if (came := len(self.labels)) != num:
+                raise ValueError(f"There is one label for each sample: {came} for {num}.")
+            (conditioned or model.with_labels)(sorted(set(self.labels)))  # refuses unknown ones
         self.trouble = ""
         self._shape, self._plan, self._options = tuple(shape), plan, options
         self._run, self._model, self._conditioned = (seed, start), model, conditioned

@@ -125,9 +125,9 @@ def draw(
         "num": num,
         "shard": shard or min(_SHARD, max(1, _BYTES // (4 * prod(event)))),
         "seed": (seed or 0) if seeds is None else None,
-        "seeds": seeds and _digest(seeds),
+        "seeds": _digest(seeds),
         "start": start,
-        "labels": labels and _digest(labels),
+        "labels": _digest(batches.labels),
         "dtype": str(dtype or torch.float32).removeprefix("torch."),
         "images": images,
         "nfe": plan.nfe,
@@ -258,5 +258,7 @@ def _weights(model: Any) -> str | None:
     return digest.hexdigest() if found else None
 
 
-def _digest(numbers: Sequence[int]) -> str:
+def _digest(numbers: Sequence[int] | None) -> str | None:
+    if numbers is None:
+        return None
     return sha256(",".join(str(int(number)) for number in numbers).encode()).hexdigest()

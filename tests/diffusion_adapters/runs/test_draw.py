@@ -95,6 +95,8 @@ def test_seeds_and_labels_of_ones_own_and_pictures(tmp_path: Path):
         pixels, np.clip(np.rint((samples(run)[5, 0] + 1) * 127.5), 0, 255)
     )
     assert len(list((tmp_path / "images").iterdir())) == 6
+    same = {**settings, "seeds": np.arange(40, 46), "labels": torch.tensor(labels)}
+    assert checksums(drawn(tmp_path, 6, model, shard=4, **same)) == checksums(run)
 
 
 def test_conditioned_makes_the_model_of_some_labels(tmp_path: Path):
