@@ -24,7 +24,7 @@ from diffusion_adapters.runs.origin import origin
 from expint.guards.warning import warn
 from expint.numerics.float64 import is_whole
 from expint.registry import check_choice
-from expint.runs.model import describe, identity
+from expint.runs.model import describe, identity, weights
 from expint.sampling import SamplingOptions, arguments_for, plan_sampling, title
 from expint.solvers.registry import Solver
 
@@ -119,7 +119,7 @@ def draw(
         batches.seeds(range(place, place + 1))
     settings = {
         "model": identity(model),
-        "weights": _weights(model),
+        "weights": _checksum(weights(model)),
         PROBE: batches.probe(),
         "shape": list(event),
         "num": num,
@@ -247,15 +247,13 @@ def _keeping(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _weights(model: Any) -> str | None:
-    """sha256 of all parameters in their order, or None if there are none."""
-    digest, found = sha256(), False
-    for value in getattr(model, "parameters", tuple)():
-        plain = value.detach().cpu().contiguous().flatten()
+def _checksum(held: list[torch.Tensor]) -> str | None:
+    """sha256 of tensors in their order, or None if there are none."""
+    digest = sha256()
+    for value in held:
         digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        digest.update(plain.view(torch.uint8).numpy().data)
-        found = True
-    return digest.hexdigest() if found else None
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest() if held else None
 
 
 def _digest(numbers: Sequence[int] | None) -> str | None:
