@@ -2,6 +2,7 @@
 expint.
 """
 
+from diffusion_adapters import runs
 from diffusion_adapters.checkpoints.conversion import convert_checkpoint
 from diffusion_adapters.checkpoints.loading import (
     from_edm,
@@ -29,5 +30,5 @@ __all__ = [
     "VPAdapter", "cfg", "classifier_guidance", "convert_checkpoint", "from_diffusers", "from_edm",
     "imported_globals", "inpaint", "load", "load_classifier", "load_edm", "load_edm_pickle",
     "load_guided_diffusion", "load_score_sde", "names", "read_checkpoint",
-    "reconstruction_guidance", "start", "threshold",
+    "reconstruction_guidance", "runs", "start", "threshold",
 ]  # fmt: skip

@@ -55,6 +55,7 @@ FLOORS = (
     "diffusion_adapters.shipped",
     "diffusion_adapters.k_diffusion",
     "diffusion_adapters.diffusers",
+    "diffusion_adapters.runs",
     "diffusion_adapters",
     "diffusion_adapters.cli",
 )

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 import expint
 from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
+from diffusion_adapters.cli.evaluate import evaluate_command
 from diffusion_adapters.cli.tune import tune_command
 
 _REFUSALS = (ValueError, TypeError, click.UsageError)
@@ -64,6 +65,7 @@ def _shown(message: Warning | str, *_: Any) -> None:
     commands=[
         sample.sample,
         plan.plan,
+        evaluate_command,
         compare.compare,
         convergence.convergence,
         convert.convert,

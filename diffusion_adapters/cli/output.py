@@ -7,17 +7,15 @@ import io
 import json
 import math
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-import expint
+from diffusion_adapters.runs.origin import origin as origin
 from expint.files import replacing
 
 _LEGIBLE = 64  # pixels: the least side of an image in a picture
@@ -106,16 +104,3 @@ def picture_bytes(images: np.ndarray) -> bytes:
 def json_bytes(content: Mapping[str, Any]) -> bytes:
     """The content as JSON, for people to read; NaN and infinity are refused, as JSON has none."""
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def origin() -> dict[str, dict[str, str]]:
-    """Versions and machine that numbers depend on, for JSON files."""
-    return {
-        "versions": {
-            "expint": expint.__version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "platform": {"system": platform.system(), "machine": platform.machine()},
-    }

@@ -12,24 +12,22 @@ from tqdm import tqdm
 
 import expint
 from diffusion_adapters import load
-from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli import options, output, shards
+from diffusion_adapters.cli.labels import LABELS, classes_of
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of
 from diffusion_adapters.families import EDMAdapter, NetworkAdapter
-from expint.noise import per_sample
-from expint.numerics.devices import usable_device
+from diffusion_adapters.runs.batches import Batches
 from expint.plans import Plan
 from expint.plans.plan_files import plan_content
-from expint.registry import check_choice
 from expint.runs.model import describe
 from expint.sampling import arguments_for, title
 
 FILES = ("samples.png", "samples.npz", "manifest.json")
-_LABELS = "Classes, with commas, repeated in turn for all samples; 'none' for no class."
-_ALL_LABELS = "all classes of a class-conditional network"
 _SEEDS = "A seed for each sample in place of a run: numbers and ranges, with commas: 0-63,70."
 _START = "Place in the run of the first sample: --start 3 --num 1 is sample 3 of --num 10."
 _BATCH = "Samples computed at a time; a sample does not depend on it, but for rounding."
+_USUAL_BATCH = "64 on the CPU, elsewhere what there is memory for"
 
 
 @click.command()
@@ -42,10 +40,13 @@ _BATCH = "Samples computed at a time; a sample does not depend on it, but for ro
 @option("--seed N", options.RUN, usual="0", least=0)
 @option("--seeds LIST", _SEEDS)
 @option("--start N", _START, default=0, least=0)
-@option("--labels LIST", _LABELS, usual=_ALL_LABELS)
+@LABELS
 @options.OUT
 @option("--dtype [float32|float64]", "Precision of the state.", default="float32")
-@option("--batch N", _BATCH, default=64, least=1)
+@option("--batch N", _BATCH, usual=_USUAL_BATCH, least=1)
+@shards.SHARD
+@shards.MERGE
+@shards.IMAGES_OPTION
 @options.DEVICE
 @option("--compile", "Pass the network through torch.compile.")
 @options.NO_PROGRESS
@@ -53,10 +54,12 @@ def sample(**asked: Any) -> None:
     """Draw samples from a shipped network, or from a model of your own.
 
     Writes samples.png (all of them in a picture, if they are images), samples.npz (samples,
-    labels, seeds) and manifest.json (every setting).
+    labels, seeds) and manifest.json (every setting). A run of more than 1000 samples, one of
+    several processes, and one with --shard, --merge or --images is written in shards as it goes,
+    and the same command continues it.
     """
     given = SimpleNamespace(**asked)
-    place = usable_device(given.device) if given.device else None
+    place = shards.device_of(given.device)
     network = model_of(given.model, load)
     if place is not None and issubclass(type(network), NetworkAdapter | torch.nn.Module):
         network.to(place)  # any other looks after itself
@@ -68,42 +71,43 @@ def sample(**asked: Any) -> None:
     files = FILES if is_image else FILES[1:]
     listed = None if given.seeds is None else options.seeds_in(given.seeds)
     num = given.num or (64 if listed is None else len(listed))
-    seeds, parts = per_sample(given.seed, num, seeds=listed, start=given.start), []
     label_dim = described.label_dim if isinstance(network, EDMAdapter) else 0
-    classes = _classes(given.labels, given.model, label_dim, num, given.start)
+    classes = classes_of(given.labels, given.model, label_dim, num, given.start)
     arguments = options.sampling_arguments(described.schedule, asked)
-    made = arguments_for(described, arguments.pop("solver"), arguments)
+    if given.plan is None:
+        made = arguments_for(described, arguments.pop("solver"), arguments)
+    else:
+        made = {**arguments, "round_time": described.round_time}
     plan = expint.plan_sampling(described.schedule, **made)
     if made.get("plan") is not arguments.get("plan"):  # the model's own
         arguments = dict.fromkeys(arguments) | {"plan": plan_content(plan)}
+    drawn: dict[str, Any] = {"seed": given.seed, "seeds": listed, "start": given.start}
+    drawn |= {"labels": classes, "batch": given.batch, "dtype": getattr(torch, given.dtype)}
+    drawn |= {"device": place, "compile": given.compile}
+    if shards.are_wanted(given, num):
+        shards.draw_in_shards(given, network, num, shape=event, plan=plan, **drawn)
+        return
+    batches = Batches(network, event, plan, num, **drawn)
+    seeds = batches.seeds(range(num))
     output.check_folder(given.out, files)
 
     began = time.perf_counter()
-    starts = range(0, num, given.batch)
-    with tqdm(total=plan.nfe * len(starts), disable=not given.progress, unit="NFE") as bar:
+    parts = -(-num // batches.batch)
+    with tqdm(total=plan.nfe * parts, disable=not given.progress, unit="NFE") as bar:
         bar.set_description(title(plan))
-        for first in starts:
-            part = slice(first, first + given.batch)
-            drawn = expint.sample(
-                network if classes is None else network.with_labels(classes[part]),
-                (len(seeds[part]), *event),
-                plan=plan,
-                seeds=seeds[part],
-                callback=lambda step, nfe, *_, before=bar.n: bar.update(before + nfe - bar.n),
-                progress=False,
-                dtype=getattr(torch, given.dtype),
-                device=place,
-                compile=given.compile,
-            )
-            parts.append(drawn.to("cpu", torch.float32))
-    images = torch.cat(parts).numpy()
+
+        def seen(places: range, nfe: int) -> None:
+            bar.update(places.start // batches.batch * plan.nfe + nfe - bar.n)
+
+        images = batches.draw(range(num), seen).numpy()
     seconds = time.perf_counter() - began
 
     device = str(place or described.device or "cpu")
     seed = (given.seed or 0) if listed is None else None
-    settings = options.asked("operation") | settings_of(plan, arguments)
+    settings = options.asked("operation", *shards.NAMES) | settings_of(plan, arguments)
     settings |= {"solver": given.solver or settings["solver"], "operations": list(given.operation)}
     settings |= {"out": str(given.out), "sigmas": None, "num": num, "seed": seed}
+    settings |= {"batch": batches.batch}
     manifest = {
         "command": "expint sample",
         "settings": settings,
@@ -162,24 +166,3 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
         # the last time says where it ends
         settings |= {"grid": plan.grid.tolist(), "steps": None, "nfe": None, "final": None}
     return settings
-
-
-def _classes(labels: str | None, name: str, label_dim: int, num: int, start: int) -> Any:
-    """One class per sample, in turn from the first of the run, or None for no classes.
-
-    Raises:
-        ValueError: for classes that the network does not have, or more of them than samples.
-    """
-    if labels is None:
-        return [i % label_dim for i in range(start, start + num)] if label_dim else None
-    if labels.strip().lower() == "none":
-        return None
-    if not label_dim:
-        raise ValueError(f"The network {name!r} has no classes: leave out --labels.")
-    what = f"none, or classes 0 to {label_dim - 1}"
-    chosen = options.listed("--labels", labels, int, what=what)
-    for label in chosen:
-        check_choice("--labels", label, range(label_dim))
-    if (came := len(chosen)) > start + num:
-        raise ValueError(f"{came} labels for {num} samples: give fewer labels, or --num {came}.")
-    return [chosen[i % len(chosen)] for i in range(start, start + num)]

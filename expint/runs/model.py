@@ -85,22 +85,25 @@ def describe(model: Any) -> Description:
 _KINDS: dict[str, Callable[[Any], Any]] = {"device": torch.device, "shape": tuple}
 
 
+def weights(model: Any) -> list[Tensor]:
+    """The parameters of a model, in its order; none for a function."""
+    return [p.detach() for p in getattr(model, "parameters", tuple)()]
+
+
 def identity(model: Any) -> str:
     """What a model can be known by when a run goes on: its class, what it says of itself and of the
     model that it wraps, and the number and mean square of its parameters."""
     about = describe(model)
-    said = [type(model).__name__, about.prediction, str(about.schedule)]
-    if about.sigma_data is not None:
-        said.append(f"sigma_data={about.sigma_data:g}")
+    scale = [] if about.sigma_data is None else [f"sigma_data={about.sigma_data:g}"]
+    said = [type(model).__name__, about.prediction, str(about.schedule), *scale]
     inner = getattr(model, "model", None)
     if isinstance(getattr(inner, "schedule", None), Schedule):
         said.append(f"around {identity(inner)}")
-    weights = [p.detach() for p in getattr(model, "parameters", tuple)()]
-    count = sum(value.numel() for value in weights)
-    if count:
-        total = sum(float(value.double().square().sum()) for value in weights)
+    held = weights(model)
+    if count := sum(value.numel() for value in held):
+        mean = sum(float(value.double().square().sum()) for value in held) / count
         # Few digits: sums differ in the last ones from device to device.
-        said.append(f"{count} parameters of mean square {total / count:.6g}")
+        said.append(f"{count} parameters of mean square {mean:.6g}")
     return ", ".join(said)
 
 
