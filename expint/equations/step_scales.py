@@ -59,8 +59,8 @@ def _per_step(
         )
     ells = to_ell(values.expand(steps), sigma[:-1], sigma[1:])
     if not bool((ells >= 0).all() and (ells <= MOST_ELL).all()):
-        most = f"and at most {MOST_ELL:g}"
-        raise ValueError(f"ell must be finite, >= 0 {most} in every step, got {ells.tolist()}.")
+        found = f"at most {MOST_ELL:g}, got {ells.tolist()}"
+        raise ValueError(f"ell must be finite and >= 0 in every step, {found}.")
     name = f"{what}={values[0].item():g}" if len(values) == 1 else f"{what} per step"
     u, squares = (v.unbind(0) if v.requires_grad else v.tolist() for v in (-lam, ells**2))
     return piecewise(name, list(zip(u[1:], u[:-1], squares, strict=True)))

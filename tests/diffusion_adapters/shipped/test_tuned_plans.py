@@ -134,6 +134,8 @@ def test_the_script_makes_what_is_missing(folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(expint, "tune", tune)
     script = importlib.import_module("tune_shipped")
+    reference = torch.zeros(4, 1, 8, 8)
+    monkeypatch.setattr(script, "law", lambda name, seed: reference)
     given = ["digits-vp", "--nfe", "5", "--kind", "deterministic", "--budget", "9000"]
     for expected in (1, 0):
         done = CliRunner().invoke(script.main, [*given, "--out", str(folder)])
@@ -142,7 +144,7 @@ def test_the_script_makes_what_is_missing(folder: Path, monkeypatch: pytest.Monk
     (file,) = folder.iterdir()
     about = read_content(file)["about"]
     assert (about["network"], about["weights"]) == ("digits-vp", weights_hash("digits-vp"))
-    how = {"ell": (0.0, 0.0), "budget": 9000, "seed": 0}
+    how = {"ell": (0.0, 0.0), "reference": reference, "budget": 9000, "seed": 0}
     assert asked == [(load("digits-vp").schedule, 5, how)]
     write(folder, "digits-vp", "deterministic", 5, weights="before another training")
     assert CliRunner().invoke(script.main, [*given, "--out", str(folder)]).exit_code == 0
