@@ -2,6 +2,7 @@
 
     python examples/tune_shipped.py
     python examples/tune_shipped.py mnist-edm --nfe 10 --kind stochastic --threads 2
+    python examples/tune_shipped.py --table       what the files say, as in docs/choose-a-plan.md
 
 For each network, number of evaluations and kind (stochastic: ℓ between 0.3 and 2 in every step;
 deterministic: ℓ = 0) `expint.tune` is run, of a class-conditional network for all classes in turn,
@@ -38,6 +39,21 @@ def law(name: str, seed: int) -> torch.Tensor:
     return fine_samples(model, model.shape, REFERENCE[name.partition("-")[0]], seed)
 
 
+def table() -> str:
+    """The distances of all files beside those of the default plan, as Markdown."""
+    counts = " | ".join(f"{nfe}" for nfe in NFES)
+    lines = [f"| network, kind | {counts} |", "|---" * (1 + len(NFES)) + "|"]
+    for name, kind in product(names(), KINDS):
+        cells = []
+        for nfe in NFES:
+            file = PLANS / f"{name}-{kind}-{nfe}.json"
+            about = read_content(file)["about"] if file.exists() else {}
+            pair = [about.get(key) for key in ("distance", "distance of the default plan")]
+            cells.append(f"{pair[0]:.2f} ({pair[1]:.2f})" if about else "–")
+        lines.append(f"| {name}, {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 @click.command(help=__doc__)
 @click.argument("networks", nargs=-1, type=click.Choice(names()))
 @click.option("--nfe", "nfes", multiple=True, type=int, default=NFES, show_default=True)
@@ -45,12 +61,16 @@ def law(name: str, seed: int) -> torch.Tensor:
 @click.option("--budget", default=350_000, show_default=True, help="Evaluations of one sample.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
+@click.option("--table", "shown", is_flag=True, help="Tune nothing: print what the files say.")
 @click.option("--out", type=click.Path(path_type=Path), default=PLANS, help="Folder of the files.")
 def main(
     networks: tuple[str, ...], nfes: tuple[int, ...], kinds: tuple[str, ...], budget: int,
-    seed: int, threads: int, out: Path,
+    seed: int, threads: int, shown: bool, out: Path,
 ) -> None:  # fmt: skip
     """Make the files that are missing."""
+    if shown:
+        click.echo(table())
+        return
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     wanted = list(product(networks or names(), nfes, kinds))

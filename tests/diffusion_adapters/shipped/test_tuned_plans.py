@@ -163,3 +163,10 @@ def test_the_files_of_the_package():
         ells = content["ell"] if isinstance(content["ell"], list) else [content["ell"]]
         low, high = KINDS[kind]
         assert all(low <= ell <= high for ell in ells), file
+
+
+def test_the_page_shows_what_the_files_say(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    script = importlib.import_module("tune_shipped")
+    page = (EXAMPLES.parent / "docs" / "choose-a-plan.md").read_text(encoding="utf-8")
+    assert script.table() in page
