@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 import expint
 from diffusion_adapters import names
+from diffusion_adapters.shipped import tuned_plans
 from diffusion_adapters.shipped.image_quality import EveryClass
-from diffusion_adapters.shipped.tuned_plans import KINDS, PLANS, weights_hash
+from diffusion_adapters.shipped.tuned_plans import KINDS, weights_hash
 from expint.plans.file_format import read_content
 from expint.tuning.starts import fine_samples
 
@@ -46,7 +47,7 @@ def table() -> str:
     for name, kind in product(names(), KINDS):
         cells = []
         for nfe in NFES:
-            file = PLANS / f"{name}-{kind}-{nfe}.json"
+            file = tuned_plans.PLANS / f"{name}-{kind}-{nfe}.json"
             about = read_content(file)["about"] if file.exists() else {}
             pair = [about.get(key) for key in ("distance", "distance of the default plan")]
             cells.append(f"{pair[0]:.2f} ({pair[1]:.2f})" if about else "–")
@@ -62,7 +63,9 @@ def table() -> str:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--table", "shown", is_flag=True, help="Tune nothing: print what the files say.")
-@click.option("--out", type=click.Path(path_type=Path), default=PLANS, help="Folder of the files.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=tuned_plans.PLANS, help="Folder of the files."
+)
 def main(
     networks: tuple[str, ...], nfes: tuple[int, ...], kinds: tuple[str, ...], budget: int,
     seed: int, threads: int, shown: bool, out: Path,
