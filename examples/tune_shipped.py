@@ -37,7 +37,7 @@ REFERENCE = {"digits": 4000, "mnist": 2000}
 def law(name: str, seed: int) -> torch.Tensor:
     """The network's own, as far as so many samples show it."""
     model = EveryClass(name)
-    return fine_samples(model, model.shape, REFERENCE[name.partition("-")[0]], seed)
+    return fine_samples(model, tuple(model.shape or ()), REFERENCE[name.partition("-")[0]], seed)
 
 
 def table() -> str:

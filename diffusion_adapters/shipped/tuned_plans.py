@@ -12,6 +12,8 @@ from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
+MARGIN = 0.3
+"""In units of the floor: what a plan must gain on samples held out, a few hundred, to be taken."""
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -33,7 +35,7 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
 
     Returns:
         The content, or None: where there is no such plan, where it was made for other weights, and
-        where the default plan came nearer.
+        where it did not come nearer than the default plan by more than the noise, `MARGIN`.
 
     Raises:
         ValueError: for a damaged file.
@@ -50,6 +52,6 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
         about["distance"]: content
         for content in map(read_content, found[most])
         if (about := content["about"]).get("weights") == weights
-        and about["distance"] < about.get("distance of the default plan", math.inf)
+        and about["distance"] + MARGIN < about.get("distance of the default plan", math.inf)
     }
     return known[min(known)] if known else None
