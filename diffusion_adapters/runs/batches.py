@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from expint.noise import initial_state, per_sample
 from expint.numerics.devices import usable_device
+from expint.numerics.float64 import is_whole
 from expint.plans import Plan
 from expint.runs.model import describe
 from expint.sampling import sample
@@ -50,10 +52,12 @@ class Batches:
     ) -> None:
         self.device = usable_device(options.get("device") or describe(model).device or "cpu")
         self.batch = batch or (_CPU_BATCH if self.device.type == "cpu" else _LARGEST_BATCH)
-        self.labels = None if labels is None else [int(label) for label in labels]
+        self.labels = None if labels is None else np.asarray(labels).reshape(-1).tolist()
         if self.labels is not None:
             if (came := len(self.labels)) != num:
                 raise ValueError(f"There is one label for each sample: {came} for {num}.")
+            if wrong := [label for label in self.labels if not is_whole(label)]:
+                raise ValueError(f"Labels are whole numbers, got {wrong[0]!r}.")
             (conditioned or model.with_labels)(sorted(set(self.labels)))  # refuses unknown ones
         self.trouble = ""
         self._shape, self._plan, self._options = tuple(shape), plan, options

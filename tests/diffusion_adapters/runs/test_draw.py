@@ -412,3 +412,10 @@ def test_a_worker_whose_shard_was_taken_over_lets_it_go(
     run = drawn(tmp_path)
     assert seen[0].name == "000000.claim" and before == [f"{i:06d}" for i in range(1, 5)]
     assert run.count == 23
+
+
+@pytest.mark.parametrize("wrong", [["a"] * 4, [1.5] * 4, [True] * 4, [None] * 4, "abcd"], ids=str)
+def test_labels_are_whole_numbers(tmp_path: Path, wrong: Any):
+    with pytest.raises(ValueError, match=r"Labels are whole numbers, got|one label for each"):
+        draw(load("digits-edm"), 4, steps=4, out=tmp_path, labels=wrong, progress=False)
+    assert not list(tmp_path.iterdir())
