@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import runpy
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -160,3 +161,15 @@ def test_an_animation_of_a_run(example: ModuleType, tmp_path: Path):
         assert picture.n_frames == 3
     assert out.with_suffix(".png").exists()
     assert (EXAMPLES.parent / "docs" / "img" / "noise-to-data.gif").stat().st_size < 4e5
+
+
+@pytest.mark.filterwarnings("ignore::expint.PlanWarning")  # "sample" shows what too few do
+@a(("notebook", "picture"), [("sample", True), ("define", True), ("prove", False)])
+def test_notebooks(notebook: str, picture: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each runs from cell to cell, asserts what it says, and draws where it draws."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    file = EXAMPLES / "notebooks" / f"{notebook}.py"
+    assert file.read_text(encoding="utf-8").startswith("# %% [markdown]\n")
+    runpy.run_path(str(file))
+    assert (tmp_path / f"{notebook}.png").exists() == picture
