@@ -113,10 +113,31 @@ def test_end_states_are_pythons(exporter: ModuleType):
         assert far < (1e-10 if i % 2 else 1e-5), (SETTINGS[i // 2], far)
 
 
-def test_the_tables_are_those_of_this_version(exporter: ModuleType):
+def tables() -> dict[str, Any]:
+    """The page's."""
     text = (PLAY / "plans.js").read_text(encoding="utf-8")
-    kept = json.loads(text.split(" = ", 1)[1].removesuffix(";\n"))
     assert len(text) < 1.5e6
+    return json.loads(text.split(" = ", 1)[1].removesuffix(";\n"))
+
+
+def test_every_table_is_exact_where_the_denoiser_is_constant(exporter: ModuleType):
+    """In each of them: a state α c stays one if D = c, and σ̄ c if the noise is c."""
+    plans = tables()["plans"]
+    assert len(plans) == 21 * 3 * 8
+    for name, rows in plans.items():
+        after = [*(row[1] for row in rows[1:]), math.inf]
+        lam = rows[0][1]
+        for (flags, _, scale, weights, *_), end in zip(rows, after, strict=True):
+            if flags & exporter.ENDS_SUBSTEP:
+                sign = 1 if flags & exporter.NOISE else -1
+                before, found = ((1 + math.exp(sign * 2 * at)) ** -0.5 for at in (lam, end))
+                made = scale * before + sum(weights[1::2])
+                assert flags & exporter.RULE or abs(made - found) < 1e-7, (name, lam)
+                lam = end
+
+
+def test_the_tables_are_those_of_this_version(exporter: ModuleType):
+    kept = tables()
     assert kept["solvers"] == {name: [*ells] for name, ells in exporter.SOLVERS.items()}
     for setting in SETTINGS:
         rows = exporter.table(exporter.plan_of(*setting))
