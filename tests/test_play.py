@@ -137,6 +137,7 @@ def test_every_table_is_exact_where_the_denoiser_is_constant(exporter: ModuleTyp
 
 
 def test_the_tables_are_those_of_this_version(exporter: ModuleType):
+    """If not, `python examples/export_plans.py` writes them anew."""
     kept = tables()
     assert kept["solvers"] == {name: [*ells] for name, ells in exporter.SOLVERS.items()}
     for setting in SETTINGS:
