@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +15,16 @@ from typing import Any
 
 FOUND = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe")
+# The protocol reads descriptor 3 and writes descriptor 4.
+CONNECT = """
+import os, sys
+reading, writing = (os.dup(int(number)) for number in sys.argv[1:3])
+os.dup2(reading, 3)
+os.dup2(writing, 4)
+os.set_inheritable(3, True)  # dup2 of a descriptor to itself leaves it closed by exec
+os.set_inheritable(4, True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -83,19 +94,13 @@ def chromium() -> Iterator[Page]:
     their_in, to_browser = os.pipe()
     from_browser, their_out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-
-        def connect() -> None:
-            # The protocol reads descriptor 3 and writes 4.
-            reading, writing = os.dup(their_in), os.dup(their_out)
-            os.dup2(reading, 3)
-            os.dup2(writing, 4)
-
+        command = [str(FOUND), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        # Between fork and exec this process, with its threads, may run no Python of its own.
         process = subprocess.Popen(
-            [str(FOUND), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            [sys.executable, "-c", CONNECT, str(their_in), str(their_out), *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            close_fds=False,
-            preexec_fn=connect,
+            pass_fds=(their_in, their_out),
         )
         os.close(their_in)
         os.close(their_out)
