@@ -42,7 +42,7 @@ TABLE = """<div class=sortable><table><thead><tr><th>name<th>order<th>NFE</tr></
 @pytest.mark.skipif(not browser.FOUND, reason="no Chromium here")
 def test_a_click_on_a_heading_sorts(tmp_path: Path):
     """Fractions and "> 100" as numbers, a dash and an empty cell last, both ways."""
-    script = (Path(__file__).parents[1] / "docs/site/sort.js").read_text(encoding="utf-8")
+    script = (Path(__file__).parents[1] / "docs/assets/sort.js").read_text(encoding="utf-8")
     (page,) = written(tmp_path, TABLE.format(script))
     names = "[...document.querySelectorAll('tbody tr')].map((row) => row.cells[0].innerText)"
     expected = [(0, "abcd"), (0, "dcba"), (1, "dacb"), (1, "cadb"), (2, "dabc"), (2, "badc")]
