@@ -332,6 +332,7 @@ def test_a_folder_that_is_removed_is_said(tmp_path: Path, monkeypatch: pytest.Mo
 
     def removing(folder: RunFolder, name: str, *arguments: Any) -> None:
         if name == "000002":
+            arguments[-1].wait()  # for what is written in the background
             shutil.rmtree(folder.path)
         original(folder, name, *arguments)
 
