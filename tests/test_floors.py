@@ -53,6 +53,7 @@ FLOORS = (
     "diffusion_adapters.checkpoints",
     "diffusion_adapters.array_files",
     "diffusion_adapters.background",
+    "diffusion_adapters.image_features",
     "diffusion_adapters.pictures",
     "diffusion_adapters.sealed_json",
     "diffusion_adapters.shipped",

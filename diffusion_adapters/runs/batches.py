@@ -14,8 +14,7 @@ from expint.plans import Plan
 from expint.runs.model import describe
 from expint.sampling import sample
 
-_CPU_BATCH, _LARGEST_BATCH = 64, 1024
-_PROBED = 16
+_CPU_BATCH, _LARGEST_BATCH, _PROBED = 64, 1024, 16
 
 
 class Batches:
