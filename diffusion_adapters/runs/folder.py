@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,25 +60,26 @@ class RunFolder:
         """
         path.mkdir(parents=True, exist_ok=True)
         content, file = {"format": FORMAT, **settings}, path / MANIFEST
-        here, there = _known(content), unsealed(file)
+        # Whether it is there is asked first: another process may begin the run at this moment.
+        here, was_there, there = _known(content), file.exists(), unsealed(file)
         refusal = f"The folder {str(path)!r} holds a run of other settings: "
         way_out = "Give the settings of that run to continue it, or another folder."
         if there is None:
-            if file.exists() and not is_run(path):
+            if was_there and not is_run(path):
                 kind = f"format, as its {MANIFEST} is not that of a run in shards"
                 raise ValueError(f"{refusal}{kind}. Give another folder.")
             records = [unsealed(record) for record in (path / SHARDS).glob("*.json")]
             if any(record and record.get("run") != _signature(here) for record in records):
                 raise ValueError(f"{refusal}its {MANIFEST} is damaged or gone. {way_out}")
-            if file.exists():
+            if was_there:
                 warn(f"{file} is not what was written there (checksum): it is written again.")
-            for new in (not file.exists(), False):  # not every file system has links
-                with (
-                    suppress(OSError if new else FileExistsError),
-                    replacing(file, new=new) as part,
-                ):
+            try:
+                with replacing(file, new=not was_there) as part:
                     part.write_text(sealed(content))
-                    break
+            except OSError:
+                if not file.exists():  # of no other process: the file system has no links
+                    with replacing(file) as part:
+                        part.write_text(sealed(content))
         there = _known(unsealed(file) or content)
         names = {**here, **there}.keys() - {PROBE}
         other = sorted(name for name in names if there.get(name) != here.get(name))

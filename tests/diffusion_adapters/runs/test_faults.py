@@ -3,6 +3,7 @@ had happened. Faults of processes are in test_processes.py."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import expint
-from diffusion_adapters.runs import RunFolder, claims, draw, production
+from diffusion_adapters.runs import RunFolder, claims, draw, folder, production
 from diffusion_adapters.runs.claims import Claims
 
 TARGET = expint.targets.Gaussian([1.0, -2.0], [0.25, 1.0], expint.schedules.EDM())
@@ -162,6 +163,36 @@ def test_a_manifest_that_is_cut_or_changed_is_written_again(run: Path, whole: An
     assert content(run) == whole
 
 
+@pytest.mark.parametrize("moment", ["before it asks", "after it asks"])
+def test_of_two_runs_that_begin_at_once_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    """The other process begins when this one looks for a manifest."""
+    drawn(tmp_path / "other", seed=4)
+    original, begun = folder.unsealed, []
+
+    def begin() -> None:
+        begun.append("it has")
+        (tmp_path / "run" / "shards").mkdir()
+        shutil.copy(tmp_path / "other" / "manifest.json", tmp_path / "run")
+
+    def racing(file: Path) -> Any:
+        if begun:
+            return original(file)
+        if moment == "before it asks":
+            begin()
+        found = original(file)
+        if not begun:
+            begin()
+        return found
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(folder, "unsealed", racing)
+    with pytest.raises(ValueError, match=r"other settings: seed \(4 there, 3 here\)"):
+        drawn(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").manifest["seed"] == 4
+
+
 @pytest.mark.parametrize("fault", ["cut", "removed"])
 def test_shards_without_their_manifest_are_not_taken_for_those_of_another_run(
     run: Path, whole: Any, fault: str
@@ -208,11 +239,11 @@ def test_a_shard_that_is_cut_while_the_run_goes_on_is_not_merged(
 ):
     original = production._draw_shard
 
-    def cutting(folder: RunFolder, name: str, *arguments: Any) -> None:
+    def cutting(run: RunFolder, name: str, *arguments: Any) -> None:
         if name == "000004":
-            shard = folder.path / "shards" / "000001.npz"
+            shard = run.path / "shards" / "000001.npz"
             shard.write_bytes(shard.read_bytes()[:300])
-        original(folder, name, *arguments)
+        original(run, name, *arguments)
 
     monkeypatch.setattr(production, "_draw_shard", cutting)
     with pytest.warns(UserWarning, match="000001 in"):
