@@ -129,7 +129,7 @@ ROOMS = {
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,
     "diffusion_adapters/cli/continuing.py": 17,
-    "diffusion_adapters/cli/drawing.py": 50,
+    "diffusion_adapters/cli/drawing.py": 52,
     "diffusion_adapters/cli/evaluate.py": 57,
     "diffusion_adapters/cli/extractors.py": 35,
     "diffusion_adapters/cli/given_plans.py": 34,

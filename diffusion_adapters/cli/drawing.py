@@ -46,6 +46,8 @@ def drawing(model: Any, given: dict[str, Any]) -> dict[str, Any]:
     path, folder = given.pop("common_path"), given.pop("keep")
     if path and folder:
         raise ValueError("--keep has fresh noise for each run: leave out --common-path.")
+    if folder and folder.is_file():
+        raise ValueError(f"--keep is a folder, and {str(folder)!r} is a file.")
     if path:
         return {"path": partial(BrownianPath, resolution=_RESOLUTION)}
     return {"draw": partial(_kept, folder, model, given["seed"])} if folder else {}

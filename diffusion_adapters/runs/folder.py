@@ -37,7 +37,7 @@ class RunFolder:
         path: of the folder.
 
     Raises:
-        ValueError: if there is no run.
+        ValueError: if there is no run; when shards are read, for one that is not what was written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -72,7 +72,7 @@ class RunFolder:
             if any(record and record.get("run") != _signature(here) for record in records):
                 raise ValueError(f"{refusal}its {MANIFEST} is damaged or gone. {way_out}")
             if was_there:
-                warn(f"{file} is not what was written there (checksum): it is written again.")
+                warn(f"{_damaged(MANIFEST, path)}: it is written again.")
             try:
                 with replacing(file, new=not was_there) as part:
                     part.write_text(sealed(content))
@@ -110,9 +110,7 @@ class RunFolder:
     def done(self) -> dict[str, dict[str, Any]]:
         """The records of the shards that are there, by name: sha256 and size of the file, and what
         is known of how it was drawn."""
-        names = {file.stem for file in (self.path / SHARDS).glob("*.json")}
-        records = {shard: self._record(shard) for shard in self.shards if shard in names}
-        return {shard: record for shard, record in records.items() if record}
+        return {shard: record for shard in self.shards if (record := self._record(shard))}
 
     def is_done(self, name: str) -> bool:
         """Whether a shard, or the file of all samples, is there."""
@@ -137,7 +135,7 @@ class RunFolder:
         there = [name for name in [*self.shards, MERGED] if self._record_file(name).exists()]
         wrong = [name for name in there if not self._is_whole(name)]
         for name in wrong:
-            warn(f"{name} in {str(self.path)!r} is not what was written there (checksum): redone.")
+            warn(f"{_damaged(name, self.path)}: redone.")
             self._record_file(name).unlink(missing_ok=True)
         return wrong
 
@@ -146,9 +144,8 @@ class RunFolder:
         with replacing(self._file(name)) as part:
             with part.open("wb+") as file:
                 write(file)
-                size = file.seek(0, 2)
                 file.seek(0)
-                digest = file_digest(file, "sha256").hexdigest()
+                digest, size = file_digest(file, "sha256").hexdigest(), file.tell()
         with replacing(self._record_file(name)) as part:
             part.write_text(sealed({"run": self._run, "sha256": digest, "bytes": size, **about}))
 
@@ -180,6 +177,8 @@ class RunFolder:
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for shard in self.shards:
             if self.is_done(shard):
+                if not self._is_whole(shard):
+                    raise ValueError(f"{_damaged(shard, self.path)}: continue the run.")
                 with np.load(self._file(shard)) as arrays:
                     yield dict(arrays)
 
@@ -204,6 +203,10 @@ class RunFolder:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run of samples in shards."""
     return (path / SHARDS).is_dir()
+
+
+def _damaged(name: str, path: Path) -> str:
+    return f"{name} in {str(path)!r} is not what was written there (checksum)"
 
 
 def _known(manifest: Mapping[str, Any]) -> dict[str, Any]:

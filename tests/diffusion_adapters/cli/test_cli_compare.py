@@ -246,6 +246,9 @@ def test_what_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     keep = ("--solvers", "seeds-1", "--keep", tmp_path / "samples", "--out", tmp_path / "out")
     result = run(*KEPT, *keep, "--common-path")
     assert result.exit_code == 2 and "leave out --common-path" in result.stderr
+    (tmp_path / "file").touch()
+    result = run(*KEPT, "--keep", tmp_path / "file", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "--keep is a folder" in result.stderr
     monkeypatch.setenv("RANK", "1")
     result = run(*KEPT, *keep)
     assert result.exit_code == 0 and not result.stdout and not (tmp_path / "out").exists()

@@ -95,6 +95,11 @@ def test_too_few_samples_are_refused(n: int):
         evaluate([points(50, 2, 0)[:n]], [points(50, 2, 1)], lambda part: part)
 
 
+def test_too_few_that_are_kept_are_refused():
+    with pytest.raises(ValueError, match=r"more than 20 .*, got 50 and 50, and most=20\."):
+        evaluate([points(50, 2, 0)], [points(50, 2, 1)], lambda part: part, most=20)
+
+
 MINE = """
 import torch
 

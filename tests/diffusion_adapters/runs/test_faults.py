@@ -158,7 +158,7 @@ def test_a_manifest_that_is_cut_or_changed_is_written_again(run: Path, whole: An
     file.write_bytes(texts[fault].encode() if fault in texts else b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"There is no run in the folder .* is damaged"):
         RunFolder(run)
-    with unchanged(run), pytest.warns(UserWarning, match=r"manifest.json is not what was written"):
+    with unchanged(run), pytest.warns(UserWarning, match=r"manifest.json in .* is not what"):
         drawn(run)
     assert content(run) == whole
 
@@ -232,6 +232,13 @@ def test_a_shard_of_another_run_is_not_taken(run: Path, whole: Any, tmp_path: Pa
     with unchanged(run, "000001"), pytest.warns(UserWarning, match="000001 in"):
         drawn(run)
     assert content(run) == whole
+
+
+def test_a_shard_that_is_cut_is_not_read(run: Path):
+    shard = run / "shards" / "000001.npz"
+    shard.write_bytes(shard.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"000001 in .* \(checksum\): continue the run"):
+        list(RunFolder(run))
 
 
 def test_a_shard_that_is_cut_while_the_run_goes_on_is_not_merged(
