@@ -135,7 +135,7 @@ class RunFolder:
         there = [name for name in [*self.shards, MERGED] if self._record_file(name).exists()]
         wrong = [name for name in there if not self._is_whole(name)]
         for name in wrong:
-            warn(f"{_damaged(name, self.path)}: redone.")
+            warn(f"{_damaged(name, self.path)}: it counts as missing.")
             self._record_file(name).unlink(missing_ok=True)
         return wrong
 
