@@ -16,35 +16,36 @@ from expint.sampling import plan_sampling, sample
 from expint.soundness import PlanWarning
 
 if TYPE_CHECKING:
-    from expint import adaptive, convergence, metrics, quality, targets, tuning
+    from expint import adaptive, convergence, metrics, quality, targets, transitions, tuning
     from expint.adaptive import Adaptive, AdaptiveReport
     from expint.equations import to_torchsde
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
+    from expint.transitions import Rollout, invert, log_prob, rollout
     from expint.tuning import mmse_curve, tune
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling",
-    "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan",
-    "continue_sampling", "convergence", "defaults", "equations", "execute", "grids", "integrate",
-    "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
-    "reverse_sde", "sample", "schedules", "second_moment", "solvers", "targets", "to_torchsde",
-    "tune", "tuning",
+    "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Rollout",
+    "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling",
+    "compile_plan", "continue_sampling", "convergence", "defaults", "equations", "execute", "grids",
+    "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi", "plan_sampling",
+    "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules", "second_moment",
+    "solvers", "targets", "to_torchsde", "transitions", "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
 _LATER = {
-    **dict.fromkeys(("adaptive", "convergence", "metrics", "quality", "targets", "tuning"), ""),
-    **dict.fromkeys(("Adaptive", "AdaptiveReport"), "adaptive"),
+    **{name: "" for name in ("adaptive", "convergence", "metrics", "quality", "targets")},
+    **{"transitions": "", "tuning": "", "Adaptive": "adaptive", "AdaptiveReport": "adaptive"},
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
-    "Recorder": "recorder",
+    **dict.fromkeys(("Rollout", "invert", "log_prob", "rollout"), "transitions"),
     **dict.fromkeys(("mmse_curve", "tune"), "tuning"),
-    "to_torchsde": "equations",
+    **{"Recorder": "recorder", "to_torchsde": "equations"},
 }
 
 

@@ -40,6 +40,7 @@ FLOORS = (
     "expint.adaptive",
     "expint.model_plans",
     "expint.sampling",
+    "expint.transitions",
     "expint.integration",
     "expint.convergence",
     "expint.recorder",

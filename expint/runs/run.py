@@ -49,7 +49,7 @@ class Run:
     """A run of a plan that is fed one evaluation at a time; `drive` does.
 
     Args: those of `execute`; of the model only its attributes are used here. `on_row(row, state)`
-        sees every state.
+        sees every state, and may return another one to go on from.
 
     While not `done`, give `feed` the model's output at state `x` and time `time`, and with `rates`
     (without, plans that take derivatives are refused) the model too. It sees the state in `dtype`,
@@ -211,21 +211,16 @@ class Run:
             self._anchor = state
         _add(state, self._noise.terms(i))
         self.row = i + 1
-        if self._on_row is not None:
-            self._on_row(i, state)
+        if self._on_row is not None and (wanted := self._on_row(i, state)) is not None:
+            state.copy_(wanted)
         if self.plan.ends_step[i]:
             if self._finite is not None:
                 self._finite.see(row.step, state)
             if callback is not None and self._latest is not None:
                 k, output, x = self._latest
                 denoised = self._converts[k].denoised(output, x).to(self.dtype, copy=True)
-                callback(
-                    row.step + 1,
-                    self.nfe,
-                    float(row.target),
-                    state.to(self.dtype, copy=True),
-                    denoised,
-                )
+                reached = float(row.target), state.to(self.dtype, copy=True)
+                callback(row.step + 1, self.nfe, *reached, denoised)
 
     def _denoised(self, j: int) -> Tensor:
         """The denoised estimate of evaluation j, which is the latest."""
