@@ -36,7 +36,8 @@ SMALLER = {
         ("(16, 1, 28, 28)", "(2, 1, 28, 28)"),
         ("nfe=60", "nfe=7"),
         ("range(16)", "range(2)"),
-    ]
+    ],
+    "docs/reinforcement-learning.md": [("in range(8)", "in range(1)")],
 }
 
 

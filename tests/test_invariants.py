@@ -104,7 +104,7 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 
 # Code lines: not blank, no comment, no docstring. Ceilings may only fall. A new capability is a
 # room of its own with a ceiling of its own, and counts in no other.
-ENGINE = 4_242
+ENGINE = 4_237
 ROOMS = {
     "expint/defaults.py": 49,
     "expint/equations/growing_primitive.py": 100,
@@ -126,6 +126,7 @@ ROOMS = {
     "expint/plans/file_format.py": 83,
     "expint/tuning/": 1_128,
     "expint/runs/row_noise.py": 54,
+    "expint/transitions/": 376,
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,
     "diffusion_adapters/cli/continuing.py": 16,
@@ -161,7 +162,7 @@ ROOMS = {
     "diffusion_adapters/shipped/tuned_plans.py": 28,
 }
 CEILINGS = {
-    "expint": 8_492,
+    "expint": 8_488,
     "expint/adaptive": 404,
     "expint/convergence": 1_184,
     "expint/equations": 802,
@@ -170,7 +171,7 @@ CEILINGS = {
     "expint/numerics": 316,
     "expint/plans": 678,
     "expint/quality": 444,
-    "expint/runs": 465,
+    "expint/runs": 460,
     "expint/schedules": 1_066,
     "expint/solvers": 1_062,
     "diffusion_adapters": 3_395,

@@ -14,7 +14,7 @@ from expint.runs import Description, Run, describe, drive
 from expint.runs.model import Counted
 from expint.sampling import SamplingOptions, arguments_for, plan_sampling
 from expint.solvers.registry import Solver
-from expint.transitions.kernels import kernels
+from expint.transitions.joint_laws import kernels
 from expint.transitions.walk import Walk
 
 _NEAR = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -91,7 +91,7 @@ def invert(
     own = per_sample(seed, len(x0), seeds=seeds, start=start)
     with torch.no_grad():
         noised = _noised(plan, x0, own, independent=independent)
-        walk = Walk(plan, about, noised[-1], lambda i, mean: noised[i], x0.dtype)
+        walk = Walk(plan, about, noised[-1], noised.__getitem__, x0.dtype)
         walk.go(model)
         normals = walk.normals()
         _refine(plan, model, about, noised[-1], normals, x0)
@@ -111,6 +111,7 @@ def _refine(
     own = normals[-len(direction) :]
     allowed = _NEAR[x0.dtype] * x0.abs().max().clamp(min=1.0)
     moved, before = torch.zeros_like(own[:1]), own[:1]
+    missing = before
     for _ in range(_MOST_RUNS):
         run = Run(plan, Counted(about, None, None), x, Replay(normals))
         drive(run, model)

@@ -21,7 +21,7 @@ from expint.runs.start import start_state
 from expint.sampling import SamplingOptions, arguments_for, plan_sampling
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
-from expint.transitions.kernels import kernels
+from expint.transitions.joint_laws import kernels
 from expint.transitions.walk import Walk, checkpointed
 
 
@@ -138,7 +138,7 @@ def rollout(
         drive(run, Counted(about, kept, bar))
         left = iter(outputs)
         follow = iter(states[1:])
-        walk = Walk(plan, about, states[0], lambda i, mean: next(follow), x.dtype)
+        walk = Walk(plan, about, states[0], lambda i: next(follow), x.dtype)
         walk.go(lambda x, t: next(left))
         parts = torch.stack(states), torch.stack(walk.means), walk.log_probs()
         return Rollout(plan, *parts, run.result())
@@ -179,11 +179,11 @@ def log_prob(
     about = describe(model)
     warn_in_training(model)
     if isinstance(states, Rollout):
-        if plan is not None and plan is not states.plan and plan.to_dict() != states.plan.to_dict():
+        same = isinstance(plan, Plan) and plan.to_dict() == states.plan.to_dict()
+        if plan is not None and not same:
             raise ValueError(
-                f"The rollout is of another plan: {states.plan.solver!r} with {states.plan.steps} "
-                f"steps on {states.plan.sde}, not {plan.solver!r} with {plan.steps} steps on "
-                f"{plan.sde}. Leave the plan out, or give the rollout's."
+                f"The rollout is of another plan: of {_words(states.plan)}, not of {_words(plan)}. "
+                "Leave the plan out, or give rollout.plan."
             )
         plan, dtype, states = states.plan, dtype or states.samples.dtype, states.states
     elif plan is None:
@@ -204,9 +204,14 @@ def log_prob(
     if dtype is not None:
         check_dtype(dtype)
     follow = iter(states[1:])
-    walk = Walk(plan, about, states[0], lambda i, mean: next(follow), dtype or states.dtype)
+    walk = Walk(plan, about, states[0], lambda i: next(follow), dtype or states.dtype)
     walk.go(checkpointed(model))
     return walk.log_probs()
+
+
+def _words(plan: Any) -> str:
+    known = isinstance(plan, Plan)
+    return f"{plan.solver!r} with {plan.steps} steps on {plan.sde}" if known else repr(plan)
 
 
 def _check_real(x: Tensor) -> None:

@@ -14,7 +14,7 @@ from expint.noise import SubstepNoise
 from expint.plans import Plan
 from expint.runs import Description, Run, drive
 from expint.runs.model import Counted
-from expint.transitions.kernels import Kernel, kernels
+from expint.transitions.joint_laws import Kernel, kernels
 
 
 class _Silent:
@@ -35,14 +35,14 @@ class _Silent:
 
 
 class Walk:
-    """A run along the states that `target(row, mean)` gives for the free rows. What is computed is
+    """A run along the states that `target(row)` gives for the free rows. What is computed is
     differentiable.
 
     Args:
         plan: with noise.
         about: what the model says of itself.
         x: initial state.
-        target: of a free row and its mean, the state to go on from.
+        target: of a free row, the state to go on from.
         dtype: in which the model sees the states.
     """
 
@@ -51,7 +51,7 @@ class Walk:
         plan: Plan,
         about: Description,
         x: Tensor,
-        target: Callable[[int, Tensor], Tensor],
+        target: Callable[[int], Tensor],
         dtype: torch.dtype,
     ) -> None:
         self.kernels, self._target = kernels(plan), target
@@ -59,7 +59,6 @@ class Walk:
         self.means = list[Tensor]()
         self.whitened: dict[int, list[Tensor]] = {}
         """Of each noisy row so far, the u of its kernel up to there."""
-        self._about = about
         self._run = Run(plan, Counted(about, None, None), x, _Silent(), self._see, dtype=dtype)
 
     def go(self, call: Any) -> None:
@@ -73,10 +72,14 @@ class Walk:
 
     def normals(self) -> Tensor:
         """Standard normals in order of use, shape (normals, batch, *event): z = Qᵀ u."""
-        found = []
-        for kernel in self.kernels:
-            u = torch.stack(self.whitened[kernel.free[-1]])
-            found.append(torch.tensordot(kernel.basis.T.to(u), u, dims=1))
+        plan, kernel_of = self._run.plan, {kernel.substep: kernel for kernel in self.kernels}
+        found = list[Tensor]()
+        for substep, noise in enumerate(plan.noises):
+            if (kernel := kernel_of.get(substep)) is not None:
+                u = torch.stack(self.whitened[kernel.free[-1]])
+                found.append(torch.tensordot(kernel.basis.T.to(u), u, dims=1))
+            elif noise is not None:  # a step of ell=0 among others
+                found.append(self.means[0].new_zeros(noise.normals, *self.means[0].shape))
         return torch.cat(found)
 
     def _see(self, i: int, state: Tensor) -> Tensor | None:
@@ -87,9 +90,8 @@ class Walk:
         if i not in kernel.free:
             self.whitened[i] = before
             return state + _combined(loadings, before, state)
-        mean = state.clone()
-        found = self._target(i, mean)
-        rest = _wide(found - mean) if found.dtype == mean.dtype else _wide(found) - _wide(mean)
+        mean, found = state.clone(), self._target(i)
+        rest = _wide(found - mean)
         own = (rest - _combined(loadings[:-1], before, rest)) / loadings[-1]
         self.whitened[i] = [*before, own]
         self.means.append(mean)
@@ -102,9 +104,7 @@ class Walk:
     def _log_prob(self, kernel: Kernel) -> Tensor:
         u = self.whitened[kernel.free[-1]]
         size = u[0][0].numel()
-        squares = sum(
-            (one.flatten(1).square().sum(1) for one in u[1:]), u[0].flatten(1).square().sum(1)
-        )
+        squares = torch.stack(u).square().transpose(0, 1).reshape(len(u[0]), -1).sum(1)
         logs = sum(math.log(kernel.loadings[i][-1]) for i in kernel.free)
         return -0.5 * squares - size * (logs + 0.5 * len(u) * math.log(2.0 * math.pi))
 

@@ -21,11 +21,13 @@ from tests.toy_models import forbidden, mixture
 VP = schedules.VP()
 
 
-def stochastic(name: str, steps: int = 4, **options: Any) -> Plan | None:
+def stochastic(
+    name: str, steps: int = 4, schedule: schedules.Schedule = VP, **options: Any
+) -> Plan | None:
     """The solver's plan with noise, at its own ℓ or at ℓ = 1; None where there is none."""
-    for ell in ({}, {"ell": 1.0}):
+    for ell in (None, 1.0):
         try:
-            plan = expint.plan_sampling(VP, name, steps=steps, **ell, **options)
+            plan = expint.plan_sampling(schedule, name, steps=steps, ell=ell, **options)
         except ValueError:
             continue
         if plan.run:
@@ -33,9 +35,9 @@ def stochastic(name: str, steps: int = 4, **options: Any) -> Plan | None:
     return None
 
 
-PLANS = {
-    entry.name: plan for entry in solvers.entries() if (plan := stochastic(entry.name)) is not None
-}
+EDM = schedules.EDM()
+PLANS = {e.name: plan for e in solvers.entries() if (plan := stochastic(e.name, schedule=EDM))}
+"""Of every registered solver that can add noise."""
 
 
 class Network(nn.Module):
@@ -69,7 +71,7 @@ def states_of(plan: Plan, model: Any, x: Tensor, z: Tensor) -> Tensor:
 def test_log_p_is_that_of_the_map_from_normals_to_states(name: str):
     """log p of the first k transitions together is that of their normals less log|det| of the
     Jacobian of their states, the leading block, for every k."""
-    plan, model = PLANS[name], mixture(VP)
+    plan, model = PLANS[name], mixture(EDM)
     rollout = expint.rollout(model, (1, 2), plan=plan, seed=3, dtype=torch.float64, progress=False)
     z = torch.stack(
         [
@@ -84,7 +86,7 @@ def test_log_p_is_that_of_the_map_from_normals_to_states(name: str):
         return states_of(plan, model, rollout.states[0], z)
 
     torch.testing.assert_close(states(z), rollout.states[1:], rtol=0, atol=1e-13)
-    jacobian = torch.autograd.functional.jacobian(states, z)
+    jacobian = torch.stack([*torch.autograd.functional.jacobian(states, z)])
     sizes = [noise.normals for noise in plan.run]
     expected = []
     for count in accumulate(sizes):
@@ -101,7 +103,7 @@ def test_log_p_is_that_of_the_map_from_normals_to_states(name: str):
 def test_the_samples_are_those_of_sample(name: str, final: str):
     plan = stochastic(name, 5, final=final)
     network = Network(torch.float32).eval()
-    options = {"plan": plan, "seeds": [5, 9, 2], "progress": False}
+    options: Any = {"plan": plan, "seeds": [5, 9, 2], "progress": False}
     rollout = expint.rollout(network, (3, 2), **options)
     assert plan and network.calls == plan.nfe
     assert torch.equal(rollout.samples, expint.sample(network, (3, 2), **options))
@@ -199,7 +201,8 @@ def other_states(change: str) -> Any:
 @pytest.mark.parametrize(
     ("states", "plan", "error", "words"),
     [
-        ("rollout", lambda: PLANS["seeds-2"], ValueError, "of another plan"),
+        ("rollout", lambda: stochastic("seeds-2"), ValueError, "of another plan"),
+        ("rollout", lambda: 3, ValueError, "not of 3"),
         ("nan", lambda: drawn().plan, ValueError, "NaN"),
         ("short", lambda: drawn().plan, ValueError, r"shape \(4, batch"),
         ("flat", lambda: drawn().plan, ValueError, r"shape \(4, batch"),
@@ -232,8 +235,26 @@ def test_another_schedule_or_event_shape_is_refused_before_any_evaluation():
 
 def test_an_ode_has_no_density():
     for solver in ("ddim", "dpmpp-2m"):
-        with pytest.raises(ValueError, match="no transition density.*ell=1"):
+        with pytest.raises(ValueError, match=r"no transition density.*ell=1"):
             expint.rollout(forbidden(VP), (2, 2), solver, steps=4, ell=0.0)
+
+
+def test_a_step_of_ell_zero_among_others_has_no_density():
+    model = mixture(VP)
+    options: Any = {"steps": 3, "ell": [1.0, 0.0, 0.5], "final": "none", "progress": False}
+    rollout = expint.rollout(model, (3, 2), "seeds-2", dtype=torch.float64, **options)
+    assert rollout.steps == (0, 2) and rollout.states.shape == (5, 3, 2)
+    x, noise = expint.invert(model, rollout.samples, plan=rollout.plan)
+    again = expint.sample(model, x, plan=rollout.plan, noise=noise, progress=False)
+    torch.testing.assert_close(again, rollout.samples, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="no transition density"):
+        expint.rollout(forbidden(VP), (2, 2), "seeds-2", **options | {"ell": [0.0, 0.0, 0.0]})
+
+
+def test_samples_may_be_single_numbers():
+    target = expint.targets.Gaussian([1.0], 0.5, VP)
+    rollout = expint.rollout(target, (5,), "seeds-1", steps=3, progress=False)
+    assert rollout.log_probs.shape == (2, 5)
 
 
 def test_coefficients_with_gradients_are_refused():

@@ -22,6 +22,7 @@ class Kernel(NamedTuple):
 
     Attributes:
         step: of the grid.
+        substep: whose normals they are.
         free: rows whose states have the density.
         loadings: of each noisy row the coefficients of the whitened normals u = Q z: of a free row
             those up to its own, a row of L; of any other, of the ones before it.
@@ -29,6 +30,7 @@ class Kernel(NamedTuple):
     """
 
     step: int
+    substep: int
     free: tuple[int, ...]
     loadings: dict[int, list[float]]
     basis: Tensor
@@ -50,24 +52,24 @@ def kernels(plan: Plan) -> tuple[Kernel, ...]:
     """
     if not isinstance(plan, Plan):
         raise TypeError(f"plan is a Plan, from plan_sampling or compile_plan, got {plan!r}.")
-    if not plan.run:
-        raise ValueError(
-            f"{plan.solver!r} on {plan.sde} adds no noise: its states are a function of the "
-            "initial one and have no transition density. Take a solver or an ell that adds noise, "
-            "for example ell=1."
-        )
     found = []
     for substep, rows in groupby(range(len(plan.rows)), key=lambda i: plan.rows[i].substep):
         noise = plan.noises[substep]
         if noise is not None:
             found.append(_kernel(plan, list(rows), noise.normals))
+    if not (found := [kernel for kernel in found if kernel.free]):
+        raise ValueError(
+            f"{plan.solver!r} on {plan.sde} adds no noise: its states are a function of the "
+            "initial one and have no transition density. Take a solver or an ell that adds noise, "
+            "for example ell=1."
+        )
     return tuple(found)
 
 
 def _kernel(plan: Plan, rows: list[int], normals: int) -> Kernel:
     """Gram–Schmidt on the rows of N, each orthogonalised twice."""
     free, loadings = list[int](), dict[int, list[float]]()
-    basis = torch.zeros(0, normals, dtype=torch.float64)
+    basis, row = torch.zeros(0, normals, dtype=torch.float64), plan.rows[rows[0]]
     for i in rows:
         values = plan.rows[i].noise
         if not all(isinstance(value, float) for value in values):
@@ -87,4 +89,4 @@ def _kernel(plan: Plan, rows: list[int], normals: int) -> Kernel:
             free.append(i)
             loadings[i].append(length.item())
             basis = torch.cat([basis, (rest / length)[None]])
-    return Kernel(plan.rows[rows[0]].step, tuple(free), loadings, basis)
+    return Kernel(row.step, row.substep, tuple(free), loadings, basis)
