@@ -60,7 +60,7 @@ def invert(
             plan without noise, and for one whose last state has none: after a last step to σ = 0.
         RuntimeError: if the fixed point is not reached.
 
-    Source: DDPM inversion, arXiv 2304.06140, section 3, for every row of a plan.
+    Source: DDPM inversion, arXiv 2304.06140, for every row of a plan.
 
     Example:
         >>> import expint, torch

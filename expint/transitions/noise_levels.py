@@ -19,7 +19,7 @@ def ell_from_noise_level(noise_level: float) -> float:
     Raises:
         ValueError: for anything else.
 
-    Source: Flow-GRPO, arXiv 2505.05470, eq. (9) with σ_t = a √(t/(1 − t)).
+    Source: Flow-GRPO, arXiv 2505.05470, with σ_t = a √(t/(1 − t)).
 
     Example:
         >>> round(ell_from_noise_level(0.7), 3)

@@ -101,7 +101,7 @@ def rollout(
             transition density. Otherwise as `expint.sample`.
 
     Source: Gaussian transitions of a plan's rows; their use as a policy: DDPO, arXiv 2305.13301,
-    eq. (5), and Flow-GRPO, arXiv 2505.05470.
+    and Flow-GRPO, arXiv 2505.05470.
 
     Example:
         >>> import expint

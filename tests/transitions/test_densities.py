@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import expint
+from diffusion_adapters import load
 from expint import schedules, solvers
 from expint.noise import Gaussian, Replay, per_sample
 from expint.plans import Plan
@@ -231,6 +232,15 @@ def test_another_schedule_or_event_shape_is_refused_before_any_evaluation():
     model.shape = (3,)  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(ValueError, match=r"samples have shape \(3,\)"):
         expint.log_prob(model, drawn())
+
+
+def test_labels_of_other_samples_are_refused():
+    model = load("digits-edm", labels=torch.arange(3))
+    rollout = expint.rollout(model, (3, 1, 8, 8), nfe=9, progress=False)
+    with pytest.raises(ValueError, match="'class_labels' has 3 rows for a batch of 2"):
+        expint.log_prob(model, rollout.states[:, :2], rollout.plan)
+    with pytest.raises(ValueError, match="'class_labels' has 3 rows for a batch of 2"):
+        expint.invert(model, rollout.samples[:2], nfe=9)
 
 
 def test_an_ode_has_no_density():
