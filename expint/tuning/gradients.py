@@ -11,7 +11,8 @@ from torch import Tensor
 
 from expint.tuning.objective import Objective
 from expint.tuning.parameters import Numbers, Tunable
-from expint.tuning.pathwise import Measure
+
+Measure = Callable[[Callable[[], list[Any]]], list[Any]]
 
 
 def descended(

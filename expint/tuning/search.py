@@ -4,7 +4,8 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,19 +26,27 @@ from expint.tuning.gradients import descended
 from expint.tuning.journal import Journal
 from expint.tuning.objective import HELD_OUT, SEARCH, Features, Objective, SampleObjective
 from expint.tuning.parameters import FEW, Numbers, Tunable
-from expint.tuning.pathwise import FINE, Paths
-from expint.tuning.starts import Entry, best_of_two, bounds_of, fine_samples, shape_of, starts_of
+from expint.tuning.pathwise import FINE, MODES, Paths, fine_samples
+from expint.tuning.starts import (
+    DETERMINISTIC,
+    STOCHASTIC,
+    Entry,
+    best_of,
+    bounds_of,
+    shape_of,
+    starts_of,
+)
 
 ALONG = "along paths"
 LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that the guide's plans are tried with
 _SHARES = {
-    "reference": 0.15, "screening": 0.1, "guide": 0.4, "few": 0.15, "held out": 0.15,
-    "gradients": 0.1,
+    "reference": 0.12, "paths": 0.13, "along": 0.4, "few": 0.15, "choice": 0.06, "held out": 0.12,
+    "screening": 0.1,
 }  # fmt: skip
-_FEW_TRIALS, _TRIED, _ROUNDS, _GRADIENTS = 45, 4, 10, 40
-_ENOUGH = 500  # samples for each gradient: with fewer the search fits their accidents
+_TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
+_MOST = 3000  # samples of a distance
 _LEAST = 2000
-_STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
+_STEP = torch.tensor([0.2, 0.2, 0.3, -0.1, -0.1], dtype=torch.float64)
 
 
 def tune(
@@ -123,27 +132,41 @@ def tune(
     }  # fmt: skip
     kept = Journal(journal, arguments)
 
-    def objective() -> tuple[Objective, int]:
-        """And what it cost to draw the reference."""
+    features = None if isinstance(loss, Objective) else loss
+    event = loss.shape if isinstance(loss, SampleObjective) else size
+
+    own = size is not None and reference is None and bounds[1] == 0.0
+
+    @cache
+    def paths() -> Paths:
+        count = max(16, int(_SHARES["paths"] * budget / (2 * FINE)))
+        return Paths(model, event or (), min(_MOST, count), features, seed)
+
+    @cache
+    def objective() -> Objective:
         if size is None:
-            return cast(Objective, loss), 0
+            return cast(Objective, loss)
+        if own:
+            return paths().objective
         samples, spent = reference, 0
         if samples is None:
-            count = max(64, min(2000, int(_SHARES["reference"] * budget / FINE)))
+            count = max(64, min(2 * _MOST, int(_SHARES["reference"] * budget / FINE)))
             samples, spent = fine_samples(model, size, count, seed), count * FINE
-        made = SampleObjective(model, size, samples, cast(Features | None, loss), seed)
-        return made, spent + made.cost
+        made = SampleObjective(model, size, samples, features, seed)
+        made.cost += spent
+        return made
 
     kind = type(loss).__name__ if isinstance(loss, Objective) else SampleObjective.__name__
-    guided = (size is not None or isinstance(loss, SampleObjective)) and about.round_time is None
     with tqdm(total=budget, disable=not progress, unit="evaluations", desc="reference") as bar:
-        search = _Search(objective, about, nfe, budget, bar, kept, kind)
+        many = prod(event) if event else 0
+        search = _Search(objective, paths, many, own, about, nfe, budget, bar, kept, kind)
         try:
-            return search.best(starts, bounds, guided)
+            return search.best(starts, bounds)
         except KeyboardInterrupt:
             way = f"journal={str(journal)!r}" if journal else "a journal from the beginning"
+            least = f"; the best distance so far is {search.least:.4g}"
             text = (
-                f"Stopped; the best distance so far is {search.least:.4g}. To go on where a search "
+                f"Stopped{least if math.isfinite(search.least) else ''}. To go on where a search "
                 f"stopped, give the same arguments and {way}."
             )
             bar.write(text, file=sys.stderr)  # click has its own word for the exception
@@ -154,51 +177,47 @@ class _Search:
     """The stages of the search, each within its share of the budget."""
 
     def __init__(
-        self, objective: Callable[[], tuple[Objective, int]], about: Description, nfe: int,
-        budget: int, bar: Any, journal: Journal, kind: str,
+        self, objective: Callable[[], Objective], paths: Callable[[], Paths], size: int, own: bool,
+        about: Description, nfe: int, budget: int, bar: Any, journal: Journal, kind: str,
     ) -> None:  # fmt: skip
-        self.kind = kind
-        self._make, self._made = objective, cast(Objective | None, None)
-        self.about, self.nfe, self.budget, self.bar = about, nfe, budget, bar
+        self.objective, self.paths, self.size, self.kind = objective, paths, size, kind
+        self.own, self.about, self.nfe, self.budget, self.bar = own, about, nfe, budget, bar
         self.journal, self.cost, self.least = journal, 0, math.inf
         self.failures: list[str] = []
 
-    @property
-    def objective(self) -> Objective:
-        """Made when something has to be measured."""
-        if self._made is None:
-            self._made, spent = self._make()
-            self.cost = self.cost or spent
-        return self._made
-
-    def best(
-        self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], guided: bool
-    ) -> Plan:
+    def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
         first = {0.0: 0.0}.get(bounds[1], min(max(1.0, bounds[0]), bounds[1]))
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
-        ranked = self._screened(entries)
-        self._check(self.least, entries)
-        if guided:
-            try:
-                ranked = ranked + self._guided(entries, bounds)
-            except FloatingPointError as error:  # of the fine solutions
-                self.failures.append(f"{ALONG}: {error}")
-            ranked = self._ranked(ranked, self._count("few", 12))
-        still = [entry for entry in ranked[:2] if ALONG not in entry[0]]
-        moved = [self._few(*entry) for entry in (still[:1] if guided else still)]
-        count = self._count("held out", 8)
-        tried = ranked[:3] + moved + self._defaults(starts, bounds, first)
+        try:
+            found = self._along(entries, bounds) if self.size else []
+        except FloatingPointError as error:  # of the fine solutions
+            found, trouble = [], f"{ALONG}: {error}"
+        else:
+            trouble = ""
+        if not self.own:
+            self._made(self.objective)
+        if found:
+            ranked = self._ranked(found, self._count("choice", len(found)))[:4]
+        else:
+            ranked = self._screened(entries)
+            self._check(self.least, entries)
+            ranked += [
+                (name, tunable, self._few(name, tunable, numbers, self.objective))
+                for name, tunable, numbers in ranked
+            ]
+        self.failures += [trouble] if trouble else []
+        tried = ranked + self._defaults(starts, bounds, first)
+        count = self._count("held out", len(tried) + 1)
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
         value, entry = min(zip(values, tried, strict=True), key=lambda pair: pair[0])
         self._check(value, tried)
         name, tunable, numbers = entry
         about: dict[str, Any] = {}
-        batch = self._count("gradients", 4 * _GRADIENTS)
-        if self.about.round_time is None and (batch >= _ENOUGH or not self.cost):
+        if not self.cost:  # sampled laws have too much noise for as many numbers
             self.bar.set_description(f"{tunable.method.name}, every step")
             refined, reason = descended(
-                lambda: self.objective, tunable, numbers, batch,
-                _GRADIENTS if self.cost else 4 * _GRADIENTS, self._measured,
+                self.objective, tunable, numbers, 0, _GRADIENTS,
+                partial(self._measured, of=self.objective),
             )  # fmt: skip
             found = self._value((name, tunable, refined), count, HELD_OUT)
             if found < value:
@@ -222,48 +241,62 @@ class _Search:
                 f"finite distance: look at the model's output. The first: {self.failures[0]}"
             )
 
-    def _count(self, stage: str, trials: int, most: int = 2000) -> int:
+    def _count(self, stage: str, trials: int, most: int = _MOST) -> int:
         """Samples for each of some trials."""
-        return int(min(most, max(32, _SHARES[stage] * self.budget / (trials * self.nfe))))
+        return int(min(most, max(16, _SHARES[stage] * self.budget / (trials * self.nfe))))
 
-    def _measured(self, compute: Callable[[], list[Any]]) -> list[Any]:
-        """What a function finds, or has found."""
+    def _made(self, of: Callable[[], Any]) -> None:
+        """Made now, so that it is paid for; when a search goes on, only when it is needed."""
+        self._take(lambda: ([], self.cost + cast(Objective, of()).cost))
+
+    def _take(self, now: Callable[[], tuple[list[Any], int]]) -> list[Any]:
         before = self.cost
-
-        def now() -> tuple[list[Any], int]:
-            cost = self.objective.cost
-            return compute(), self.cost + self.objective.cost - cost
-
         values, self.cost = self.journal.take(now)
         self.bar.update(self.cost - before)
         return values
 
-    def _distance(self, plan: Callable[[], Plan], what: str, count: int, part: int) -> float:
+    def _measured(self, compute: Callable[[], list[Any]], of: Callable[[], Objective]) -> list[Any]:
+        """What a function finds, or has found, by an objective."""
+
+        def now() -> tuple[list[Any], int]:
+            before = of().cost
+            return compute(), self.cost + of().cost - before
+
+        return self._take(now)
+
+    def _distance(
+        self, plan: Callable[[], Plan], what: str, count: int, part: int,
+        of: Callable[[], Objective] | None = None,
+    ) -> float:  # fmt: skip
         """Infinite where there is no plan, or its samples are not finite."""
+        by = of or self.objective
 
         def compute() -> list[Any]:
             try:
                 with torch.no_grad():
-                    value = float(self.objective.of(plan(), count, part))
+                    value = float(by().of(plan(), count, part))
             except (ValueError, FloatingPointError) as error:
                 return [math.inf, str(error)]
             return [value, ""] if math.isfinite(value) else [math.inf, f"a distance of {value}"]
 
-        value, error = self._measured(compute)
+        value, error = self._measured(compute, by)
         if error:
             self.failures.append(f"{what}: {error}")
             self.bar.set_postfix_str(f"{len(self.failures)} failed, {what}: {error[:60]}")
-        elif value < self.least:
+        elif by is self.objective and value < self.least:
             self.least = value
             self.bar.set_postfix(distance=f"{value:.4g}")
         return value
 
-    def _value(self, entry: Entry, count: int, part: int = SEARCH) -> float:
+    def _value(
+        self, entry: Entry, count: int, part: int = SEARCH,
+        of: Callable[[], Objective] | None = None,
+    ) -> float:  # fmt: skip
         name, tunable, numbers = entry
         values = (f"{k} {[round(v, 3) for v in part.tolist()]}" for k, part in
                   zip(Numbers._fields, numbers, strict=True))  # fmt: skip
         what = f"{name}, {', '.join(values)}"
-        return self._distance(partial(tunable.plan, numbers), what, count, part)
+        return self._distance(partial(tunable.plan, numbers), what, count, part, of)
 
     def _default(self, count: int) -> float:
         """The held-out distance of what is run without tuning."""
@@ -277,15 +310,13 @@ class _Search:
     def _defaults(
         self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], first: float
     ) -> list[Entry]:
-        """That plan, and the one with noise, as far as the bounds of ℓ allow."""
-        found = []
-        for stochastic, ell in ((None, None), (True, first), (False, 0.0)):
-            solver = defaults.solver(self.nfe, shared=True, stochastic=stochastic)
-            if ell is None:
-                ell = 0.0 if solver == defaults.FEW_SOLVER else 1.0
-            if bounds[0] <= ell <= bounds[1]:
-                found += [(n, t, t.start(ell)) for n, t in starts if n == f"{solver}, default"]
-        return found[:2]
+        """What is run without tuning, and all solvers on its grid."""
+        solver = defaults.solver(self.nfe, shared=True)
+        own = 0.0 if solver == defaults.FEW_SOLVER else 1.0
+        default = [(own, name) for name in [f"{solver}, default"] if bounds[0] <= own <= bounds[1]]
+        every = [(first, f"{name}, default") for name in (*STOCHASTIC, *DETERMINISTIC)]
+        wanted = dict.fromkeys(default + every)
+        return [(n, t, t.start(ell)) for ell, name in wanted for n, t in starts if n == name]
 
     def _ranked(self, entries: list[Entry], count: int) -> list[Entry]:
         values = [self._value(entry, count) for entry in entries]
@@ -298,39 +329,69 @@ class _Search:
         count = self._count("screening", 3 * len(starts), 500)
         better = self._ranked(starts, count)[: max(2, len(starts) // 2)]
         values = [self._value(entry, 4 * count) for entry in better]
-        return best_of_two(better, values)
+        return best_of(2, better, values)
 
-    def _guided(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
-        """Plans with the most numbers, so near to the paths of the ODE as they come, with several
+    def _along(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
+        """Plans near the paths of the ODE, by all numbers and then by few in law, with several
         ℓ."""
-        most = max(tunable.steps for _, tunable, _ in starts)
-        count = self._count("guide", 2 * (_ROUNDS + _TRIED) * (2 * most + 3) // 3, 200)
-        objective = cast(Callable[[], SampleObjective], lambda: self.objective)
-        limit = self.cost + _SHARES["guide"] * self.budget
-        few, paths = (Paths(objective, self.about, n, self._measured) for n in (count // 2, count))
-        starts = [entry for entry in starts if entry[1].steps == most]
-        errors = [few.error(tunable, numbers) for _, tunable, numbers in starts]
+        self._made(self._coupled)
+        size = 2 * min(max(tunable.steps for _, tunable, _ in starts), MODES)
+        share = (_SHARES["along"] + self.own * _SHARES["reference"]) * self.budget
+        chunks = share / (_TRIALS * (size + 1) * self.nfe)
+        least = max(12, 3 * size // self.size)
+        count = int(min(200, max(least, chunks / 10)))
+        rounds = max(1, min(6, int(chunks / (6 * count))))
+        starts = best_of(4, starts, [self._error(entry, count // 2) for entry in starts])
         self.bar.set_description(ALONG)
-
-        def in_budget() -> bool:
-            return self.cost < limit
-
-        tried = [
-            (name, tunable, few.nearer(tunable, numbers, _TRIED, in_budget))
-            for name, tunable, numbers in best_of_two(starts, errors)
-        ]
-        errors = [few.error(tunable, numbers) for _, tunable, numbers in tried]
-        name, tunable, numbers = best_of_two(tried, errors)[0]
-        numbers = paths.nearer(tunable, numbers, _ROUNDS, in_budget)
-        levels = {min(max(level, bounds[0]), bounds[1]) for level in LEVELS}
+        limit = self.cost + share
+        fitted: list[tuple[float, Entry]] = []
+        for most, part in ((2, count // 2), (1, count)):
+            for _ in range(rounds):
+                fitted = [self._nearer(entry, part) for entry in starts]
+                starts = [entry for _, entry in fitted]
+            starts = best_of(most, starts, [error for error, _ in fitted])
+        (entry,), error = starts, math.inf
+        while self.cost < limit:
+            before = error
+            error, entry = self._nearer(entry, count)
+            if error > 0.98 * before:
+                break
+        name, tunable, numbers = entry
+        ode = replace(tunable, bounds=(0.0, 0.0))
+        few = self._few(name, ode, numbers, self._coupled)
+        levels = sorted({min(max(level, bounds[0]), bounds[1]) for level in LEVELS})
         return [
-            (f"{name}, {ALONG}", tunable, numbers._replace(ells=torch.full_like(numbers.ells, ell)))
-            for ell in sorted(levels)
+            (f"{name}, {how}", tunable, each._replace(ells=torch.full_like(each.ells, ell)))
+            for how, each in ((ALONG, numbers), (f"{ALONG} and in law", few))
+            for ell in levels
         ]
 
-    def _few(self, name: str, tunable: Tunable, start: Numbers) -> Entry:
+    def _coupled(self) -> Objective:
+        return self.paths().objective
+
+    def _error(self, entry: Entry, count: int) -> float:
+        _, tunable, numbers = entry
+        return self._measured(lambda: [self.paths().error(tunable, numbers, count)], self._coupled)[
+            0
+        ]
+
+    def _nearer(self, entry: Entry, count: int) -> tuple[float, Entry]:
+        name, tunable, numbers = entry
+        sizes = [len(part) for part in numbers]
+
+        def compute() -> list[Any]:
+            error, found = self.paths().nearer(tunable, numbers, count, _TRIALS)
+            return [error, *torch.cat(list(found)).tolist()]
+
+        error, *found = self._measured(compute, self._coupled)
+        parts = torch.tensor(found, dtype=torch.float64).split(sizes)
+        return error, (name, tunable, Numbers(*parts))
+
+    def _few(
+        self, name: str, tunable: Tunable, start: Numbers, of: Callable[[], Objective]
+    ) -> Numbers:
         """Moved by few numbers, by Nelder and Mead's simplex on one set of samples."""
-        count = self._count("few", 60)
+        count = self._count("few", _FEW_TRIALS)
         free = tunable.free
         self.bar.set_description(f"{tunable.method.name}, {len(free)} numbers")
         best: tuple[float, Tensor] = (math.inf, torch.zeros(FEW, dtype=torch.float64))
@@ -339,7 +400,7 @@ class _Search:
             nonlocal best
             by = torch.zeros(FEW, dtype=torch.float64)
             by[free] = torch.as_tensor(x)
-            found = self._value((name, tunable, tunable.moved(start, by)), count)
+            found = self._value((name, tunable, tunable.moved(start, by)), count, SEARCH, of)
             best = min(best, (found, by), key=lambda pair: pair[0])
             return min(found, 1e30)
 
@@ -347,4 +408,4 @@ class _Search:
         size = {"maxfev": _FEW_TRIALS, "fatol": 0.0, "xatol": 1e-3}
         options = {"initial_simplex": corners.numpy(), **size}
         minimize(value, corners[0].numpy(), method="Nelder-Mead", options=options)
-        return name, tunable, tunable.moved(start, best[1])
+        return tunable.moved(start, best[1])

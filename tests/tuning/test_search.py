@@ -63,7 +63,7 @@ def test_25_modes_at_8_evaluations(ell):
 def test_fine_samples_have_the_width_of_narrow_modes():
     """Which those of 50 evaluations on the default grid do not: it ends at σ = 0.04, and their
     standard deviation is a third too small. At n = 2000 its error is 1 %."""
-    from expint.tuning.starts import fine_samples
+    from expint.tuning.pathwise import fine_samples
 
     target = analytic_target("grid-25")
     assert law(fine_samples(target, (2,), 2000, 0), target)[1] == pytest.approx(1.0, abs=0.06)
