@@ -67,6 +67,7 @@ lint: $(DEV)
 # The theme's announcement about MkDocs 2 is not about this build, which asks for mkdocs<2.
 docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python tests/built_site.py site
 	@echo "expint: the documentation is in site/"
 
 bench: $(DEV)

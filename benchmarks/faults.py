@@ -11,11 +11,13 @@ finished before all kills are done is checked, and another begun.
 import multiprocessing
 import random
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import click
 import torch
+from tqdm.auto import tqdm
 
 import expint
 from diffusion_adapters import load
@@ -81,6 +83,10 @@ def killed(processes, longest, chance):
 def main(kills, num, processes, seed):
     """Print what was found; a fault is an AssertionError."""
     torch.set_num_threads(1)
+    # tqdm's own lock is shared by forked processes: one that is killed while it holds it would
+    # stop all others.
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
     with tempfile.TemporaryDirectory() as place:
         whole, began = Path(place, "whole"), time.perf_counter()
         drawn(whole, num)

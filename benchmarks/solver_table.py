@@ -14,7 +14,9 @@ pages are up to date.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,52 +29,57 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 FLOORS = DOCS / "nfe_to_floor.json"
 PICTURE = DOCS / "img" / "orders-strong.png"
 START, END = "<!-- table -->\n", "<!-- end of table -->"
-HEAD = (
-    "name",
-    "what",
-    "form, ℓ",
-    "NFE/step",
-    "without noise",
-    "weak",
-    "strong",
-    "NFE to the floor",
-    "source",
-)
+HEAD = ("name", "what", "equation", "NFE/step", "without noise", "weak", "strong", "NFE to floor")
+DETAILS = ("name", "without noise", "weak", "strong", "source")
 STRONG = ("seeds-1", "seeds-2", "seeds-3", "seeds-sra", "seeds-sra3")
 
 
-def row(entry: Entry, found: Record, floors: dict[str, int | None]) -> tuple[str, ...]:
+def row(entry: Entry, floors: dict[str, int | None]) -> tuple[str, ...]:
     """One line of the table of solvers."""
     method = get(entry.name)
     scale = getattr(method.noise_scale, "name", method.noise_scale)
-    equation = f"{method.form}, {method.ell:g}" if scale is None else f"noise scale {scale}"
-    noisy = method.ell > 0 or method.operations
-    own_path = method.ell > 0 and not method.operations
-    declared = {
-        "deterministic": method.deterministic_order,
-        "weak": method.weak_order if noisy else method.deterministic_order,
-        "strong": method.strong_order if own_path else "–",
-    }
-    orders = [
-        f"{order} ({found.measured[kind].order:.2f})" if kind in found.measured else str(order)
-        for kind, order in declared.items()
-    ]
+    equation = f"{method.form}, ℓ = {method.ell:g}" if scale is None else f"noise scale {scale}"
     reached = floors.get(entry.name, 0)
     return (
         f"`{entry.name}`",
         entry.summary,
         equation,
         str(method.tableau.evaluations),
-        *orders,
+        *map(str, declared(entry).values()),
         "" if reached == 0 else "> 100" if reached is None else str(reached),
-        method.source,
     )
 
 
-def solver_rows(records: dict[str, Record]) -> Rows:
-    """The table in docs/solvers.md."""
+def declared(entry: Entry) -> dict[str, Any]:
+    """The orders that follow from the coefficients, a dash where there is none."""
+    method = get(entry.name)
+    noisy = method.ell > 0 or method.operations
+    own_path = method.ell > 0 and not method.operations
+    return {
+        "deterministic": method.deterministic_order,
+        "weak": method.weak_order if noisy else method.deterministic_order,
+        "strong": method.strong_order if own_path else "–",
+    }
+
+
+def details(entry: Entry, found: Record) -> tuple[str, ...]:
+    """Its orders with the measured ones in brackets, and where it is from."""
+    orders = [
+        f"{order} ({found.measured[kind].order:.2f})" if kind in found.measured else str(order)
+        for kind, order in declared(entry).items()
+    ]
+    return f"`{entry.name}`", *orders, get(entry.name).source
+
+
+def solver_rows() -> Rows:
+    """The table in docs/solvers.md that can be sorted."""
     floors = json.loads(FLOORS.read_text(encoding="utf-8")) if FLOORS.exists() else {}
-    return [HEAD, *(row(entry, records[entry.name], floors) for entry in entries())]
+    return [HEAD, *(row(entry, floors) for entry in entries())]
+
+
+def detail_rows(records: dict[str, Record]) -> Rows:
+    """The table below it."""
+    return [DETAILS, *(details(entry, records[entry.name]) for entry in entries())]
 
 
 def strong_rows(records: dict[str, Record]) -> Rows:
@@ -113,11 +120,14 @@ def reached(points: list[dict[str, float]], threshold: float) -> int | None:
     return min((int(p["used"]) for p in near), default=None)
 
 
-def page(name: str, rows: Rows) -> str:
-    """A page with its table made anew."""
-    text = (DOCS / name).read_text(encoding="utf-8")
-    before, after = text.split(START)[0], text.split(END)[1]
-    return f"{before}{START}\n{table_text(rows, markdown=True)}\n\n{END}{after}"
+def page(name: str, tables: Sequence[Rows]) -> str:
+    """A page with its tables made anew."""
+    before, *parts = (DOCS / name).read_text(encoding="utf-8").split(START)
+    assert len(parts) == len(tables), f"{name} has {len(parts)} places for {len(tables)} tables"
+    for part, rows in zip(parts, tables, strict=True):
+        table = table_text(rows, markdown=True)
+        before += f"{START}\n{table}\n\n{END}{part.split(END)[1]}"
+    return before
 
 
 @click.command(help=__doc__)
@@ -132,9 +142,12 @@ def main(comparison: Path | None, check: bool) -> None:
         }
         FLOORS.write_text(json.dumps(floors, indent=1) + "\n", encoding="utf-8")
     records = certificates.read()
-    pages = {"solvers.md": solver_rows(records), "orders.md": strong_rows(records)}
-    for name, rows in pages.items():
-        text, file = page(name, rows), DOCS / name
+    pages = {
+        "solvers.md": [solver_rows(), detail_rows(records)],
+        "orders.md": [strong_rows(records)],
+    }
+    for name, tables in pages.items():
+        text, file = page(name, tables), DOCS / name
         if check and text != file.read_text(encoding="utf-8"):
             sys.exit(f"docs/{name} is out of date: run benchmarks/solver_table.py")
         if not check:

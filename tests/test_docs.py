@@ -132,6 +132,14 @@ def test_commands_run_and_print_what_the_page_says(
             assert printed == expected, f"{page}, line {block.line}: prints\n{printed}"
 
 
+@pytest.mark.parametrize("page", ["docs/index.md", *sorted(p for p in PAGES if "docs/for/" in p)])
+def test_each_way_in_takes_at_most_fifteen_lines(page: str):
+    """Sample, define, prove on the home page, and the first script for each kind of user."""
+    code = [block.code for block in blocks(page) if block.language == "python"]
+    assert len(code) == (3 if page == "docs/index.md" else 1)
+    assert all(len([line for line in text.splitlines() if line]) <= 15 for text in code)
+
+
 def test_something_is_run():
     assert {"README.md", "docs/quickstart.md", "docs/theory.md"} <= set(pages_with("python"))
     assert any(

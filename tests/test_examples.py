@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import runpy
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from types import ModuleType
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -143,3 +145,31 @@ def test_command_lines(
 def test_reference_must_be_divisible(example: ModuleType):
     result = CliRunner().invoke(example.main, ["--finest", "1000"])
     assert result.exit_code == 2 and "must be a multiple of 1024, got 1000" in result.output
+
+
+@a("example", ["draw_run"], indirect=True)
+def test_an_animation_of_a_run(example: ModuleType, tmp_path: Path):
+    """As many frames as asked for, and both runs start from the same states."""
+    ddpm, seeds = (example.trajectory(solver, 20) for solver in ("seeds-1", "seeds-3"))
+    assert torch.equal(ddpm[0][1], seeds[0][1]) and ddpm[-1][0] == seeds[-1][0] == 1.0
+    assert torch.equal(example.between(seeds, 1.0), seeds[-1][1])
+    out = tmp_path / "run.gif"
+    small = ["--out", str(out), "--particles", "20", "--frames", "3"]
+    result = CliRunner().invoke(example.main, small)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as picture:
+        assert picture.n_frames == 3
+    assert out.with_suffix(".png").exists()
+    assert (EXAMPLES.parent / "docs" / "img" / "noise-to-data.gif").stat().st_size < 4e5
+
+
+@pytest.mark.filterwarnings("ignore::expint.PlanWarning")  # "sample" shows what too few do
+@a(("notebook", "picture"), [("sample", True), ("define", True), ("prove", False)])
+def test_notebooks(notebook: str, picture: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each runs from cell to cell, asserts what it says, and draws where it draws."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    file = EXAMPLES / "notebooks" / f"{notebook}.py"
+    assert file.read_text(encoding="utf-8").startswith("# %% [markdown]\n")
+    runpy.run_path(str(file))
+    assert (tmp_path / f"{notebook}.png").exists() == picture

@@ -1,19 +1,18 @@
 """`expint compare`: solvers side by side, distance from the data against network evaluations."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli.drawing import COMMON_PATH, KEEP, drawing, end_all_but_first
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of, solver_of
 from diffusion_adapters.cli.second_moment import read_data
 from diffusion_adapters.shipped import files as shipped
 from diffusion_adapters.shipped.image_quality import EveryClass, frechet_judging
 from expint import grids
-from expint.noise import BrownianPath
 from expint.quality import (
     EXACT,
     METRICS,
@@ -29,8 +28,6 @@ from expint.runs.model import describe
 from expint.solvers import names
 
 FILES = ("table.md", "compare.png", "compare.json")
-# leaves of a common path per e-fold of the noise clock: enough for steps of a sixtieth of an e-fold
-_RESOLUTION = 64
 _MODEL = (
     f"A shipped network (see `expint models`), an analytic target ({', '.join(target_names())}), "
     "or module:object: a target of your own, or a model with --data."
@@ -56,8 +53,9 @@ _USUAL_METRIC = (
 @option("--repeats N", "Runs to take the mean of.", default=1, least=1)
 @option("--metric NAME", options.one_of([EXACT, *METRICS]), usual=_USUAL_METRIC)
 @option("--tolerance X", "Distance that counts as the floor.", usual="1.2 times the floor")
-@option("--common-path", "One Brownian path per sample for all runs, instead of fresh normals.")
+@COMMON_PATH
 @option("--data FILE", _DATA)
+@KEEP
 @options.OUT
 @options.NO_PROGRESS
 def compare(**given: Any) -> None:
@@ -71,13 +69,14 @@ def compare(**given: Any) -> None:
     counts = options.listed("--nfe", given.pop("nfe"), int)
     sampled, distances = _model(model, given["n"], given.pop("data"))
     output.check_folder(out, FILES)
-    path = partial(BrownianPath, resolution=_RESOLUTION) if given.pop("common_path") else None
+    distances |= drawing(sampled, given)
     distances |= {name: value for name, value in given.items() if value is not None}
-    study = compare_quality(sampled, entries, counts, **distances, path=path, name=model)
-    record = {"command": "expint compare", "options": options.asked("out", "data")}
+    study = compare_quality(sampled, entries, counts, **distances, name=model)
+    end_all_but_first()
+    record = {"command": "expint compare", "options": options.asked("out", "data", "keep")}
     record |= study.to_dict() | output.origin()
-    table, picture = study.table(markdown=True) + "\n", output.content_of(study.plot)
-    content = (table.encode(), picture, output.json_bytes(record))
+    table = (study.table(markdown=True) + "\n").encode()
+    content = (table, output.content_of(study.plot), output.json_bytes(record))
     written = output.write_files(out, dict(zip(FILES, content, strict=True)))
     click.echo("\n".join([study.table(), *_gaps(study), "", written]))
 

@@ -1,10 +1,7 @@
 """`expint evaluate`: how far the samples of a run are from a reference."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType
-from typing import Any
 
 import click
 import numpy as np
@@ -12,30 +9,24 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli.extractors import FEATURES, extractor
 from diffusion_adapters.cli.options import option
-from diffusion_adapters.cli.own_objects import named_or_own
 from diffusion_adapters.cli.second_moment import read_data
 from diffusion_adapters.runs import RunFolder, evaluate
 from diffusion_adapters.runs.folder import MERGED, is_run
 from diffusion_adapters.runs.origin import origin
-from diffusion_adapters.shipped.files import load_classifier
-from expint.numerics.devices import usable_device
 
 FILES = ("evaluation.json", "samples.png")
 _SHOWN = 64  # samples in the picture
 _REFERENCE = "Samples of the data, (n, *shape), .npy, .npz or .safetensors; or the folder of a run."
 _ARRAY = "Which array of the file."
-_FEATURES = (
-    "classifier, for samples like the shipped networks'; or module:object, a function or module "
-    "that makes (n, d) features of images in [-1, 1]."
-)
 
 
 @click.command("evaluate")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @option("--reference FILE", _REFERENCE, required=True)
 @option("--array NAME", _ARRAY, usual="the only one of the samples' shape")
-@option("--features NAME", _FEATURES, default="classifier")
+@FEATURES
 @option("--most N", "Features for all but the Frechet distance.", default=10_000, least=1)
 @option("--batch N", "Computed at a time.", default=500, least=1)
 @options.DEVICE
@@ -53,8 +44,8 @@ def evaluate_command(
     output.check_folder(goal, FILES)
     shape = tuple(next(_parts(folder)).shape[1:])
     data = _parts(reference) if reference.is_dir() else _file(reference, shape, array)
-    extractor = _extractor(features, shape, device)
-    found = evaluate(_parts(folder), data, extractor, batch=batch, most=most)
+    call = extractor(features, shape, device)
+    found = evaluate(_parts(folder), data, call, batch=batch, most=most)
     record = {"command": "expint evaluate", "options": options.asked("out"), **found, **origin()}
     record["options"] |= {name: str(record["options"][name]) for name in ("folder", "reference")}
     content = {FILES[0]: output.json_bytes(record)}
@@ -81,21 +72,3 @@ def _parts(folder: Path) -> Iterator[Tensor]:
 def _file(file: Path, shape: tuple[int, ...], array: str | None) -> list[Tensor]:
     images = read_data(file, shape, array)[0]
     return [images.float() / 127.5 - 1.0 if images.dtype == torch.uint8 else images]
-
-
-def _extractor(name: str, shape: tuple[int, ...], device: str | None) -> Callable[[Tensor], Tensor]:
-    place = usable_device(device or "cpu")
-    kinds = (FunctionType, torch.nn.Module, partial)
-    own = named_or_own(name, kinds, "features", partial(_shipped, shape=shape))
-    if isinstance(own, torch.nn.Module):
-        own.to(place).eval()
-    call: Any = own.features if name == "classifier" else own
-    return lambda images: call(images.to(place))
-
-
-def _shipped(name: str, shape: tuple[int, ...]) -> Any:
-    kinds: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "mnist"}
-    if name != "classifier" or shape not in kinds:
-        known = f"classifier is for samples of shape {' or '.join(map(str, kinds))}"
-        raise ValueError(f"Unknown features {name!r}: {known}, here {shape}; or module:object.")
-    return load_classifier(f"{kinds[shape]}-classifier")[0]

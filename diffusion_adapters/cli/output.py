@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from diffusion_adapters.pictures import pixels_of
 from diffusion_adapters.runs.origin import origin as origin
 from expint.files import replacing
 
@@ -90,8 +91,7 @@ def picture_bytes(images: np.ndarray) -> bytes:
     factor, gap = max(1, math.ceil(_LEGIBLE / min(height, width))), 4
     columns = math.ceil(math.sqrt(count))
     missing = -count % columns
-    pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
-    pixels = pixels.repeat(factor, axis=2).repeat(factor, axis=3)
+    pixels = pixels_of(images).repeat(factor, axis=2).repeat(factor, axis=3)
     # Each image with the gap to its right and below it, and grey where the last row has none.
     cells = np.pad(pixels, ((0, missing), (0, 0), (0, gap), (0, gap)), constant_values=96)
     cells = cells.reshape(-1, columns, *cells.shape[1:]).transpose(0, 3, 1, 4, 2)

@@ -11,12 +11,12 @@ import torch
 from tqdm import tqdm
 
 import expint
-from diffusion_adapters import load
 from diffusion_adapters.cli import options, output, shards
+from diffusion_adapters.cli.continuing import continued
 from diffusion_adapters.cli.labels import LABELS, classes_of
 from diffusion_adapters.cli.options import option
-from diffusion_adapters.cli.own_objects import model_of
-from diffusion_adapters.families import EDMAdapter, NetworkAdapter
+from diffusion_adapters.cli.placing import NETWORK_DTYPE, placed_model
+from diffusion_adapters.families import EDMAdapter
 from diffusion_adapters.runs.batches import Batches
 from expint.plans import Plan
 from expint.plans.plan_files import plan_content
@@ -43,6 +43,7 @@ _USUAL_BATCH = "64 on the CPU, elsewhere what there is memory for"
 @LABELS
 @options.OUT
 @option("--dtype [float32|float64]", "Precision of the state.", default="float32")
+@NETWORK_DTYPE
 @option("--batch N", _BATCH, usual=_USUAL_BATCH, least=1)
 @shards.SHARD
 @shards.MERGE
@@ -55,14 +56,12 @@ def sample(**asked: Any) -> None:
 
     Writes samples.png (all of them in a picture, if they are images), samples.npz (samples,
     labels, seeds) and manifest.json (every setting). A run of more than 1000 samples, one of
-    several processes, and one with --shard, --merge or --images is written in shards as it goes,
-    and the same command continues it.
+    several processes, and one with --shard, --merge or --images is written in shards as it goes.
+    The same command continues it, and so does `expint sample --out DIR` with nothing else.
     """
+    asked = continued(asked)
     given = SimpleNamespace(**asked)
-    place = shards.device_of(given.device)
-    network = model_of(given.model, load)
-    if place is not None and issubclass(type(network), NetworkAdapter | torch.nn.Module):
-        network.to(place)  # any other looks after itself
+    network, place = placed_model(given)
     described = describe(network)
     event = options.listed("--shape", given.shape, int) if given.shape else described.shape
     if not event:

@@ -14,8 +14,7 @@ from expint.plans import Plan
 from expint.runs.model import describe
 from expint.sampling import sample
 
-_CPU_BATCH, _LARGEST_BATCH = 64, 1024
-_PROBED = 16
+_CPU_BATCH, _LARGEST_BATCH, _PROBED = 64, 1024, 16
 
 
 class Batches:
@@ -36,20 +35,11 @@ class Batches:
     """
 
     def __init__(
-        self,
-        model: Any,
-        shape: Sequence[int],
-        plan: Plan,
-        num: int,
-        *,
-        seed: int | None = None,
-        seeds: Sequence[int] | None = None,
-        start: int = 0,
-        labels: Sequence[int] | None = None,
-        conditioned: Callable[[Sequence[int]], Any] | None = None,
-        batch: int | None = None,
+        self, model: Any, shape: Sequence[int], plan: Plan, num: int, *, seed: int | None = None,
+        seeds: Sequence[int] | None = None, start: int = 0, labels: Sequence[int] | None = None,
+        conditioned: Callable[[Sequence[int]], Any] | None = None, batch: int | None = None,
         **options: Any,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.device = usable_device(options.get("device") or describe(model).device or "cpu")
         self.batch = batch or (_CPU_BATCH if self.device.type == "cpu" else _LARGEST_BATCH)
         self.labels = None if labels is None else np.asarray(labels).reshape(-1).tolist()
@@ -58,12 +48,12 @@ class Batches:
                 raise ValueError(f"There is one label for each sample: {came} for {num}.")
             if wrong := [label for label in self.labels if not is_whole(label)]:
                 raise ValueError(f"Labels are whole numbers, got {wrong[0]!r}.")
-            (conditioned or model.with_labels)(sorted(set(self.labels)))  # refuses unknown ones
+            self._conditioned = conditioned or model.with_labels
+            self._conditioned(sorted(set(self.labels)))  # refuses unknown ones
         self.trouble = ""
         self._shape, self._plan, self._options = tuple(shape), plan, options
-        self._run, self._model, self._conditioned = (seed, start), model, conditioned
-        listed = seeds is not None
-        self._seeds = per_sample(seed, num, seeds=seeds, start=start) if listed else None
+        self._run, self._model = (seed, start), model
+        self._seeds = None if seeds is None else per_sample(seed, num, seeds=seeds, start=start)
 
     def seeds(self, places: range) -> tuple[int, ...]:
         """The seeds of the samples at these places."""
@@ -73,8 +63,9 @@ class Batches:
         return per_sample(seed, len(places), start=start + places.start)
 
     def draw(
-        self, places: range, seen: Callable[[range, int], Any], not_finite: list[int] | None = None
-    ) -> Tensor:
+        self, places: range, seen: Callable[[range, int], Any],
+        not_finite: list[int] | None = None, into: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """The samples at these places, float32 on the CPU, shape (n, *shape).
 
         Args:
@@ -83,34 +74,40 @@ class Batches:
                 are done.
             not_finite: gets the places of samples that did not stay finite, which are then NaN;
                 without it they are an error.
+            into: where they are written.
 
         Raises:
             FloatingPointError: as `expint.sample`, without `not_finite`.
             torch.OutOfMemoryError, MemoryError: if there is no memory for a single sample.
         """
-        parts = []
+        pinned = self.device.type == "cuda"  # into such memory a GPU copies while it goes on
+        if into is None:
+            into = torch.empty((len(places), *self._shape), pin_memory=pinned)
+        rest = into
         while places:
-            part = places[: self.batch]
+            part, own = places[: self.batch], rest[: self.batch]
             try:
-                parts.append(self._sample(part, seen))
+                own.copy_(self._sample(part, seen), non_blocking=pinned)
             except FloatingPointError as error:
                 if not_finite is None:
                     raise
                 self.trouble = str(error)
                 half = len(part) // 2
                 if half:  # which they are is found by halves
-                    halves = part[:half], part[half:]
-                    parts += [self.draw(each, seen, not_finite) for each in halves]
+                    self.draw(part[:half], seen, not_finite, own[:half])
+                    self.draw(part[half:], seen, not_finite, own[half:])
                 else:
                     not_finite += part
-                    parts.append(torch.full((1, *self._shape), torch.nan))
+                    own.fill_(torch.nan)
             except (RuntimeError, MemoryError) as error:
                 if len(part) == 1 or not _is_of_memory(error):
                     raise
                 self.batch = len(part) // 2
                 continue
-            places = places[len(part) :]
-        return torch.cat(parts)
+            places, rest = places[len(part) :], rest[len(part) :]
+        if pinned:
+            torch.cuda.synchronize(self.device)
+        return into
 
     def probe(self) -> list[float]:
         """A few numbers of the model's output for the first sample, by which it is known."""
@@ -122,14 +119,13 @@ class Batches:
             x = x * float(schedule.std(time))
             time = time if self.device.type == "mps" else time.to(self.device)
             output = self._model_for(range(1))(x, time).flatten()
-        few = output[:: -(-len(output) // _PROBED)]
-        return few.double().nan_to_num(posinf=0.0, neginf=0.0).tolist()
+        few = output[:: -(-len(output) // _PROBED)].double()
+        return few.nan_to_num(posinf=0.0, neginf=0.0).tolist()
 
     def _model_for(self, places: range) -> Any:
         if self.labels is None:
             return self._model
-        conditioned = self._conditioned or self._model.with_labels
-        return conditioned(self.labels[places.start : places.stop])
+        return self._conditioned(self.labels[places.start : places.stop])
 
     def _sample(self, places: range, seen: Callable[[range, int], Any]) -> Tensor:
         drawn = sample(
@@ -141,7 +137,7 @@ class Batches:
             progress=False,
             **self._options,
         )
-        return drawn.to("cpu", torch.float32)
+        return drawn.float()
 
 
 def _is_of_memory(error: Exception) -> bool:

@@ -38,7 +38,8 @@ def evaluate(
         grows as samples get fewer, so that it is larger for a half.
 
     Raises:
-        ValueError: for too few samples, or features that are not one row for each.
+        ValueError: for too few samples, or too few that are kept, or features that are not one row
+            for each.
 
     Source: Fréchet distance, Heusel et al., arXiv 1706.08500; kernel distance (squared, unbiased,
     cubic kernel), Bińkowski et al., arXiv 1801.01401; precision and recall, Kynkäänniemi et al.,
@@ -54,9 +55,9 @@ def evaluate(
     others, _ = _collected(reference, features, batch, -(-most // 2))
     counts = {"samples": sum(half.count for half in halves), "not_finite": left_out}
     counts["reference"] = sum(half.count for half in others)
-    if min(half.count for half in (*halves, *others)) <= 2 * NEIGHBOURS:
-        needed = f"more than {4 * NEIGHBOURS} samples on each side"
-        raise ValueError(f"Give {needed}, got {counts['samples']} and {counts['reference']}.")
+    if min(len(half.first) for half in (*halves, *others)) <= 2 * NEIGHBOURS:
+        came = f"got {counts['samples']} and {counts['reference']}, and most={most}"
+        raise ValueError(f"Give more than {4 * NEIGHBOURS} samples on each side, {came}.")
     target = others[0] + others[1]
     values = [_distances(each, target) for each in (halves[0] + halves[1], *halves)]
     split = {name: [value[name] for value in values[1:]] for name in values[0]}

@@ -5,17 +5,21 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import ZipFile
 
 import numpy as np
 
+from diffusion_adapters.sealed_json import sealed, unsealed
 from expint.files import replacing
+from expint.guards.warning import warn
+from expint.plans.file_format import checksum_of
 
 FORMAT = "expint samples 1"
 MANIFEST, MERGED, SHARDS = "manifest.json", "samples.npz", "shards"
 PROBE, _ALIKE = "probe", 1e-2  # relative to its norm; it depends on the precision of the network
-_FACTS = ("about", "versions", "platform")  # which differ from one process to the next
+# Which differ from one process to the next.
+_FACTS = ("about", "versions", "platform", "checksum")
 
 
 class RunFolder:
@@ -33,14 +37,16 @@ class RunFolder:
         path: of the folder.
 
     Raises:
-        ValueError: if there is no run.
+        ValueError: if there is no run; when shards are read, for one that is not what was written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.manifest = _manifest(self.path)
-        if self.manifest.get("format") != FORMAT:
-            raise ValueError(f"The folder {str(path)!r} holds no run of samples in shards.")
+        there = unsealed(self.path / MANIFEST)
+        if there is None or there.get("format") != FORMAT:
+            kind = f"it holds no run of samples in shards, or its {MANIFEST} is damaged"
+            raise ValueError(f"There is no run in the folder {str(path)!r}: {kind}.")
+        self.manifest, self._run = there, _signature(_known(there))
 
     @classmethod
     def begin(cls, path: Path, settings: Mapping[str, Any]) -> "RunFolder":
@@ -48,28 +54,40 @@ class RunFolder:
 
         Raises:
             ValueError: if the folder holds a run of other settings, naming what differs.
+
+        Warns:
+            UserWarning: if the manifest was cut or changed; it is written again.
         """
         path.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, **settings}
-        file, text = path / MANIFEST, json.dumps(content, indent=1, allow_nan=False) + "\n"
-        if not file.exists():
+        content, file = {"format": FORMAT, **settings}, path / MANIFEST
+        # Whether it is there is asked first: another process may begin the run at this moment.
+        here, was_there, there = _known(content), file.exists(), unsealed(file)
+        refusal = f"The folder {str(path)!r} holds a run of other settings: "
+        way_out = "Give the settings of that run to continue it, or another folder."
+        if there is None:
+            if was_there and not is_run(path):
+                kind = f"format, as its {MANIFEST} is not that of a run in shards"
+                raise ValueError(f"{refusal}{kind}. Give another folder.")
+            records = [unsealed(record) for record in (path / SHARDS).glob("*.json")]
+            if any(record and record.get("run") != _signature(here) for record in records):
+                raise ValueError(f"{refusal}its {MANIFEST} is damaged or gone. {way_out}")
+            if was_there:
+                warn(f"{_damaged(MANIFEST, path)}: it is written again.")
             try:
-                with replacing(file, new=True) as part:
-                    part.write_text(text)
+                with replacing(file, new=not was_there) as part:
+                    part.write_text(sealed(content))
             except OSError:
                 if not file.exists():  # of no other process: the file system has no links
-                    file.write_text(text)
-        there = _manifest(path)
-        names = [name for name in {**content, **there} if name not in _FACTS]
-        other = [name for name in names if not _same(there.get(name), content.get(name), name)]
+                    with replacing(file) as part:
+                        part.write_text(sealed(content))
+        there = _known(unsealed(file) or content)
+        names = {**here, **there}.keys() - {PROBE}
+        other = sorted(name for name in names if there.get(name) != here.get(name))
+        if not other and math.dist(here[PROBE], there[PROBE]) > _ALIKE * math.hypot(*here[PROBE]):
+            other = [PROBE]  # which is another, too, where anything else is
         if other:
-            # The probe is another where anything else is.
-            named = [name for name in other if name != PROBE] or other
-            shown = ", ".join(_difference(each, there, content) for each in named)
-            raise ValueError(
-                f"The folder {str(path)!r} holds a run of other settings: {shown}. Give the "
-                "settings of that run to continue it, or another folder."
-            )
+            shown = ", ".join(_difference(each, there, here) for each in other)
+            raise ValueError(f"{refusal}{shown}. {way_out}")
         (path / SHARDS).mkdir(exist_ok=True)
         return cls(path)
 
@@ -92,8 +110,7 @@ class RunFolder:
     def done(self) -> dict[str, dict[str, Any]]:
         """The records of the shards that are there, by name: sha256 and size of the file, and what
         is known of how it was drawn."""
-        names = {file.stem for file in (self.path / SHARDS).glob("*.json")}
-        return {shard: self._record(shard) for shard in self.shards if shard in names}
+        return {shard: record for shard in self.shards if (record := self._record(shard))}
 
     def is_done(self, name: str) -> bool:
         """Whether a shard, or the file of all samples, is there."""
@@ -114,22 +131,23 @@ class RunFolder:
 
     def damaged(self) -> list[str]:
         """The shards, and the file of all samples, that are not what their records say. They are
-        done no more."""
-        wrong = []
-        for name in [*self.shards, MERGED]:
-            if self._record_file(name).exists() and not self._is_whole(name):
-                self._record_file(name).unlink(missing_ok=True)
-                wrong.append(name)
+        done no more, and a warning names each."""
+        there = [name for name in [*self.shards, MERGED] if self._record_file(name).exists()]
+        wrong = [name for name in there if not self._is_whole(name)]
+        for name in wrong:
+            warn(f"{_damaged(name, self.path)}: it counts as missing.")
+            self._record_file(name).unlink(missing_ok=True)
         return wrong
 
-    def put(self, name: str, write: Callable[[Path], Any], **about: Any) -> None:
+    def put(self, name: str, write: Callable[[BinaryIO], Any], **about: Any) -> None:
         """Write a file and then its record, each whole."""
         with replacing(self._file(name)) as part:
-            write(part)
-            with part.open("rb") as written:
-                digest, size = file_digest(written, "sha256").hexdigest(), part.stat().st_size
+            with part.open("wb+") as file:
+                write(file)
+                file.seek(0)
+                digest, size = file_digest(file, "sha256").hexdigest(), file.tell()
         with replacing(self._record_file(name)) as part:
-            part.write_text(json.dumps({"sha256": digest, "bytes": size, **about}) + "\n")
+            part.write_text(sealed({"run": self._run, "sha256": digest, "bytes": size, **about}))
 
     def merge(self, beat: Callable[[], Any]) -> None:
         """Write all samples, seeds and labels to one file, shard by shard; `beat` is called for
@@ -137,8 +155,8 @@ class RunFolder:
         shape = tuple(self.manifest["shape"])
         kinds = {"samples": ("<f4", shape), "seeds": ("<u8", ()), "labels": ("<i8", ())}
 
-        def write(part: Path) -> None:
-            with ZipFile(part, "w") as archive:
+        def write(merged: BinaryIO) -> None:
+            with ZipFile(merged, "w") as archive:
                 for name, (kind, event) in kinds.items():
                     header = {"descr": kind, "fortran_order": False, "shape": (self.num, *event)}
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
@@ -159,6 +177,8 @@ class RunFolder:
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         for shard in self.shards:
             if self.is_done(shard):
+                if not self._is_whole(shard):
+                    raise ValueError(f"{_damaged(shard, self.path)}: continue the run.")
                 with np.load(self._file(shard)) as arrays:
                     yield dict(arrays)
 
@@ -168,48 +188,41 @@ class RunFolder:
     def _record_file(self, name: str) -> Path:
         return self.path / SHARDS / f"{name}.json"
 
-    def _record(self, name: str) -> dict[str, Any]:
-        return json.loads(self._record_file(name).read_text())
+    def _record(self, name: str) -> dict[str, Any] | None:
+        record = unsealed(self._record_file(name))
+        return record if record and record.get("run") == self._run else None
 
     def _is_whole(self, name: str) -> bool:
-        try:
-            with self._file(name).open("rb") as file:
-                return file_digest(file, "sha256").hexdigest() == self._record(name)["sha256"]
-        except (FileNotFoundError, ValueError, KeyError):
+        record = self._record(name)
+        if record is None or not self._file(name).exists():
             return False
+        with self._file(name).open("rb") as file:
+            return file_digest(file, "sha256").hexdigest() == record["sha256"]
 
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run of samples in shards."""
-    try:
-        return bool(RunFolder(path).manifest)
-    except ValueError:
-        return False
+    return (path / SHARDS).is_dir()
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"There is no run in the folder {str(path)!r}: {error}.") from error
+def _damaged(name: str, path: Path) -> str:
+    return f"{name} in {str(path)!r} is not what was written there (checksum)"
 
 
-def _same(one: Any, other: Any, name: str = "") -> bool:
-    """Whether two JSON values are equal, but for the last digits of numbers, which depend on the
-    machine."""
-    if name == PROBE and one and len(one) == len(other):
-        return math.dist(one, other) <= _ALIKE * math.hypot(*one)
-    if isinstance(one, dict) and isinstance(other, dict):
-        return {*one} == {*other} and all(_same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-    return one == other
+def _known(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is known by. The last digits of numbers, which depend on the machine, are left
+    out."""
+    plain = json.dumps({name: each for name, each in manifest.items() if name not in _FACTS})
+    return json.loads(plain, parse_float=lambda text: round(float(f"{float(text):.9g}"), 12) + 0.0)
+
+
+def _signature(known: Mapping[str, Any]) -> str:
+    """By which the record of a shard knows its run, also when the manifest is lost."""
+    return checksum_of({**known, PROBE: None})
 
 
 def _difference(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     values = [json.dumps(each.get(name)) for each in (there, here)]
-    short = max(map(len, values)) <= 100
+    short = max(map(len, values)) <= 64  # and no checksum
     known = f"{name}, a few outputs of the network" if name == PROBE else name
     return f"{name} ({values[0]} there, {values[1]} here)" if short else known

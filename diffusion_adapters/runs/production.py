@@ -5,7 +5,8 @@ them was killed.
 import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -14,14 +15,15 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm.auto import tqdm
 
+from diffusion_adapters.background import Background
+from diffusion_adapters.pictures import write_pictures
 from diffusion_adapters.runs.batches import Batches
 from diffusion_adapters.runs.claims import Claim, Claims, TakenOverError
-from diffusion_adapters.runs.folder import MERGED, PROBE, SHARDS, RunFolder
+from diffusion_adapters.runs.folder import MANIFEST, MERGED, SHARDS, RunFolder
 from diffusion_adapters.runs.origin import origin
-from expint.guards.warning import warn
+from diffusion_adapters.sealed_json import unsealed
 from expint.numerics.float64 import is_whole
 from expint.registry import check_choice
 from expint.runs.model import describe, identity, weights
@@ -63,8 +65,8 @@ def draw(
     The same call on a folder continues what is there, whatever stopped it; any number of processes
     may make it at the same time, and each returns when all samples are there. A sample depends on
     neither the batch it is computed in nor the process, if the model gives the same for each sample
-    in any batch (on one kind of machine; networks differ by rounding). No more than a shard is kept
-    in memory.
+    in any batch (on one kind of machine; networks differ by rounding). A shard is written while
+    the next is drawn; no more than the two are kept in memory.
 
     Args:
         model, solver, options: as in `expint.sample`; the steps are fixed.
@@ -77,7 +79,8 @@ def draw(
             `lambda labels: cfg(model.with_labels(labels), 2.0)`; default: `model.with_labels`.
         batch: samples computed at a time. Default: 64 on the CPU; elsewhere as many of 1024 as
             there is memory for. It is halved when memory does not do.
-        shard: samples in a file; default: 1000, or as many as take 256 MiB.
+        shard: samples in a file; default: that of a run that is continued, else 1000, or as many
+            as take 256 MiB.
         merge: write all samples to samples.npz at the end.
         images: "png" also writes a file images/PLACE.png for each sample, or "none".
         patience: seconds after which the shard of a process on another machine is taken over, if
@@ -97,7 +100,7 @@ def draw(
         OSError: if the folder cannot be written to, saying what is kept.
 
     Warns:
-        UserWarning: of files that are not what was written, which are drawn again.
+        UserWarning: of files that are not what was written, which are made again.
 
     Example:
         >>> import expint, tempfile
@@ -117,35 +120,26 @@ def draw(
     )  # fmt: skip
     for place in (0, num - 1):  # refuses what is beyond the ends of a run
         batches.seeds(range(place, place + 1))
-    settings = {
-        "model": identity(model),
-        "weights": _checksum(weights(model)),
-        PROBE: batches.probe(),
-        "shape": list(event),
-        "num": num,
-        "shard": shard or min(_SHARD, max(1, _BYTES // (4 * prod(event)))),
-        "seed": (seed or 0) if seeds is None else None,
-        "seeds": _digest(seeds),
-        "start": start,
-        "labels": _digest(batches.labels),
-        "dtype": str(dtype or torch.float32).removeprefix("torch."),
-        "images": images,
-        "nfe": plan.nfe,
-        "plan": plan.to_dict(),
-        "about": dict(about or {}),
-        **origin(),
-    }
+    there = (unsealed(Path(out) / MANIFEST) or {}).get("shard")
+    settings = dict(
+        model=identity(model), weights=_checksum(weights(model)), probe=batches.probe(),
+        shape=list(event), num=num,
+        shard=shard or there or min(_SHARD, max(1, _BYTES // (4 * prod(event)))),
+        seed=(seed or 0) if seeds is None else None, seeds=_digest(seeds), start=start,
+        labels=_digest(batches.labels), dtype=str(dtype or torch.float32).removeprefix("torch."),
+        images=images, nfe=plan.nfe, plan=plan.to_dict(), about=dict(about or {}), **origin(),
+    )  # fmt: skip
     folder = RunFolder.begin(Path(out), settings)
-    for name in folder.damaged():
-        warn(f"{name} in {str(out)!r} is not what was written there (checksum): it is made again.")
+    folder.damaged()
     claims, wanted = Claims(folder.path / SHARDS, patience), [*folder.shards, *[MERGED][:merge]]
     bar = tqdm(
         total=num, initial=folder.count, desc=title(plan), unit="sample", smoothing=0.05,
         disable=not progress, mininterval=0.1 if sys.stderr.isatty() else _LOGGED,
     )  # fmt: skip
-    with bar, _keeping(folder):
+    with bar, _keeping(folder), Background() as behind:
         while left := [name for name in wanted if not folder.is_done(name)]:
-            worked = [_work(folder, name, claims, batches, bar) for name in left]
+            worked = [_work(folder, name, claims, batches, bar, behind) for name in left]
+            behind.wait()
             if not any(worked):
                 sleep(_POLL)
             bar.update(folder.count - bar.n)
@@ -164,32 +158,44 @@ def _check(num: Any, event: tuple[int, ...], shard: Any, batch: Any, images: str
         raise ValueError(f"Samples of shape {event} are no images (C, H, W): leave out images=.")
 
 
-def _work(folder: RunFolder, name: str, claims: Claims, batches: Batches, bar: Any) -> bool:
+def _work(
+    folder: RunFolder, name: str, claims: Claims, batches: Batches, bar: Any, behind: Background
+) -> bool:
     """Make a shard, or the file of all samples, unless it is there or another process does."""
     if folder.is_done(name) or (name == MERGED and folder.count < folder.num):
         return False
-    claim = None
-    try:
+    with ExitStack() as held, _taken_over(folder, name):
         claim = claims.take(name)
-        if claim is None or folder.is_done(name):
+        if claim is None:
+            return False
+        held.callback(claim.release)
+        if folder.is_done(name):
             return False
         if name == MERGED:
-            folder.merge(claim.beat)
+            if not folder.damaged():
+                folder.merge(claim.beat)
         else:
-            _draw_shard(folder, name, claim, batches, bar)
-    except TakenOverError:
-        pass
-    except FileNotFoundError:
-        if not folder.is_done(name):  # by a process that took it over, and tidied up
-            raise
-    finally:
-        if claim is not None:
-            claim.release()
-    bar.update(folder.count - bar.n)
+            _draw_shard(folder, name, claim, batches, bar, behind)
+            held.pop_all()  # it is released when the shard is written
+    bar.update(max(bar.n, folder.count) - bar.n)
     return True
 
 
-def _draw_shard(folder: RunFolder, name: str, claim: Claim, batches: Batches, bar: Any) -> None:
+@contextmanager
+def _taken_over(folder: RunFolder, name: str) -> Iterator[None]:
+    """Lets go of what another process has taken over."""
+    try:
+        yield
+    except TakenOverError:
+        pass
+    except FileNotFoundError:
+        if not folder.is_done(name):  # by that process, which has tidied up
+            raise
+
+
+def _draw_shard(
+    folder: RunFolder, name: str, claim: Claim, batches: Batches, bar: Any, behind: Background
+) -> None:
     places, bad, began, before = folder.places(name), [], perf_counter(), bar.n
     nfe = folder.manifest["nfe"]
 
@@ -200,9 +206,8 @@ def _draw_shard(folder: RunFolder, name: str, claim: Claim, batches: Batches, ba
 
     samples, seeds = batches.draw(places, seen, bad).numpy(), batches.seeds(places)
     if len(bad) == len(places) > 1:
-        raise FloatingPointError(
-            f"None of the samples {places[0]} to {places[-1]} stayed finite. {batches.trouble}"
-        )
+        none = f"None of the samples {places[0]} to {places[-1]} stayed finite."
+        raise FloatingPointError(f"{none} {batches.trouble}")
     claim.beat(now=True)
     labels = batches.labels
     arrays = {
@@ -210,26 +215,22 @@ def _draw_shard(folder: RunFolder, name: str, claim: Claim, batches: Batches, ba
         "seeds": np.array(seeds, dtype=np.uint64),
         "labels": np.array(labels[places.start : places.stop] if labels else [-1] * len(places)),
     }
-    if folder.manifest["images"] == "png":
-        (folder.path / "images").mkdir(exist_ok=True)
-        for place, image in zip(places, samples, strict=True):
-            if place not in bad:
-                _picture(image).save(folder.path / "images" / f"{place:08d}.png")
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, **arrays)
-
-    folder.put(
-        name, write, not_finite=[[place, seeds[place - places.start]] for place in bad],
+    about = dict(
+        not_finite=[[place, seeds[place - places.start]] for place in bad],
         why=batches.trouble if bad else None, batch=batches.batch, device=str(batches.device),
         seconds=round(perf_counter() - began, 3), **origin(),
     )  # fmt: skip
 
+    def write() -> None:
+        try:
+            with _taken_over(folder, name):
+                if folder.manifest["images"] == "png":
+                    write_pictures(folder.path / "images", zip(places, samples, strict=True))
+                folder.put(name, partial(np.savez, **arrays), **about)
+        finally:
+            claim.release()
 
-def _picture(image: np.ndarray) -> Image.Image:
-    pixels = np.clip(np.rint((image + 1.0) * 127.5), 0, 255).astype(np.uint8)
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    behind.do(write)
 
 
 @contextmanager
@@ -239,12 +240,11 @@ def _keeping(folder: RunFolder) -> Iterator[None]:
         yield
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        kept = f"{folder.count} of {folder.num} samples are kept, and the same call continues"
-        gone = "the folder is no longer there, and with it all samples"
-        state = kept if (folder.path / SHARDS).is_dir() else gone
-        raise OSError(
-            f"Cannot go on in the folder {str(folder.path)!r} ({reason}): {state}."
-        ) from error
+        state = f"{folder.count} of {folder.num} samples are kept, and the same call continues"
+        if not (folder.path / SHARDS).is_dir():
+            state = "the folder is no longer there, and with it all samples"
+        failed = f"Cannot go on in the folder {str(folder.path)!r} ({reason})"
+        raise OSError(f"{failed}: {state}.") from error
 
 
 def _checksum(held: list[torch.Tensor]) -> str | None:

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from expint.convergence.common_path import PathMaker
 from expint.numerics.float64 import is_whole
 from expint.plans.plan import Plan
-from expint.quality.distances import Distance, Metric, Samples, distance_from_data
+from expint.quality.distances import Distance, Drawing, Metric, Samples, distance_from_data
 from expint.quality.studies import QualityCurve, QualityPoint, QualityStudy
 from expint.registry import Registry, unknown
 from expint.runs.model import Description, describe
@@ -50,6 +50,7 @@ def compare_quality(
     independent: Tensor | None = None,
     features: Callable[[Tensor], Tensor] | None = None,
     batch: int = 1000,
+    draw: Drawing | None = None,
     name: str | None = None,
     progress: bool = False,
 ) -> QualityStudy:
@@ -84,6 +85,8 @@ def compare_quality(
         independent: further samples of the data; the floor is their distance from `reference`.
         features: makes (n, d) features of samples (n, *event); default: they are flattened.
         batch: samples computed at a time.
+        draw: draws the samples of a plan at some places of the run `seed`, and gives them in parts
+            of `batch`; for runs that are kept, for example. Fresh noise only.
         name: of the model, for print-outs.
         progress: show a progress bar of network evaluations.
 
@@ -115,20 +118,16 @@ def compare_quality(
         label: {key: value for key, value in (common | settings).items() if value is not None}
         for label, settings in chosen_solvers(solvers).items()
     }
-    samples = Samples(model, n, repeats, seed, path, reference, independent, features, batch)
+    drawn = Samples(model, n, repeats, seed, path, reference, independent, features, batch, draw)
     plans = {
         label: [_planned(described, settings, count) for count in counts]
         for label, settings in entries.items()
     }
-    flat = [plan for row in plans.values() for plan in row]
-    possible = [plan for plan in flat if isinstance(plan, Plan)]
+    possible = [plan for row in plans.values() for plan in row if isinstance(plan, Plan)]
     if not possible:
-        raise next(plan for plan in flat if isinstance(plan, ValueError))
-    distance = distance_from_data(samples, metric)
-    limit = tolerance
-    if limit is None and distance.floor:
-        limit = FLOOR_MARGIN * distance.floor
-    reach = -math.inf if limit is None else limit
+        raise next(plan for row in plans.values() for plan in row if isinstance(plan, ValueError))
+    distance = distance_from_data(drawn, metric)
+    limit = tolerance or FLOOR_MARGIN * (distance.floor or 0.0) or -math.inf
     curves = []
     total = distance.runs * sum(plan.nfe for plan in possible)
     with tqdm(total=total, disable=not progress, unit="NFE") as bar:
@@ -139,7 +138,7 @@ def compare_quality(
             ]
             equations = (plan.sde.diffusion for plan in row if isinstance(plan, Plan))
             setting = next((equation.setting for equation in equations if equation), "")
-            near = (p.nfe for p in points if p.distance is not None and p.distance <= reach)
+            near = (p.nfe for p in points if p.distance is not None and p.distance <= limit)
             solver = get(entries[label]["solver"]).name
             curves.append(QualityCurve(label, solver, setting, tuple(points), next(near, None)))
     times = grid if grid is None or isinstance(grid, str) else [float(t) for t in grid]
@@ -150,7 +149,7 @@ def compare_quality(
         nfe=counts,
         curves=tuple(curves),
         floor=distance.floor,
-        threshold=limit,
+        threshold=None if math.isinf(limit) else limit,
         settings=settings | distance.settings,
     )
 

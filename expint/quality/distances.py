@@ -3,7 +3,7 @@ other.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -31,6 +31,7 @@ from expint.targets import Empirical, Gaussian, GaussianMixture
 
 Metric = Callable[[Tensor, Tensor], Any]
 Count = Callable[[int], Any]
+Drawing = Callable[[Plan, range], Iterable[Tensor]]
 
 EXACT = "wasserstein"
 METRICS: Mapping[str, Metric] = {
@@ -83,6 +84,7 @@ class Samples:
     independent: Tensor | None
     features: Callable[[Tensor], Tensor] | None
     batch: int
+    draw: Drawing | None
 
     @property
     def is_target(self) -> bool:
@@ -114,17 +116,20 @@ class Samples:
 
     def run(self, plan: Plan, first: int, count: Count) -> Tensor:
         """Features of samples first, first + 1, … of the run `seed`, shape (n, d)."""
-        model, std = describe(self.model), _first_std(plan)
         drawn = []
         with torch.inference_mode():
-            for start in range(first, first + self.n, self.batch):
-                size = min(self.batch, first + self.n - start)
-                seeds = per_sample(self.seed, size, start=start)
-                x = initial_state(seeds, model.shape or (), torch.float32, model.device or "cpu")
-                source = FreshNoise(seeds) if self.path is None else self.path(seeds)
-                drawn.append(self.features_of(execute(plan, self.model, x * std, source)))
+            for samples in (self.draw or self._batches)(plan, range(first, first + self.n)):
+                drawn.append(self.features_of(samples))
                 count(plan.nfe)
         return torch.cat(drawn)
+
+    def _batches(self, plan: Plan, places: range) -> Iterator[Tensor]:
+        model, std = describe(self.model), _first_std(plan)
+        for part in (places[i : i + self.batch] for i in range(0, self.n, self.batch)):
+            seeds = per_sample(self.seed, len(part), start=part.start)
+            x = initial_state(seeds, model.shape or (), torch.float32, model.device or "cpu")
+            source = FreshNoise(seeds) if self.path is None else self.path(seeds)
+            yield execute(plan, self.model, x * std, source)
 
     def features_of(self, samples: Tensor) -> Tensor:
         """Features of samples, shape (n, d)."""
@@ -139,9 +144,8 @@ def distance_from_data(samples: Samples, metric: str | Metric | None) -> Distanc
         ValueError: for an unknown metric, one that does not fit, or a reference that is missing or
             does not fit.
     """
-    model = samples.model
+    model, other = samples.model, "sliced-wasserstein" if samples.is_target else "frechet"
     if metric is None:
-        other = "sliced-wasserstein" if samples.is_target else "frechet"
         metric = EXACT if isinstance(model, Gaussian) else other
     if metric == EXACT:
         if not isinstance(model, Gaussian):

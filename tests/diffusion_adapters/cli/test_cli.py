@@ -105,6 +105,7 @@ def test_manifest_says_everything(drawn: tuple[Result, Path]):
         "labels": None,
         "out": str(drawn[1]),
         "dtype": "float32",
+        "network_dtype": None,
         "batch": 64,
         "compile": False,
         "eta": None,

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import torch
 from click.testing import CliRunner, Result
 
 import expint
-from diffusion_adapters import load
-from diffusion_adapters.cli import main
+from diffusion_adapters import load, runs
+from diffusion_adapters.cli import drawing, main
 from diffusion_adapters.cli.output import origin
 from diffusion_adapters.shipped.image_quality import EveryClass, frechet_judging, real_images
 from expint.quality.comparison import analytic_target, compare_quality
@@ -202,3 +203,66 @@ def test_a_file_in_the_place_of_the_folder_is_told_first(tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     result = run("--out", tmp_path / "file")
     assert result.exit_code == 2 and "a file is in its place" in result.stderr
+
+
+KEPT = ["--model", "grid-25", "--nfe", "8,12", "--n", "600", "--repeats", "2"]
+
+
+def distances(folder: Path) -> dict[str, list[Any]]:
+    return {c["name"]: [p["distance"] for p in c["points"]] for c in stored(folder)["curves"]}
+
+
+def test_samples_that_are_kept_are_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A comparison that is stopped goes on, and one with a solver more draws only that one's; the
+    distances are those without."""
+    few = [*KEPT, "--solvers", "seeds-1,seeds-2", "--no-progress"]
+    assert run(*few, "--out", tmp_path / "fresh").exit_code == 0
+    keep, calls = ("--keep", tmp_path / "samples"), []
+    original = runs.draw
+
+    def stopping(*arguments: Any, **settings: Any) -> Any:
+        calls.append(settings["plan"].solver)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "draw", stopping)
+        assert run(*few, *keep, "--out", tmp_path / "kept").exit_code == 1
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("samples/*/shards/*.npz")}
+    assert len(kept) == 2 * 3  # both repeats of the first plan, in shards of 250
+    more = [*KEPT, "--solvers", "seeds-1,seeds-2,unipc-2", "--no-progress"]
+    result = run(*more, *keep, "--out", tmp_path / "kept")
+    assert result.exit_code == 0, result.output
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("samples/*/shards/*.npz")}
+    assert {path: after[path] for path in kept} == kept and len(after) == 3 * 2 * 2 * 3
+    found, fresh = distances(tmp_path / "kept"), distances(tmp_path / "fresh")
+    for name, values in fresh.items():
+        assert found[name] == pytest.approx(values, rel=1e-5), name
+
+
+def test_what_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Common paths; samples that did not stay finite; and the files of other processes."""
+    keep = ("--solvers", "seeds-1", "--keep", tmp_path / "samples", "--out", tmp_path / "out")
+    result = run(*KEPT, *keep, "--common-path")
+    assert result.exit_code == 2 and "leave out --common-path" in result.stderr
+    (tmp_path / "file").touch()
+    result = run(*KEPT, "--keep", tmp_path / "file", "--out", tmp_path / "out")
+    assert result.exit_code == 2 and "--keep is a folder" in result.stderr
+    monkeypatch.setenv("RANK", "1")
+    result = run(*KEPT, *keep)
+    assert result.exit_code == 0 and not result.stdout and not (tmp_path / "out").exists()
+    monkeypatch.delenv("RANK")
+    monkeypatch.setattr(drawing, "draw", lambda *_, **__: SimpleNamespace(not_finite=[(1, 2)]))
+    result = run(*KEPT, *keep)
+    assert result.exit_code == 0 and distances(tmp_path / "out") == {"seeds-1": [None, None]}
+    assert "1 samples became NaN or infinite" in result.stdout
+
+
+def test_a_network_is_kept_with_its_classes_in_turn(tmp_path: Path):
+    few = ("--nfe", "6", "--n", 300, "--solvers", "seeds-2", "--model", "digits-edm")
+    result = run(*few, "--keep", tmp_path / "samples", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (folder,) = (tmp_path / "samples").iterdir()
+    labels = np.concatenate([part["labels"] for part in runs.RunFolder(folder)])
+    assert labels.tolist() == [i % 10 for i in range(300)]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 import expint
 from diffusion_adapters import cfg, load
 from diffusion_adapters.runs import RunFolder, draw, production
+from diffusion_adapters.runs.batches import Batches
 from diffusion_adapters.runs.claims import Claim
 
 TARGET = expint.targets.Gaussian([1.0, -2.0], [0.25, 1.0], expint.schedules.EDM())
@@ -332,6 +334,7 @@ def test_a_folder_that_is_removed_is_said(tmp_path: Path, monkeypatch: pytest.Mo
 
     def removing(folder: RunFolder, name: str, *arguments: Any) -> None:
         if name == "000002":
+            arguments[-1].wait()  # for what is written in the background
             shutil.rmtree(folder.path)
         original(folder, name, *arguments)
 
@@ -419,3 +422,58 @@ def test_labels_are_whole_numbers(tmp_path: Path, wrong: Any):
     with pytest.raises(ValueError, match=r"Labels are whole numbers, got|one label for each"):
         draw(load("digits-edm"), 4, steps=4, out=tmp_path, labels=wrong, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_shard_is_written_while_the_next_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first shard is not there before the second is being computed."""
+    drawing, original, order = Event(), RunFolder.put, []
+
+    def put(self: RunFolder, name: str, *arguments: Any, **about: Any) -> None:
+        if name == "000000":
+            assert drawing.wait(30)
+        order.append(name)
+        original(self, name, *arguments, **about)
+
+    class Watched(Spoilt):
+        calls = 0
+
+        def __call__(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            if self.calls > 1 + 16:  # the probe, and a shard
+                drawing.set()
+            return TARGET(x, t)
+
+    monkeypatch.setattr(RunFolder, "put", put)
+    assert drawn(tmp_path, model=Watched(torch.empty(0))).count == 23
+    assert order == [f"{i:06d}" for i in range(5)]
+
+
+def test_a_gpu_copies_into_pinned_memory_while_it_goes_on(monkeypatch: pytest.MonkeyPatch):
+    """The order of the calls, without a GPU: memory for all, batch after batch into it without
+    waiting, and one wait at the end."""
+    plan = expint.plan_sampling(TARGET.schedule, "seeds-1", steps=4)
+    batches = Batches(TARGET, (2,), plan, 5, batch=2)
+    expected, calls = batches.draw(range(5), lambda *_: None), []
+    empty, copy = torch.empty, torch.Tensor.copy_
+
+    def pinned(*size: Any, pin_memory: bool = False, **settings: Any) -> torch.Tensor:
+        if pin_memory:
+            calls.append("pinned")
+        return empty(*size, **settings)
+
+    def copied(self: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> Any:
+        if non_blocking:
+            calls.append(f"copy {len(source)}")
+        return copy(self, source)
+
+    monkeypatch.setattr(torch, "empty", pinned)
+    monkeypatch.setattr(torch.Tensor, "copy_", copied)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: calls.append("wait"))
+    batches.device = torch.device("cuda")
+    drawn = batches.draw(range(5), lambda *_: calls.append("step"))
+    assert [call for call in calls if call != "step"] == [
+        "pinned", "copy 2", "copy 2", "copy 1", "wait"
+    ]  # fmt: skip
+    assert torch.equal(drawn, expected)

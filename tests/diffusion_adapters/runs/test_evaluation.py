@@ -1,7 +1,10 @@
 """Distances of streamed samples from a reference."""
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
-from diffusion_adapters.runs import draw, evaluate, evaluation
+from diffusion_adapters.runs import ImageFeatures, RunFolder, draw, evaluate, evaluation
 from diffusion_adapters.shipped.files import load_classifier
 from expint import targets
 from expint.metrics import frechet_distance
@@ -92,6 +95,11 @@ def test_too_few_samples_are_refused(n: int):
         evaluate([points(50, 2, 0)[:n]], [points(50, 2, 1)], lambda part: part)
 
 
+def test_too_few_that_are_kept_are_refused():
+    with pytest.raises(ValueError, match=r"more than 20 .*, got 50 and 50, and most=20\."):
+        evaluate([points(50, 2, 0)], [points(50, 2, 1)], lambda part: part, most=20)
+
+
 MINE = """
 import torch
 
@@ -149,3 +157,75 @@ def test_what_cannot_be_evaluated(
     draw(target, 3, steps=8, out=tmp_path / "own", progress=False)
     result = run("evaluate", *arguments)
     assert result.exit_code == 2 and words in result.stderr, result.stderr
+
+
+def test_images_are_given_to_a_network_as_it_knows_them():
+    """RGB, of its size, normalised; by default in [-1, 1]."""
+    given = []
+
+    class Network(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            given.append(images)
+            return images.mean((2, 3))
+
+    grey = torch.linspace(-1.0, 1.0, 4 * 64).reshape(4, 1, 8, 8)
+    features = ImageFeatures(Network(), 16)
+    assert features(grey).shape == (4, 3) and given[0].shape == (4, 3, 16, 16)
+    torch.testing.assert_close(features(grey), grey.mean((2, 3)).expand(-1, 3))
+    colour = torch.stack([torch.full((8, 8), v) for v in (-1.0, 0.0, 1.0)]).expand(2, 3, 8, 8)
+    mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+    found = ImageFeatures(Network(), 4, mean=mean, std=std)(colour)
+    expected = [(v - m) / s for v, m, s in zip((0.0, 0.5, 1.0), mean, std, strict=True)]
+    torch.testing.assert_close(found[1], torch.tensor(expected))
+    for wrong in (torch.zeros(4, 2, 8, 8), torch.zeros(4, 8)):
+        with pytest.raises(ValueError, match="Images have shape"):
+            features(wrong)
+
+
+class Inception(torch.nn.Module):
+    """In the place of torchvision's: two means of an image, and a last layer to leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 1000)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[2:] == (299, 299) and not self.training
+        return self.fc(images.mean((2, 3)))
+
+
+def test_the_features_of_inception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a network in the place of torchvision's, which is not installed here."""
+    monkeypatch.chdir(tmp_path)
+    target = targets.Gaussian(torch.zeros(3, 2, 2), torch.full((3, 2, 2), 0.2), EDM())
+    for seed, name in enumerate(["own", "other"]):
+        draw(target, 30, steps=8, seed=seed, out=tmp_path / name, progress=False)
+    arguments = ("evaluate", "own", "--reference", "other", "--features", "inception")
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    result = run(*arguments)
+    assert result.exit_code == 2 and "need torchvision" in result.stderr
+    url = "https://nowhere.invalid/models/inception.pth"
+    asked = []
+
+    def inception_v3(**settings: Any) -> Inception:
+        asked.append(settings)
+        return Inception()
+
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(url=url))
+    module = SimpleNamespace(Inception_V3_Weights=weights, inception_v3=inception_v3)
+    monkeypatch.setitem(sys.modules, "torchvision.models", module)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    result = run(*arguments)
+    file = tmp_path / "hub" / "checkpoints" / "inception.pth"
+    assert result.exit_code == 2 and f"put {url} at {file}" in result.stderr
+    file.parent.mkdir(parents=True)
+    file.touch()
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    assert asked == [{"weights": weights.DEFAULT, "transform_input": False}]
+    found = json.loads((tmp_path / "own" / "evaluation.json").read_text())
+    x, y = (next(iter(RunFolder(tmp_path / name)))["samples"] for name in ("own", "other"))
+    x, y = (torch.from_numpy(each) for each in (x, y))
+    sized = partial(torch.nn.functional.interpolate, size=(299, 299), mode="bilinear")
+    expected = evaluate([x], [y], lambda images: sized(images, antialias=True).mean((2, 3)))
+    assert found["frechet"] == pytest.approx(expected["frechet"], rel=1e-3)

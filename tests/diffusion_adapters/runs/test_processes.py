@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import expint
+from diffusion_adapters.cli import main
 from diffusion_adapters.runs import RunFolder
 
 # A target whose evaluations take their time, but for a run that is to be finished.
@@ -27,6 +29,8 @@ class Slow:
     schedule, prediction, shape = target.schedule, target.prediction, (2,)
 
     def __call__(self, x, t):
+        if os.environ.get("DIES") and os.environ["RANK"] == "1" and len(x) > 1:
+            os._exit(3)
         time.sleep(float(os.environ.get("PAUSE", "0")))
         return self.target(x, t)
 """
@@ -37,11 +41,14 @@ NUM = 60
 RUN = [*SETTINGS, "--num", str(NUM), "--shard", "5", "--out", "out"]
 
 
-def started(folder: Path, *command: str, pause: float = 0.0) -> "subprocess.Popen[str]":
+def started(
+    folder: Path, *command: str, pause: float = 0.0, **variables: str
+) -> "subprocess.Popen[str]":
     (folder / "mine_in_shards.py").write_text(MINE)
     # Both this source and the model, wherever the command is run.
     path = os.pathsep.join([str(Path(__file__).parents[3]), str(folder)])
     environment = os.environ | {"PYTHONPATH": path, "PAUSE": str(pause), "OMP_NUM_THREADS": "1"}
+    environment |= variables
     # In the background of a shell these tests run with SIGINT ignored, which would be inherited.
     return subprocess.Popen(
         [sys.executable, *command], cwd=folder, env=environment, text=True,
@@ -83,6 +90,23 @@ def test_processes_of_torchrun_share_a_run(tmp_path: Path):
         f"{NUM} samples of mine_in_shards:Slow in out/shards, {NUM // 5} files"
     ]
     assert f"{NUM}/{NUM}" in errors and errors.count("[00:00<?,") == 1  # one bar begins
+    check(tmp_path / "out")
+
+
+def test_a_worker_of_torchrun_that_dies_ends_the_others_and_its_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two, one of which dies in its first shard."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = started(tmp_path, *launcher, *MODULE, *RUN, pause=0.3, DIES="1")
+    _, errors = process.communicate(timeout=120)
+    count = RunFolder(tmp_path / "out").count
+    assert process.returncode == 1 and "exitcode  : 3" in errors and count < NUM
+    assert f"Interrupted: {count} of {NUM} samples are in out. The same command cont" in errors
+    assert not list((tmp_path / "out").rglob("*.part"))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["sample", "--out", "out"])
+    assert result.exit_code == 0, result.output
     check(tmp_path / "out")
 
 
