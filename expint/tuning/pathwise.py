@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from expint import grids
-from expint.runs.model import Description, describe
+from expint.runs.model import describe
 from expint.sampling import sample
 from expint.tuning.objective import BATCH, HELD_OUT, REFERENCE, SEARCH, Features, SampleObjective
 from expint.tuning.parameters import Numbers, Tunable
@@ -28,21 +28,15 @@ _SCALE = 0.1  # in standard deviations of the samples: what is further off count
 _DIFFERENCE, _ON_TABLE = 1e-3, 0.05
 
 
-def fine_grid(about: Description) -> Tensor | grids.GridBuilder | None:
-    """Of solutions that plans are compared with: to the end of the sampling range; on a table None,
-    the default."""
-    return None if about.round_time is not None else grids.karras
-
-
 def fine_samples(
     model: Any, shape: Sequence[int], count: int, seed: int, part: int = REFERENCE
 ) -> Tensor:
-    """Samples of the network's own from many evaluations: as a reference with noise, for the other
-    parts of the seeds of the ODE."""
-    how: dict[str, Any] = {"solver": "seeds-3"}
-    if part != REFERENCE:
-        how = {"solver": "unipc-3", "ell": 0.0}
-    how |= {"nfe": FINE, "grid": fine_grid(describe(model)), "seed": 3 * seed + part}
+    """Samples of the network's own from many evaluations, to the end of the sampling range (on a
+    table by the default grid): as a reference with noise, for the other parts of the seeds of the
+    ODE."""
+    grid = None if describe(model).round_time else grids.karras
+    how: Any = {"solver": "seeds-3"} if part == REFERENCE else {"solver": "unipc-3", "ell": 0.0}
+    how |= {"nfe": FINE, "grid": grid, "seed": 3 * seed + part}
     parts = [
         sample(model, (min(BATCH, count - begin), *shape), **how, start=begin, progress=False)
         for begin in range(0, count, BATCH)
@@ -61,11 +55,7 @@ class Paths:
     def __init__(
         self, model: Any, shape: Sequence[int], count: int, features: Features | None, seed: int
     ) -> None:
-        about = describe(model)
-        self._count, self._difference = (
-            count,
-            _DIFFERENCE if about.round_time is None else _ON_TABLE,
-        )
+        self._difference = _ON_TABLE if describe(model).round_time else _DIFFERENCE
         fine = [fine_samples(model, shape, count, seed, part) for part in (SEARCH, HELD_OUT)]
         self._fine = fine[0]
         self.objective = SampleObjective(model, shape, torch.cat(fine), features, seed)

@@ -22,20 +22,12 @@ from expint.runs import describe
 from expint.runs.model import Description
 from expint.sampling import plan_sampling
 from expint.solvers.registry import Solver
+from expint.tuning import starts as begin
 from expint.tuning.gradients import descended
 from expint.tuning.journal import Journal
 from expint.tuning.objective import HELD_OUT, SEARCH, Features, Objective, SampleObjective
 from expint.tuning.parameters import FEW, Numbers, Tunable
 from expint.tuning.pathwise import FINE, MODES, Paths, fine_samples
-from expint.tuning.starts import (
-    DETERMINISTIC,
-    STOCHASTIC,
-    Entry,
-    best_of,
-    bounds_of,
-    shape_of,
-    starts_of,
-)
 
 ALONG = "along paths"
 LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that the guide's plans are tried with
@@ -65,13 +57,13 @@ def tune(
 ) -> Plan:
     """The best plan with at most `nfe` evaluations that a search finds for this model.
 
-    Several solvers on several grids are tried on a few samples. From the best of them a guide moves
-    every number of every step (grid, trust in extrapolation) so that the plan for the ODE comes
-    near fine solutions from the same initial states; it serves ℓ > 0 as well, at several levels of
-    which it is tried. The best of all these is moved by five numbers (shape of the grid, ℓ, trust)
-    without gradients. Where the budget allows for enough samples, and where distances cost
-    nothing, gradients move all numbers in the end. All trials see the same noise; what is nearest
-    on samples that the search has not seen is kept, the default plan among them.
+    First along paths: several solvers on several grids are compared, sample by sample, with fine
+    solutions of the ODE from the same initial states, and every number of every step (grid, trust
+    in extrapolation) of the best is moved by least squares. Then in law: five numbers (shape of the
+    grid, trust) are moved by the energy distance from the same solutions, without gradients. What
+    comes out serves ℓ > 0 as well, at several levels of which it is tried. All trials see the same
+    noise; what is nearest on samples that the search has not seen is kept, solvers on the default
+    grid among them. Where distances cost nothing, gradients move all numbers in the end.
 
     Args:
         model: model(x, t) with `schedule` and `prediction`, as for `expint.sample`.
@@ -111,7 +103,7 @@ def tune(
         (5, True)
     """
     about = describe(model)
-    bounds = bounds_of(ell)
+    bounds = begin.bounds_of(ell)
     reference = None if reference is None else torch.as_tensor(reference)
     if not is_whole(nfe) or nfe < 1:
         raise ValueError(f"nfe is a positive number of evaluations, got {nfe!r}.")
@@ -123,8 +115,8 @@ def tune(
     if loss is not None and not isinstance(loss, Objective) and not callable(loss):
         raise TypeError(f"loss is a function that makes features, or an Objective, got {loss!r}.")
     check_seed(seed)
-    starts = list(starts_of(about, nfe, solver, bounds))
-    size = None if isinstance(loss, Objective) else shape_of(about, reference, shape)
+    starts = list(begin.starts_of(about, nfe, solver, bounds))
+    size = None if isinstance(loss, Objective) else begin.shape_of(about, reference, shape)
     arguments = {
         "nfe": nfe, "solver": str(solver), "ell": list(bounds), "shape": None if size is None
         else list(size), "reference": None if reference is None else float(reference.sum()),
@@ -188,24 +180,24 @@ class _Search:
     def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
         first = {0.0: 0.0}.get(bounds[1], min(max(1.0, bounds[0]), bounds[1]))
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
+        found, trouble = [], []
         try:
             found = self._along(entries, bounds) if self.size else []
         except FloatingPointError as error:  # of the fine solutions
-            found, trouble = [], f"{ALONG}: {error}"
-        else:
-            trouble = ""
+            trouble = [f"{ALONG}: {error}"]
         if not self.own:
             self._made(self.objective)
         if found:
             ranked = self._ranked(found, self._count("choice", len(found)))[:4]
         else:
-            ranked = self._screened(entries)
+            self.bar.set_description(f"{len(entries)} starts")
+            ranked = self._ranked(entries, self._count("screening", len(entries)))[:2]
             self._check(self.least, entries)
             ranked += [
                 (name, tunable, self._few(name, tunable, numbers, self.objective))
                 for name, tunable, numbers in ranked
             ]
-        self.failures += [trouble] if trouble else []
+        self.failures += trouble
         tried = ranked + self._defaults(starts, bounds, first)
         count = self._count("held out", len(tried) + 1)
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
@@ -215,15 +207,14 @@ class _Search:
         about: dict[str, Any] = {}
         if not self.cost:  # sampled laws have too much noise for as many numbers
             self.bar.set_description(f"{tunable.method.name}, every step")
-            refined, reason = descended(
-                self.objective, tunable, numbers, 0, _GRADIENTS,
-                partial(self._measured, of=self.objective),
-            )  # fmt: skip
-            found = self._value((name, tunable, refined), count, HELD_OUT)
-            if found < value:
-                value, numbers = found, refined
-            if reason:
-                about["gradients"] = f"left out: {reason}"
+            try:
+                refined = descended(self.objective(), tunable, numbers, count, _GRADIENTS)
+            except (RuntimeError, TypeError, AttributeError) as error:
+                about["gradients"] = f"left out: {str(error).splitlines()[0]}"
+            else:
+                found = self._value((name, tunable, refined), count, HELD_OUT)
+                if found < value:
+                    value, numbers = found, refined
         plan = tunable.plan(numbers)
         about |= {
             "begun with": name, "distance": value, "samples": count, "NFE": plan.nfe,
@@ -234,7 +225,7 @@ class _Search:
             about["failed"] = f"{len(self.failures)} trials, the first: {self.failures[0]}"
         return replace(plan, about=about)
 
-    def _check(self, value: float, entries: list[Entry]) -> None:
+    def _check(self, value: float, entries: list[begin.Entry]) -> None:
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"No plan of {entries[0][1].method.name!r} with {self.nfe} evaluations gives a "
@@ -289,7 +280,7 @@ class _Search:
         return value
 
     def _value(
-        self, entry: Entry, count: int, part: int = SEARCH,
+        self, entry: begin.Entry, count: int, part: int = SEARCH,
         of: Callable[[], Objective] | None = None,
     ) -> float:  # fmt: skip
         name, tunable, numbers = entry
@@ -309,47 +300,41 @@ class _Search:
 
     def _defaults(
         self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], first: float
-    ) -> list[Entry]:
+    ) -> list[begin.Entry]:
         """What is run without tuning, and all solvers on its grid."""
         solver = defaults.solver(self.nfe, shared=True)
         own = 0.0 if solver == defaults.FEW_SOLVER else 1.0
         default = [(own, name) for name in [f"{solver}, default"] if bounds[0] <= own <= bounds[1]]
-        every = [(first, f"{name}, default") for name in (*STOCHASTIC, *DETERMINISTIC)]
+        every = [(first, f"{name}, default") for name in (*begin.STOCHASTIC, *begin.DETERMINISTIC)]
         wanted = dict.fromkeys(default + every)
         return [(n, t, t.start(ell)) for ell, name in wanted for n, t in starts if n == name]
 
-    def _ranked(self, entries: list[Entry], count: int) -> list[Entry]:
+    def _ranked(self, entries: list[begin.Entry], count: int) -> list[begin.Entry]:
         values = [self._value(entry, count) for entry in entries]
         order = sorted(range(len(entries)), key=values.__getitem__)
         return [entries[i] for i in order]
 
-    def _screened(self, starts: list[Entry]) -> list[Entry]:
-        """The best starts of the two best solvers: of the better half on more samples."""
-        self.bar.set_description(f"{len(starts)} starts")
-        count = self._count("screening", 3 * len(starts), 500)
-        better = self._ranked(starts, count)[: max(2, len(starts) // 2)]
-        values = [self._value(entry, 4 * count) for entry in better]
-        return best_of(2, better, values)
-
-    def _along(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
+    def _along(self, starts: list[begin.Entry], bounds: tuple[float, float]) -> list[begin.Entry]:
         """Plans near the paths of the ODE, by all numbers and then by few in law, with several
         ℓ."""
         self._made(self._coupled)
-        size = 2 * min(max(tunable.steps for _, tunable, _ in starts), MODES)
+        most = max(tunable.steps for _, tunable, _ in starts)
+        starts = [entry for entry in starts if entry[1].steps == most]  # the most numbers
+        size = 2 * min(most, MODES)
         share = (_SHARES["along"] + self.own * _SHARES["reference"]) * self.budget
         chunks = share / (_TRIALS * (size + 1) * self.nfe)
         least = max(12, 3 * size // self.size)
         count = int(min(200, max(least, chunks / 10)))
-        rounds = max(1, min(6, int(chunks / (6 * count))))
-        starts = best_of(4, starts, [self._error(entry, count // 2) for entry in starts])
+        rounds = max(1, min(5, int(chunks / (8 * count))))
+        starts = begin.best_of(4, starts, [self._error(entry, count) for entry in starts])
         self.bar.set_description(ALONG)
         limit = self.cost + share
-        fitted: list[tuple[float, Entry]] = []
-        for most, part in ((2, count // 2), (1, count)):
+        fitted: list[tuple[float, begin.Entry]] = []
+        for left in (2, 1):
             for _ in range(rounds):
-                fitted = [self._nearer(entry, part) for entry in starts]
+                fitted = [self._nearer(entry, count) for entry in starts]
                 starts = [entry for _, entry in fitted]
-            starts = best_of(most, starts, [error for error, _ in fitted])
+            starts = begin.best_of(left, starts, [error for error, _ in fitted])
         (entry,), error = starts, math.inf
         while self.cost < limit:
             before = error
@@ -369,13 +354,14 @@ class _Search:
     def _coupled(self) -> Objective:
         return self.paths().objective
 
-    def _error(self, entry: Entry, count: int) -> float:
+    def _error(self, entry: begin.Entry, count: int) -> float:
         _, tunable, numbers = entry
-        return self._measured(lambda: [self.paths().error(tunable, numbers, count)], self._coupled)[
-            0
-        ]
+        (error,) = self._measured(
+            lambda: [self.paths().error(tunable, numbers, count)], self._coupled
+        )
+        return error
 
-    def _nearer(self, entry: Entry, count: int) -> tuple[float, Entry]:
+    def _nearer(self, entry: begin.Entry, count: int) -> tuple[float, begin.Entry]:
         name, tunable, numbers = entry
         sizes = [len(part) for part in numbers]
 
