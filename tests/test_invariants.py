@@ -124,7 +124,7 @@ ROOMS = {
     "expint/model_plans.py": 32,
     "expint/plans/plan_files.py": 223,
     "expint/plans/file_format.py": 83,
-    "expint/tuning/": 1_125,
+    "expint/tuning/": 1_128,
     "expint/runs/row_noise.py": 54,
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,

@@ -34,9 +34,10 @@ def descended(
             (slope,) = torch.autograd.grad(distance, leaf)
         except (ValueError, FloatingPointError):
             return 1e30, 0.0 * x
-        if not (math.isfinite(float(distance)) and bool(torch.isfinite(slope).all())):
+        found = float(distance.detach())
+        if not (math.isfinite(found) and bool(torch.isfinite(slope).all())):
             return 1e30, 0.0 * x
-        return float(distance), slope.numpy()
+        return found, slope.numpy()
 
     free = [(None, None)] * sizes[0], [(low, high)] * sizes[1], [(None, None)] * sizes[2]
     options = {"maxfun": most, "maxiter": most, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-12}
