@@ -135,7 +135,7 @@ def tune(
 
     kind = type(loss).__name__ if isinstance(loss, Objective) else SampleObjective.__name__
     with tqdm(total=budget, disable=not progress, unit="evaluations", desc="reference") as bar:
-        many = prod(event) if event else 0
+        many = prod(event or (0,))
         search = Search(objective, paths, many, own, about, nfe, budget, bar, kept, kind)
         try:
             return search.best(starts, bounds)
@@ -144,7 +144,7 @@ def tune(
             least = f"; the best distance so far is {search.least:.4g}"
             text = (
                 f"Stopped{least if math.isfinite(search.least) else ''}. To go on where a search "
-                f"stopped, give the same arguments and {way}."
             )
+            text += f"stopped, give the same arguments and {way}."
             bar.write(text, file=sys.stderr)  # click has its own word for the exception
             raise KeyboardInterrupt(text) from None

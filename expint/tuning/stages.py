@@ -29,7 +29,7 @@ SHARES = {
 Made = Callable[[], Objective]
 _TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
 MOST = 3000  # samples of a distance
-_STEP = torch.tensor([0.2, 0.2, 0.3, -0.1, -0.1], dtype=torch.float64)
+_STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
 
 
 class Search:
@@ -57,7 +57,8 @@ class Search:
         if found:
             ranked = self._ranked(found, self._count("choice", len(found)))[:4]
         else:
-            ranked = self._ranked(entries, self._count("screening", len(entries)))[:2]
+            few = self._count("screening", len(entries))
+            ranked = begin.best_of(2, entries, [self._value(entry, few) for entry in entries])
             self._check(self.least, entries)
             ranked += [
                 (name, tunable, self._few(name, tunable, numbers, self.objective))
@@ -183,7 +184,7 @@ class Search:
         """Plans near the paths of the ODE, by all numbers and then by few in law, with several
         ℓ."""
         self._made(self._coupled)
-        most = max(tunable.steps for _, tunable, _ in starts)
+        most = max(entry[1].steps for entry in starts)
         starts = [entry for entry in starts if entry[1].steps == most]  # the most numbers
         size = 2 * min(most, MODES)
         share = (SHARES["along"] + self.own * SHARES["reference"]) * self.budget
@@ -224,14 +225,13 @@ class Search:
 
     def _nearer(self, entry: begin.Entry, count: int) -> tuple[float, begin.Entry]:
         name, tunable, numbers = entry
-        sizes = [len(part) for part in numbers]
 
         def compute() -> list[Any]:
             error, found = self.paths().nearer(tunable, numbers, count, _TRIALS)
             return [error, *torch.cat(list(found)).tolist()]
 
         error, *found = self._measured(compute, self._coupled)
-        parts = torch.tensor(found, dtype=torch.float64).split(sizes)
+        parts = torch.tensor(found, dtype=torch.float64).split([len(part) for part in numbers])
         return error, (name, tunable, Numbers(*parts))
 
     def _few(self, name: str, tunable: Tunable, start: Numbers, of: Made) -> Numbers:
@@ -248,7 +248,8 @@ class Search:
         def value(x: Any) -> float:
             return min(self._value((name, tunable, moved(x)), count, SEARCH, of), 1e30)
 
-        corners = torch.cat([torch.zeros(1, len(free)), torch.diag(_STEP[free])])
-        size = {"maxfev": _FEW_TRIALS, "fatol": 0.0, "xatol": 1e-3}
-        options = {"initial_simplex": corners.numpy(), **size}
+        step = _STEP[free] / (2 if self.size else 1)  # along paths they are nearly right
+        corners = torch.cat([torch.zeros(1, len(free)), torch.diag(step)])
+        options: Any = {"maxfev": _FEW_TRIALS, "fatol": 0.0, "xatol": 1e-3}
+        options["initial_simplex"] = corners.numpy()
         return moved(minimize(value, corners[0].numpy(), method="Nelder-Mead", options=options).x)
