@@ -63,8 +63,7 @@ class Paths:
 
     def error(self, tunable: Tunable, numbers: Numbers, count: int) -> float:
         """The mean of a robust square of the distances of `count` samples from the solutions."""
-        squares = self._residuals(tunable, numbers, count) ** 2
-        return float(np.mean(2.0 * (np.sqrt(1.0 + squares) - 1.0)))
+        return float(np.mean(2.0 * np.hypot(1.0, self._residuals(tunable, numbers, count)) - 2.0))
 
     def nearer(
         self, tunable: Tunable, start: Numbers, count: int, trials: int
