@@ -27,7 +27,7 @@ from diffusion_adapters.shipped import tuned_plans
 from diffusion_adapters.shipped.image_quality import EveryClass
 from diffusion_adapters.shipped.tuned_plans import KINDS, weights_hash
 from expint.plans.file_format import read_content
-from expint.tuning.starts import fine_samples
+from expint.tuning.pathwise import fine_samples
 
 NFES = (5, 8, 10, 15, 20, 30)
 REFERENCE = {"digits": 4000, "mnist": 2000}

@@ -23,8 +23,8 @@ from expint.targets import Gaussian
 
 Features = Callable[[Tensor], Tensor]
 _FILTERS = 0x51A7C3D9
-_BATCH = 500
-_LOCAL = (0.01, 0.1)  # quantiles of the distances in the reference that are local widths
+BATCH = 500
+_LOCAL = (0.005, 0.05)  # quantiles of the distances in the reference that are local widths
 # Runs of the seeds that are drawn, so that none of the three shares numbers with another.
 REFERENCE, SEARCH, HELD_OUT = 0, 1, 2
 
@@ -81,16 +81,16 @@ class SampleObjective(Objective):
         features: Features | None = None,
         seed: int = 0,
     ) -> None:
-        self._model, self._about, self._shape = model, describe(model), tuple(shape)
+        self._model, self._about, self.shape = model, describe(model), tuple(shape)
         self._seed = seed
-        image = len(self._shape) == 3 and min(self._shape[1:]) >= 8
+        image = len(self.shape) == 3 and min(self.shape[1:]) >= 8
         self._views: list[Features] = [partial(torch.flatten, start_dim=1)]
         self._extra = 0  # evaluations of the network that the features of a sample take
         if image:
             if features is None:
-                features = bottleneck_features(model, self._shape)
+                features = bottleneck_features(model, self.shape)
                 self._extra = int(features is not None)
-            self._views += [_high_pass, features or random_features(self._shape[0], seed)]
+            self._views += [_high_pass, features or random_features(self.shape[0], seed)]
         elif features is not None:
             self._views.append(features)
         self.cost = self._extra * len(reference)
@@ -128,9 +128,9 @@ class SampleObjective(Objective):
         call = _Checkpointed(self._about, self._model) if learned else self._model
         run = 3 * self._seed + part
         parts = []
-        for begin in range(start, start + count, _BATCH):
+        for begin in range(start, start + count, BATCH):
             seeding = partial(per_sample, run, seeds=None, start=begin)
-            size = (min(_BATCH, start + count - begin), *self._shape)
+            size = (min(BATCH, start + count - begin), *self.shape)
             with torch.set_grad_enabled(learned):
                 x, noise = start_state(self._about, size, plan, seeding, None, None, None)
                 state = Run(plan, call, x, noise)
@@ -179,7 +179,7 @@ class _Side:
 
 def _in_parts(view: Features, samples: Tensor) -> Tensor:
     with torch.set_grad_enabled(samples.requires_grad):
-        return torch.cat([view(part) for part in samples.split(_BATCH)])
+        return torch.cat([view(part) for part in samples.split(BATCH)])
 
 
 def _pairs(x: Tensor, y: Tensor) -> Tensor:

@@ -9,13 +9,10 @@ from torch import Tensor
 
 from expint import grids
 from expint.numerics.float64 import are_numbers
-from expint.runs import describe
 from expint.runs.model import Description
-from expint.sampling import plan_sampling, sample
+from expint.sampling import plan_sampling
 from expint.solvers import get
-from expint.tuning.objective import REFERENCE
 from expint.tuning.parameters import Numbers, Tunable
-from expint.tuning.pathwise import FINE, fine_grid
 
 STOCHASTIC = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
 DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
@@ -107,21 +104,9 @@ def shape_of(
     return size
 
 
-def fine_samples(model: Any, shape: tuple[int, ...], count: int, seed: int) -> Tensor:
-    """Samples of the network's own from many evaluations."""
-    parts = [
-        sample(
-            model, (min(500, count - begin), *shape), "seeds-3", nfe=FINE,
-            grid=fine_grid(describe(model)), seed=3 * seed + REFERENCE, start=begin, progress=False,
-        )
-        for begin in range(0, count, 500)
-    ]  # fmt: skip
-    return torch.cat(parts)
-
-
-def best_of_two(entries: list[Entry], values: list[float]) -> list[Entry]:
-    """The best entries of the two best solvers."""
+def best_of(solvers: int, entries: list[Entry], values: list[float]) -> list[Entry]:
+    """The best entry of each of the best solvers."""
     best: dict[str, Entry] = {}
     for i in sorted(range(len(entries)), key=values.__getitem__):
         best.setdefault(entries[i][1].method.name, entries[i])
-    return list(best.values())[:2]
+    return list(best.values())[:solvers]
