@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from expint import defaults, equations, grids, noise, schedules, solvers
-from expint.equations import SemiLinearSDE, predictions, reverse_sde
+from expint.equations import SemiLinearSDE, predictions, reverse_sde, to_torchsde
 from expint.execution import execute
 from expint.integration import Solution, integrate
 from expint.numerics import phi
@@ -18,21 +18,21 @@ from expint.soundness import PlanWarning
 if TYPE_CHECKING:
     from expint import adaptive, convergence, metrics, quality, targets, tuning
     from expint.adaptive import Adaptive, AdaptiveReport
-    from expint.equations import to_torchsde
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
+    from expint.spectra import StiffnessStudy, stiffness
     from expint.tuning import mmse_curve, tune
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Sampling",
-    "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling", "compile_plan",
-    "continue_sampling", "convergence", "defaults", "equations", "execute", "grids", "integrate",
-    "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
-    "reverse_sde", "sample", "schedules", "second_moment", "solvers", "targets", "to_torchsde",
-    "tune", "tuning",
+    "SecondMoment", "SemiLinearSDE", "Solution", "StiffnessStudy", "adaptive", "begin_sampling",
+    "compile_plan", "continue_sampling", "convergence", "defaults", "equations", "execute", "grids",
+    "integrate", "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
+    "reverse_sde", "sample", "schedules", "second_moment", "solvers", "stiffness", "targets",
+    "to_torchsde", "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
@@ -42,9 +42,9 @@ _LATER = {
     **dict.fromkeys(("Adaptive", "AdaptiveReport"), "adaptive"),
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
+    **dict.fromkeys(("StiffnessStudy", "stiffness"), "spectra"),
     "Recorder": "recorder",
     **dict.fromkeys(("mmse_curve", "tune"), "tuning"),
-    "to_torchsde": "equations",
 }
 
 
