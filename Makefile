@@ -4,6 +4,7 @@
 #   make test      the tests                                               (JOBS=… ARGS="-k …")
 #   make lint      ruff (lint and format) and basedpyright
 #   make docs      the documentation into site/, warnings are errors
+#   make studies   the figures of studies/ that are missing, and their pages (a quarter of an hour for all)
 #   make bench     overhead of the loop, cost of the noise, strong orders at full size
 #   make clean     remove outputs and caches;  make distclean  removes .venv too
 #
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test lint docs bench clean distclean
+.PHONY: help sample test lint docs studies bench clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -69,6 +70,17 @@ docs: $(DEV)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python tests/built_site.py site
 	@echo "expint: the documentation is in site/"
+
+# One thread: the pages give seconds.
+studies: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python studies/stiffness.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/work_precision.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/noise_decomposition.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/churn.py
+	$(BIN)/python studies/stiffness.py --page
+	$(BIN)/python studies/work_precision.py --page
+	$(BIN)/python studies/noise_decomposition.py --page
+	$(BIN)/python studies/churn.py --page
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py

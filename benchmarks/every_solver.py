@@ -60,7 +60,7 @@ def figure(problem: Problem, solver: str, nfe: int) -> float | None:
         samples = problem.draw(0, COUNT, solver, nfe=nfe)
     except ValueError:
         return None
-    return distance(problem, problem.features(samples), problem._reference)
+    return distance(problem, problem.features(samples), problem.reference)
 
 
 @click.command()
@@ -74,7 +74,7 @@ def main(networks: tuple[str, ...], nfes: tuple[int, ...], table: bool) -> None:
     for network in () if table else networks or NETWORKS:
         problem = Problem(network, COUNT)
         own = content.setdefault(network, {})
-        own["floor"] = floor(problem, problem._reference)
+        own["floor"] = floor(problem, problem.reference)
         for nfe in nfes or NFES:
             found = own.setdefault(str(nfe), {})
             for solver in tqdm(solvers.names(), desc=f"{network}, {nfe}"):

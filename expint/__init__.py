@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from expint import defaults, equations, grids, noise, schedules, solvers
-from expint.equations import SemiLinearSDE, predictions, reverse_sde
+from expint.equations import SemiLinearSDE, predictions, reverse_sde, to_torchsde
 from expint.execution import execute
 from expint.integration import Solution, integrate
 from expint.numerics import phi
@@ -18,10 +18,10 @@ from expint.soundness import PlanWarning
 if TYPE_CHECKING:
     from expint import adaptive, convergence, metrics, quality, targets, transitions, tuning
     from expint.adaptive import Adaptive, AdaptiveReport
-    from expint.equations import to_torchsde
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
+    from expint.spectra import StiffnessStudy, stiffness
     from expint.transitions import Rollout, invert, log_prob, rollout
     from expint.tuning import mmse_curve, tune
 
@@ -29,11 +29,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Rollout",
-    "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling",
-    "compile_plan", "continue_sampling", "convergence", "defaults", "equations", "execute", "grids",
-    "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi", "plan_sampling",
-    "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules", "second_moment",
-    "solvers", "targets", "to_torchsde", "transitions", "tune", "tuning",
+    "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "StiffnessStudy", "adaptive",
+    "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults", "equations",
+    "execute", "grids", "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi",
+    "plan_sampling", "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules",
+    "second_moment", "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune",
+    "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
@@ -44,8 +45,9 @@ _LATER = {
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
     **dict.fromkeys(("Rollout", "invert", "log_prob", "rollout"), "transitions"),
+    **dict.fromkeys(("StiffnessStudy", "stiffness"), "spectra"),
     **dict.fromkeys(("mmse_curve", "tune"), "tuning"),
-    **{"Recorder": "recorder", "to_torchsde": "equations"},
+    "Recorder": "recorder",
 }
 
 

@@ -46,6 +46,7 @@ FLOORS = (
     "expint.recorder",
     "expint.saved_runs",
     "expint.second_moments",
+    "expint.spectra",
     "expint.tuning",
     "expint.quality",
     "expint",

@@ -262,4 +262,4 @@ def _explicit(schedule: Schedule, ell: float, clock: Clock) -> _Row:
     def log_step(s: Tensor, t: Tensor) -> Tensor:
         return noise_between(schedule.lam(s), schedule.lam(t))
 
-    return _Row("rate", torch.zeros_like, clock, NoiseClock(log_noise, -1, log_step), rate)
+    return _Row("rate", lambda t: 0.0 * t, clock, NoiseClock(log_noise, -1, log_step), rate)
