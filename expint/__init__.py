@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
-    from expint.spectra import StiffnessStudy, stiffness
+    from expint.spectra import stiffness
     from expint.transitions import Rollout, invert, log_prob, rollout
     from expint.tuning import mmse_curve, tune
 
@@ -29,25 +29,23 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Rollout",
-    "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "StiffnessStudy", "adaptive",
-    "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults", "equations",
-    "execute", "grids", "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi",
-    "plan_sampling", "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules",
-    "second_moment", "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune",
-    "tuning",
+    "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling",
+    "compile_plan", "continue_sampling", "convergence", "defaults", "equations", "execute", "grids",
+    "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi", "plan_sampling",
+    "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules", "second_moment",
+    "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
 _LATER = {
-    **{name: "" for name in ("adaptive", "convergence", "metrics", "quality", "targets")},
-    **{"transitions": "", "tuning": "", "Adaptive": "adaptive", "AdaptiveReport": "adaptive"},
+    **dict.fromkeys(["adaptive", "convergence", "metrics", "quality", "targets", "tuning"], ""),
+    **{"transitions": "", "Adaptive": "adaptive", "AdaptiveReport": "adaptive"},
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
     **dict.fromkeys(("Rollout", "invert", "log_prob", "rollout"), "transitions"),
-    **dict.fromkeys(("StiffnessStudy", "stiffness"), "spectra"),
     **dict.fromkeys(("mmse_curve", "tune"), "tuning"),
-    "Recorder": "recorder",
+    **{"Recorder": "recorder", "stiffness": "spectra"},
 }
 
 

@@ -35,7 +35,7 @@ from expint.noise import initial_state, per_sample
 from expint.quality import analytic_target
 from expint.results import new_figure, table_text, write_json
 from expint.runs import execute  # without checks: some of these plans are meant to fail
-from expint.spectra import StepStiffness
+from expint.spectra import StepStiffness, StiffnessStudy
 from expint.targets import GaussianMixture
 
 FILE = Path(__file__).with_suffix(".json")
@@ -87,7 +87,7 @@ def error(model: Any, found: Tensor, exact: Tensor, end: Tensor) -> float:
     return float((found - exact).double().square().mean().sqrt() / model.schedule.alpha(end))
 
 
-def grids_of(model: Any, found: expint.StiffnessStudy, scale: float) -> dict[str, Tensor]:
+def grids_of(model: Any, found: StiffnessStudy, scale: float) -> dict[str, Tensor]:
     """Grids of FEW steps as λ: usual ones, and one for each form whose steps have equal radius."""
     first, last = -math.log(FIRST), -math.log(LAST)
     place = torch.linspace(0.0, 1.0, FEW + 1, dtype=torch.float64)
@@ -115,7 +115,7 @@ def rounded(value: Any) -> Any:
     return [rounded(v) for v in value] if isinstance(value, list) else float(f"{value:.5g}")
 
 
-def condensed(found: expint.StiffnessStudy) -> dict[str, Any]:
+def condensed(found: StiffnessStudy) -> dict[str, Any]:
     """What the page takes of a study: the columns of the plan's steps, the peaks of the clocks."""
     columns = ("sigmas", "steps", "low", "mean", "high", "imaginary")
     return {

@@ -27,9 +27,10 @@ from expint.convergence import (
 from expint.quality import QualityStudy, compare_quality
 from expint.results import Result, jsonable, table_text, write_json
 from expint.schedules import VP
+from expint.spectra import StiffnessStudy
 from expint.targets import Gaussian
 
-KINDS = (OrderStudy, Comparison, Certificate, NoiseStudy, QualityStudy)
+KINDS = (OrderStudy, Comparison, Certificate, NoiseStudy, QualityStudy, StiffnessStudy)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -47,6 +48,7 @@ def results() -> dict[type, Any]:
         certificate,
         certificate.noise,
         compare_quality(target, ["seeds-1", "seeds-2"], [4, 10], tolerance=0.5),
+        expint.stiffness(target, expint.plan_sampling(target.schedule, "seeds-1", nfe=4)),
     ]
     return {type(result): result for result in found}
 
@@ -59,7 +61,8 @@ def test_they_are_all_the_results_there_are():
 def test_table(kind: type):
     result = results()[kind]
     text, markdown = result.table(), result.table(markdown=True)
-    assert "seeds-1" in text and "seeds-1" in markdown and text != markdown
+    word = "noise" if kind is StiffnessStudy else "seeds-1"
+    assert word in text and word in markdown and text != markdown
     if kind is Certificate:
         assert "\n  stage covariances: " in text and "\n- stage covariances: " in markdown
     else:

@@ -269,4 +269,4 @@ def test_other_samples_with_another_seed(study: Any, monkeypatch: pytest.MonkeyP
     for seed in (1, 2):
         problem.tune(5, "stochastic", seed, 1000)
     assert [how["seed"] for how in given] == [1, 2] and given[0]["ell"] == (0.3, 2.0)
-    assert not given[0]["reference"].equal(given[1]["reference"])
+    assert "reference" not in given[0]  # the search draws its own, by its seed
