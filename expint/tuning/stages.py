@@ -192,27 +192,27 @@ class Search:
         least = max(12, 3 * size // self.size)
         count = int(min(200, max(least, chunks / 10)))
         rounds = max(1, min(5, int(chunks / (8 * count))))
+        many = min(4, int(chunks / (1.5 * count)))  # solvers that the budget is enough for
         errors = self._measured(
             lambda: [self.paths().error(*entry[1:], count) for entry in starts], self._coupled
         )
-        starts = begin.best_of(4, starts, errors)
+        starts = begin.best_of(max(1, many), starts, errors)
         self.bar.set_description(ALONG)
         limit = self.cost + share
         fitted: list[tuple[float, begin.Entry]] = []
-        for left in (2, 1):
+        for left in (2, 1) if many else ():
             for _ in range(rounds):
                 fitted = [self._nearer(entry, count) for entry in starts]
                 starts = [entry for _, entry in fitted]
             starts = begin.best_of(left, starts, [error for error, _ in fitted])
         (entry,), error = starts, math.inf
-        while self.cost < limit:
+        while many and self.cost < limit:
             before = error
             error, entry = self._nearer(entry, count)
             if error > 0.98 * before:
                 break
         name, tunable, numbers = entry
-        ode = replace(tunable, bounds=(0.0, 0.0))
-        few = self._few(name, ode, numbers, self._coupled)
+        few = self._few(name, replace(tunable, bounds=(0.0, 0.0)), numbers, self._coupled)
         levels = sorted({min(max(level, bounds[0]), bounds[1]) for level in LEVELS})
         return [
             (f"{name}, {how}", tunable, each._replace(ells=torch.full_like(each.ells, ell)))

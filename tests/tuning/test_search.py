@@ -89,6 +89,13 @@ def test_the_default_plan_is_a_candidate():
         assert about["distance"] <= about["distance of the default plan"] + 1e-9
 
 
+@pytest.mark.parametrize(("nfe", "solver"), [(3, "auto"), (12, "unipc-3")])
+def test_the_least_budget_is_about_kept(nfe, solver):
+    """Least squares, for which it is not enough, are left out: they took three times as much."""
+    about = tune(MODES, nfe, solver=solver, ell=0.0, budget=2000 * nfe, progress=False).about
+    assert about["evaluations"] < 1.6 * 2000 * nfe
+
+
 # --- stopped and begun again
 
 
