@@ -8,19 +8,17 @@ Churn at all noise levels, s_noise = 1, Karras' grid (ρ = 7) from σ = 80 to 0.
 evaluations with a denoising one at the end. Distances as in studies/noise_decomposition.py.
 """
 
-import json
-from datetime import date
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
-from noise_decomposition import PAGE, PROBLEMS, error
-from tqdm import tqdm
+from noise_decomposition import PAGE, finished, study
+from pages import filled
 from work_precision import Law, cell
 
 import expint
-from expint.results import new_figure, table_text, write_json
+from expint.results import new_figure, table_text
 
 FILE = Path(__file__).with_suffix(".json")
 PICTURE = PAGE.parent / "img" / "churn.png"
@@ -39,10 +37,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
         floor = cell(problem["floor"]) if problem["floor"] else "0"
         for sampler, errors in problem["errors"].items():
             rows.append((name, sampler, *map(cell, errors), floor))
-    before, rest = text.split("<!-- churn -->")
-    after = rest.split("<!-- end of churn -->")[1]
-    table = table_text(rows, markdown=True)
-    return f"{before}<!-- churn -->\n\n{table}\n\n<!-- end of churn -->{after}"
+    return filled(text, "churn", table_text(rows, markdown=True))
 
 
 def draw(done: dict[str, Any]) -> None:
@@ -55,34 +50,25 @@ def draw(done: dict[str, Any]) -> None:
             ax.axhline(problem["floor"], color="0.5", linestyle=":")
         ax.set(yscale="log" if not problem["floor"] else "linear", xlabel="S_churn", title=name)
         ax.grid(visible=True, color="0.92")
-    figure.axes[0].set_ylabel("error")
-    labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=3, fontsize=8)
-    figure.savefig(PICTURE, dpi=120)
+    finished(figure, PICTURE, 3)
+
+
+def plans_of(law: Law) -> Iterator[tuple[str, expint.Plan]]:
+    """What is measured, by the name of its row."""
+    for sampler, (solver, ell) in SAMPLERS.items():
+        for s in CHURN:
+            around = (expint.solvers.churn(s),) if s else ()
+            plan = expint.plan_sampling(
+                law.model.schedule, solver, nfe=NFE, grid="karras", ell=ell, operations=around
+            )
+            yield sampler, plan
 
 
 @click.command(help=__doc__)
 @click.option("--page", is_flag=True)
 def main(page: bool) -> None:
     """Run it."""
-    torch.set_num_threads(1)
-    done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    for name in () if page else tqdm([p for p in PROBLEMS if p not in done]):
-        law = Law(name)
-        errors: dict[str, list[float]] = {}
-        for sampler, (solver, ell) in SAMPLERS.items():
-            for s in CHURN:
-                around = (expint.solvers.churn(s),) if s else ()
-                plan = expint.plan_sampling(
-                    law.model.schedule, solver, nfe=NFE, grid="karras", ell=ell, operations=around
-                )
-                errors.setdefault(sampler, []).append(float(f"{error(law, plan):.4g}"))
-        floor = float(f"{law.floor():.4g}")
-        done[name] = {"made": date.today().isoformat(), "floor": floor, "errors": errors}
-        write_json(FILE, done)
-    if page:
-        PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")
-        draw(done)
+    study(FILE, page, plans_of, page_of, draw)
 
 
 if __name__ == "__main__":

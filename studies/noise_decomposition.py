@@ -11,6 +11,7 @@ ring: sliced Wasserstein-2 of 5000 samples of one run, the same for both.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import click
 import torch
+from pages import filled
 from tqdm import tqdm
 from work_precision import Law, cell
 
@@ -66,10 +68,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
             solver, kind = key.split(", ")
             floor = cell(problem["floor"]) if problem["floor"] else "0"
             rows.append((name, f"`{solver}`", kind, *map(cell, errors), floor))
-    before, rest = text.split("<!-- noise -->")
-    after = rest.split("<!-- end of noise -->")[1]
-    table = table_text(rows, markdown=True)
-    return f"{before}<!-- noise -->\n\n{table}\n\n<!-- end of noise -->{after}"
+    return filled(text, "noise", table_text(rows, markdown=True))
 
 
 def draw(done: dict[str, Any]) -> None:
@@ -88,34 +87,52 @@ def draw(done: dict[str, Any]) -> None:
         ax.set_xticks(STEPS, [str(n) for n in STEPS])
         ax.minorticks_off()
         ax.grid(visible=True, color="0.92")
+    finished(figure, PICTURE, 4)
+
+
+def plans_of(law: Law) -> Iterator[tuple[str, Plan]]:
+    """What is measured, by the name of its row."""
+    for solver in SOLVERS:
+        for n in STEPS:
+            grid = expint.grids.uniform_lambda(law.model.schedule, n + 1)
+            plan = expint.plan_sampling(law.model.schedule, solver, grid=grid)
+            yield f"{solver}, exact", plan
+            yield f"{solver}, independent", independent(plan)
+
+
+def finished(figure: Any, picture: Path, columns: int) -> None:
+    """With labels, into its file."""
     figure.axes[0].set_ylabel("error")
     labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*labels, loc="outside lower center", ncols=4, fontsize=8)
-    figure.savefig(PICTURE, dpi=120)
+    figure.legend(*labels, loc="outside lower center", ncols=columns, fontsize=8)
+    figure.savefig(picture, dpi=120)
+
+
+def study(
+    file: Path, page: bool, plans: Callable[[Law], Iterator[tuple[str, Plan]]],
+    page_of: Callable[[str, dict[str, Any]], str], draw: Callable[[dict[str, Any]], None],
+) -> None:  # fmt: skip
+    """Measure the problems that are missing in a file, or put what is there into the page."""
+    torch.set_num_threads(1)
+    done = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for name in () if page else tqdm([p for p in PROBLEMS if p not in done]):
+        law = Law(name)
+        errors: dict[str, list[float]] = {}
+        for row, plan in plans(law):
+            errors.setdefault(row, []).append(float(f"{error(law, plan):.4g}"))
+        floor = float(f"{law.floor():.4g}")
+        done[name] = {"made": date.today().isoformat(), "floor": floor, "errors": errors}
+        write_json(file, done)
+    if page:
+        PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")
+        draw(done)
 
 
 @click.command(help=__doc__)
 @click.option("--page", is_flag=True)
 def main(page: bool) -> None:
     """Run it."""
-    torch.set_num_threads(1)
-    done = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    for name in () if page else tqdm([p for p in PROBLEMS if p not in done]):
-        law = Law(name)
-        errors: dict[str, list[float]] = {}
-        for solver in SOLVERS:
-            for n in STEPS:
-                grid = expint.grids.uniform_lambda(law.model.schedule, n + 1)
-                plan = expint.plan_sampling(law.model.schedule, solver, grid=grid)
-                for kind, each in (("exact", plan), ("independent", independent(plan))):
-                    found = float(f"{error(law, each):.4g}")
-                    errors.setdefault(f"{solver}, {kind}", []).append(found)
-        floor = float(f"{law.floor():.4g}")
-        done[name] = {"made": date.today().isoformat(), "floor": floor, "errors": errors}
-        write_json(FILE, done)
-    if page:
-        PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")
-        draw(done)
+    study(FILE, page, plans_of, page_of, draw)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from pages import filled
 from torch import Tensor
 
 import expint
@@ -324,10 +325,7 @@ def page_of(text: str, found: dict[str, Any]) -> str:
         "grids": grids_table(done),
     }
     for name, rows in tables.items():
-        before, rest = text.split(f"<!-- {name} -->")
-        after = rest.split(f"<!-- end of {name} -->")[1]
-        table = table_text(rows, markdown=True)
-        text = f"{before}<!-- {name} -->\n\n{table}\n\n<!-- end of {name} -->{after}"
+        text = filled(text, name, table_text(rows, markdown=True))
     return text
 
 

@@ -38,6 +38,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from pages import filled
 from stiffness import ring
 from torch import Tensor
 from tqdm import tqdm
@@ -334,13 +335,11 @@ def rows_of(problem: dict[str, Any]) -> list[tuple[str, ...]]:
 def page_of(text: str, done: dict[str, Any]) -> str:
     """The page with its tables between their marks."""
     for name, problem in done.items():
-        before, rest = text.split(f"<!-- {name} -->")
-        after = rest.split(f"<!-- end of {name} -->")[1]
         table = table_text(rows_of(problem), markdown=True)
         floor = f"Floor {cell(problem['floor'])}. " if problem["floor"] else ""
         said = f"{floor}{problem['made']}; {problem['machine']}."
         body = f'{said}\n\n<div class="sortable" markdown>\n\n{table}\n\n</div>'
-        text = f"{before}<!-- {name} -->\n\n{body}\n\n<!-- end of {name} -->{after}"
+        text = filled(text, name, body)
     return text
 
 

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
+from expint import defaults
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -223,3 +224,16 @@ def test_reference_is_what_is_public():
         f"docs/api.md lacks {sorted(public - set(entries))}, and should not have "
         f"{sorted(set(entries) - public)}"
     )
+
+
+def test_how_to_choose_has_the_bands_of_the_default():
+    """The page says again which solver the default is."""
+    text = (ROOT / "docs" / "how-to-choose.md").read_text(encoding="utf-8")
+    bands = re.findall(
+        r"^\*\*(?:up to )?(\d+)(?: to (\d+))?.*\*\* <br>\n`([a-z0-9-]+)`", text, re.M
+    )
+    assert [solver for *_, solver in bands] == ["unipc-2", "seeds-ab2", "seeds-3"]
+    for low, high, solver in bands:
+        for nfe in (int(low), int(high or low)):
+            assert defaults.solver(nfe, shared=True) == solver
+    assert int(bands[1][0]) == int(bands[0][0]) + 1 and int(bands[2][0]) == int(bands[1][1]) + 1
