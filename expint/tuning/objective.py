@@ -24,6 +24,7 @@ from expint.targets import Gaussian
 Features = Callable[[Tensor], Tensor]
 _FILTERS = 0x51A7C3D9
 BATCH = 500
+_ROWS = 250  # of a table of distances
 _LOCAL = (0.005, 0.05)  # quantiles of the distances in the reference that are local widths
 # Runs of the seeds that are drawn, so that none of the three shares numbers with another.
 REFERENCE, SEARCH, HELD_OUT = 0, 1, 2
@@ -113,8 +114,7 @@ class SampleObjective(Objective):
         self.cost += count * self._extra * (4 if samples.requires_grad else 1)
         sides = self._halves[part]
         pairs = zip(self._views, sides, strict=True)
-        distances = [side.distance(_in_parts(view, samples)) for view, side in pairs]
-        return torch.stack(distances).mean()
+        return torch.stack([s.distance(_in_parts(view, samples)) for view, s in pairs]).mean()
 
     def samples(self, plan: Plan, count: int, part: int, start: int = 0) -> Tensor:
         """Samples of a plan, float32; with gradients, checkpointed per evaluation, if it has
@@ -160,21 +160,28 @@ class _Side:
 
     def __init__(self, view: Tensor, local: bool) -> None:
         self._view = view.detach()
-        between = _pairs(self._view, self._view)
         self._widths = [math.inf]
         if local:
-            some = between.flatten()[:1_000_000]
+            some = _pairs(self._view[:_ROWS], self._view).flatten()[:1_000_000]
             self._widths += torch.quantile(some[some > 0.0], torch.tensor(_LOCAL)).tolist()
-        self._own = [_mean(between, width) for width in self._widths]
+        self._own = self._means(self._view, self._view)
 
     def distance(self, view: Tensor) -> Tensor:
         """Energy distance of features of samples from those of the reference, the mean over length
         scales."""
-        across, inner = _pairs(view, self._view), _pairs(view, view)
-        total = torch.zeros((), dtype=torch.float64)
-        for width, own in zip(self._widths, self._own, strict=True):
-            total = total + (2.0 * _mean(across, width) - _mean(inner, width) - own) / own
-        return total / len(self._widths) / (1.0 / len(view) + 1.0 / len(self._view))
+        across, inner = self._means(view, self._view), self._means(view, view)
+        total = ((2.0 * across - inner - self._own) / self._own).mean()
+        return total / (1.0 / len(view) + 1.0 / len(self._view))
+
+    def _means(self, x: Tensor, y: Tensor) -> Tensor:
+        """At every width w, of the distance d, or of 1 − e^{−d/w}, which is sensitive to the law
+        within w; some rows at a time, for memory."""
+        total = torch.zeros(len(self._widths), dtype=torch.float64, device=x.device)
+        for rows in x.split(_ROWS):
+            apart = _pairs(rows, y)
+            values = [apart if w == math.inf else -torch.expm1(-apart / w) for w in self._widths]
+            total = total + torch.stack([v.sum(dtype=torch.float64) for v in values])
+        return total / (len(x) * len(y))
 
 
 def _in_parts(view: Features, samples: Tensor) -> Tensor:
@@ -185,12 +192,6 @@ def _in_parts(view: Features, samples: Tensor) -> Tensor:
 def _pairs(x: Tensor, y: Tensor) -> Tensor:
     mode = "donot_use_mm_for_euclid_dist" if x.shape[1] <= 16 else "use_mm_for_euclid_dist"
     return torch.cdist(x, y, compute_mode=mode)
-
-
-def _mean(distances: Tensor, width: float) -> Tensor:
-    """Of the distance d, or of 1 − e^{−d/w}, which is sensitive to the law within a width w."""
-    values = distances if math.isinf(width) else -torch.expm1(-distances / width)
-    return values.mean(dtype=torch.float64)
 
 
 def _high_pass(x: Tensor) -> Tensor:
@@ -221,10 +222,10 @@ def bottleneck_features(model: Any, shape: Sequence[int], sigma: float = 1.0) ->
 
     with torch.no_grad(), register_module_forward_hook(see):
         model(torch.zeros(2, *shape, device=about.device), t)
-    if not layers or min(layers, key=_sizes)[0] >= math.prod(shape[1:]):
+    fewest = min((size for *size, _ in layers), default=[math.inf])
+    if fewest[0] >= math.prod(shape[1:]):
         return None
-    fewest = _sizes(min(layers, key=_sizes))
-    chosen = [entry for entry in layers if _sizes(entry) == fewest][-1][2]
+    chosen = [layer for *size, layer in layers if size == fewest][-1]
 
     def features(x: Tensor) -> Tensor:
         outputs: list[Tensor] = []
@@ -235,10 +236,6 @@ def bottleneck_features(model: Any, shape: Sequence[int], sigma: float = 1.0) ->
         return outputs[-1].mean((2, 3))
 
     return features
-
-
-def _sizes(entry: tuple[int, int, Module]) -> tuple[int, int]:
-    return entry[:2]
 
 
 def random_features(channels: int, seed: int = 0) -> Features:

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from expint.tuning import starts as begin
 from expint.tuning.journal import Journal
 from expint.tuning.objective import Features, Objective, SampleObjective
 from expint.tuning.pathwise import FINE, Paths, fine_samples
-from expint.tuning.stages import MOST, SHARES, Search
+from expint.tuning.stages import MOST, MOST_LAST, SHARES, Search
 
 _LEAST = 2000
 
@@ -66,7 +67,7 @@ def tune(
         seed: of all samples; another seed, another search.
         journal: a file that keeps every value that was measured. A search that was stopped, and is
             begun again with the same arguments and the same file, goes on where it was, with the
-            same result; the model, reference and loss must be the same, and are not compared.
+            same result; the model and the loss must be the same, and are not compared.
         progress: show a progress bar with the distance reached.
 
     Returns:
@@ -102,10 +103,10 @@ def tune(
     check_seed(seed)
     starts = list(begin.starts_of(about, nfe, solver, bounds))
     size = None if isinstance(loss, Objective) else begin.shape_of(about, reference, shape)
+    aim = None if reference is None else sha256(reference.cpu().numpy().tobytes()).hexdigest()
     arguments = {
-        "nfe": nfe, "solver": str(solver), "ell": list(bounds), "shape": None if size is None
-        else list(size), "reference": None if reference is None else float(reference.sum()),
-        "loss": type(loss).__name__, "budget": budget, "seed": seed,
+        "nfe": nfe, "solver": str(solver), "ell": list(bounds), "reference": aim, "seed": seed,
+        "shape": size and list(size), "loss": type(loss).__name__, "budget": budget,
     }  # fmt: skip
     kept = Journal(journal, arguments)
 
@@ -127,7 +128,7 @@ def tune(
             return paths().objective
         samples, spent = reference, 0
         if samples is None:
-            count = max(64, min(2 * MOST, int(SHARES["reference"] * budget / FINE)))
+            count = max(64, min(2 * MOST_LAST, int(SHARES["reference"] * budget / FINE)))
             samples, spent = fine_samples(model, size, count, seed), count * FINE
         made = SampleObjective(model, size, samples, features, seed)
         made.cost += spent

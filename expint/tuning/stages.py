@@ -28,7 +28,7 @@ SHARES = {
 }  # fmt: skip
 Made = Callable[[], Objective]
 _TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
-MOST = 3000  # samples of a distance
+MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
 _STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
 
 
@@ -55,7 +55,7 @@ class Search:
         if not self.own:
             self._made(self.objective)
         if found:
-            ranked = self._ranked(found, self._count("choice", len(found)))[:4]
+            ranked = self._ranked(found, self._count("choice", len(found), MOST_LAST))[:4]
         else:
             few = self._count("screening", len(entries))
             ranked = begin.best_of(2, entries, [self._value(entry, few) for entry in entries])
@@ -66,7 +66,7 @@ class Search:
             ]
         self.failures += trouble
         tried = ranked + self._defaults(starts, bounds, first)
-        count = self._count("held out", len(tried) + 1)
+        count = self._count("held out", len(tried) + 1, MOST_LAST)
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
         value, entry = min(zip(values, tried, strict=True), key=lambda pair: pair[0])
         self._check(value, tried)

@@ -153,6 +153,19 @@ def test_journals_that_do_not_fit(tmp_path):
         assert path.read_text() == text
 
 
+def test_a_journal_knows_its_reference(tmp_path):
+    """Not by its sum alone: the second has the same."""
+    options = {**SMALL, "progress": False, "journal": tmp_path / "journal"}
+
+    def stop(x, t):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(Wrapped(stop), 5, **options)
+    with pytest.raises(ValueError, match="with reference="):
+        tune(Wrapped(stop), 5, **options | {"reference": DATA.flip(0)})
+
+
 # --- failures
 
 
