@@ -4,8 +4,6 @@ import json
 import subprocess
 import sys
 
-import pytest
-
 LATER = {
     "expint.convergence",
     "expint.metrics",
@@ -20,25 +18,32 @@ LATER = {
 }
 
 
-def imported_by(code: str) -> set[str]:
-    """The modules that a new interpreter holds after `code`."""
-    shown = f"{code}\nimport json, sys\nprint(json.dumps(list(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
-    return set(json.loads(run.stdout))
+# In this order none of them has been imported by one before it.
+ASKED = {
+    "expint.targets.Gaussian": "expint.targets",
+    "expint.schedules.Symbolic": "sympy",
+    "expint.convergence": "expint.convergence",
+    "expint.quality": "expint.quality",
+}
+CODE = """
+import json, sys
+import expint
+
+held = [[*sys.modules]]
+for asked in json.loads(sys.argv[1]):
+    eval(asked)
+    held.append([*sys.modules])
+print(json.dumps(held))
+"""
 
 
-def test_import_is_lean():
-    assert not LATER & imported_by("import expint")
-
-
-@pytest.mark.parametrize(
-    ("code", "module"),
-    [
-        ("expint.convergence", "expint.convergence"),
-        ("expint.quality", "expint.quality"),
-        ("expint.targets.Gaussian", "expint.targets"),
-        ("expint.schedules.Symbolic", "sympy"),
-    ],
-)
-def test_the_rest_comes_when_it_is_asked_for(code: str, module: str):
-    assert module in imported_by(f"import expint; {code}")
+def test_what_is_imported_when():
+    """`import expint` is lean, and the rest comes when it is asked for, and not before."""
+    command = [sys.executable, "-c", CODE, json.dumps([*ASKED])]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, *after = (set(names) for names in json.loads(run.stdout))
+    assert not LATER & first
+    before = first
+    for module, held in zip(ASKED.values(), after, strict=True):
+        assert module not in before and module in held
+        before = held

@@ -50,22 +50,23 @@ class Schedule(ABC):
     @real_method
     def log_alpha(self, t: Tensor) -> Tensor:
         """log α_t."""
-        clean, inside = self._inside(t)
-        return torch.where(clean, 0.0, self._log_alpha(inside))
+        return self._with_clean_end(self._log_alpha, 0.0, t)
 
     @real_method
     def log_std(self, t: Tensor) -> Tensor:
         """log σ̄_t."""
-        clean, inside = self._inside(t)
-        return torch.where(clean, -_INF, self._log_std(inside))
+        return self._with_clean_end(self._log_std, -_INF, t)
 
-    def _inside(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether a time is the clean end −inf, and times that the formulas can take.
+    def _with_clean_end(self, of: Any, limit: float, t: Tensor) -> Tensor:
+        """A formula inside the domain, and its limit at the clean end −inf.
 
         Raises:
             ValueError: for a time outside the domain by more than rounding.
         """
         low, high = self.domain
+        # Almost every call is for times inside, and needs none of the masks below.
+        if t.numel() and -_INF < t.min().item() >= low and t.max().item() <= high:
+            return of(t)
         room = 1e-9 * max([1.0, *(abs(end) for end in (low, high) if math.isfinite(end))])
         clean = t == -_INF
         outside = ~((t >= low - room) & (t <= high + room) | clean)
@@ -74,7 +75,7 @@ class Schedule(ABC):
                 f"t = {t[outside].reshape(-1)[0].item():.9g} is outside the domain [{low:.9g}, "
                 f"{high:.9g}] of {self}."
             )
-        return clean, torch.where(clean, low, t)
+        return torch.where(clean, limit, of(torch.where(clean, low, t)))
 
     @real_method
     def alpha(self, t: Tensor) -> Tensor:

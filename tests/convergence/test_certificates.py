@@ -2,21 +2,21 @@
 that one is missing or is not that of its solver.
 """
 
-import subprocess
-import sys
+import runpy
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction as Q
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from one_reference import one_reference  # noqa: F401
 
-import expint
 from expint import phi, solvers
-from expint.convergence import OrderStudy, certificates
+from expint.convergence import OrderStudy, certificates, certification
 from expint.convergence.certification import (
     SLACK,
     certify_registration,
@@ -192,7 +192,15 @@ def two_thirds() -> Tableau:
     return Tableau("two-thirds", (Stage(Q(2, 3), through=(0,)), Stage(Q(1), through=(0, 1))))
 
 
+@pytest.fixture
+def few_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the study of the strong order: test_strong_certificates.py registers with all of them."""
+    fewer = partial(certification.strong_certificates, steps=(32, 64, 128), paths=256)
+    monkeypatch.setattr(certification, "strong_certificates", fewer)
+
+
 @same_reference
+@pytest.mark.usefixtures("few_paths")
 def test_a_solver_of_ones_own():
     certificate = register_solver(two_thirds, "two stages")
     assert certificate.passed and certificate.noise is not None
@@ -214,6 +222,7 @@ def test_taken_names():
 
 
 @same_reference
+@pytest.mark.usefixtures("few_paths")
 def test_a_solver_that_does_not_keep_its_orders(monkeypatch: pytest.MonkeyPatch):
     """With half of φ_2 in the engine the tableau promises order 2 and delivers 1."""
     monkeypatch.setattr(
@@ -229,6 +238,7 @@ def test_a_solver_that_does_not_keep_its_orders(monkeypatch: pytest.MonkeyPatch)
 
 
 @same_reference
+@pytest.mark.usefixtures("few_paths")
 def test_a_solver_with_wrong_noise(monkeypatch: pytest.MonkeyPatch):
     """The orders without noise do not see it; the covariance of the stages does."""
     right = stage_coefficients._noise_columns
@@ -246,32 +256,24 @@ def test_a_solver_with_wrong_noise(monkeypatch: pytest.MonkeyPatch):
 # --- Programs ------------------------------------------------------------------------------------
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    where = str(Path(expint.__file__).parents[1])
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=150,
-        check=False,
-        env={"PYTHONPATH": where, "OMP_NUM_THREADS": "1", "PATH": ""},
-    )
+def run(program: str, *arguments: str) -> Result:
+    command = runpy.run_path(str(ROOT / "benchmarks" / program))["main"]
+    return CliRunner().invoke(command, arguments)
 
 
 def test_the_program_certifies_and_writes_only_when_asked():
     before = certificates.FILE.read_text(encoding="utf-8")
     small = ("--paths", "64", "--steps", "64,128,256")
-    done = run("benchmarks/certify.py", "dpm-solver-1", "seeds-1", *small)
-    assert done.returncode == 0, done.stderr
+    done = run("certify.py", "dpm-solver-1", "seeds-1", *small)
+    assert done.exit_code == 0, done.output
     assert "dpm-solver-1: certified" in done.stdout and "  strong: order" in done.stdout
     assert certificates.FILE.read_text(encoding="utf-8") == before
 
 
 def test_the_documents_have_the_recorded_orders():
     """Both pages are filled from the certificates, so that a measured order stands in one place."""
-    done = run("benchmarks/solver_table.py", "--check")
-    assert done.returncode == 0, done.stderr
+    done = run("solver_table.py", "--check")
+    assert done.exit_code == 0, done.output
 
 
 def test_what_the_page_on_orders_says_of_the_errors():

@@ -122,7 +122,9 @@ def test_a_killed_process_loses_its_shard_alone_and_others_take_it_over(tmp_path
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, sent: signal.Signals):
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, sent: signal.Signals, monkeypatch: pytest.MonkeyPatch
+):
     process = started(tmp_path, *MODULE, *RUN, "--no-progress", pause=0.05)
     wait_for(tmp_path / "out", 2)
     process.send_signal(sent)
@@ -133,5 +135,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, sent: signal.Signa
         f"Interrupted: {count} of {NUM} samples are in out. The same command continues the run.\n"
     )
     assert not list((tmp_path / "out").rglob("*.claim")) + list((tmp_path / "out").rglob("*.part"))
-    finished(started(tmp_path, *MODULE, *RUN))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["sample", *RUN])
+    assert result.exit_code == 0, result.output
     check(tmp_path / "out")
