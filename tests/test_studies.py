@@ -3,6 +3,7 @@ exactly on Gaussian data."""
 
 import importlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -91,3 +92,11 @@ def test_the_scaling_changes_no_sample(study: ModuleType):
     ]
     torch.testing.assert_close(*ends, rtol=0.0, atol=1e-4)
     assert ends[0].std() > 0.3
+
+
+def test_the_dark_scheme_turns_charts_round_and_leaves_pictures_of_pixels():
+    rule = (ROOT / "docs" / "assets" / "style.css").read_text(encoding="utf-8")
+    left = re.search(r'"slate"\] \.md-typeset img:not\((.*)\) \{\s*filter: invert\(1\)', rule)
+    assert left is not None
+    kept = re.findall(r'src\*="([\w-]+)"', left[1])
+    assert len(kept) == 3 and all((ROOT / "docs" / "img" / f"{n}.png").exists() for n in kept)
