@@ -77,10 +77,16 @@ studies: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python studies/work_precision.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/noise_decomposition.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/churn.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/trajectories.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/rademacher.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/strong_orders.py
 	$(BIN)/python studies/stiffness.py --page
 	$(BIN)/python studies/work_precision.py --page
 	$(BIN)/python studies/noise_decomposition.py --page
 	$(BIN)/python studies/churn.py --page
+	$(BIN)/python studies/trajectories.py --page
+	$(BIN)/python studies/rademacher.py --page
+	$(BIN)/python studies/strong_orders.py --page
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py

@@ -109,8 +109,9 @@ def finished(figure: Any, picture: Path, columns: int) -> None:
 
 
 def study(
-    file: Path, page: bool, plans: Callable[[Law], Iterator[tuple[str, Plan]]],
+    file: Path, page: bool, plans: Callable[[Law], Iterator[tuple[str, Any]]],
     page_of: Callable[[str, dict[str, Any]], str], draw: Callable[[dict[str, Any]], None],
+    measure: Callable[[Law, Any], float] = error,
 ) -> None:  # fmt: skip
     """Measure the problems that are missing in a file, or put what is there into the page."""
     torch.set_num_threads(1)
@@ -119,7 +120,7 @@ def study(
         law = Law(name)
         errors: dict[str, list[float]] = {}
         for row, plan in plans(law):
-            errors.setdefault(row, []).append(float(f"{error(law, plan):.4g}"))
+            errors.setdefault(row, []).append(float(f"{measure(law, plan):.4g}"))
         floor = float(f"{law.floor():.4g}")
         done[name] = {"made": date.today().isoformat(), "floor": floor, "errors": errors}
         write_json(file, done)

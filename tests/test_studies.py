@@ -3,6 +3,7 @@ exactly on Gaussian data."""
 
 import importlib
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,10 @@ from expint import plan_sampling
 from expint.schedules import EDM
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["stiffness", "work_precision", "noise_decomposition", "churn"]
+PAGES = [
+    "stiffness", "work_precision", "noise_decomposition", "churn", "trajectories", "rademacher",
+    "strong_orders",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -27,7 +31,8 @@ def test_a_page_has_the_tables_of_its_figures(study: ModuleType):
     text = study.PAGE.read_text(encoding="utf-8")
     found = study.FILE.read_text(encoding="utf-8")
     assert study.page_of(text, json.loads(found)) == text
-    assert study.page_of(text, json.loads(found.replace(" 0.0", " 0.5"))) != text
+    others = json.loads(found, parse_float=lambda value: 2.0 * float(value) + 0.5)
+    assert study.page_of(text, others) != text
 
 
 @pytest.mark.parametrize("study", ["work_precision"], indirect=True)
@@ -64,3 +69,34 @@ def test_independent_noise_has_the_variances_and_no_covariances(study: ModuleTyp
         exact, found = plan.noise_covariance(k), other.noise_covariance(k)
         assert exact[0, -1] > 0
         torch.testing.assert_close(found, exact.diag().diag(), rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("study", ["rademacher"], indirect=True)
+def test_the_distance_of_a_sum_of_signs_from_a_normal_law(study: ModuleType):
+    """Of none, of one: E (z − sign z)²; of 400 of equal weight, whose values are 0.1 apart: about
+    0.1²/12."""
+    start = torch.tensor([0.0, 1.0, 2.0, 0.0], dtype=torch.float64)
+    first = torch.tensor([1.0, 0.0, 0.0, 0.05], dtype=torch.float64)
+    rest = torch.zeros(399, 4, dtype=torch.float64)
+    rest[:, 3] = 0.05
+    right = torch.tensor([1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    found = study.distance_of_signs(torch.cat([first[None], rest, start[None]]), right)
+    exact = torch.tensor([study.APART, 0.0, 1.0, 0.1**2 / 12], dtype=torch.float64)
+    torch.testing.assert_close(found, exact, rtol=0.02, atol=1e-6)
+
+
+@pytest.mark.parametrize("study", ["trajectories"], indirect=True)
+def test_the_scaling_changes_no_sample(study: ModuleType):
+    ends = [
+        study.run("seeds-3", "VP, equal t", schedule)[1][-1] for schedule in study.SCALINGS.values()
+    ]
+    torch.testing.assert_close(*ends, rtol=0.0, atol=1e-4)
+    assert ends[0].std() > 0.3
+
+
+def test_the_dark_scheme_turns_charts_round_and_leaves_pictures_of_pixels():
+    rule = (ROOT / "docs" / "assets" / "style.css").read_text(encoding="utf-8")
+    left = re.search(r'"slate"\] \.md-typeset img:not\((.*)\) \{\s*filter: invert\(1\)', rule)
+    assert left is not None
+    kept = re.findall(r'src\*="([\w-]+)"', left[1])
+    assert len(kept) == 3 and all((ROOT / "docs" / "img" / f"{n}.png").exists() for n in kept)
