@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from expint import defaults, grids
 from expint.adaptive import Adaptive
-from expint.equations.step_scales import is_listed, noise_scale_from_eta, noise_scale_per_step
+from expint.equations.given_ell import Ell, asked_noise, check_for_adaptive, varying_ell
+from expint.equations.step_scales import noise_scale_from_eta
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
@@ -38,7 +39,7 @@ class SamplingOptions(TypedDict, total=False):
     nfe: int | None
     grid: str | Sequence[float] | Tensor | grids.GridBuilder | None
     form: str | None
-    ell: float | Sequence[float] | Tensor | None
+    ell: Ell | None
     noise_scale: Any
     eta: float | Sequence[float] | None
     operations: Sequence[Operation]
@@ -83,8 +84,9 @@ def sample(
             `steps=expint.Adaptive(rtol, atol)` chooses the steps by an estimate of their error.
         form: "data", "noise", "precond", …: see `reverse_sde`. Default: the solver's own.
         ell: stochasticity ℓ ≥ 0: 0 the probability-flow ODE, 1 the reverse SDE. Default: the
-            solver's own. In the data form also a sequence, one for each step between finite noise
-            levels.
+            solver's own. In the data form also `math.inf`, where each row is x = α D + σ̄ z; a
+            sequence, one for each step between finite noise levels; or a function ℓ(σ), whose mean
+            square over a step in λ is taken.
         noise_scale: a noise-scale function in place of ell, for the data form (see `reverse_sde`
             and `expint.equations.noise_scales`).
         eta: DDIM's η in place of ell, for the data form: one number, or one for each step between
@@ -142,6 +144,7 @@ def sample(
     steps = options.get("steps")
     if isinstance(steps, Adaptive) and options.get("plan") is None:
         check_options(options | {"steps": None})
+        check_for_adaptive(options.get("ell"))
         return steps.sample(
             about, call, shape, solver or defaults.ADAPTIVE, options, seeding=seeding, noise=noise,
             callback=callback, progress=progress, dtype=dtype, device=device,
@@ -191,8 +194,8 @@ def plan_sampling(
     ell, scale, eta = scales.values()
     if eta is not None:
         scale = noise_scale_from_eta(schedule, times, eta)
-    if is_listed(ell):
-        ell, scale = None, noise_scale_per_step(schedule, times, ell)
+    if (varying := varying_ell(schedule, times, ell)) is not None:
+        ell, scale = None, varying
     sde = method.equation(schedule, options.get("form"), ell, scale, sigma_data)
     operations = options.get("operations", ())
     return compile_plan(sde, method, times, round_time=round_time, operations=operations)
@@ -236,11 +239,10 @@ def _chosen(solver: Solver | None, options: Mapping[str, Any], noise: Any = None
     asked for, or None where a plan says it."""
     if solver is not None or options.get("plan") is not None:
         return solver
-    grid, scales = options.get("grid"), [options.get(name) for name in _SCALES]
+    grid, asked = options.get("grid"), asked_noise(options.get(name) for name in _SCALES)
     listed = None if isinstance(grid, str | Callable | None) else as_float64(grid).numel() - 1
     counts = (options.get("nfe"), options.get("steps"), listed, defaults.STEPS)
-    quiet = [isinstance(scale, int | float) and scale == 0 for scale in scales if scale is not None]
-    stochastic = None if noise is None and not quiet else not any(quiet)
+    stochastic = asked if noise is None else asked is not False
     count, shared = cast(int, next(filter(is_whole, counts))), is_whole(options.get("nfe"))
     return defaults.solver(count, shared=shared, stochastic=stochastic)
 

@@ -86,7 +86,7 @@ ENTRANCES: list[Entrance] = [
             "steps": COUNT,
             "form": NAME,
             "ell": [
-                *NOT_NEGATIVE,
+                *without(NOT_NEGATIVE, INF),
                 [1.0, -1.0, 1.0, 1.0],
                 [1.0, NAN, 1.0, 1.0],
                 torch.ones(3, 1, 2),
@@ -107,7 +107,7 @@ ENTRANCES: list[Entrance] = [
         lambda **k: expint.reverse_sde(**{"schedule": EDM} | k),
         {
             "form": NAME,
-            "ell": NOT_NEGATIVE,
+            "ell": without(NOT_NEGATIVE, INF),
             "schedule": [None, 3, "edm", EDM.sigma, Odd()],
             "noise_scale": ["x", 3, NAN, [1.0], lambda s: -s, lambda s: 0 * s],
         },
@@ -266,7 +266,11 @@ ENTRANCES: list[Entrance] = [
             "seeds-3": {"r1": POSITIVE, "r2": [*POSITIVE, 0.1]},
             "seeds-ab3": {"start": NAME},
             "unipc-2": {"variant": NAME},
-            "sa-solver": {"predictor": COUNT, "corrector": without(COUNT, 0), "tau": NOT_NEGATIVE},
+            "sa-solver": {
+                "predictor": COUNT,
+                "corrector": without(COUNT, 0),
+                "tau": without(NOT_NEGATIVE, INF),
+            },
             "dpmpp-2m-sde": {"variant": NAME},
             "ddpm": {"variance": NAME},
             "deis-tab3": {"variable": NAME},

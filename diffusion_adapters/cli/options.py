@@ -9,6 +9,7 @@ import click
 
 from diffusion_adapters.cli.given_plans import PLAN, plan_arguments
 from diffusion_adapters.cli.own_objects import solver_of
+from diffusion_adapters.cli.per_step import ELL, ETA
 from expint import grids, solvers
 from expint.equations.forms import form_names
 from expint.equations.noise_scales import noise_scale_names
@@ -54,8 +55,6 @@ def one_of(names: Iterable[str]) -> str:
 
 
 FORMS = one_of(form_names())
-_OWN = "the solver's own"
-_ELL = "Stochasticity: 0 is the probability-flow ODE, 1 the reverse SDE."
 _OPERATIONS = (
     "Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), "
     "noise-factor(s_noise=1), large-variance. May be repeated."
@@ -72,10 +71,8 @@ _DEVICE = "Where to compute, such as cuda or cpu."
 SOLVER = option("--solver NAME", _SOLVERS, usual="by the number of evaluations")
 STEPS = option("--steps N", "Steps of the grid, the final denoising step included.", usual="20")
 NFE = option("--nfe N", "As many steps as need at most N network evaluations.")
-FORM = option("--form NAME", FORMS, usual=_OWN)
-ELL = option("--ell X", _ELL, usual=_OWN)
+FORM = option("--form NAME", FORMS, usual="the solver's own")
 NOISE_SCALE = option("--noise-scale NAME", _SCALES)
-ETA = option("--eta X", "DDIM's eta in place of --ell.")
 OPERATION = option("--operation TEXT", _OPERATIONS, multiple=True)
 GRID = option("--grid NAME", _GRIDS, usual=_USUAL_GRID)
 FINAL = option("--final KIND", _FINAL, usual="denoise")

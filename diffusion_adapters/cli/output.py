@@ -18,6 +18,7 @@ from PIL import Image
 from diffusion_adapters.pictures import pixels_of
 from diffusion_adapters.runs.origin import origin as origin
 from expint.files import replacing
+from expint.plans.file_format import json_values
 
 _LEGIBLE = 64  # pixels: the least side of an image in a picture
 
@@ -102,5 +103,7 @@ def picture_bytes(images: np.ndarray) -> bytes:
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """The content as JSON, for people to read; NaN and infinity are refused, as JSON has none."""
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """The content as JSON, for people to read; infinity is text, and NaN refused."""
+    return (
+        json.dumps(json_values(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    ).encode()

@@ -158,8 +158,8 @@ def settings_of(plan: Plan, asked: Mapping[str, Any]) -> dict[str, Any]:
         return settings
     assert equation
     settings |= {"solver": plan.solver, "form": equation.form}
-    if asked["eta"] is None:
-        scale = equation.noise_scale
+    scale = equation.noise_scale
+    if asked["eta"] is None and not (scale and scale.pieces):  # else ell is a list, or infinite
         settings |= {"ell": equation.ell, "noise_scale": None if scale is None else scale.name}
     if asked["grid"] == "default" or not isinstance(asked["grid"], str):
         # the last time says where it ends

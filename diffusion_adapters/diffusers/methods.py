@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from expint import defaults, solvers
+from expint.equations.given_ell import asked_noise
 from expint.solvers import Method
 
 
@@ -15,8 +16,7 @@ def method_of(config: Mapping[str, Any], given: Mapping[str, Any] | None = None)
     source, asked = config["plan"] or config, given or {}
     listed = [len(asked[name]) for name in ("timesteps", "sigmas") if asked.get(name) is not None]
     steps = asked.get("steps") or next(iter(listed), defaults.STEPS)
-    scales = [config[name] for name in ("ell", "eta", "noise_scale")]
-    stochastic = None if scales == [None] * 3 else any(scales)
+    stochastic = asked_noise(config[name] for name in ("ell", "eta", "noise_scale"))
     name = source["solver"] or defaults.solver(steps, stochastic=stochastic)
     method = solvers.get(name, **(config["solver_options"] or {}))
     added = (solvers.operation(text) for text in source["operations"] or ())

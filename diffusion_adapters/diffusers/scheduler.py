@@ -80,7 +80,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
             `expint.defaults` for as many steps.
         operations: what is done around each step, as text: ["churn(s_churn=40)"], see
             `expint.solvers.operation`.
-        form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name.
+        form, ell, eta, noise_scale: as for `expint.sample`; noise_scale is a name, and a list of ℓ
+            or η has one entry for each step between finite noise levels of every run.
         grid: "linspace", "leading" or "trailing" entries of the table; "like_linspace" and so on,
             the default grid moved to within half a step of these; or one of `expint.grids.names()`.
             Default: that of `expint.defaults`; for flow matching that of its Euler scheduler, or
@@ -132,8 +133,8 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         solver_options: dict[str, Any] | None = None,
         operations: Sequence[str] | None = None,
         form: str | None = None,
-        ell: float | None = None,
-        eta: float | None = None,
+        ell: float | Sequence[float] | None = None,
+        eta: float | Sequence[float] | None = None,
         noise_scale: str | None = None,
         grid: str | None = None,
         steps_offset: int = 0,

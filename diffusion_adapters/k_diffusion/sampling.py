@@ -30,6 +30,7 @@ from diffusion_adapters.k_diffusion.given_plans import given_plan
 from diffusion_adapters.k_diffusion.noise import RESOLUTION, SampledNoise, seeds_of
 from diffusion_adapters.k_diffusion.unsampling import distinct_levels, unsample
 from expint import defaults, grids, solvers
+from expint.equations.given_ell import asked_noise, root_of
 from expint.guards.arguments import checked
 from expint.guards.finite import check_state
 from expint.noise import BrownianPath, Gaussian, NoiseSource
@@ -104,7 +105,7 @@ def sample_expint(
     disable: bool | None = None,
     *,
     solver: Solver | None = None,
-    eta: float | None = None,
+    eta: float | Sequence[float] | Callable[[Any], Any] | None = None,
     s_noise: float = 1.0,
     noise_sampler: Callable[..., Tensor] | NoiseSource | None = None,
     flow: bool | None = None,
@@ -136,8 +137,10 @@ def sample_expint(
         disable: whether to hide the progress bar; None hides it where there is no terminal.
         solver: a registered name (`expint.solvers.names()`), a method or a tableau. Default: that
             of `expint.defaults` for as many steps.
-        eta: ℓ² (see the module); default: the solver's own, which is 1 for SEEDS and 0 for ODE
-            solvers. A solver that has an eta of its own (the ancestral ones) is given this one.
+        eta: ℓ² (see the module): a number, `math.inf` among them, one for each step between
+            different levels above 0, or a function of σ/α; default: the solver's own, which is 1
+            for SEEDS and 0 for ODE solvers. A solver that has an eta of its own (the ancestral
+            ones) is given this one.
         s_noise: factor of the noise.
         noise_sampler: noise_sampler(sigma, sigma_next) → standard normals of the shape of x for the
             interval between two levels, 0-dimensional tensors. It is asked for the intervals
@@ -183,8 +186,8 @@ def sample_expint(
     if len(given) < 2:
         return x
     check_state(x)
-    noisy = (noise_sampler is not None or noise == "path" or None) if eta is None else eta > 0
-    solver = solver or defaults.solver(len(given) - 1, stochastic=noisy)
+    noisy = (noise_sampler is not None or noise == "path" or None) if eta is None else None
+    solver = solver or defaults.solver(len(given) - 1, stochastic=asked_noise([noisy, eta]))
     if bool((given.diff() > 0).all()):
         own = {"solver": solver, "form": form, "disable": disable, **options}
         return unsample(sample_expint, denoiser, x, given, callback, **own)
@@ -262,11 +265,9 @@ def _levels(sigmas: Tensor, schedule: Schedule) -> Tensor:
 
 
 def _method(
-    solver: Solver, eta: float | None, s_noise: float, options: Mapping[str, Any]
-) -> tuple[Method, float | None]:
+    solver: Solver, eta: Any, s_noise: float, options: Mapping[str, Any]
+) -> tuple[Method, Any]:
     """The method with its noise scale factor, and its ℓ (None: its own)."""
-    if eta is not None and not 0.0 <= eta < math.inf:
-        raise ValueError(f"eta (ell squared) is finite and >= 0, got {eta!r}.")
     own = solvers.entry(solver).parameters if isinstance(solver, str) else []
     strange = sorted(set(options) - set(own))
     if strange:
@@ -277,7 +278,7 @@ def _method(
     method = solvers.get(solver, **options, **taken)
     if s_noise != 1.0 and "s_noise" not in own:
         method = replace(method, operations=(*method.operations, solvers.noise_factor(s_noise)))
-    return method, None if eta is None or "eta" in own else math.sqrt(eta)
+    return method, None if "eta" in own else root_of(eta)
 
 
 def _source(

@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 
 from expint.equations.diffusion import Diffusion
+from expint.equations.given_ell import one_ell
 from expint.equations.noise_scales import NoiseScale
 from expint.equations.noise_scales import noise_scale as as_noise_scale
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, value_and_rate
-from expint.equations.step_scales import MOST_ELL
 from expint.numerics.float64 import are_numbers
 from expint.numerics.quadrature import RealFunction, integrate
 from expint.registry import Registry
@@ -72,15 +72,17 @@ def reverse_sde(
     Args:
         schedule: the noise schedule.
         form: "data", "noise", "precond", "sigma", "time", "variance" or "log-sigma".
-        ell: stochasticity ℓ ≥ 0; 0 is the probability-flow ODE, 1 the reverse SDE.
+        ell: stochasticity ℓ ≥ 0; 0 is the probability-flow ODE, 1 the reverse SDE, and for the
+            data form `math.inf` the limit in which each row is x = α D + σ̄ z.
         noise_scale: a noise-scale function in place of `ell`, for the data form: a name
             (`expint.equations.noise_scales`), a function φ(σ) of a float64 tensor, or a
             `NoiseScale`. It is checked over the schedule's sampling range.
         sigma_data: the network's, for the preconditioned form only.
 
     Raises:
-        ValueError: for an unknown form, ell < 0 or > 10⁴, a sigma_data that is missing or not
-            positive, or a noise scale that is not admissible (with the σ at which it fails).
+        ValueError: for an unknown form, ell < 0 or finite and > 10⁴, ell = ∞ in another form than
+            data, a sigma_data that is missing or not positive, or a noise scale that is not
+            admissible (with the σ at which it fails).
 
     Example:
         >>> from expint import reverse_sde, schedules
@@ -89,16 +91,7 @@ def reverse_sde(
     """
     check_schedule(schedule)
     make = _FORMS.get(form)
-    if not are_numbers(ell) or not 0 <= ell <= MOST_ELL:
-        raise ValueError(
-            f"ell (the stochasticity) must be a finite number >= 0, got {ell!r}: 0 is the ODE, "
-            f"1 the SDE, and {MOST_ELL:g} the largest."
-        )
-    if isinstance(ell, Tensor) and ell.requires_grad:
-        raise TypeError(
-            "ell carries a gradient, which would be lost: give its value, ell.item(). Gradients "
-            "go through the schedule, the grid, eta and constant coefficients."
-        )
+    ell, noise_scale = one_ell(ell, form, noise_scale)
     if noise_scale is None:
         try:
             row = make(schedule, float(ell), sigma_data)

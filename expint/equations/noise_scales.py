@@ -114,10 +114,8 @@ def noise_scale(scale: "str | NoiseScale | Callable[[Tensor], Tensor]") -> Noise
     if callable(scale):
         name = getattr(scale, "__name__", "phi")
         return NoiseScale(name, lambda u: torch.log(scale(torch.exp(u))) - u)
-    raise TypeError(
-        "A noise scale is a name, a function phi(sigma) or a NoiseScale, got "
-        f"{type(scale).__name__}."
-    )
+    kind = type(scale).__name__
+    raise TypeError(f"A noise scale is a name, a function phi(sigma) or a NoiseScale, got {kind}.")
 
 
 def noise_scale_from_ell(
@@ -161,14 +159,17 @@ def noise_scale_from_ell(
 
 
 def piecewise(name: str, pieces: Sequence[tuple[Any, Any, Any]]) -> NoiseScale:
-    """ℓ constant for log σ within each piece (low, high, ℓ²), and 0 elsewhere."""
+    """ℓ constant for log σ within each piece (low, high, ℓ²), and 0 elsewhere; where it is
+    infinite, φ is that of ℓ = 1, and the limit is taken when steps are compiled."""
 
     def log_excess(u: Tensor) -> Tensor:
-        steps = (square * (u.clamp(low, high) - high) for low, high, square in pieces)
+        finite = (
+            (low, high, 1.0 if square == math.inf else square) for low, high, square in pieces
+        )
+        steps = (square * (u.clamp(low, high) - high) for low, high, square in finite)
         return sum(steps, torch.zeros_like(u))
 
-    noisy = any(square > 0 for _, _, square in pieces)
-    return NoiseScale(name, log_excess, noisy, tuple(pieces))
+    return NoiseScale(name, log_excess, any(square > 0 for *_, square in pieces), tuple(pieces))
 
 
 def window(value: float, sigma_low: float, sigma_high: float) -> NoiseScale:

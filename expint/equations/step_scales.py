@@ -1,6 +1,7 @@
 """Noise scales with an ℓ of its own in each step of a grid."""
 
-from collections.abc import Callable, Sized
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from expint.numerics.float64 import as_float64
 from expint.schedules.base import Schedule
 
 MOST_ELL = 1e4
-"""The largest ℓ; with less, steps already draw all of their noise anew."""
+"""The largest finite ℓ; with less, steps already draw all of their noise anew."""
 
 
 def noise_scale_from_eta(schedule: Schedule, grid: Any, eta: Any) -> NoiseScale:
@@ -31,18 +32,13 @@ def noise_scale_per_step(schedule: Schedule, grid: Any, ell: Any) -> NoiseScale:
         grid: times from noise to data, shape (steps + 1,); a step from σ = ∞ and a last step to
             σ = 0 take no ℓ.
         ell: one number for all steps, or one for each step between finite noise levels; they may
-            carry gradients.
+            carry gradients. With `math.inf` a step has the limit ℓ → ∞.
 
     Raises:
-        ValueError: for another number of values, or one that is negative or above 10⁴.
+        ValueError: for another number of values, or one that is negative, NaN, or finite and above
+            10⁴.
     """
     return _per_step(schedule, grid, "ell", ell, lambda ell, *_: ell)
-
-
-def is_listed(ell: Any) -> bool:
-    """Whether an ℓ is one for each step, not a number."""
-    listed = isinstance(ell, Sized) and not isinstance(ell, str)
-    return listed and as_float64(ell).ndim > 0
 
 
 def _per_step(
@@ -58,8 +54,8 @@ def _per_step(
             f"{len(values)} values."
         )
     ells = to_ell(values.expand(steps), sigma[:-1], sigma[1:])
-    if not bool((ells >= 0).all() and (ells <= MOST_ELL).all()):
-        found = f"at most {MOST_ELL:g}, got {ells.tolist()}"
+    if not bool((((ells >= 0) & (ells <= MOST_ELL)) | (ells == math.inf)).all()):
+        found = f"at most {MOST_ELL:g}, got {ells.tolist()}; inf stands for the limit"
         raise ValueError(f"ell must be finite and >= 0 in every step, {found}.")
     name = f"{what}={values[0].item():g}" if len(values) == 1 else f"{what} per step"
     u, squares = (v.unbind(0) if v.requires_grad else v.tolist() for v in (-lam, ells**2))

@@ -20,8 +20,9 @@ from expint.plans.ends import (
     langevin_row,
     last_to_zero,
 )
+from expint.plans.fresh_steps import step_numbers, tableaus
 from expint.plans.plan import Plan, Row, each
-from expint.plans.stage_coefficients import StepNumbers, step_numbers
+from expint.plans.stage_coefficients import StepNumbers
 from expint.solvers import Method, Operation, Tableau, get
 from expint.solvers.operations import levels
 
@@ -228,15 +229,11 @@ class _Assembly:
         """For each step its tableau, and the numbers of all steps of that tableau with the place of
         the step among them: those of one tableau are computed together."""
         method, begin, stop = self.method, around.begin, around.stop
-        tableaus = [method.at(k, count + after) for k in range(count)]
-        if method.tableau.history and count > 1 and not self.sde.event_ndim:
-            h = self.sde.clock(stop.detach()) - self.sde.clock(begin[:-1].detach())
-            for k in torch.nonzero(h[1:] > method.ratio_limit * h[:-1]).flatten().tolist():
-                tableaus[k + 1] = tableaus[k + 1].limited(0)
+        own = tableaus(self.sde, method, begin[:-1], stop, after)
         factor = self._factor(begin[:-1], stop)
         found: dict[int, tuple[Tableau, StepNumbers, int]] = {}
-        for tableau in {id(tableau): tableau for tableau in tableaus}.values():
-            chosen = [k for k in range(count) if tableaus[k] is tableau]
+        for tableau in {id(tableau): tableau for tableau in own}.values():
+            chosen = [k for k in range(count) if own[k] is tableau]
             index = torch.tensor(chosen)
             numbers = step_numbers(
                 self.sde,

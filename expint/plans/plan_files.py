@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from expint import schedules
+from expint.equations.given_ell import ell_per_step
 from expint.equations.noise_scales import noise_scale, noise_scale_names, piecewise
-from expint.equations.step_scales import noise_scale_per_step
 from expint.files import replacing
 from expint.grids.layout import MOST_STEPS
 from expint.numerics.float64 import are_numbers, as_float64
@@ -59,8 +59,8 @@ def plan_content(plan: Plan, about: Mapping[str, Any] | None = None) -> dict[str
         "solver": plan.solver,
         "nfe": plan.nfe,
         "form": diffusion.form,
-        "ell": ell,
-        "noise_scale": scale,
+        "ell": json_values(ell),
+        "noise_scale": json_values(scale),
         "sigma_data": diffusion.sigma_data,
         "operations": [str(each) for each in plan.method.operations[len(own.operations) :]],
         "schedule": _described(schedule, plan.grid),
@@ -162,7 +162,7 @@ def _noise(plan: Plan) -> tuple[float | list[float] | None, str | dict[str, Any]
     pieces = [tuple(as_float64(v).item() for v in piece) for piece in scale.pieces]
     ells = [math.sqrt(square) for *_, square in pieces]
     with suppress(ValueError):  # another number of pieces than steps
-        if list(noise_scale_per_step(diffusion.schedule, plan.grid, ells).pieces) == pieces:
+        if list(ell_per_step(diffusion.schedule, plan.grid, ells).pieces) == pieces:
             return ells, None
     return None, {"name": scale.name, "pieces": [list(piece) for piece in pieces]}
 
@@ -222,7 +222,7 @@ def _compiled(content: Mapping[str, Any], schedule: Schedule) -> Plan:
         pieces = [_numbers(piece, "pieces").tolist() for piece in scale["pieces"]]
         scale = piecewise(str(scale["name"]), [(low, high, square) for low, high, square in pieces])
     elif isinstance(ell, list):
-        ell, scale = None, noise_scale_per_step(schedule, grid, _numbers(ell, "ell"))
+        ell, scale = None, ell_per_step(schedule, grid, _numbers(ell, "ell"))
     method, known = get(content["solver"]), _numbers(content["known_times"], "known_times")
     sde = method.equation(schedule, content["form"], ell, scale, content["sigma_data"])
 

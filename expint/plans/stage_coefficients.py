@@ -63,16 +63,16 @@ def step_numbers(
         round_time: maps interior nodes to times that the network knows.
         factor: noise scale factor of each step, shape (steps,).
     """
-    at = _Times(sde, tableau, s, t, earlier, round_time)
+    at = NodeTimes(sde, tableau, s, t, earlier, round_time)
     kappa, rho = as_float64(sde.kappa), as_float64(sde.rho)
-    phi_sums = _Phi(-rho * at.h)
+    phi_sums = PhiSums(-rho * at.h)
     rates = _rates(sde, tableau, at)
     columns = _noise_columns(sde, tableau, at, factor)
     steps = len(s)
     stages = []
     for i, (stage, own) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
         size = kappa * at.h * torch.exp(at.log_a[stage.c] + rho * at.mu[stage.c])
-        weights = _weights(sde, tableau, i, at, phi_sums)
+        weights = stage_weights(sde, tableau, i, at, phi_sums)
         slopes = {
             j: size * at.h * phi_sums.of(terms) * rates[j][2] for j, terms in stage.slope.items()
         }
@@ -96,7 +96,7 @@ def step_numbers(
     return StepNumbers(tuple(stages), _noises(sde, tableau, at))
 
 
-class _Times:
+class NodeTimes:
     """The nodes c of a group of steps, those of earlier steps (c < 0) included: their times, and
     the clock and the propagator there, each evaluated once. Shape (steps, *1) each."""
 
@@ -111,7 +111,7 @@ class _Times:
     ) -> None:
         shape = (-1, *[1] * sde.event_ndim)
         node = {_ZERO: s.reshape(shape), _ONE: t.reshape(shape)}
-        variable, inverse = _variable(sde, tableau.variable)
+        variable, inverse = variable_of(sde, tableau.variable)
         start, end = variable(torch.stack([node[_ZERO], node[_ONE]]))
         for c in {stage.c for stage in tableau.stages} - {_ONE}:
             inner = inverse(start + float(c) * (end - start))
@@ -130,7 +130,7 @@ class _Times:
 
 
 def _rates(
-    sde: SemiLinearSDE, tableau: Tableau, at: _Times
+    sde: SemiLinearSDE, tableau: Tableau, at: NodeTimes
 ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
     """(A, b, dt/dμ) at the evaluations whose derivative is used; b = κ a e^{ρμ} dμ/dt."""
     rates = {}
@@ -151,7 +151,7 @@ def _rates(
 Variable = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
 
-def _variable(sde: SemiLinearSDE, name: str | Schedule) -> Variable:
+def variable_of(sde: SemiLinearSDE, name: str | Schedule) -> Variable:
     """A function of time in which polynomials are taken, and its inverse."""
     if name == "clock":
         return sde.clock, sde.clock.time
@@ -187,8 +187,8 @@ def _check_rounding(tableau: Tableau, position: Mapping[Fraction, Tensor]) -> No
         )
 
 
-def _weights(
-    sde: SemiLinearSDE, tableau: Tableau, i: int, at: _Times, phi_sums: "_Phi"
+def stage_weights(
+    sde: SemiLinearSDE, tableau: Tableau, i: int, at: NodeTimes, phi_sums: "PhiSums"
 ) -> dict[int, Tensor]:
     """b_j(z) of F in stage i, in units of κ a e^{ρμ} h."""
     stage, nodes = tableau.stages[i], tableau.nodes
@@ -199,18 +199,18 @@ def _weights(
     elif tableau.variable == "clock" or stage.rule is not None:
         c = at.position[stage.c]
         rows = stage.placed(c, [at.position[nodes[j]] for j in stage.through])
-        phi_sums = _Phi(phi_sums.z, c)
+        phi_sums = PhiSums(phi_sums.z, c)
     else:
         return _by_quadrature(sde, tableau, stage, at)
     return {j: phi_sums.of(row) for j, row in zip(stage.sources, rows, strict=True)}
 
 
 def _by_quadrature(
-    sde: SemiLinearSDE, tableau: Tableau, stage: Stage, at: _Times
+    sde: SemiLinearSDE, tableau: Tableau, stage: Stage, at: NodeTimes
 ) -> dict[int, Tensor]:
     """b_j = ∫_s^t L_j(v) e^{ρ(μ − μ_t)} dμ/h for another variable v than the clock, by
     Gauss–Legendre quadrature in λ, where e^{ρμ} and v are smooth (else in μ)."""
-    variable, _ = _variable(sde, tableau.variable)
+    variable, _ = variable_of(sde, tableau.variable)
     along, time = sde.clock.mu, sde.clock.time
     if sde.diffusion:
         along, time = sde.diffusion.schedule.lam, sde.diffusion.schedule.t_of_lam
@@ -246,7 +246,7 @@ def _by_quadrature(
     return dict(zip(stage.through, sums, strict=True))
 
 
-class _Phi:
+class PhiSums:
     """φ_k(scale · z), each computed once for all evaluations of a stage."""
 
     def __init__(self, z: Tensor, c: Tensor | float = 1.0) -> None:
@@ -271,7 +271,7 @@ def _real(value: Any) -> Any:
     return float(value) if isinstance(value, Fraction) else value
 
 
-def _noises(sde: SemiLinearSDE, tableau: Tableau, at: _Times) -> Sequence[SubstepNoise | None]:
+def _noises(sde: SemiLinearSDE, tableau: Tableau, at: NodeTimes) -> Sequence[SubstepNoise | None]:
     """What each step asks of the noise."""
     clock, steps = sde.noise, len(at.h)
     if clock is None:
@@ -287,7 +287,7 @@ def _noises(sde: SemiLinearSDE, tableau: Tableau, at: _Times) -> Sequence[Subste
 
 
 def _noise_columns(
-    sde: SemiLinearSDE, tableau: Tableau, at: _Times, factor: Tensor | None
+    sde: SemiLinearSDE, tableau: Tableau, at: NodeTimes, factor: Tensor | None
 ) -> list[list[Tensor]]:
     """By stage and normal of the substep, the coefficients of all steps; nothing without noise.
 

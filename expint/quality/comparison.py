@@ -41,7 +41,7 @@ def compare_quality(
     grid: Any = None,
     final: str = "denoise",
     form: str | None = None,
-    ell: float | None = None,
+    ell: Any = None,
     seed: int = 0,
     repeats: int = 1,
     path: PathMaker | None = None,

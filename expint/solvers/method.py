@@ -61,8 +61,8 @@ class Method:
     def __post_init__(self) -> None:
         for field in ("name", "source"):
             object.__setattr__(self, field, getattr(self, field) or getattr(self.tableau, field))
-        if not are_numbers(self.ell) or not 0 <= self.ell < math.inf:
-            raise ValueError(f"ell must be a finite number >= 0, got {self.ell!r}.")
+        if not are_numbers(self.ell) or not 0 <= self.ell <= math.inf:
+            raise ValueError(f"ell must be a number >= 0, got {self.ell!r}.")
         if not self.correct_last and self.tableau.stages[0].c != 1:
             raise ValueError(
                 f"Method {self.name!r}: without its corrector the last step needs a first stage "

@@ -148,6 +148,8 @@ def test_unknown_form_tells_the_nearest():
 @pytest.mark.parametrize("ell", [-0.1, float("inf"), float("nan")])
 @pytest.mark.parametrize("form", EXPONENTIAL)
 def test_ell_out_of_range(form: str, ell: float):
+    if form == "data" and ell == float("inf"):  # the limit, which exists in this form only
+        return
     with pytest.raises(ValueError, match=rf"ell .* must be a finite number >= 0, got {ell}"):
         reverse_sde(schedules.VP(), form, ell, sigma_data=1.0)
 

@@ -106,23 +106,46 @@ class SamplerExpInt:
                         "tooltip": "A plan file, or its text, in place of solver, eta and s_noise. "
                         "Take the sigmas from the node Plan Sigmas.",
                     },
-                )
+                ),
+                "etas": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "In place of eta, one for each step between levels above 0: "
+                        "1, 0.5, 0. inf draws all noise anew, as LCM does; alone it is for all.",
+                    },
+                ),
             },
         }
 
     def get_sampler(
-        self, solver: str, eta: float, s_noise: float, noise: str, noise_device: str, plan: str = ""
+        self,
+        solver: str,
+        eta: float,
+        s_noise: float,
+        noise: str,
+        noise_device: str,
+        plan: str = "",
+        etas: str = "",
     ) -> tuple[Any]:
         """The sampler."""
         options: dict[str, Any] = {
             "solver": None if solver == DEFAULT else solver,
-            "eta": None if eta < 0 else eta,
+            "eta": _listed(etas) if etas.strip() else None if eta < 0 else eta,
             "s_noise": s_noise,
         }
         if plan.strip():
             options = {"plan": plan.strip()}
         options |= {"noise": noise, "noise_device": "cpu" if noise_device == "cpu" else None}
         return (comfy.samplers.KSAMPLER(sample_expint, options),)
+
+
+def _listed(etas: str) -> float | list[float]:
+    try:
+        values = [float(part) for part in etas.split(",")]
+    except ValueError as error:
+        raise ValueError(f"etas are numbers with commas between them, got {etas!r}.") from error
+    return values[0] if len(values) == 1 else values
 
 
 class UniformLambdaScheduler:

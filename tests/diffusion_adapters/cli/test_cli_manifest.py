@@ -63,6 +63,9 @@ def again_on_the_command_line(manifest: dict[str, Any], folder: Path) -> np.ndar
     del settings["out"]
     if isinstance(settings["grid"], list):
         settings["grid"] = ",".join(map(repr, settings["grid"]))
+    for name in ("ell", "eta"):
+        if isinstance(settings[name], list):
+            settings[name] = ",".join(map(str, settings[name]))
     for name, value in settings.items():
         if value is not None and value is not False:
             arguments.append(f"--{name.replace('_', '-')}={value}")
@@ -99,6 +102,10 @@ def test_a_manifest_makes_the_run_of_every_solver_again(tmp_path: Path, solver: 
         (("--solver", "er-sde-2", "--ell", "0.5"), {"ell": 0.5, "noise_scale": None}),
         (("--solver", "dpm-solver-2", "--eta", "1"), {"form": "data", "ell": None, "eta": 1.0}),
         (("--form", "precond", "--ell", "0.7"), {"form": "precond", "ell": 0.7}),
+        (("--solver", "seeds-2", "--ell", "1,0.5,0"), {"ell": [1.0, 0.5, 0.0], "form": "data"}),
+        (("--solver", "seeds-1", "--ell", "inf,0,inf"), {"ell": ["inf", 0.0, "inf"]}),
+        (("--solver", "seeds-1", "--ell", "inf"), {"ell": "inf", "noise_scale": None}),
+        (("--eta", "1,0.5,0"), {"ell": None, "eta": [1.0, 0.5, 0.0]}),
         (("--form", "noise", "--grid", "karras"), {"form": "noise", "grid": "karras"}),
         (("--final", "none"), {"final": None, "steps": None}),  # the times say it
         (("--grid", "default"), {"final": None, "steps": None}),

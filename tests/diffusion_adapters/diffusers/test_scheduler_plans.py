@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,18 @@ def test_image_to_image_is_refused_unless_it_begins_at_pure_noise():
     with pytest.raises(ValueError, match="from its first evaluation on, not from 2"):
         images(name, {"plan": plan}, strength=0.5)
     assert images(name, {"plan": plan}, strength=1.0).isfinite().all()
+
+
+@pytest.mark.parametrize("ell", [[1.0, 0.5, 0.0, 0.2], [math.inf, 1.0, math.inf, 0.0], math.inf])
+@pytest.mark.parametrize("config", [SD, FLOW], ids=["table", "flow"])
+def test_an_ell_for_each_step(tmp_path: Path, config: dict[str, Any], ell: Any):
+    """The plan with the same ℓ, through the configuration's file; a step from σ = ∞ takes none."""
+    if config is FLOW and isinstance(ell, list):
+        ell = ell[:3]
+    ExpIntScheduler(**config, solver="seeds-1", ell=ell).save_pretrained(tmp_path)
+    scheduler = ExpIntScheduler.from_pretrained(tmp_path)
+    assert loop(scheduler, normals(2, 3, 4, 4), 5).isfinite().all()
+    assert scheduler.config["ell"] == ell
+    plan = scheduler._plan
+    own = expint.plan_sampling(plan.sde.diffusion.schedule, "seeds-1", grid=plan.grid, ell=ell)
+    assert [row.noise for row in own.rows] == [row.noise for row in plan.rows]

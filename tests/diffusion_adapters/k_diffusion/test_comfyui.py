@@ -4,6 +4,7 @@ itself is not installed here.
 
 import importlib.util
 import logging
+import math
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -153,6 +154,24 @@ def test_eta_below_zero_is_the_solvers_own(comfy: Any, solver: str):
     path = expint.noise.BrownianPath(per_sample(4, 3), resolution=64)
     theirs = expint.sample(model.target, x, solver, grid=sigmas, noise=path, progress=False)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("etas", "ell"), [("1, 0.25", [1.0, 0.5]), ("inf,0", [math.inf, 0.0]), ("inf", math.inf)]
+)
+def test_an_eta_for_each_step(comfy: Any, etas: str, ell: Any):
+    model, sigmas = Model(False), torch.tensor([10.0, 2.0, 0.5, 0.0])
+    x = torch.linspace(-10, 10, 6).reshape(3, 2)
+    node = load_folder().SamplerExpInt()
+    assert node.INPUT_TYPES()["optional"]["etas"][1]["default"] == ""
+    (sampler,) = node.get_sampler("seeds-1", 1.0, 1.0, "fresh", "cpu", etas=etas)
+    theirs = expint.sample(
+        model.target, x, "seeds-1", grid=sigmas, ell=ell, noise=Gaussian(per_sample(4, 3)),
+        progress=False,
+    )  # fmt: skip
+    torch.testing.assert_close(sampler.sample(model, x, sigmas, 4), theirs, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"etas are numbers with commas.*got 'much'"):
+        node.get_sampler("seeds-1", 1.0, 1.0, "fresh", "cpu", etas="much")
 
 
 @pytest.mark.parametrize("steps", [6, 12])

@@ -1,5 +1,6 @@
 """`sample_expint(plan=...)`: a plan in place of the solver and the sigmas; and ComfyUI's nodes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,19 @@ def test_nodes(flow: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     torch.testing.assert_close(sampler.sample(model, x, sigmas, 11), expected, rtol=1e-6, atol=1e-6)
     (usual,) = node.get_sampler("seeds-1", 0.5, 1.0, "fresh", "cpu")
     assert usual.extra_options["solver"] == "seeds-1" and "plan" not in usual.extra_options
+
+
+@pytest.mark.parametrize(
+    ("eta", "ell"),
+    [([1.0, 0.25], [1.0, 0.5]), (math.inf, math.inf), (lambda sigma: sigma, lambda s: s**0.5)],
+    ids=["list", "inf", "function"],
+)
+def test_eta_in_each_step_is_the_square_of_ell(eta: Any, ell: Any):
+    target, model = denoiser(False)
+    sigmas, x = torch.tensor([10.0, 2.0, 0.5, 0.0]), 10.0 * X
+    got = sample_expint(model, x, sigmas, solver="seeds-1", eta=eta, seed=5, disable=True)
+    plan = expint.plan_sampling(EDM(), "seeds-1", grid=sigmas, ell=ell)
+    expected = expint.execute(plan, target, x, Gaussian(per_sample(5, 3)))
+    assert torch.allclose(got, expected)
+    with pytest.raises(ValueError, match="one for each of the 2 steps"):
+        sample_expint(model, x, sigmas, solver="seeds-1", eta=[1.0] * 3, disable=True)
