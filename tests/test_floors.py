@@ -42,6 +42,7 @@ FLOORS = (
     "expint.sampling",
     "expint.transitions",
     "expint.integration",
+    "expint.fields",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",

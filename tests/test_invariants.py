@@ -104,7 +104,7 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 
 # Code lines: not blank, no comment, no docstring. Ceilings may only fall. A new capability is a
 # room of its own with a ceiling of its own, and counts in no other.
-ENGINE = 4_237
+ENGINE = 4_236
 ROOMS = {
     "expint/defaults.py": 49,
     "expint/equations/growing_primitive.py": 100,
@@ -112,6 +112,7 @@ ROOMS = {
     "expint/execution.py": 41,
     "expint/soundness.py": 39,
     "expint/spectra/": 244,
+    "expint/fields/": 200,
     "expint/gaussian_data.py": 21,
     "expint/default_plan.py": 9,
     "expint/numerics/devices.py": 16,
@@ -166,14 +167,14 @@ ROOMS = {
     "diffusion_adapters/shipped/tuned_plans.py": 28,
 }
 CEILINGS = {
-    "expint": 8_488,
+    "expint": 8_487,
     "expint/adaptive": 404,
     "expint/convergence": 1_184,
-    "expint/equations": 802,
+    "expint/equations": 801,
     "expint/grids": 307,
     "expint/noise": 724,
     "expint/numerics": 316,
-    "expint/plans": 678,
+    "expint/plans": 677,
     "expint/quality": 444,
     "expint/runs": 460,
     "expint/schedules": 1_066,

@@ -45,7 +45,8 @@ class PlansPath:
         new = along.diff() > _SAME * (along[-1] - along[0])
         every = every[torch.cat([new.new_ones(1), new])]
         first, last = every.reshape(-1, *[1] * sde.event_ndim).unfold(0, 2, 1).unbind(-1)
-        self._logs = sde.noise.log_interval(first, last)
+        log_a = sde.log_propagator(last)
+        self._logs = sde.noise.log_variance(first, last, log_a) - 2.0 * log_a
         middles = 0.5 * (_along(sde, every)[1:] + _along(sde, every)[:-1])
         self._places = {
             id(plan): [torch.searchsorted(middles, _along(sde, step)).tolist() for step in steps]
@@ -87,8 +88,7 @@ class OpenedPlansPath:
             return [self.increments[first], self.integrals[first]][: 1 + integral]
         found = []
         for a, b in pairwise(places):
-            part = self.logs[a:b]
-            shares = _exp(0.5 * (part - torch.logsumexp(part, 0)))
+            shares = _exp(0.5 * (self.logs[a:b] - torch.logsumexp(self.logs[a:b], 0)))
             found.append((shares * self.increments[a:b]).sum(0))
         if not integral:
             return found

@@ -152,13 +152,12 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
     rho = -A * sign
     clock = _time_clock(start, end, rho.reshape(rho.shape or (1,) * g.ndim), b * sign)
 
-    def log_interval(s: Tensor, t: Tensor) -> Tensor:
+    def log_step(s: Tensor, t: Tensor) -> Tensor:
         h = (t - s) * sign
-        growth = 2.0 * rho * clock.mu(s) + _log_phi1(2.0 * rho * h)
-        return 2.0 * torch.log(g.abs()) + growth + torch.log(h)
+        return 2.0 * torch.log(g.abs()) + _log_phi1(-2.0 * rho * h) + torch.log(h)
 
-    origin = as_float64(start)
-    noise = NoiseClock(lambda t: log_interval(origin, t), log_step=log_interval)
+    log_tau = lambda t: log_step(as_float64(start), t) + 2.0 * rho * clock.mu(t)  # noqa: E731
+    noise = NoiseClock(log_tau, log_step=log_step)
     return SemiLinearSDE(
         lambda t: A * (t - start),
         clock,

@@ -172,11 +172,12 @@ def _precond(schedule: Schedule, ell: float, sigma_data: float | None) -> _Row:
 
     def log_step(s: Tensor, t: Tensor) -> Tensor:
         """Where σ ≪ σd the noise clock hardly moves, and a difference of its values would be
-        rounding: τ_t − τ_s = τ_t (1 − (1 − q)^ℓ²), q = (σ_s² − σ_t²)/(σ_s² + σd²)."""
+        rounding: a_t² (τ_t − τ_s) = a_t² τ_t (1 − (1 − q)^ℓ²), q = (σ_s² − σ_t²)/(σ_s² +
+        σd²)."""
         before, after = schedule.lam(s), schedule.lam(t)
         share = torch.sigmoid(-2.0 * before - log_data)  # σ_s²/(σ_s² + σd²)
         fall = ell**2 * torch.log1p(share * torch.expm1(2.0 * (before - after)))
-        return -2.0 * ell**2 * log_hypotenuse(t) + torch.log(-torch.expm1(fall))
+        return 2.0 * (schedule.log_alpha(t) + log_hypotenuse(t)) + torch.log(-torch.expm1(fall))
 
     # scipy.special takes longer to import than this package.
     from expint.equations.cosine_power import cosine_power_clock

@@ -43,8 +43,8 @@ class NoiseClock:
     Args:
         log: log |τ| as a function of time.
         sign: the sign of τ.
-        log_step: log(τ_t − τ_s) as a function of s and t, where a formula is better than the
-            difference of clocks.
+        log_step: log of the variance that the noise between s and t has in the state at t, as a
+            function of s and t, where a formula is better than the difference of clocks.
     """
 
     log: TimeFunction
@@ -59,16 +59,16 @@ class NoiseClock:
         """τ at times `t`."""
         return self.sign * torch.exp(self.log(t))
 
-    def log_interval(self, s: Tensor, t: Tensor) -> Tensor:
-        """log(τ_t − τ_s) for s before t, from the logarithms of |τ| so that close times do not
-        cancel."""
+    def log_variance(self, s: Tensor, t: Tensor, log_a: Tensor) -> Tensor:
+        """log of a_t² (τ_t − τ_s) for s before t, the variance of the noise between them in the
+        state at t; from log a_t and the logarithms of |τ|, so that close times do not cancel."""
         if self.log_step is not None:
             return self.log_step(s, t)
         early, late = self.log(s), self.log(t)
         small, large = (early, late) if self.sign > 0 else (late, early)
         # Rounding may put equal clocks out of order; truly negative variances are refused when a
         # noise scale is made.
-        return large + torch.log(-torch.expm1((small - large).clamp(max=0.0)))
+        return large + torch.log(-torch.expm1((small - large).clamp(max=0.0))) + 2.0 * log_a
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Coefficients of many steps of one tableau at a time, float64, the steps in dimension 0."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -69,6 +69,10 @@ def step_numbers(
     rates = _rates(sde, tableau, at)
     columns = _noise_columns(sde, tableau, at, factor)
     steps = len(s)
+
+    def per_step(values: Iterable[Tensor]) -> list[Any]:
+        return list(zip(*(_numbers(v, sde, steps) for v in values), strict=True))
+
     stages = []
     for i, (stage, own) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
         size = kappa * at.h * torch.exp(at.log_a[stage.c] + rho * at.mu[stage.c])
@@ -76,12 +80,6 @@ def step_numbers(
         slopes = {
             j: size * at.h * phi_sums.of(terms) * rates[j][2] for j, terms in stage.slope.items()
         }
-        tangent = None
-        if i in rates:
-            tangent = list(zip(*(_numbers(v, sde, steps) for v in rates[i][:2]), strict=True))
-        noise: Sequence[tuple[Coefficient, ...]] = [()] * steps
-        if columns:
-            noise = list(zip(*(_numbers(v, sde, steps) for v in columns[i]), strict=True))
         stages.append(
             StageNumbers(
                 each(at.node[own].reshape(-1)),
@@ -89,8 +87,8 @@ def step_numbers(
                 _numbers(torch.exp(at.log_a[stage.c] - at.log_a[_ZERO]), sde, steps),
                 {j: _numbers(size * b, sde, steps) for j, b in weights.items()},
                 {j: _numbers(b, sde, steps) for j, b in slopes.items()},
-                noise,
-                tangent,
+                per_step(columns[i]) if columns else [()] * steps,
+                per_step(rates[i][:2]) if i in rates else None,
             )
         )
     return StepNumbers(tuple(stages), _noises(sde, tableau, at))
@@ -304,14 +302,17 @@ def _noise_columns(
     targets = (_ONE, *(stage.c for stage in tableau.stages))
     pairs = [*pairwise((_ZERO, *ends)), *((_ZERO, c) for c in targets)]
     first, last = (torch.stack([at.node[c] for c in side]) for side in zip(*pairs, strict=True))
-    logs = sde.noise.log_interval(first, last)
+    scales = torch.stack([at.log_a[c] for _, c in pairs])
+    variances = sde.noise.log_variance(first, last, scales)
+    logs = variances - 2.0 * scales
     inner, whole, until = logs[: len(ends)], logs[len(ends)], logs[len(ends) + 1 :]
     whole = torch.where(torch.isneginf(whole), 0.0, whole)  # no noise: its parts are −∞
     found = []
     for stage, log in zip(tableau.stages, until, strict=True):
         log_a = at.log_a[stage.c]
         if stage.increment_weight is None:
-            columns = [_finite(log_a + 0.5 * part) for part in inner[: ends.index(stage.c) + 1]]
+            k = ends.index(stage.c) + 1  # where a is large, no other order of these sums will do
+            columns = [*_finite(0.5 * variances[:k] + (log_a - scales[:k]))]
         else:
             later = torch.sqrt(-torch.expm1((log - whole).clamp(max=0.0)))  # √(1 − θ)
             mean = _finite(log_a + log - 0.5 * whole)

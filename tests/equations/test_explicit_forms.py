@@ -125,7 +125,7 @@ def test_noise_clock(form: str, schedule: Schedule, ell: float):
             exact = ReverseSDE(schedule, "noise", ell).covariance(float(s), float(t), float(t))
         else:
             exact = integrate(lambda u: ell**2 * schedule.diffusion_squared(u), t, s)
-        of_step = torch.exp(2 * sde.log_propagator(t) + sde.noise.log_interval(s, t))
+        of_step = torch.exp(sde.noise.log_variance(s, t, sde.log_propagator(t)))
         of_clock = sde.propagator(t) ** 2 * (sde.noise_clock(t) - sde.noise_clock(s))
         assert float(of_step) == pytest.approx(float(exact), rel=1e-10)
         assert float(of_clock) == pytest.approx(float(exact), rel=1e-8)

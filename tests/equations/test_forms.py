@@ -82,9 +82,8 @@ def test_noise_clock(form: str, schedule: schedules.Schedule, ell: float):
         assert sde.noise is None
         return
     assert float(variance) == pytest.approx(float(reference.covariance(s, t, t)), rel=1e-10)
-    logs = torch.exp(
-        2 * sde.log_propagator(as_tensor(t)) + sde.noise.log_interval(as_tensor(s), as_tensor(t))
-    )
+    first, last = as_tensor(s), as_tensor(t)
+    logs = torch.exp(sde.noise.log_variance(first, last, sde.log_propagator(last)))
     assert float(logs) == pytest.approx(float(variance), rel=1e-12)
 
 

@@ -140,7 +140,7 @@ def agrees_with_quadrature(
     variance = 0.0
     if sde.is_stochastic:
         logs = [torch.tensor(v, dtype=torch.float64) for v in (s, t)]
-        variance = float(torch.exp(2 * sde.log_propagator(logs[1]) + sde.noise.log_interval(*logs)))
+        variance = float(torch.exp(sde.noise.log_variance(*logs, sde.log_propagator(logs[1]))))
     assert variance == pytest.approx(exact.variance(s, t), rel=1e-12, abs=1e-300)
 
 

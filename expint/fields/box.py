@@ -1,0 +1,202 @@
+"""A box, real orthonormal modes on it, and the SDE of the modes of a field."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.equations import SemiLinearSDE
+from expint.fields.axes import BOUNDARIES, Axis
+from expint.numerics.float64 import are_numbers, as_float64, is_whole
+
+Pointwise = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box [0, L_1] × … in 1 to 3 dimensions with real orthonormal modes e, products of sines and
+    cosines of its axes, in which the Laplacian is diagonal.
+
+    A field is held by its modes û = ∫ u e dx, real numbers of shape (batch, *components, *modes).
+    As the modes are real, nothing must be kept Hermitian: independent noise in each of them is real
+    noise of the field.
+
+    Args:
+        modes: how many on each axis, an integer or one for each axis.
+        lengths: of the axes, a number > 0 or one for each.
+        boundary: "periodic", "neumann" (no flux) or "dirichlet" (zero), or one for each.
+
+    Raises:
+        ValueError: for anything else, or more than 3 axes.
+
+    Example:
+        >>> from expint import compile_plan
+        >>> from expint.fields import Box
+        >>> box = Box(64, boundary="neumann")
+        >>> heat = box.sde(0.1, 1.0, span=(0.0, 1.0))  # du = 0.1 Δu dt + white noise
+        >>> compile_plan(heat, "seeds-1", [0.0, 1.0]).rows[0].scale.shape
+        torch.Size([64])
+    """
+
+    modes: Any
+    lengths: Any = 1.0
+    boundary: Any = "periodic"
+
+    def __post_init__(self) -> None:
+        modes = self._settle("modes", "an integer >= 1", 1, lambda n: is_whole(n) and n >= 1)
+        count = len(modes)
+        if count > 3:
+            raise ValueError(f"A box has 1 to 3 axes, got modes = {self.modes!r}.")
+        fine = lambda v: are_numbers(v) and 0 < v < inf  # noqa: E731
+        self._settle("lengths", "a finite number > 0", count, fine)
+        self._settle("boundary", f"one of {BOUNDARIES}", count, lambda kind: kind in BOUNDARIES)
+
+    def _settle(self, name: str, kind: str, count: int, fine: Callable[[Any], bool]) -> Any:
+        """Give the argument as one value for each axis."""
+        given = getattr(self, name)
+        values = tuple(given) if isinstance(given, list | tuple) else (given,) * count
+        if not values or not all(map(fine, values)) or (name != "modes" and len(values) != count):
+            raise ValueError(f"{name} is {kind}, or one for each axis of the box, got {given!r}.")
+        object.__setattr__(self, name, values)
+        return values
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes."""
+        return tuple(map(Axis, self.modes, self.lengths, self.boundary))
+
+    @cached_property
+    def laplacian(self) -> Tensor:
+        """The eigenvalues −|k|² of Δ, float64, of the shape of the modes."""
+        squares = torch.meshgrid([axis.waves**2 for axis in self.axes], indexing="ij")
+        return -torch.stack(squares).sum(0)
+
+    def points(self, degree: int = 2) -> tuple[int, ...]:
+        """On how many points of each axis a polynomial of the field of this degree is free of
+        aliasing: (degree + 1)/2 times the modes, rounded up to even numbers without large prime
+        factors. For degree 2 this is the 2/3 rule. Exceptions: the last mode of an even number of
+        periodic or of sine modes, and even powers of sine modes, which are no sums of sines."""
+        if not is_whole(degree) or degree < 1:
+            raise ValueError(f"degree is an integer >= 1, got {degree!r}.")
+        return tuple(_even_and_fast(-(-(degree + 1) * n // 2)) for n in self.modes)
+
+    def places(self, points: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Coordinates of the points of each axis, float64, each of the shape `points`."""
+        own = [axis.places(n) for axis, n in zip(self.axes, points, strict=True)]
+        return torch.meshgrid(own, indexing="ij")
+
+    def to_points(self, x: Tensor, points: tuple[int, ...] | None = None) -> Tensor:
+        """The field at the points, shape (*batch, *points), from its modes, shape (*batch, *modes);
+        by default at as many points as modes.
+
+        Raises:
+            ValueError: for another shape, or fewer points than modes.
+        """
+        shape = tuple(points or self.modes)
+        self._check(x, self.modes, "modes")
+        for dim, axis, n in zip(range(-len(shape), 0), self.axes, shape, strict=True):
+            _check_points(n, axis)
+            x = axis.to_points(x.movedim(dim, -1), n).movedim(-1, dim)
+        return x
+
+    def to_modes(self, u: Tensor) -> Tensor:
+        """The modes, shape (*batch, *modes), of values at any number of points, at least as many as
+        modes, shape (*batch, *points).
+
+        Raises:
+            ValueError: for fewer points than modes.
+        """
+        self._check(u, (None,) * len(self.modes), "points")
+        for dim, axis in zip(range(-len(self.modes), 0), self.axes, strict=True):
+            _check_points(u.shape[dim], axis)
+            u = axis.to_modes(u.movedim(dim, -1)).movedim(-1, dim)
+        return u
+
+    def derivative(self, x: Tensor, axis: int = 0) -> Tensor:
+        """Modes of the derivative along a periodic axis; the unpaired last cosine of an even number
+        of modes has none."""
+        if self.boundary[axis] != "periodic":
+            raise ValueError(
+                f"The derivative of {self.boundary[axis]} modes is a sum of others: only that "
+                "along a periodic axis has these modes."
+            )
+        dim = axis - len(self.modes)
+        return self.axes[axis].derivative(x.movedim(dim, -1)).movedim(-1, dim)
+
+    def nonlinearity(self, f: Pointwise, degree: int = 2) -> Pointwise:
+        """F of the engine, in modes, for a reaction f(u, t) that acts point by point.
+
+        Args:
+            f: takes values of the field, shape (batch, *components, *points), and the time, and
+                gives values of the same shape.
+            degree: of f as a polynomial in u; where it is none, a larger one makes the error of
+                aliasing smaller. See `points`.
+        """
+        points = self.points(degree)
+        return lambda x, t: self.to_modes(f(self.to_points(x, points), t))
+
+    def sde(
+        self, linear: Any, spectrum: Any = 0.0, *, span: tuple[float, float], **options: Any
+    ) -> SemiLinearSDE:
+        """The SDE of the modes of u_t = L u + F(u, t) + noise.
+
+        Args:
+            linear: of L = ν Δ the number ν, or a function of the eigenvalues of Δ (a float64 tensor
+                ≤ 0) that gives those of L: `lambda d: -d - d**2` is −Δ − Δ².
+            spectrum: of the noise, which is white in time: the variance per unit of time that each
+                mode is driven with, ≥ 0. A number (1 is space-time white noise, however many the
+                modes), a tensor that broadcasts against the modes, or a function of |k|.
+            span, options: see `SemiLinearSDE.from_coefficients`.
+
+        Raises:
+            ValueError: for coefficients that are not finite or do not fit the modes, and a negative
+                spectrum.
+        """
+        made = linear(self.laplacian) if callable(linear) else linear * self.laplacian
+        waves = torch.sqrt(-self.laplacian)
+        power = self._coefficient("spectrum", spectrum(waves) if callable(spectrum) else spectrum)
+        if (power < 0).any():
+            raise ValueError(
+                f"spectrum is a variance, >= 0, got {power.min().item():.6g} for |k| = "
+                f"{waves[power < 0][0].item():.6g}."
+            )
+        rates = self._coefficient("linear", made)
+        return SemiLinearSDE.from_coefficients(rates, 1.0, power.sqrt(), span=span, **options)
+
+    def _coefficient(self, name: str, value: Any) -> Tensor:
+        made = as_float64(value)
+        sizes = zip(made.shape[::-1], self.modes[::-1], strict=False)
+        if made.ndim > len(self.modes) or not all(n in (1, own) for n, own in sizes):
+            raise ValueError(
+                f"{name} must broadcast against the modes, {self.modes}, got shape "
+                f"{tuple(made.shape)}."
+            )
+        if not torch.isfinite(made).all():
+            raise ValueError(f"{name} must be finite, got {made[~torch.isfinite(made)][0]}.")
+        return made.expand(self.modes)
+
+    def _check(self, x: Tensor, sizes: tuple[int | None, ...], what: str) -> None:
+        own = tuple(x.shape[-len(sizes) :])
+        if len(own) < len(sizes) or any(
+            n not in (None, m) for n, m in zip(sizes, own, strict=True)
+        ):
+            wanted = sizes if what == "modes" else f"{len(sizes)} dimensions"
+            raise ValueError(
+                f"A field in {what} has these as its last dimensions, {wanted}, got shape "
+                f"{tuple(x.shape)}."
+            )
+
+
+def _check_points(n: int, axis: Axis) -> None:
+    if n < axis.modes:
+        raise ValueError(f"{axis.modes} modes need at least as many points, got {n}.")
+
+
+def _even_and_fast(least: int) -> int:
+    """The first even number from `least` on without prime factors above 5."""
+    n = least + least % 2
+    return n if 30**64 % n == 0 else _even_and_fast(n + 2)
