@@ -8,6 +8,7 @@ import io
 import pkgutil
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from types import FunctionType
@@ -211,13 +212,16 @@ def code_lines(text: str) -> int:
     return len(lines - words)
 
 
-SIZES = {name: code_lines(text) for name, text in SOURCES.items()}
+@cache
+def lines_of(name: str) -> int:
+    """Of a source, which is read no earlier than it is asked for: not while tests are collected."""
+    return code_lines(SOURCES[name])
 
 
 def size(*folders: str, without: tuple[str, ...] = ()) -> int:
     return sum(
-        lines
-        for name, lines in SIZES.items()
+        lines_of(name)
+        for name in SOURCES
         if name.startswith(folders) and not name.startswith(without)
     )
 

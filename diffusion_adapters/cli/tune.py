@@ -12,7 +12,6 @@ from diffusion_adapters.cli.own_objects import model_of, solver_of
 from diffusion_adapters.cli.second_moment import read_data
 from diffusion_adapters.shipped.image_quality import EveryClass
 from expint.runs.model import describe
-from expint.tuning import tune
 
 _ELL = "Of every step: a number; low,high between which each step has its own; or free, 0 to 2."
 _BUDGET = "Evaluations of the network on one sample that the search may take."
@@ -42,6 +41,8 @@ def tune_command(
     Writes a .json file that expint.Plan.load reads, and --plan of other commands. A network with
     classes is tuned for all of them in turn.
     """
+    from expint.tuning import tune  # the other commands do without its scipy.optimize
+
     network = model_of(model, EveryClass)
     samples = None
     if reference is not None:

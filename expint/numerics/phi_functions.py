@@ -78,13 +78,13 @@ def _series(k: int, z: Tensor) -> Tensor:
     series)
     """
     terms = _TERMS + 4 * max(0, k - 4)
-    size = torch.where(z < 0, -z, z)  # not abs, whose gradient at 0 is 0
-    positive = torch.zeros_like(size)
-    negative = torch.zeros_like(size)
+    below = z < 0
+    some, every = bool(below.any()), bool(below.all())  # of one sign mostly, which needs one sum
+    size = torch.where(below, -z, z)  # not abs, whose gradient at 0 is 0
+    positive, negative = torch.zeros_like(size), torch.zeros_like(size)
     # Horner in nested-ratio form: the n-th term over the one before is z/(n+k), respectively z
     # (n+k-1)/(n (n+k)).
     for n in range(terms, 0, -1):
-        positive = (1.0 + positive) * size / (n + k)
-        negative = (1.0 + negative) * size * ((n + k - 1) / (n * (n + k)))
-    total = torch.where(z < 0, torch.exp(-size) * (1.0 + negative), 1.0 + positive)
-    return total / factorial(k)
+        positive = positive if every else (1.0 + positive) * size / (n + k)
+        negative = (1.0 + negative) * size * ((n + k - 1) / (n * (n + k))) if some else negative
+    return torch.where(below, torch.exp(-size) * (1.0 + negative), 1.0 + positive) / factorial(k)

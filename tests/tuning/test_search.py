@@ -17,6 +17,13 @@ DATA = MODES.sample(400, seed=9)
 SMALL = {"solver": "seeds-ab2", "ell": (0.3, 2.0), "reference": DATA, "budget": 20_000}
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A search of the size that most tests here need, and its journal."""
+    path = tmp_path_factory.mktemp("search") / "journal"
+    return tune(MODES, 5, **SMALL, progress=False, journal=path), path
+
+
 class Wrapped:
     """The mixture, with something done at every call."""
 
@@ -72,8 +79,8 @@ def test_fine_samples_have_the_width_of_narrow_modes():
     assert law(fine_samples(target, (2,), 2000, 0), target)[1] == pytest.approx(1.0, abs=0.06)
 
 
-def test_about_has_the_default_plan():
-    about = tune(MODES, 5, **SMALL, progress=False).about
+def test_about_has_the_default_plan(small):
+    about = small[0].about
     default = expint.plan_sampling(MODES.schedule, nfe=5)
     distance = expint.tuning.SampleObjective(MODES, (2,), DATA)
     own = float(distance.of(default, about["samples"], expint.tuning.objective.HELD_OUT))
@@ -103,9 +110,9 @@ def lines(path):
     return path.read_text().splitlines()
 
 
-def test_going_on_gives_the_same_plan(tmp_path):
+def test_going_on_gives_the_same_plan(small, tmp_path):
     """Stopped at any place, twice: bit for bit the plan of an uninterrupted search."""
-    whole = tune(MODES, 5, **SMALL, progress=False, journal=tmp_path / "whole")
+    whole, journal = small
     path = tmp_path / "journal"
     said = {57: r"Stopped\. To go on .* journal=", 900: r"best distance so far is \d.* journal="}
     for most, text in said.items():
@@ -119,13 +126,13 @@ def test_going_on_gives_the_same_plan(tmp_path):
         with pytest.raises(KeyboardInterrupt, match=text):
             tune(model, 5, **SMALL, progress=False, journal=path)
     done = len(lines(path))
-    assert 10 < done < len(lines(tmp_path / "whole"))
+    assert 10 < done < len(lines(journal))
     path.write_text(path.read_text() + '{"values": [0.1')  # cut while it was written
     plan = tune(MODES, 5, **SMALL, progress=False, journal=path)
     plan.save(tmp_path / "again.json")
     whole.save(tmp_path / "whole.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "whole.json").read_text()
-    assert lines(path) == lines(tmp_path / "whole")
+    assert lines(path) == lines(journal)
 
 
 def test_a_full_journal_needs_no_model(tmp_path):
@@ -139,9 +146,9 @@ def test_a_full_journal_needs_no_model(tmp_path):
     assert again.grid.equal(plan.grid) and again.about == plan.about
 
 
-def test_journals_that_do_not_fit(tmp_path):
+def test_journals_that_do_not_fit(small, tmp_path):
     path = tmp_path / "journal"
-    tune(MODES, 5, **SMALL, progress=False, journal=path)
+    path.write_text(small[1].read_text())
     with pytest.raises(ValueError, match="a search with nfe=5, not 6: give the same arguments"):
         tune(MODES, 6, **SMALL, progress=False, journal=path)
     with pytest.raises(ValueError, match="with seed=0, not 3"):
@@ -199,7 +206,7 @@ def inference(x, t):
 
 
 @pytest.mark.parametrize("model", [numpy, inference])
-def test_a_model_without_gradients(model):
+def test_a_model_without_gradients(small, model):
     """Is tuned like any other: samples are compared without gradients."""
     plan = tune(Wrapped(model), 5, **SMALL, progress=False)
-    assert plan.grid.equal(tune(MODES, 5, **SMALL, progress=False).grid)
+    assert plan.grid.equal(small[0].grid)
