@@ -80,6 +80,7 @@ studies: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python studies/trajectories.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/rademacher.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/strong_orders.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/best_schedule.py
 	$(BIN)/python studies/stiffness.py --page
 	$(BIN)/python studies/work_precision.py --page
 	$(BIN)/python studies/noise_decomposition.py --page
@@ -87,6 +88,7 @@ studies: $(DEV)
 	$(BIN)/python studies/trajectories.py --page
 	$(BIN)/python studies/rademacher.py --page
 	$(BIN)/python studies/strong_orders.py --page
+	$(BIN)/python studies/best_schedule.py --page
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py

@@ -16,7 +16,7 @@ from expint.schedules import EDM
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "stiffness", "work_precision", "noise_decomposition", "churn", "trajectories", "rademacher",
-    "strong_orders",
+    "strong_orders", "best_schedule",
 ]  # fmt: skip
 
 
