@@ -108,6 +108,11 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 ENGINE = 4_236
 ROOMS = {
     "expint/defaults.py": 49,
+    "expint/blocks/": 324,
+    "expint/equations/from_blocks.py": 70,
+    "expint/equations/time_clock.py": 16,
+    "expint/plans/block_coefficients.py": 163,
+    "expint/noise/paths/composed.py": 84,
     "expint/equations/growing_primitive.py": 100,
     "expint/guards/": 312,
     "expint/execution.py": 41,
