@@ -4,6 +4,7 @@ proportion to the tolerance.
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -118,9 +119,10 @@ def test_the_accepted_times_as_a_grid_give_the_same_samples(
 ):
     pair, target, x = get_pair(name), mixture(schedule), start_of(schedule)
     path = BrownianPath(range(6), resolution=2**20)
-    samples, report = sample(
-        target, x, pair, form=form, ell=ell, noise=path, first_step=0.7, safety=0.99
-    )
+    control = {"first_step": 0.7, "safety": 0.99}
+    if form == "noise":  # which takes many steps on a path
+        control |= {"rtol": 0.1, "atol": 0.1}
+    samples, report = sample(target, x, pair, form=form, ell=ell, noise=path, **control)
     assert report.rejected >= 2
     assert len(report.times) == report.accepted + 2 + (schedule == Flow())
     sde = reverse_sde(schedule, form or pair.high.form, pair.high.ell if ell is None else ell)
@@ -265,14 +267,22 @@ def test_the_error_of_the_ode_follows_the_tolerance(name: str, least: float):
     assert errors[-1] < 5 * tolerances[-1] ** least
 
 
+@cache
+def on_64_paths() -> tuple[Any, Tensor, BrownianPath, Tensor]:
+    """A target, a start, a path, and the solution there by 600 steps: within 0.0014 of that by
+    1500, where the least error below is 0.0056, so that the slope moves by 0.01."""
+    schedule, x = VP(t_min=0.02), start_of(VP(), batch=64)
+    target, path = mixture(schedule), BrownianPath(range(64), resolution=2**12)
+    grid = expint.grids.get("uniform_lambda")(schedule, 600, final="none")
+    plan = compile_plan(reverse_sde(schedule), seeds3(), grid)
+    return target, x, path, execute(plan, target, x, path)
+
+
 @pytest.mark.parametrize("name", ["seeds-12", "seeds-23"])
 def test_the_error_on_one_path_follows_the_tolerance(name: str):
     """With noise the local error is O(h^(3/2)) and the strong one O(h): tol^(2/3). The median over
     64 paths: a few change mode, which rules the mean."""
-    schedule, x = VP(t_min=0.02), start_of(VP(), batch=64)
-    target, path = mixture(schedule), BrownianPath(range(64), resolution=2**12)
-    grid = expint.grids.get("uniform_lambda")(schedule, 1500, final="none")
-    reference = execute(compile_plan(reverse_sde(schedule), seeds3(), grid), target, x, path)
+    target, x, path, reference = on_64_paths()
     errors, tolerances = [], [0.2, 0.05, 0.0125]
     for tolerance in tolerances:
         samples, _ = sample(

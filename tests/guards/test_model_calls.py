@@ -199,16 +199,15 @@ def test_gradients_with_respect_to_the_grid(solver: str):
         assert float(found[i]) == pytest.approx(slope, rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["overwriting", "one buffer"])
 @pytest.mark.parametrize("solver", ["seeds-23", "seeds-12"])
-def test_unkind_models_in_adaptive_steps(solver: str, kind: str):
+def test_unkind_models_in_adaptive_steps(solver: str):
     """Rejected steps use the output at their start again."""
-    steps = Adaptive(rtol=0.01, atol=0.01)
+    steps = Adaptive(rtol=0.03, atol=0.03)
     options: dict[str, Any] = {"steps": steps, "progress": False, "dtype": torch.float64}
     expected = sample(MIXTURE, (4, 2), solver, **options)
-    assert steps.report is not None and steps.report.rejected > 0
-    model = Unkind(overwriting if kind == "overwriting" else with_buffers(1))
-    assert sample(model, (4, 2), solver, **options).equal(expected)
+    assert steps.report is not None and steps.report.rejected > 5
+    for behave in (overwriting, with_buffers(1)):
+        assert sample(Unkind(behave), (4, 2), solver, **options).equal(expected)
 
 
 def test_a_begun_run_owns_its_state():
