@@ -18,6 +18,8 @@ from expint.soundness import PlanWarning
 if TYPE_CHECKING:
     from expint import adaptive, convergence, fields, metrics, quality, targets, transitions, tuning
     from expint.adaptive import Adaptive, AdaptiveReport
+    from expint.encoding import encode
+    from expint.likelihoods import Likelihood, likelihood
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
@@ -28,26 +30,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Rollout",
-    "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling",
-    "compile_plan", "continue_sampling", "convergence", "defaults", "equations", "execute",
-    "fields", "grids", "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi",
-    "plan_sampling", "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules",
-    "second_moment", "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune",
-    "tuning",
+    "Adaptive", "AdaptiveReport", "Likelihood", "Plan", "PlanWarning", "Recorder", "Reparametrized",
+    "Rollout", "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive",
+    "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults", "encode",
+    "equations", "execute", "fields", "grids", "integrate", "invert", "likelihood", "log_prob",
+    "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
+    "reverse_sde", "rollout", "sample", "schedules", "second_moment", "solvers", "stiffness",
+    "targets", "to_torchsde", "transitions", "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
-_LATER = {
-    **dict.fromkeys(["adaptive", "convergence", "metrics", "quality", "targets", "tuning"], ""),
-    **{"fields": "", "transitions": "", "Adaptive": "adaptive", "AdaptiveReport": "adaptive"},
-    **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
-    **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
-    **dict.fromkeys(("Rollout", "invert", "log_prob", "rollout"), "transitions"),
-    **dict.fromkeys(("mmse_curve", "tune"), "tuning"),
-    **{"Recorder": "recorder", "stiffness": "spectra"},
-}
+_HOMES = {
+    "": "adaptive convergence fields metrics quality targets transitions tuning", "recorder": "Recorder",
+    "saved_runs": "Sampling begin_sampling continue_sampling", "tuning": "mmse_curve tune",
+    "transitions": "Rollout invert log_prob rollout",
+    "second_moments": "SecondMoment second_moment", "likelihoods": "Likelihood likelihood",
+    "adaptive": "Adaptive AdaptiveReport", "spectra": "stiffness", "encoding": "encode",
+}  # fmt: skip
+_LATER = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

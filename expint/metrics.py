@@ -33,9 +33,7 @@ def gaussian_wasserstein(mean_1: Any, covariance_1: Any, mean_2: Any, covariance
         >>> float(gaussian_wasserstein([0.0, 0.0], [1.0, 4.0], [3.0, 0.0], [1.0, 36.0]))
         5.0
     """
-    m_1, c_1, m_2, c_2 = (
-        as_float64(value) for value in (mean_1, covariance_1, mean_2, covariance_2)
-    )
+    m_1, c_1, m_2, c_2 = map(as_float64, (mean_1, covariance_1, mean_2, covariance_2))
     alike = m_1.shape == m_2.shape and c_1.shape == c_2.shape and m_1.ndim == 1
     if not alike or c_1.shape not in (m_1.shape, 2 * m_1.shape):
         shapes = [tuple(value.shape) for value in (m_1, c_1, m_2, c_2)]
@@ -66,8 +64,8 @@ def frechet_distance(x: Any, y: Any) -> Tensor:
     Source: Heusel et al., arXiv 1706.08500, eq. (6).
     """
     x, y = _samples(x, y)
-    square = 2 * x.shape[1:]  # torch.cov gives a number for one column
-    covariances = [torch.cov(samples.T).reshape(square) for samples in (x, y)]
+    # torch.cov gives a number for one column.
+    covariances = [torch.cov(samples.T).reshape(2 * x.shape[1:]) for samples in (x, y)]
     return gaussian_wasserstein(x.mean(0), covariances[0], y.mean(0), covariances[1]) ** 2
 
 

@@ -70,8 +70,7 @@ class SecondMoment:
     def __post_init__(self) -> None:
         columns = {name: getattr(self, name) for name in ("times", "lams", "values", "errors")}
         for name, column in columns.items():
-            listed = isinstance(column, (tuple, list))
-            numbers = listed and all(type(x) in (int, float) for x in column)
+            numbers = isinstance(column, tuple | list) and {*map(type, column)} <= {int, float}
             self._need(numbers, name, "a sequence of numbers")
             object.__setattr__(self, name, tuple(map(float, column)))
         lengths = {name: len(column) for name, column in columns.items()}

@@ -30,7 +30,9 @@ from expint.schedules import VP
 from expint.spectra import StiffnessStudy
 from expint.targets import Gaussian
 
-KINDS = (OrderStudy, Comparison, Certificate, NoiseStudy, QualityStudy, StiffnessStudy)
+KINDS = (
+    OrderStudy, Comparison, Certificate, NoiseStudy, QualityStudy, StiffnessStudy, expint.Likelihood
+)  # fmt: skip
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -49,6 +51,7 @@ def results() -> dict[type, Any]:
         certificate.noise,
         compare_quality(target, ["seeds-1", "seeds-2"], [4, 10], tolerance=0.5),
         expint.stiffness(target, expint.plan_sampling(target.schedule, "seeds-1", nfe=4)),
+        expint.likelihood(target, target.sample(12), "seeds-1", steps=4),
     ]
     return {type(result): result for result in found}
 

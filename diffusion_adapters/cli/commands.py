@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 import expint
 from diffusion_adapters.cli import compare, convergence, convert, lists, plan, sample, second_moment
 from diffusion_adapters.cli.evaluate import evaluate_command
+from diffusion_adapters.cli.likelihood import likelihood_command
 from diffusion_adapters.cli.tune import tune_command
 
 _REFUSALS = (ValueError, TypeError, click.UsageError)
@@ -60,22 +61,16 @@ def _shown(message: Warning | str, *_: Any) -> None:
     tqdm.write(f"Warning: {' '.join(str(message).split())}", file=sys.stderr)  # above a bar
 
 
+_COMMANDS = [
+    sample.sample, plan.plan, evaluate_command, compare.compare, convergence.convergence,
+    likelihood_command, convert.convert, second_moment.second_moment_command, tune_command,
+    lists.solvers, lists.schedules, lists.grids, lists.models,
+]  # fmt: skip
+
+
 @click.group(
     cls=OneLineErrors,
-    commands=[
-        sample.sample,
-        plan.plan,
-        evaluate_command,
-        compare.compare,
-        convergence.convergence,
-        convert.convert,
-        second_moment.second_moment_command,
-        tune_command,
-        lists.solvers,
-        lists.schedules,
-        lists.grids,
-        lists.models,
-    ],
+    commands=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(expint.__version__, prog_name="expint", message="%(prog)s %(version)s")

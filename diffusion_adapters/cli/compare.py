@@ -7,9 +7,9 @@ import click
 
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.drawing import COMMON_PATH, KEEP, drawing, end_all_but_first
+from diffusion_adapters.cli.given_data import read_data
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of, solver_of
-from diffusion_adapters.cli.second_moment import read_data
 from diffusion_adapters.shipped import files as shipped
 from diffusion_adapters.shipped.image_quality import EveryClass, frechet_judging
 from expint import grids

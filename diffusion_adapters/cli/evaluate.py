@@ -10,8 +10,8 @@ from torch import Tensor
 
 from diffusion_adapters.cli import options, output
 from diffusion_adapters.cli.extractors import FEATURES, extractor
+from diffusion_adapters.cli.given_data import read_data
 from diffusion_adapters.cli.options import option
-from diffusion_adapters.cli.second_moment import read_data
 from diffusion_adapters.runs import RunFolder, evaluate
 from diffusion_adapters.runs.folder import MERGED, is_run
 from diffusion_adapters.runs.origin import origin

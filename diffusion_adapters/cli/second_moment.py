@@ -4,17 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
-import torch
-from torch import Tensor
 
 from diffusion_adapters import load
-from diffusion_adapters.array_files import read_arrays
 from diffusion_adapters.cli import options, output
+from diffusion_adapters.cli.given_data import images_of
 from diffusion_adapters.cli.options import option
 from diffusion_adapters.cli.own_objects import model_of
-from diffusion_adapters.shipped.image_quality import real_images
-from expint.runs.model import describe
 from expint.second_moments import ESTIMATORS, second_moment
 
 _DATA = (
@@ -48,19 +43,10 @@ def second_moment_command(
 
     Writes a .json file that expint.SecondMoment.load reads.
     """
-    network, classes = model_of(model, load), None
-    if data is not None:
-        images, classes = read_data(data, describe(network).shape, array, labels)
-    elif array or labels:
-        raise ValueError("--array and --labels name arrays of a file: give it with --data.")
-    else:
-        images = real_images(model)[0]
-    if classes is not None:
-        if not describe(network).label_dim:
-            raise ValueError(f"The network {model!r} has no classes: leave out --labels.")
-        settings["conditioned"] = lambda items, of=classes: network.with_labels(of[items])
+    network = model_of(model, load)
+    images, conditions = images_of(model, network, data, array, labels)
     output.check_folder(out.parent, [out.name])
-    moment = second_moment(network, images, **settings)
+    moment = second_moment(network, images, **settings, **conditions)
     output.write_files(out.parent, {out.name: output.json_bytes(moment.to_dict())})
     click.echo(
         f"{len(moment.times)} times, {moment.count} draws each, of {model} on {len(images)} "
@@ -69,42 +55,3 @@ def second_moment_command(
     columns = (moment.times, moment.lams, moment.values, moment.errors)
     for t, lam, value, error in zip(*columns, strict=True):
         click.echo(f"t = {t:<12.6g} lambda = {lam:<10.6g} moment = {value:.6g} +- {error:.2g}")
-
-
-def read_data(
-    file: Path, shape: tuple[int, ...] | None, array: str | None = None, labels: str | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Samples, and their classes if they are asked for, from a file; nothing in it is run.
-
-    Args:
-        file: .npy, .npz or .safetensors.
-        shape: of one sample, as the model says it.
-        array: name of the samples in the file; default: the only array of this shape.
-        labels: name of the classes in the file, or None.
-
-    Returns:
-        Samples, shape (n, *shape), and classes, int64, shape (n,), or None.
-
-    Raises:
-        ValueError: for a file that cannot be read, or that lacks such an array; for a model that
-            does not say its shape.
-    """
-    if shape is None:
-        raise ValueError("The model has no shape: give it an attribute shape.")
-    arrays, wanted = read_arrays(file), f"(n, {', '.join(map(str, shape))})"
-    held = ", ".join(f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()) or "nothing"
-    fitting = [a for name, a in arrays.items() if array in (None, name) and a.shape[1:] == shape]
-    if len(fitting) != 1:
-        found = f"{len(fitting)} arrays" if array is None else f"no array {array!r}"
-        needed = f"{found} of shape {wanted}, where the network needs one: {held}"
-        raise ValueError(f"{str(file)!r} holds {needed}. Name it with --array.")
-    samples = fitting[0]
-    images = torch.from_numpy(np.ascontiguousarray(samples))
-    images = images.float() if images.dtype == torch.float16 else images
-    if labels is None:
-        return images, None
-    classes = arrays.get(labels, np.empty(0))
-    if classes.shape != samples.shape[:1] or classes.dtype.kind not in "iu":
-        wanted = f"one class per sample, integers of shape ({len(samples)},)"
-        raise ValueError(f"{labels!r} in {str(file)!r} must be {wanted}; it holds {held}.")
-    return images, torch.from_numpy(classes.astype(np.int64))

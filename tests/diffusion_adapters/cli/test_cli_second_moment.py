@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import expint
 from diffusion_adapters import load
 from diffusion_adapters.cli import main
-from diffusion_adapters.cli.second_moment import read_data
+from diffusion_adapters.cli.given_data import read_data
 from diffusion_adapters.shipped.image_quality import real_images
 from expint import SecondMoment, second_moment
 from expint.solvers import analytic_dpm
