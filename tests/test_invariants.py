@@ -111,6 +111,7 @@ ROOMS = {
     "expint/guards/": 312,
     "expint/execution.py": 41,
     "expint/soundness.py": 39,
+    "expint/solvers/aliases.py": 27,
     "expint/spectra/": 244,
     "expint/gaussian_data.py": 21,
     "expint/default_plan.py": 9,
