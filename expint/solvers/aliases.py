@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from expint.solvers import multistep, runge_kutta
+from expint.solvers import steady_churn as steady_churn  # registers the operation
 from expint.solvers.method import Method
 from expint.solvers.seeds import seeds1, seeds3
 from expint.solvers.tableau import Number
