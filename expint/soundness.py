@@ -43,7 +43,8 @@ def verdict(plan: Plan) -> tuple[float, str]:
 
 def warn_of(plan: Plan) -> None:
     """Warn, once, of a plan that cannot give good samples, naming a better one."""
-    known = plan in _told or "distance" in plan.about  # tuned plans were measured
+    # Tuned plans were measured, and a method with ℓ = ∞ is for consistency models.
+    known = plan in _told or "distance" in plan.about or plan.method.ell == math.inf
     if known or not plan.sde.diffusion or plan.has_tangents or len(plan.rows) > _MOST_ROWS:
         return
     _told.add(plan)

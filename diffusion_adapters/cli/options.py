@@ -57,7 +57,7 @@ def one_of(names: Iterable[str]) -> str:
 FORMS = one_of(form_names())
 _OPERATIONS = (
     "Around each step: churn(s_churn=40), ancestral(eta=1), langevin(snr=0.16), "
-    "noise-factor(s_noise=1), large-variance. May be repeated."
+    "noise-factor(s_noise=1), steady-churn(gamma=0.8), large-variance. May be repeated."
 )
 _SCALES = f"A noise-scale function in place of --ell. {one_of(noise_scale_names())}"
 _GRIDS = f"{one_of(('default', *grids.names()))} Or times from noise to data, with commas."

@@ -287,7 +287,7 @@ def _stage_covariances(
     method: Method, problem: Problem, strong: float
 ) -> tuple[NoiseStudy | None, list[str]]:
     """The study, if there is noise, and the SDE's alone, in a form that it knows; what is off."""
-    if problem.ell == 0 or method.operations or problem.form not in EXPONENTIAL:
+    if problem.ell in (0, float("inf")) or method.operations or problem.form not in EXPONENTIAL:
         return None, []
     plan = problem.plan(method, max(_COVARIANCE_STEPS, method.tableau.history + 2))
     try:

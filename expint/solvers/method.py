@@ -137,8 +137,8 @@ class Method:
     @cached_property
     def strong_order(self) -> Fraction:
         """Strong order with noise: 3/2 or 1 by the tableau; 0 where operations add noise that is
-        not the path's or change its variance."""
-        if self.operations:
+        not the path's or change its variance, and for ℓ = ∞."""
+        if self.operations or self.ell == math.inf:
             return Fraction(0)
         return self.tableau.strong_order(self.deterministic_order)
 
@@ -146,8 +146,8 @@ class Method:
     def weak_order(self) -> int:
         """Weak order with noise on linear problems, that of the mean and the variance: 3 needs
         strong order 3/2. It is 0 where an operation leaves a bias (Langevin steps, added noise with
-        another factor than 1)."""
-        if not all(operation.preserves_law for operation in self.operations):
+        another factor than 1), and for ℓ = ∞, where there is no equation to tend to."""
+        if self.ell == math.inf or not all(each.preserves_law for each in self.operations):
             return 0
         if self.tableau.history and any(operation.between_steps for operation in self.operations):
             # Earlier evaluations are from before the noise that was added since.

@@ -60,15 +60,20 @@ class Operation:
         return self.factor is None
 
 
-def _check(name: str, value: float, low: float = 0.0, *, infinite: bool = False) -> None:
+def check_number(name: str, value: float, low: float = 0.0, *, infinite: bool = False) -> None:
+    """Refuse an argument that is not a number from `low` on.
+
+    Raises:
+        ValueError: naming it.
+    """
     if not (are_numbers(value) and value >= low and (infinite or value < math.inf)):
         raise ValueError(f"{name} must be a number >= {low:g}, got {value!r}.")
 
 
-_BUILDERS = Registry[Callable[..., Operation]]("operation")
+BUILDERS = Registry[Callable[..., Operation]]("operation")
 
 
-@_BUILDERS.register("churn")
+@BUILDERS.register("churn")
 def churn(
     s_churn: float, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
 ) -> Operation:
@@ -83,8 +88,8 @@ def churn(
     Source: EDM, arXiv 2206.00364, algorithm 2.
     """
     for name, value in (("s_churn", s_churn), ("s_min", s_min), ("s_noise", s_noise)):
-        _check(f"churn: {name}", value)
-    _check("churn: s_max", s_max, s_min, infinite=True)
+        check_number(f"churn: {name}", value)
+    check_number("churn: s_max", s_max, s_min, infinite=True)
 
     raised = partial(_churned, s_churn, s_min, s_max)
     name = f"churn(s_churn={s_churn:g}, s_min={s_min:g}, s_max={s_max:g}, s_noise={s_noise:g})"
@@ -96,7 +101,7 @@ def _churned(s_churn: float, low: float, high: float, sigma: Tensor, steps: int)
     return torch.where((sigma >= low) & (sigma <= high), sigma * (1.0 + gamma), sigma)
 
 
-@_BUILDERS.register("ancestral")
+@BUILDERS.register("ancestral")
 def ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Operation:
     """A step further down and noise up after it, as k-diffusion's ancestral samplers do:
 
@@ -108,8 +113,8 @@ def ancestral(eta: float = 1.0, s_noise: float = 1.0) -> Operation:
 
     Source: DDIM, arXiv 2010.02502, eq. (16), in the σ of EDM, arXiv 2206.00364.
     """
-    _check("ancestral: eta", eta)
-    _check("ancestral: s_noise", s_noise)
+    check_number("ancestral: eta", eta)
+    check_number("ancestral: s_noise", s_noise)
 
     name, lowered = f"ancestral(eta={eta:g}, s_noise={s_noise:g})", partial(_lowered, eta)
     return Operation(name, lowered=lowered, s_noise=s_noise, preserves_law=s_noise == 1.0)
@@ -121,14 +126,14 @@ def _lowered(eta: float, sigma: Tensor, target: Tensor) -> Tensor:
     return torch.sqrt(target**2 - up**2).clamp(min=1e-6 * target)
 
 
-@_BUILDERS.register("noise-factor")
+@BUILDERS.register("noise-factor")
 def noise_factor(s_noise: float) -> Operation:
     """Noise scale factor of all noise of the solver: the `s_noise` of k-diffusion's SDE samplers.
 
     Args:
         s_noise: the factor.
     """
-    _check("noise-factor: s_noise", s_noise)
+    check_number("noise-factor: s_noise", s_noise)
     return Operation(
         f"noise-factor(s_noise={s_noise:g})",
         factor=partial(_constant_factor, s_noise),
@@ -140,7 +145,7 @@ def _constant_factor(s_noise: float, schedule: Schedule, start: Tensor, end: Ten
     return torch.full_like(start, s_noise)
 
 
-@_BUILDERS.register("large-variance")
+@BUILDERS.register("large-variance")
 def large_variance() -> Operation:
     """The “large” variance of DDPM: that of the forward transition, α_s² (σ_s² − σ_t²),
     (σ̄_s/σ̄_t)² times the posterior's.
@@ -154,7 +159,7 @@ def _large(schedule: Schedule, start: Tensor, end: Tensor) -> Tensor:
     return schedule.std(start) / schedule.std(end)
 
 
-@_BUILDERS.register("langevin")
+@BUILDERS.register("langevin")
 def langevin(snr: float = 0.16, count: int = 1) -> Operation:
     """Langevin corrector: after each step, x ← x + ε s + √(2ε) z with ε = 2 (snr · σ̄)², s the
     score.
@@ -189,7 +194,7 @@ def operation(text: str) -> Operation:
     if not isinstance(text, str):
         raise TypeError(f"An operation is written as churn(s_churn=40), got {text!r}.")
     name, _, inside = text.strip().removesuffix(")").partition("(")
-    build = _BUILDERS.get(name)
+    build = BUILDERS.get(name)
     known = inspect.signature(build).parameters
     values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in inside.split(","))):

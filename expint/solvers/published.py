@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from expint.registry import check_choice
-from expint.solvers import multistep, predictor_corrector, runge_kutta, seeds, space_time
+from expint.solvers import aliases, multistep, predictor_corrector, runge_kutta, seeds, space_time
 from expint.solvers.method import Method
 from expint.solvers.operations import ancestral, churn, langevin, large_variance
 from expint.solvers.registry import register
@@ -137,6 +137,6 @@ _TABLE: list[tuple[Any, ...]] = [
     ("dpmpp-2s-ancestral", _ancestral(seeds.seeds2(), "data"), "DPM-Solver++(2S), ancestral steps"),
     ("pc-sampler", _langevin_sampler, "reverse diffusion, and a Langevin corrector every step"),
 ]
-for _row in _TABLE:
+for _row in (*_TABLE, *aliases.TABLE):
     register(*_row)
 register("analytic-dpm", analytic_dpm, "Analytic-DPM: optimal reverse variance", needs="statistic")
