@@ -10,7 +10,6 @@ from expint.guards.start import check_callback, check_noise, check_scale
 from expint.guards.training import warn_in_training
 from expint.noise import NoiseSource
 from expint.plans import Plan
-from expint.runs import Callback
 from expint.soundness import warn_of
 
 
@@ -19,7 +18,7 @@ def execute(
     model: Any,
     x: Tensor,
     noise: NoiseSource | None = None,
-    callback: Callback | None = None,
+    callback: runs.Callback | None = None,
 ) -> Tensor:
     """Integrate from state `x` at the first time of the plan's grid to the last.
 
@@ -66,9 +65,11 @@ def execute(
 
 
 def _check_event(plan: Plan, x: Tensor) -> None:
-    """Refuse diagonal coefficients that do not broadcast against the event: the state itself would
-    be enlarged."""
+    """Refuse a state without the component axis of matrices, or whose event diagonal coefficients
+    do not broadcast against: it would be enlarged."""
     check_state(x)
+    if plan.sde.blocks:
+        return plan.sde.blocks.check_state(x)
     row, event = plan.rows[0], tuple(x.shape[1:])
     for value in (row.scale, *row.noise, *(weight for _, weight in row.weights)):
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
@@ -76,6 +77,5 @@ def _check_event(plan: Plan, x: Tensor) -> None:
         if len(shape) > len(event) or not all(a in (1, b) for a, b in pairs):
             raise ValueError(
                 f"The coefficients of {plan.sde} have shape {shape}, which does not broadcast "
-                f"against the event of the state: that has shape {event}, the state (batch, "
-                f"*event) = {tuple(x.shape)}."
+                f"against the event of the state, {event} of (batch, *event) = {tuple(x.shape)}."
             )

@@ -23,6 +23,7 @@ FLOORS = (
     "expint.numerics",
     "expint.schedules",
     "expint.grids",
+    "expint.blocks",
     "expint.equations",
     "expint.noise",
     "expint.solvers",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from expint.equations.growing_primitive import GrowingPrimitive
 from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE
+from expint.equations.time_clock import time_clock
 from expint.numerics.float64 import are_numbers, as_float64
 from expint.numerics.quadrature import Primitive, RealFunction
 from expint.numerics.roots import invert_monotone
@@ -150,7 +151,7 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
     """
     sign = 1.0 if end > start else -1.0
     rho = -A * sign
-    clock = _time_clock(start, end, rho.reshape(rho.shape or (1,) * g.ndim), b * sign)
+    clock = time_clock(start, end, rho.reshape(rho.shape or (1,) * g.ndim), b * sign)
 
     def log_step(s: Tensor, t: Tensor) -> Tensor:
         h = (t - s) * sign
@@ -166,26 +167,6 @@ def _constant(A: Tensor, b: Tensor, g: Tensor, *, start: float, end: float) -> S
         span=(start, end),
         name=f"constant coefficients on [{start:g}, {end:g}]",
     )
-
-
-def _time_clock(start: float, end: float, rho: Any, kappa: Any) -> Clock:
-    """|t − t_0|, which refuses times outside the span, rounding of a single precision grid
-    aside.
-    """
-    low, high = min(start, end), max(start, end)
-    room = 1e-6 * max(abs(low), abs(high))
-    sign = 1.0 if end > start else -1.0
-
-    def mu(t: Tensor) -> Tensor:
-        outside = t[(t < low - room) | (t > high + room)]
-        if outside.numel():
-            raise ValueError(
-                f"t = {outside[0].item():.9g} is outside the span from {low:.9g} to {high:.9g} of "
-                "the coefficients."
-            )
-        return sign * (t - start)
-
-    return Clock(mu, lambda mu: start + sign * mu, rho, kappa)
 
 
 def _log_phi1(z: Tensor) -> Tensor:
@@ -214,7 +195,7 @@ def _clock(
                 "b = 0 leaves no weight of F whose logarithm the exponential clock could be: leave "
                 "the clock out."
             )
-        return _time_clock(start, end, 0.0, 0.0)
+        return time_clock(start, end, kappa=0.0)
     other = values * values[0] <= 0
     if other.any():
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from expint import grids
+from expint.blocks import LinearSystem
 from expint.equations.diffusion import Diffusion
 from expint.numerics.float64 import as_float64
 
@@ -93,6 +94,7 @@ class SemiLinearSDE:
             found by differentiation.
         span: first and last time that the SDE is meant for, where there are such.
         name: for print-outs.
+        blocks: the linear system, where the coefficients are matrices (`from_blocks`).
 
     Source: SEEDS, arXiv 2305.14267, section 3 (variation of constants and remark 3.3).
     """
@@ -104,6 +106,7 @@ class SemiLinearSDE:
     coefficients: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] | None = None
     span: tuple[float, float] | None = None
     name: str = "semi-linear SDE"
+    blocks: LinearSystem | None = None
 
     @property
     def rho(self) -> float | Tensor:
@@ -123,7 +126,7 @@ class SemiLinearSDE:
     @property
     def is_stochastic(self) -> bool:
         """Whether there is a noise term."""
-        return self.noise is not None
+        return self.noise is not None or bool(self.blocks and self.blocks.stochastic)
 
     def __repr__(self) -> str:
         return f"SemiLinearSDE({self.name})"
@@ -196,6 +199,14 @@ class SemiLinearSDE:
         from expint.equations.coefficients import sde_from_coefficients
 
         return sde_from_coefficients(A, b, g, span=span, **options)
+
+    @staticmethod
+    def from_blocks(A: Any, B: Any = None, G: Any = None, **options: Any) -> "SemiLinearSDE":
+        """The SDE du = [A u + B F] dt + G dω with matrices that act on a component axis; see
+        `expint.equations.from_blocks.sde_from_blocks`, which takes the same arguments."""
+        from expint.equations.from_blocks import sde_from_blocks
+
+        return sde_from_blocks(A, B, G, **options)
 
 
 def value_and_rate(function: TimeFunction, times: Tensor, of: Any) -> tuple[Tensor, Tensor]:

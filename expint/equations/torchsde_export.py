@@ -107,8 +107,8 @@ def to_torchsde(
         clock: "time" or "noise" (see `TorchSDE`).
 
     Raises:
-        ValueError: for an unknown clock, a span that is neither given nor the SDE's, or the noise
-            clock of an SDE without noise or with diagonal coefficients.
+        ValueError: for an equation with matrices, an unknown clock, a span that is neither given
+            nor the SDE's, or the noise clock of an SDE without noise or with diagonal coefficients.
     """
     if clock not in ("time", "noise"):
         raise ValueError(f"Unknown clock {clock!r}: choose 'time' or 'noise'.")
@@ -116,6 +116,10 @@ def to_torchsde(
         raise ValueError(
             f"The noise clock of {sde} cannot serve as time: it needs one scalar noise clock. Use "
             "clock='time'."
+        )
+    if sde.blocks:
+        raise ValueError(
+            f"{sde} has matrices, and torchsde's diagonal noise does not go with them."
         )
     first_last = span or sde.span
     if first_last is None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from expint.equations import SemiLinearSDE
 from expint.equations.diffusion import Diffusion
 from expint.noise import SubstepNoise
+from expint.plans.block_coefficients import block_numbers
 from expint.plans.ends import (
     Substep,
     added_noise,
@@ -235,18 +236,13 @@ class _Assembly:
                 tableaus[k + 1] = tableaus[k + 1].limited(0)
         factor = self._factor(begin[:-1], stop)
         found: dict[int, tuple[Tableau, StepNumbers, int]] = {}
+        compute = block_numbers if self.sde.blocks else step_numbers
         for tableau in {id(tableau): tableau for tableau in tableaus}.values():
             chosen = [k for k in range(count) if tableaus[k] is tableau]
             index = torch.tensor(chosen)
-            numbers = step_numbers(
-                self.sde,
-                tableau,
-                begin[index],
-                stop[index],
-                [begin[index - j - 1] for j in range(tableau.history)],
-                round_time=round_time,
-                factor=None if factor is None else factor[index],
-            )
+            earlier = [begin[index - j - 1] for j in range(tableau.history)]
+            ends, own = (begin[index], stop[index]), None if factor is None else factor[index]
+            numbers = compute(self.sde, tableau, *ends, earlier, round_time=round_time, factor=own)
             found |= {k: (tableau, numbers, i) for i, k in enumerate(chosen)}
         return [found[k] for k in range(count)]
 

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from expint.blocks import Block
 from expint.equations import SemiLinearSDE
 from expint.noise import SubstepNoise
 from expint.schedules import Schedule
 from expint.solvers import Method
 
 Coefficient = float | Tensor
-"""A float, or a float64 tensor that broadcasts against the event (a diagonal linear part); it may
-carry gradients."""
+"""A float, or a float64 tensor that broadcasts against the event (a diagonal linear part) or is a
+`Block`, a matrix (a linear part with matrices); it may carry gradients."""
 
 
 def each(values: Tensor) -> Sequence[Coefficient]:
@@ -145,9 +146,9 @@ class Plan:
 
     def noise_std(self, row: Row) -> Coefficient:
         """Standard deviation of the noise in the state that `row` produces, given the state at the
-        start of its substep."""
-        total = sum((value**2 for value in row.noise), 0.0)
-        return total**0.5
+        start of its substep; with matrices that of each component."""
+        squares = (v.square().sum(-1) if isinstance(v, Block) else v**2 for v in row.noise)
+        return sum(squares, 0.0) ** 0.5
 
     def table(self) -> str:
         """The plan as text: per row its step, time, σ, and the coefficients of the state that

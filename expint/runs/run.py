@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from expint.blocks import Block
 from expint.guards.finite import FiniteCheck, check_range, check_result, check_state
 from expint.guards.model_calls import ModelCalls, check_output
 from expint.noise import NoiseSource, NoiseStream
@@ -89,12 +90,8 @@ class Run:
         self._last_use = {j: i for i, row in enumerate(plan.rows) for j, _ in row.weights}
         # Evaluations that are used by rows of another prediction: by a last step to σ = 0 without
         # an evaluation of its own.
-        self._as_data = {
-            j
-            for row in plan.rows
-            for j, _ in row.weights
-            if j >= 0 and plan.rows[j].prediction != row.prediction
-        }
+        pairs = ((j, row) for row in plan.rows for j, _ in row.weights if j >= 0)
+        self._as_data = {j for j, row in pairs if plan.rows[j].prediction != row.prediction}
         self._noise = RowNoise(plan, self._rows, self._stream)
         self._slots: dict[int, Tensor] = {}
         self._anchor = x
@@ -123,8 +120,8 @@ class Run:
     def feed(self, output: Tensor, callback: Callback | None = None, model: Any = None) -> None:
         """Take the model's output at `x` and `time`, and go on to the next state that needs an
         evaluation. `model` is called only where the row takes the derivative of F along the ODE."""
-        i = self.row
-        check_output(output, self.x)
+        i, blocks = self.row, self.plan.sde.blocks
+        check_output(output, blocks.like_output(self.x) if blocks else self.x)
         self._differentiate(model, output)
         value = self._converts[i].apply(output, self.x)
         self._slots[i] = self._calls.kept(output, value, self._slots.values(), self.time)
@@ -182,11 +179,8 @@ class Run:
             self._noise.terms(row)
         self.row, self.nfe = position["row"], position["nfe"]
         self.x, self._anchor = tensors["x"], tensors["anchor"]
-        self._slots = {
-            int(name.split()[1]): value
-            for name, value in tensors.items()
-            if name.startswith("slot ")
-        }
+        slots = ((name.split(), value) for name, value in tensors.items())
+        self._slots = {int(name[1]): value for name, value in slots if name[0] == "slot"}
         if position["latest"] >= 0:
             self._latest = position["latest"], tensors["latest output"], tensors["latest x"]
 
@@ -230,6 +224,8 @@ class Run:
 
 def _scaled(scale: Coefficient, x: Tensor) -> Tensor:
     """scale · x; 0 where the scale vanishes: the start may be infinitely far."""
+    if isinstance(scale, Block):
+        return scale.on(x)
     vanishes = not isinstance(scale, Tensor) and scale == 0.0
     return torch.zeros_like(x) if vanishes else torch.mul(x, scale)
 
@@ -237,7 +233,9 @@ def _scaled(scale: Coefficient, x: Tensor) -> Tensor:
 def _add(state: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> None:
     """state + Σ coefficient · term: the one update of a state."""
     for coefficient, term in terms:
-        if isinstance(coefficient, Tensor):
+        if isinstance(coefficient, Block):
+            state.add_(coefficient.on(term))
+        elif isinstance(coefficient, Tensor):
             state.addcmul_(term, coefficient)
         else:
             state.add_(term, alpha=coefficient)
@@ -257,8 +255,7 @@ def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream
 def _model_times(plan: Plan, x: Tensor) -> tuple[Tensor, ...]:
     """Times of the evaluations as 0-dimensional float64 tensors, on the state's device where it has
     float64."""
-    times = plan.times
-    return (times if x.device.type == "mps" else times.to(x.device)).unbind(0)
+    return (plan.times if x.device.type == "mps" else plan.times.to(x.device)).unbind(0)
 
 
 def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
@@ -271,6 +268,6 @@ def _rows_for(plan: Plan, x: Tensor) -> Sequence[Row]:
     def moved(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(moved(item) for item in value)
-        return value.to(device=x.device, dtype=x.dtype) if isinstance(value, Tensor) else value
+        return value.to(x).as_subclass(type(value)) if isinstance(value, Tensor) else value
 
     return [Row(*(moved(value) for value in row)) for row in plan.rows]

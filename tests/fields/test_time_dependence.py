@@ -129,7 +129,7 @@ def test_what_is_refused(A: Any, span: tuple[float, float], message: str):
 
 def test_times_outside_the_span_and_paths():
     sde = time_dependent(lambda t: -(WAVES**2) * (1 + t), g=1.0, span=SPAN)
-    with pytest.raises(ValueError, match=r"t = 2 is outside the span \(0\.0, 1\.0\)"):
+    with pytest.raises(ValueError, match=r"t = 2 is outside the span from 0 to 1"):
         compile_plan(sde, "seeds-1", [0.0, 2.0])
     with pytest.raises(ValueError, match="fresh noise"):
         integrate(sde, lambda x, t: 0 * x, torch.zeros(1, 4), [0.0, 1.0], "seeds-1",

@@ -1,6 +1,7 @@
 """Diagonal linear parts that depend on time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from math import factorial
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.equations.sde import Clock, NoiseClock, SemiLinearSDE, TimeFunction
+from expint.equations.sde import NoiseClock, SemiLinearSDE, TimeFunction
+from expint.equations.time_clock import time_clock
 from expint.numerics.float64 import as_float64
 from expint.numerics.quadrature import gauss_legendre
 
@@ -90,15 +92,11 @@ def time_dependent(
     def log_step(s: Tensor, t: Tensor) -> Tensor:
         return torch.log(response(s, t, lambda u, _: g(u) ** 2, 2) * (t - s).abs())
 
-    def mu(t: Tensor) -> Tensor:
-        if (outside := t[(t < min(ends) - 1e-9) | (t > max(ends) + 1e-9)]).numel():
-            raise ValueError(f"t = {outside[0].item():.9g} is outside the span {(start, end)}.")
-        return sign * (t - start)
-
+    clock = replace(time_clock(start, end, zero), moments=moments)
     log_tau = lambda t: log_step(start + 0.0 * t, t) - 2.0 * log_a(t)  # noqa: E731
     return SemiLinearSDE(
         log_a,
-        Clock(mu, lambda mu: start + sign * mu, zero, zero + 1.0, moments),
+        clock,
         NoiseClock(log_tau, log_step=log_step) if g(probe).any() else None,
         coefficients=lambda t: (A(t), b(t), g(t)),
         span=(start, end),

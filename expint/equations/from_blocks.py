@@ -1,0 +1,121 @@
+"""Semi-linear SDEs whose linear part is a matrix that acts on a component axis."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expint.blocks import LinearSystem
+from expint.blocks.matrices import matrix_function
+from expint.equations.sde import Clock, SemiLinearSDE
+from expint.equations.time_clock import time_clock
+from expint.numerics.float64 import as_float64
+from expint.numerics.roots import invert_monotone
+from expint.schedules.formula.callables import on_tensors
+
+
+def sde_from_blocks(
+    A: Any,
+    B: Any = None,
+    G: Any = None,
+    *,
+    span: tuple[float, float],
+    clock: Any = None,
+    name: str = "",
+) -> SemiLinearSDE:
+    """The SDE du = [A(t) u + B(t) F(u, t)] dt + G(t) dω for states of k components, shape (batch,
+    k, *event), with matrices that all coordinates of the event share. It is integrated from span[0]
+    to span[1], forwards or backwards in time.
+
+    Over a step the linear part and the noise are exact: Φ' = AΦ, the weights are ∫ Φ B L_j du with
+    the interpolation polynomials L_j of F, and the noise of each interval between two nodes has the
+    covariance ∫ Φ G Gᵀ Φᵀ du, with k normals for each coordinate. A may be defective, singular or
+    stiff, and G of any rank.
+
+    Args:
+        A, B, G: matrices, k × k, k × m and k × n: numbers, sympy matrices in t, or functions of
+            time (of one time, or of an array of times) that return arrays or tensors. F then has
+            the shape (batch, m, *event). Default: B = 1, with m = k, and G = 0.
+        span: first and last time.
+        clock: the transformed time in which F is interpolated and nodes are placed, a function of
+            time that increases along the integration; default: the time.
+        name: for print-outs.
+
+    Returns:
+        The SDE. Constant matrices are integrated by scaling and doubling, at any |A|h. Others
+        by collocation to 1e-11, decaying ones at any |A|h; a step in which they make thousands of
+        oscillations is refused.
+
+    Raises:
+        ValueError: for matrices whose shapes do not fit or that are not finite, an empty span, or a
+            clock that does not increase.
+
+    Source: variation of constants; Van Loan, IEEE TAC 23 (1978), for the covariance.
+
+    Example:
+        >>> import torch
+        >>> from expint import SemiLinearSDE, integrate, noise
+        >>> pendulum = SemiLinearSDE.from_blocks(
+        ...     [[0, 1], [-4, -0.5]], [[0], [1]], [[0], [0.3]], span=(0.0, 5.0)
+        ... )
+        >>> u = torch.zeros(3, 2, dtype=torch.float64)  # position and velocity
+        >>> grid = torch.linspace(0, 5, 26, dtype=torch.float64)
+        >>> force = lambda u, t: torch.cos(2 * t) - u[:, :1] ** 3
+        >>> integrate(pendulum, force, u, grid, "seeds-2", noise.Gaussian(range(3))).x.shape
+        torch.Size([3, 2])
+    """
+    ends = as_float64(span).tolist() if not isinstance(span, str) else []
+    if np.shape(ends) != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
+        raise ValueError(f"span must be two different finite times, got {span!r}.")
+    start, end = ends
+    drift, one = matrix_function("A", A, start, end)
+    k, columns = drift(as_float64(0.5 * (start + end))).shape
+    if k != columns:
+        raise ValueError(f"A must be square, got {k} x {columns}.")
+    weight, two = matrix_function("B", np.eye(k) if B is None else B, start, end)
+    diffusion, three = matrix_function("G", np.zeros((k, 1)) if G is None else G, start, end)
+    probe = start + (end - start) * torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
+    shapes = [f(probe).shape[1:] for f in (weight, diffusion)]
+    for letter, shape in zip("BG", shapes, strict=True):
+        if shape[0] != k:
+            raise ValueError(
+                f"{letter} must have as many rows as A, which is {k} x {k}, got "
+                f"{' x '.join(map(str, shape))}."
+            )
+    noisy = G is not None and bool((diffusion(probe) != 0).any())
+    sizes = (k, shapes[0][1], shapes[1][1])
+    system = LinearSystem(drift, weight, diffusion, one and two and three, sizes, noisy)
+    made = time_clock(start, end) if clock is None else _clock(clock, start, end)
+    words = name or f"{k} x {k} blocks on [{start:g}, {end:g}]"
+    return SemiLinearSDE(
+        _no_propagator,
+        made,
+        coefficients=lambda t: (drift(t), weight(t), diffusion(t)),
+        span=(start, end),
+        name=words if clock is None or name else words + ", own clock",
+        blocks=system,
+    )
+
+
+def _no_propagator(t: Tensor) -> Tensor:
+    raise ValueError(
+        "An equation with matrices has no scalar propagator: its plans (expint.compile_plan) have "
+        "the matrices of each step."
+    )
+
+
+def _clock(clock: Any, start: float, end: float) -> Clock:
+    mu = on_tensors("clock", clock, start + 0.618 * (end - start))
+    times = torch.linspace(start, end, 1025, dtype=torch.float64)
+    values = mu(times)
+    wrong = ~(torch.isfinite(values[1:]) & (values[1:] > values[:-1]))
+    if not torch.isfinite(values[0]) or wrong.any():
+        i = int(torch.nonzero(wrong)[0]) if wrong.any() else 0
+        raise ValueError(
+            f"The clock must be finite and increase along the integration, from t = {start:.6g} to "
+            f"{end:.6g}, but it goes from {values[i].item():.6g} at t = {times[i].item():.6g} to "
+            f"{values[i + 1].item():.6g} at t = {times[i + 1].item():.6g}."
+        )
+    low, high = min(start, end), max(start, end)
+    return Clock(mu, lambda value: invert_monotone(mu, value, low, high), 0.0)

@@ -1,0 +1,123 @@
+"""One noise for plans of different grids where the linear part is a matrix: increments of a fine
+grid, composed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expint.blocks import Block, BlockNodes, LinearSystem, square_root
+from expint.blocks.matrices import regression, symmetric_root
+from expint.noise import source
+from expint.noise.source import SubstepNoise
+from expint.numerics.float64 import as_float64
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedNoise:
+    """The noise ∫ Φ G dω of an equation with matrices, drawn in the steps of a fine grid: every
+    plan whose noise nodes lie on that grid sees the same path, exactly. For strong errors.
+
+    Over the fine steps j of an interval N ← Φ_j N + ξ_j; a plan is answered with the standard
+    normals of the N that it finds. Where a solver takes the integral of the path, that is a sum
+    over the fine steps, exact in law at any number of them and along the path as they get short.
+
+    Args:
+        sde: from `SemiLinearSDE.from_blocks`.
+        seeds: one integer per sample.
+        grid: the fine times, along the integration.
+
+    Raises:
+        ValueError: for another equation, or times at which its clock does not increase.
+    """
+
+    sde: Any
+    seeds: Sequence[int]
+    grid: Any
+
+    def __post_init__(self) -> None:
+        if self.sde.blocks is None or not self.sde.is_stochastic:
+            raise ValueError(
+                f"{self.sde} has no noise with matrices: see SemiLinearSDE.from_blocks."
+            )
+        object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
+        object.__setattr__(self, "grid", self.sde.check_grid(as_float64(self.grid)))
+
+    def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_ComposedStream":
+        """See `NoiseSource.stream`."""
+        source.check_batch(self.seeds, like)
+        for substep in run:
+            nodes = substep.nodes
+            if not isinstance(nodes, BlockNodes) or nodes.system is not self.sde.blocks:
+                raise ValueError("The run is of another equation than this noise.")
+            _places(self.grid, nodes.times)
+        return _ComposedStream(self.sde.blocks, self.grid, self.seeds, like)
+
+
+class _ComposedStream:
+    def __init__(
+        self, system: LinearSystem, grid: Tensor, seeds: Sequence[int], like: Tensor
+    ) -> None:
+        self._system, self._grid = system, grid
+        self._phi, self._q = system.transition(grid[:-1], grid[1:])
+        count = len(grid) - 1
+        shape = (len(seeds), count, *like.shape[1:])
+        normals = torch.empty(shape, dtype=torch.float64, device=like.device)
+        source.fill_normals(source.generators(seeds, source.PATH_STREAM, like.device), normals)
+        self._fine = [
+            _apply(root, z) for root, z in zip(square_root(self._q), normals.unbind(1), strict=True)
+        ]
+        self._dtype = like.dtype
+
+    def normals(self, substep: SubstepNoise) -> list[Tensor]:
+        """See `NoiseStream.normals`."""
+        assert isinstance(substep.nodes, BlockNodes)
+        times, made = substep.nodes.times, []
+        places = _places(self._grid, times)
+        _, covariances = self._system.transition(times[:-1], times[1:])
+        for (a, b), root in zip(pairwise(places), square_root(covariances), strict=True):
+            made.append(_apply(torch.linalg.pinv(root, rtol=1e-13), self._sum(a, b, None)[0]))
+        if substep.integral:
+            made.append(self._integral(places[0], places[-1]))
+        return [z.to(self._dtype) for z in made]
+
+    def _integral(self, a: int, b: int) -> Tensor:
+        """The normals of ∫ Φ (½ − θ) G dω given the increment."""
+        part = self._grid[a : b + 1]
+        middle = 0.5 * (part[1:] + part[:-1])
+        ahead = 0.5 - (middle - part[0]) / (part[-1] - part[0])
+        (h, hh, hn), (n, nn, _) = self._sum(a, b, ahead), self._sum(a, b, None)
+        mean = regression(hn, nn)
+        spread = symmetric_root(hh - mean @ hn.mT)
+        inverse = torch.linalg.pinv(spread, hermitian=True, rtol=1e-10)
+        return _apply(inverse, h - _apply(mean, n))
+
+    def _sum(self, a: int, b: int, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Σ_j w_j Φ ξ_j, its covariance, and that with Σ_j Φ ξ_j."""
+        total, own = torch.zeros_like(self._fine[a]), torch.zeros_like(self._q[a])
+        cross = own
+        for j in range(a, b):
+            w, phi = 1.0 if weights is None else float(weights[j - a]), self._phi[j]
+            total = _apply(phi, total) + w * self._fine[j]
+            own = phi @ own @ phi.mT + w * w * self._q[j]
+            cross = phi @ cross @ phi.mT + w * self._q[j]
+        return total, own, cross
+
+
+def _apply(matrix: Tensor, x: Tensor) -> Tensor:
+    return matrix.to(x).as_subclass(Block).on(x)
+
+
+def _places(grid: Tensor, times: Tensor) -> list[int]:
+    """Where times lie on the fine grid."""
+    distance, places = (times[:, None] - grid).abs().min(1)
+    far = distance > 1e-9 * (grid[-1] - grid[0]).abs()
+    if far.any():
+        raise ValueError(
+            f"The run has a noise node at t = {times[far][0].item():.9g}, which is not on the fine "
+            "grid of this noise: take a grid that holds the nodes of every plan."
+        )
+    return places.tolist()
