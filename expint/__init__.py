@@ -42,7 +42,8 @@ __all__ = [
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
 _HOMES = {
-    "": "adaptive convergence fields metrics quality targets transitions tuning", "recorder": "Recorder",
+    "": "adaptive convergence fields metrics quality targets transitions tuning",
+    "recorder": "Recorder",
     "saved_runs": "Sampling begin_sampling continue_sampling", "tuning": "mmse_curve tune",
     "transitions": "Rollout invert log_prob rollout",
     "second_moments": "SecondMoment second_moment", "likelihoods": "Likelihood likelihood",

@@ -99,7 +99,7 @@ def sde_from_coefficients(
     if any(value.ndim for value in constants):
         raise ValueError(
             "Coefficients that are tensors must all be constant in time. For a diagonal part that "
-            "depends on time, build SemiLinearSDE from its propagator, clock and noise clock."
+            "depends on time, use expint.fields.time_dependent."
         )
     drift, factor, diffusion = (_as_function(value) for value in parsed)
     integral = Primitive(drift, min(start, end), max(start, end), name="A")

@@ -25,12 +25,16 @@ class Clock:
         time: the inverse.
         rho, kappa: exponent and factor of the weight of F, floats or tensors that broadcast against
             the event.
+        moments: where μ is the time and the weight no exponential of it, a function of s, of k ≥ 1
+            and of a length h that gives ∫_0^1 Φ(t, u) b(u) θ^{k−1}/(k−1)! dθ in place of φ_k(−ρh),
+            with u at θ h after s and t at h after s.
     """
 
     mu: TimeFunction
     time: TimeFunction
     rho: float | Tensor = 1.0
     kappa: float | Tensor = 1.0
+    moments: Callable[[Tensor, int, Tensor], Tensor] | None = None
 
     def __call__(self, t: Tensor) -> Tensor:
         """μ at times `t`."""
@@ -65,8 +69,7 @@ class NoiseClock:
         state at t; from log a_t and the logarithms of |τ|, so that close times do not cancel."""
         if self.log_step is not None:
             return self.log_step(s, t)
-        early, late = self.log(s), self.log(t)
-        small, large = (early, late) if self.sign > 0 else (late, early)
+        small, large = (self.log(time) for time in ((s, t) if self.sign > 0 else (t, s)))
         # Rounding may put equal clocks out of order; truly negative variances are refused when a
         # noise scale is made.
         return large + torch.log(-torch.expm1((small - large).clamp(max=0.0))) + 2.0 * log_a

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -64,8 +64,8 @@ def step_numbers(
         factor: noise scale factor of each step, shape (steps,).
     """
     at = NodeTimes(sde, tableau, s, t, earlier, round_time)
-    kappa, rho = as_float64(sde.kappa), as_float64(sde.rho)
-    phi_sums = PhiSums(-rho * at.h)
+    kappa, rho, moments = as_float64(sde.kappa), as_float64(sde.rho), sde.clock.moments
+    sums = PhiSums(at.h, partial(moments, at.node[_ZERO])) if moments else PhiSums(-rho * at.h)
     rates = _rates(sde, tableau, at)
     columns = _noise_columns(sde, tableau, at, factor)
     steps = len(s)
@@ -75,17 +75,17 @@ def step_numbers(
 
     stages = []
     for i, (stage, own) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
-        size = kappa * at.h * torch.exp(at.log_a[stage.c] + rho * at.mu[stage.c])
-        weights = stage_weights(sde, tableau, i, at, phi_sums)
+        size = kappa * torch.exp(at.log_a[stage.c] + rho * at.mu[stage.c]) if not moments else 1.0
+        weights = stage_weights(sde, tableau, i, at, sums)
         slopes = {
-            j: size * at.h * phi_sums.of(terms) * rates[j][2] for j, terms in stage.slope.items()
+            j: size * at.h**2 * sums.of(terms) * rates[j][2] for j, terms in stage.slope.items()
         }
         stages.append(
             StageNumbers(
                 each(at.node[own].reshape(-1)),
                 each(at.node[stage.c].reshape(-1)),
                 _numbers(torch.exp(at.log_a[stage.c] - at.log_a[_ZERO]), sde, steps),
-                {j: _numbers(size * b, sde, steps) for j, b in weights.items()},
+                {j: _numbers(size * at.h * b, sde, steps) for j, b in weights.items()},
                 {j: _numbers(b, sde, steps) for j, b in slopes.items()},
                 per_step(columns[i]) if columns else [()] * steps,
                 per_step(rates[i][:2]) if i in rates else None,
@@ -141,8 +141,8 @@ def _rates(
                 "schedule: use a solver without derivatives."
             )
         A, b, _ = sde.coefficients_at(t)
-        weight = torch.exp(at.log_a[node] + as_float64(sde.rho) * at.mu[node])
-        rates[j] = (A, b, as_float64(sde.kappa) * weight / b)
+        dt = torch.exp(at.log_a[node] + as_float64(sde.rho) * at.mu[node]) * sde.kappa / b  # / dμ
+        rates[j] = (A, b, (at.node[_ONE] - at.node[_ZERO]) / at.h if sde.clock.moments else dt)
     return rates
 
 
@@ -194,10 +194,10 @@ def stage_weights(
         return {j: phi_sums.of(terms) for j, terms in tableau.terms[i].items()}
     if stage.weights:
         rows = [[tuple(term) for term in terms] for terms in stage.weights.values()]
-    elif tableau.variable == "clock" or stage.rule is not None:
+    elif sde.clock.moments or tableau.variable == "clock" or stage.rule is not None:
         c = at.position[stage.c]
         rows = stage.placed(c, [at.position[nodes[j]] for j in stage.through])
-        phi_sums = PhiSums(phi_sums.z, c)
+        phi_sums = PhiSums(phi_sums.z, phi_sums.phi, c)
     else:
         return _by_quadrature(sde, tableau, stage, at)
     return {j: phi_sums.of(row) for j, row in zip(stage.sources, rows, strict=True)}
@@ -245,10 +245,11 @@ def _by_quadrature(
 
 
 class PhiSums:
-    """φ_k(scale · z), each computed once for all evaluations of a stage."""
+    """φ_k(scale · z), or another function in place of φ, each computed once for all evaluations of
+    a stage."""
 
-    def __init__(self, z: Tensor, c: Tensor | float = 1.0) -> None:
-        self.z, self._c = z, c
+    def __init__(self, z: Tensor, phi: Any = phi, c: Tensor | float = 1.0) -> None:
+        self.z, self.phi, self._c = z, phi, c
         self._known: dict[tuple[int, Any], Tensor] = {}
 
     def of(self, terms: Sequence[Sequence[Any]]) -> Tensor:
@@ -261,7 +262,7 @@ class PhiSums:
     def _value(self, k: int, scale: Any) -> Tensor:
         key = (k, scale)
         if key not in self._known:
-            self._known[key] = phi(k, (self._c if scale is None else _real(scale)) * self.z)
+            self._known[key] = self.phi(k, (self._c if scale is None else _real(scale)) * self.z)
         return self._known[key]
 
 
