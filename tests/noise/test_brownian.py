@@ -364,7 +364,10 @@ def test_seeds_and_leaves_are_independent():
 def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
     form: str, schedule
 ):
-    """F = 0: x_t = (a_t/a_s) x_s + a_t [W(τ_t) − W(τ_s)], to 1e-10 (the noise form has τ < 0)."""
+    """F = 0: x_t = (a_t/a_s) x_s + a_t [W(τ_t) − W(τ_s)], to 1e-10 (the noise form has τ < 0).
+
+    In 10 steps and in 160; in 640 by the solver that asks for the most increments.
+    """
     sigma_data = 0.5 if form == "precond" else None
     sde = reverse_sde(schedule, form, sigma_data=sigma_data)
     lam = torch.linspace(-math.log(60.0), -math.log(0.01), 641, dtype=torch.float64)
@@ -375,7 +378,8 @@ def test_pure_noise_ends_at_the_same_state_for_every_solver_and_number_of_steps(
     w = path.open(x).increments(sde.noise_clock(torch.stack([s, t])))[0]
     expected = sde.propagator(t) / sde.propagator(s) * x + sde.propagator(t) * w
     model = constant(schedule, sde.diffusion.prediction, 0.0, sigma_data)
-    for solver, stride in itertools.product(["seeds-1", "seeds-2", "seeds-3"], [64, 1]):
+    runs = [*itertools.product(["seeds-1", "seeds-2"], [64, 4]), ("seeds-3", 64), ("seeds-3", 1)]
+    for solver, stride in runs:
         result = execute(compile_plan(sde, solver, fine[::stride]), model, x, path)
         torch.testing.assert_close(
             result, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max())
