@@ -94,6 +94,15 @@ def test_the_scaling_changes_no_sample(study: ModuleType):
     assert ends[0].std() > 0.3
 
 
+@pytest.mark.parametrize("study", ["work_precision"], indirect=True)
+def test_what_is_there_is_not_measured_again(study: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    def refuse(law: object) -> None:
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr(study.Law, "model", property(refuse))
+    study.main.main([], standalone_mode=False)
+
+
 @pytest.mark.parametrize("study", ["ornstein_uhlenbeck"], indirect=True)
 def test_the_law_of_the_chain_is_what_an_exponential_scheme_tends_to(study: ModuleType):
     first, second = (study.ours("pece-2", nfe)[0] for nfe in (20, 40))
