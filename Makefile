@@ -81,6 +81,7 @@ studies: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python studies/rademacher.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/strong_orders.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/best_schedule.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/ornstein_uhlenbeck.py
 	$(BIN)/python studies/stiffness.py --page
 	$(BIN)/python studies/work_precision.py --page
 	$(BIN)/python studies/noise_decomposition.py --page
@@ -89,6 +90,7 @@ studies: $(DEV)
 	$(BIN)/python studies/rademacher.py --page
 	$(BIN)/python studies/strong_orders.py --page
 	$(BIN)/python studies/best_schedule.py --page
+	$(BIN)/python studies/ornstein_uhlenbeck.py --page
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py

@@ -16,7 +16,7 @@ from expint.schedules import EDM
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "stiffness", "work_precision", "noise_decomposition", "churn", "trajectories", "rademacher",
-    "strong_orders", "best_schedule",
+    "strong_orders", "best_schedule", "ornstein_uhlenbeck",
 ]  # fmt: skip
 
 
@@ -92,6 +92,22 @@ def test_the_scaling_changes_no_sample(study: ModuleType):
     ]
     torch.testing.assert_close(*ends, rtol=0.0, atol=1e-4)
     assert ends[0].std() > 0.3
+
+
+@pytest.mark.parametrize("study", ["work_precision"], indirect=True)
+def test_what_is_there_is_not_measured_again(study: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    def refuse(law: object) -> None:
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr(study.Law, "model", property(refuse))
+    study.main.main([], standalone_mode=False)
+
+
+@pytest.mark.parametrize("study", ["ornstein_uhlenbeck"], indirect=True)
+def test_the_law_of_the_chain_is_what_an_exponential_scheme_tends_to(study: ModuleType):
+    first, second = (study.ours("pece-2", nfe)[0] for nfe in (20, 40))
+    assert second < 0.004
+    assert first / second > 3.5
 
 
 def test_the_dark_scheme_turns_charts_round_and_leaves_pictures_of_pixels():
