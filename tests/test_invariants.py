@@ -129,7 +129,7 @@ ROOMS = {
     "expint/runs/row_noise.py": 54,
     "expint/transitions/": 376,
     "expint/fixed_points.py": 30,
-    "expint/encoding.py": 106,
+    "expint/encoding.py": 113,
     "expint/likelihoods/": 224,
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,
