@@ -44,6 +44,7 @@ FLOORS = (
     "expint.encoding",
     "expint.transitions",
     "expint.likelihoods",
+    "expint.particle_filter",
     "expint.integration",
     "expint.convergence",
     "expint.recorder",

@@ -131,6 +131,7 @@ ROOMS = {
     "expint/fixed_points.py": 30,
     "expint/encoding.py": 113,
     "expint/likelihoods/": 224,
+    "expint/particle_filter.py": 132,
     "expint/convergence/plans_path.py": 98,
     "expint/convergence/strong_certificates.py": 33,
     "diffusion_adapters/cli/continuing.py": 16,
