@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from expint.adaptive import Adaptive, AdaptiveReport
     from expint.encoding import encode
     from expint.likelihoods import Likelihood, likelihood
+    from expint.particle_filter import Particles, particles
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
     from expint.second_moments import SecondMoment, second_moment
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adaptive", "AdaptiveReport", "Likelihood", "Plan", "PlanWarning", "Recorder", "Reparametrized",
-    "Rollout", "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive",
-    "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults", "encode",
-    "equations", "execute", "fields", "grids", "integrate", "invert", "likelihood", "log_prob",
-    "metrics", "mmse_curve", "noise", "phi", "plan_sampling", "predictions", "quality",
-    "reverse_sde", "rollout", "sample", "schedules", "second_moment", "solvers", "stiffness",
-    "targets", "to_torchsde", "transitions", "tune", "tuning",
+    "Adaptive", "AdaptiveReport", "Likelihood", "Particles", "Plan", "PlanWarning", "Recorder",
+    "Reparametrized", "Rollout", "Sampling", "SecondMoment", "SemiLinearSDE", "Solution",
+    "adaptive", "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults",
+    "encode", "equations", "execute", "fields", "grids", "integrate", "invert", "likelihood",
+    "log_prob", "metrics", "mmse_curve", "noise", "particles", "phi", "plan_sampling",
+    "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules", "second_moment",
+    "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
@@ -45,7 +46,7 @@ _HOMES = {
     "": "adaptive convergence fields metrics quality targets transitions tuning",
     "recorder": "Recorder",
     "saved_runs": "Sampling begin_sampling continue_sampling", "tuning": "mmse_curve tune",
-    "transitions": "Rollout invert log_prob rollout",
+    "transitions": "Rollout invert log_prob rollout", "particle_filter": "Particles particles",
     "second_moments": "SecondMoment second_moment", "likelihoods": "Likelihood likelihood",
     "adaptive": "Adaptive AdaptiveReport", "spectra": "stiffness", "encoding": "encode",
 }  # fmt: skip

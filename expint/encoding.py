@@ -81,6 +81,16 @@ def encode(
         return find(plan, back, model, about, x0)
 
 
+def one_step_back(
+    plan: Plan, model: Any, about: Description, x: Tensor, start: float, end: float
+) -> Tensor:
+    """The state at the time `start` from which one step of the plan's method without noise leads
+    about to x at the time `end`."""
+    method = replace(_in_clock(plan.method), operations=())
+    back = compile_plan(_mirrored(plan.sde), method, [end, start])
+    return _along(plan, back, model, about, x)
+
+
 def ode_plan(
     about: Description, solver: Solver | None, options: SamplingOptions, usual: tuple[str, str]
 ) -> Plan:
@@ -152,17 +162,21 @@ def _starts_at_infinity(plan: Plan) -> bool:
 
 
 def _to_noise(plan: Plan, back: Plan, model: Any, about: Description, x: Tensor) -> Tensor:
+    x = _along(plan, back, model, about, x)
+    if _starts_at_infinity(plan):  # x_s = σ̄_s ε, the limit of every form
+        noise = Reparametrized(model, "noise")(x, plan.grid[1])
+        x = (about.schedule.std(plan.grid[0].item()) * noise).to(x.dtype)
+    return x
+
+
+def _along(plan: Plan, back: Plan, model: Any, about: Description, x: Tensor) -> Tensor:
     rule = rule_of_f(plan, about)
 
     def f(x: Tensor, t: Tensor) -> Tensor:
         on_x, on_output = rule(x, t)
         return on_x * x + on_output * model(x, t)
 
-    x = execute(back, f, x)
-    if _starts_at_infinity(plan):  # x_s = σ̄_s ε, the limit of every form
-        noise = Reparametrized(model, "noise")(x, plan.grid[1])
-        x = (about.schedule.std(plan.grid[0].item()) * noise).to(x.dtype)
-    return x
+    return execute(back, f, x)
 
 
 def _refined(plan: Plan, back: Plan, model: Any, about: Description, x0: Tensor) -> Tensor:

@@ -79,7 +79,10 @@ def _series(k: int, z: Tensor) -> Tensor:
     """
     terms = _TERMS + 4 * max(0, k - 4)
     below = z < 0
-    some, every = bool(below.any()), bool(below.all())  # of one sign mostly, which needs one sum
+    try:
+        some, every = bool(below.any()), bool(below.all())  # mostly one sign, which needs one sum
+    except RuntimeError:  # of torch.func.vmap, in which no value is known
+        some, every = True, False
     size = torch.where(below, -z, z)  # not abs, whose gradient at 0 is 0
     positive, negative = torch.zeros_like(size), torch.zeros_like(size)
     # Horner in nested-ratio form: the n-th term over the one before is z/(n+k), respectively z

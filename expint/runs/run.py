@@ -173,9 +173,9 @@ class Run:
         return tensors, position
 
     def restore(self, tensors: Mapping[str, Tensor], position: Mapping[str, int]) -> None:
-        """Go to where another run of the same plan, model and noise was; the noise up to there is
-        drawn again."""
-        for row in range(position["row"]):
+        """Go to where another run of the same plan, model and noise was, or go on with other
+        tensors; the noise between here and there is drawn."""
+        for row in range(self.row, position["row"]):
             self._noise.terms(row)
         self.row, self.nfe = position["row"], position["nfe"]
         self.x, self._anchor = tensors["x"], tensors["anchor"]

@@ -1,16 +1,20 @@
 """The noise that leads to a given sample."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
+from expint.encoding import one_step_back
+from expint.fixed_points import solve
 from expint.guards.finite import check_state
 from expint.guards.training import warn_in_training
+from expint.guards.warning import warn
 from expint.noise import Gaussian, Replay, SubstepNoise, per_sample
 from expint.plans import Plan
-from expint.runs import Description, Run, describe, drive
+from expint.runs import Run, describe, drive
 from expint.runs.model import Counted
 from expint.sampling import SamplingOptions, arguments_for, plan_sampling
 from expint.solvers.registry import Solver
@@ -19,7 +23,6 @@ from expint.transitions.walk import Walk
 
 _NEAR = {torch.float64: 1e-12, torch.float32: 1e-5}
 """How near a run must come to x0, over its largest entry if that is above 1."""
-_MOST_RUNS = 40
 
 
 def invert(
@@ -39,14 +42,16 @@ def invert(
 
     x0 is noised forward to every row with noise of its own, and each row is solved for its normals.
     A second run checks them. In a last step with a corrector, or with a stage at its end, the noise
-    is also in a state that the model is called at: a fixed point, which takes some more runs.
+    is also in a state that the model is called at, and in a step of the ODE after the last noise
+    (`edm-stochastic`) its start is to be found: fixed points, which take some more runs.
 
     Args:
         model: as for `expint.sample`.
         x0: the samples, shape (batch, *event), float32 or float64: states at the plan's last time.
         solver, options: as for `expint.sample`; without a solver, a stochastic one by the number of
-            evaluations. The grid ends at the schedule's smallest σ (`final="none"`), since a last
-            step to σ = 0 gives a denoised estimate, which has no noise to solve for.
+            evaluations. By default the grid ends at the schedule's smallest σ (`final="none"`). A
+            last step to σ = 0 gives a denoised estimate, of which x0 need not be one: then x0 is
+            the state before it, and a run returns the denoised x0.
         seed, seeds, start: of the noise that is added, as for `expint.sample`.
         independent: noise each row on its own, as in the source, which leaves more of x0 in the
             normals, whose variance is larger than 1; default: along one path of the forward
@@ -56,9 +61,12 @@ def invert(
         The state at the plan's first time, of the shape and dtype of x0, and the normals.
 
     Raises:
-        TypeError, ValueError: before the first evaluation for anything that does not fit, for a
-            plan without noise, and for one whose last state has none: after a last step to σ = 0.
+        TypeError, ValueError: before the first evaluation for anything that does not fit, and for a
+            plan without noise.
         RuntimeError: if the fixed point is not reached.
+
+    Warns:
+        UserWarning: of a last step to σ = 0, with how far from x0 a run then ends.
 
     Source: DDPM inversion, arXiv 2304.06140, for every row of a plan.
 
@@ -80,63 +88,62 @@ def invert(
     if options.get("plan") is None:
         options.setdefault("final", "none")
     plan = plan_sampling(about.schedule, **arguments_for(about, solver, options, noise=True))
-    last = kernels(plan)[-1]
-    if not last.loadings.get(len(plan.rows) - 1):
+    last, to_zero = kernels(plan)[-1], about.schedule.lam(plan.grid[-1].item()) == math.inf
+    goal, free = len(plan.rows) - 1 - to_zero, last.free[-1]
+    ends = float(plan.rows[free].target), float(plan.rows[goal].target)
+    if (tail := goal not in last.loadings) and plan.sde.is_stochastic:
         raise ValueError(
-            f"The last state of {plan.solver!r} on this grid has no noise: it is a function of the "
-            "states before, such as a denoised estimate, and x0 need not be one of its values. Let "
-            "the grid end at sigma > 0 (final='none'), with a solver whose last step adds noise, "
-            "for example 'seeds-2' or 'dpmpp-2m-sde'."
+            f"The last state of {plan.solver!r} on this grid has no noise, though {plan.sde} has: "
+            "let its last step above sigma = 0 add noise."
         )
     own = per_sample(seed, len(x0), seeds=seeds, start=start)
     with torch.no_grad():
-        noised = _noised(plan, x0, own, independent=independent)
+
+        def before(y: Tensor) -> Tensor:
+            """The state after the last row with noise of its own."""
+            return one_step_back(plan, model, about, y, *ends) if tail else y
+
+        noised = _noised(plan, about.schedule, x0, ends[1], own, independent=independent)
+        first = noised[free] = before(x0)
         walk = Walk(plan, about, noised[-1], noised.__getitem__, x0.dtype)
         walk.go(model)
         normals = walk.normals()
-        _refine(plan, model, about, noised[-1], normals, x0)
-        return noised[-1], Replay(normals)
+        loadings = torch.tensor(last.loadings[free if tail else goal], dtype=torch.float64)
+        if tail or free == goal:  # the last u is in no other row
+            loadings[:-1] = 0.0
+        # What moves the last row with noise by 1.
+        direction = (last.basis[: len(loadings)].T @ loadings / loadings.square().sum()).to(normals)
+        moving, states = normals[-len(direction) :], dict[int, Tensor]()
+        base = moving.clone()
 
+        def missing(y: Tensor) -> Tensor:
+            moved = (before(y) - first)[None].to(base)
+            torch.add(base, torch.tensordot(direction[:, None], moved, dims=1), out=moving)
+            source, see = Replay(normals), lambda i, x: states.update({i: x.clone()})
+            run = Run(plan, Counted(about, None, None), noised[-1], source, see)
+            drive(run, model)
+            return x0 - states[goal]
 
-def _refine(
-    plan: Plan, model: Any, about: Description, x: Tensor, normals: Tensor, x0: Tensor
-) -> None:
-    """Run with the normals, and move the last ones by what is missing at the end, until nothing is:
-    rounding, and in a last row that shares its noise with an earlier one, a fixed point."""
-    last = kernels(plan)[-1]
-    loadings = torch.tensor(last.loadings[len(plan.rows) - 1], dtype=torch.float64)
-    if last.free[-1] == len(plan.rows) - 1:  # the last u is in no other row
-        loadings[:-1] = 0.0
-    direction = loadings @ last.basis[: len(loadings)] / loadings.square().sum()
-    own = normals[-len(direction) :]
-    allowed = _NEAR[x0.dtype] * x0.abs().max().clamp(min=1.0)
-    moved, before = torch.zeros_like(own[:1]), own[:1]
-    missing = before
-    for _ in range(_MOST_RUNS):
-        run = Run(plan, Counted(about, None, None), x, Replay(normals))
-        drive(run, model)
-        missing = (x0 - run.result())[None].to(own)
-        if missing.abs().max() <= allowed:
-            return
-        length = _dot(moved, moved) / _dot(moved, before - missing)
-        moved = torch.where(length > 0.0, length, 1.0).clamp(0.01, 1.0) * missing
-        own += torch.tensordot(direction.to(own)[:, None], moved, dims=1)
-        before = missing
-    raise RuntimeError(
-        f"The last step of {plan.solver!r} calls the model at states of its own noise, and the "
-        f"fixed point for it was not reached in {_MOST_RUNS} runs: {missing.abs().max():.3g} is "
-        "missing. Take shorter steps at the end, or a solver of one evaluation a step, for example "
-        "'seeds-ab2'."
-    )
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Of each sample, shape (1, batch, 1, …)."""
-    return (a * b).sum(dim=tuple(range(2, a.ndim)), keepdim=True)
+        allowed = 0.3 * _NEAR[x0.dtype] * x0.abs().max().clamp(min=1.0)
+        best, reached = solve(missing, x0, allowed.expand(len(x0)))
+        largest = missing(best).abs().max()
+    if not reached:
+        raise RuntimeError(
+            f"The last step of {plan.solver!r} calls the model at states of its own noise, and the "
+            f"fixed point for it was not reached: {largest:.3g} is missing. Take shorter steps at "
+            "the end, or a solver of one evaluation a step, for example 'seeds-ab2'."
+        )
+    if to_zero:
+        warn(
+            "The last step goes to sigma = 0: x0 is the state before it, and a run returns its "
+            f"denoised estimate, {(states[goal + 1] - x0).abs().max():.3g} from x0 at most. With "
+            "final='none' a run returns x0."
+        )
+    return noised[-1], Replay(normals)
 
 
 def _noised(
-    plan: Plan, x0: Tensor, seeds: Sequence[int], *, independent: bool
+    plan: Plan, schedule: Any, x0: Tensor, end: float, seeds: Sequence[int], *, independent: bool
 ) -> dict[int, Tensor]:
     """x0 noised to the times of the free rows, and as −1 to the first time of the grid.
 
@@ -144,13 +151,10 @@ def _noised(
 
         n_i = r n_(i−1) + √(1 − r²) z_i,   r = σ_(i−1)/σ_i;   independent: r = 0 after r_1 = σ_e/σ_i
     """
-    assert plan.sde.diffusion
-    schedule = plan.sde.diffusion.schedule
     free = [i for kernel in kernels(plan) for i in kernel.free]
     times = {i: float(plan.rows[i].target) for i in free} | {-1: plan.grid[0].item()}
     sigma = {i: schedule.sigma(t) for i, t in times.items()}
-    last, end = free[-1], plan.grid[-1].item()
-    end, alpha = schedule.sigma(end), schedule.alpha(end)
+    last, end, alpha = free[-1], schedule.sigma(end), schedule.alpha(end)
     stream = Gaussian(seeds).stream(x0, [SubstepNoise(len(times))])
     drawn = iter(stream.normals(SubstepNoise(len(times))))
     noised, n, before = {last: x0}, torch.zeros_like(x0), end

@@ -135,3 +135,9 @@ def test_order_that_is_no_index(k: object):
 def test_argument_that_is_not_real(z: object):
     with pytest.raises(TypeError, match="real"):
         phi(1, z)
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+def test_under_vmap(k: int):
+    z = torch.linspace(-3.0, 3.0, 7, dtype=torch.float64)
+    torch.testing.assert_close(torch.vmap(lambda z: phi(k, z))(z), phi(k, z), rtol=1e-15, atol=0.0)
