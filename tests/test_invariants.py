@@ -167,6 +167,7 @@ ROOMS = {
     "diffusion_adapters/sealed_json.py": 14,
     "diffusion_adapters/diffusers/continuous.py": 25,
     "diffusion_adapters/diffusers/copies.py": 17,
+    "diffusion_adapters/diffusers/densities.py": 87,
     "diffusion_adapters/diffusers/given_plans.py": 50,
     "diffusion_adapters/diffusers/idle_evaluations.py": 12,
     "diffusion_adapters/diffusers/latent_noise.py": 35,

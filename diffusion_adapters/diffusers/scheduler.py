@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from diffusion_adapters.diffusers import configs, tables
+from diffusion_adapters.diffusers import configs, densities, tables
 from diffusion_adapters.diffusers.copies import Copied
 from diffusion_adapters.diffusers.given_plans import check_begin, held_plan, without_fixed
 from diffusion_adapters.diffusers.late_start import Rounding, begin_at, evaluation_times, plan_of
@@ -49,10 +49,12 @@ class ExpIntSchedulerOutput(BaseOutput):
             step; shape (batch, *event).
         pred_original_sample: the denoised estimate of this evaluation, after thresholding, of the
             same shape and dtype.
+        log_prob: if it was asked for, log p of what the step drew, shape (batch,), float64.
     """
 
     prev_sample: Tensor
     pred_original_sample: Tensor | None = None
+    log_prob: Tensor | None = None
 
 
 class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, ConfigMixin):
@@ -262,8 +264,10 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         sample: Tensor,
         generator: Generators = None,
         return_dict: bool = True,
+        return_log_prob: bool = False,
+        prev_sample: Tensor | None = None,
         **others: Any,
-    ) -> ExpIntSchedulerOutput | tuple[Tensor, Tensor | None]:
+    ) -> ExpIntSchedulerOutput | tuple[Tensor, ...]:
         """Take the network's output at `sample`, and go on to the state of the next evaluation.
 
         Half types are computed in float32. A state that was changed since the last step, for
@@ -278,6 +282,10 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
             generator: one generator, or one per sample: then a sample depends on its own alone.
                 None: see `seed`.
             return_dict: False for a tuple.
+            return_log_prob: also give log p of the state drawn, given all before it; the terms of a
+                run add up to that of `expint.rollout`.
+            prev_sample: the state to go to in place of drawing one, for its log p, which is
+                differentiable. For solvers of one evaluation a step.
             others: `eta=0` and `use_clipped_model_output`, which pipelines for DDIM pass, are not
                 used: `ell` is chosen before the run.
 
@@ -291,14 +299,11 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         """
         if self._plan is None:
             raise ValueError("There are no timesteps yet: call set_timesteps before step.")
-        if others.get("eta") or others.keys() - {"eta", "use_clipped_model_output"}:
-            raise ValueError(
-                "step takes no eta > 0 and no options of other schedulers: the stochasticity is "
-                f"that of ExpIntScheduler(ell=...), chosen before the run. Got {others}."
-            )
+        densities.check_others(others)
         kind = torch.promote_types(sample.dtype, torch.float32)
         state, output = sample.to(kind), without_variance(model_output.to(kind), sample)
-        run = self._run or self._open(state, timestep, generator)
+        run = self._run or self._open(state, timestep, generator, return_log_prob)
+        found = densities.opened(self._densities, return_log_prob, prev_sample)
         if run.done or self._step_index is None:
             made = f"All {len(self.timesteps)} evaluations are made"
             raise ValueError(f"{made}: call set_timesteps for a new run.")
@@ -315,7 +320,7 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         run.feed(denoised if self._limits else output)
         self._step_index += 1
         reached = (run.result() if run.done else run.x).to(sample.dtype, copy=True)
-        made = ExpIntSchedulerOutput(reached, denoised.to(sample.dtype))
+        made = ExpIntSchedulerOutput(reached, denoised.to(sample.dtype), found and found.taken())
         return made if return_dict else made.to_tuple()
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
@@ -330,15 +335,15 @@ class ExpIntScheduler(CountedSteps, Copied, NoisedStates, SchedulerMixin, Config
         self._begin_index: int | None = None
         self._step_index: int | None = None
 
-    def _open(self, state: Tensor, timestep: Any, generator: Generators) -> Run:
+    def _open(self, state: Tensor, timestep: Any, generator: Generators, dense: bool) -> Run:
         """The run from a state that is given at its first evaluation."""
         assert self._plan is not None
         first = self._index_of(timestep) if self._begin_index is None else self._begin_index
         check_begin(self.config, first)
         plan = begin_at(self._plan, first, self._round_time)
-        self._noise = LatentNoise(state, generator, self.config["seed"])
+        self._noise, self._step_index = LatentNoise(state, generator, self.config["seed"]), first
         if isinstance(self._order, StepOrder):
             self._order.first = first
         model = Description(self._schedule, "data" if self._limits else self._prediction)
-        self._run, self._step_index = Run(plan, model, state.clone(), self._noise), first
+        self._run, self._densities = densities.run_of(plan, model, state, self._noise, dense)
         return self._run
