@@ -11,7 +11,6 @@ serves all three.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,28 +42,28 @@ class Axis:
 
     def to_points(self, x: Tensor, points: int) -> Tensor:
         """Values at the points; modes in the last dimension."""
-        factors = self._factors(points, x)
+        sizes, turns = _factors(self, points, x.dtype, x.device)
+        x = x * sizes
         if self.boundary == "periodic":
             cosines, sines = x.split([self.modes // 2 + 1, (self.modes - 1) // 2], -1)
-            after = len(factors) - 1 - sines.shape[-1]
-            sines = torch.nn.functional.pad(sines, (1, after))
-            return torch.fft.irfft(factors * torch.complex(cosines, -sines), points, norm="forward")
+            after = cosines.shape[-1] - 1 - sines.shape[-1]
+            whole = torch.complex(cosines, torch.nn.functional.pad(sines, (1, after)))
+            return torch.fft.irfft(whole, points, norm="forward")
         if self.boundary == "dirichlet":
             x = torch.nn.functional.pad(x, (1, 0))
-        return torch.fft.irfft(factors * x, 2 * points, norm="forward")[..., :points]
+        return torch.fft.irfft(turns * x, 2 * points, norm="forward")[..., :points]
 
     def to_modes(self, u: Tensor) -> Tensor:
         """The modes of values at points, in the last dimension."""
-        points = u.shape[-1]
-        factors = self._factors(points, u)
+        sizes, turns = _factors(self, u.shape[-1], u.dtype, u.device)
         if self.boundary == "periodic":
-            found = torch.fft.rfft(u, norm="forward")[..., : len(factors)] / factors
-            sines = (self.modes - 1) // 2
-            return torch.cat([found.real, -found.imag[..., 1 : sines + 1]], -1)
+            found = torch.fft.rfft(u, norm="forward")
+            sines = found.imag[..., 1 : (self.modes + 1) // 2]
+            return torch.cat([found.real[..., : self.modes // 2 + 1], sines], -1).div_(sizes)
         sine = self.boundary == "dirichlet"
         u = torch.cat([u, -u.flip(-1) if sine else u.flip(-1)], -1)
-        found = torch.fft.rfft(u, norm="forward")[..., : len(factors)] / factors
-        return found.real[..., int(sine) :]
+        found = torch.fft.rfft(u, norm="forward")[..., : len(turns)] * turns.conj()
+        return found.real[..., int(sine) :] / sizes
 
     def derivative(self, x: Tensor) -> Tensor:
         """Modes of the derivative of a periodic field; the unpaired last cosine of an even number
@@ -76,21 +75,19 @@ class Axis:
         unpaired = [zero] * (self.modes - 1 - 2 * pairs)
         return torch.cat([zero, sines, *unpaired, -cosines], -1)
 
-    def _factors(self, points: int, like: Tensor) -> Tensor:
-        return _factors(self, points, like.dtype, like.device)
-
 
 @lru_cache(256)
-def _factors(axis: Axis, points: int, dtype: torch.dtype, device: Any) -> Tensor:
-    """Coefficients of e^{ikx} in units of those of the modes."""
-    walls = axis.boundary != "periodic"
-    count = (axis.modes + (axis.boundary == "dirichlet")) if walls else axis.modes // 2 + 1
-    k = torch.arange(count).double()
+def _factors(
+    axis: Axis, points: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Sizes of the modes in those of e^{ikx}, with the sign −1 of sines, and the phases that put
+    the first point half a cell from a wall."""
+    walls, sine = axis.boundary != "periodic", axis.boundary == "dirichlet"
+    k, length = axis.waves * axis.length / math.pi, 2 * points  # of a period of twice the length
     sizes = torch.full_like(k, math.sqrt(0.5 / axis.length))
-    length = 2 * points if walls else points
-    sizes[(k == 0) | (2 * k == length)] = math.sqrt(1.0 / axis.length)  # no pair of e^{±ikx}
-    turns = math.pi * k / length if walls else torch.zeros_like(k)
-    if axis.boundary == "dirichlet":
-        turns = turns - 0.5 * math.pi
-    factors = torch.polar(sizes, turns) if walls else sizes
-    return factors.to(device, dtype.to_complex() if walls else dtype)
+    sizes[(k == 0) | (k.round() == points)] = math.sqrt(1.0 / axis.length)  # no pair of e^{±ikx}
+    if not walls:
+        sizes[axis.modes // 2 + 1 :] *= -1.0
+    turns = math.pi * torch.arange(axis.modes + sine).double() / length - 0.5 * math.pi * sine
+    phases = torch.polar(torch.ones_like(turns), turns)
+    return sizes.to(device, dtype), phases.to(device, dtype.to_complex())
