@@ -42,9 +42,7 @@ def phi(k: int, z: Any) -> Any:
         (1.0, 0.5)
     """
     if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= _MOST:
-        raise ValueError(
-            f"Cannot evaluate phi_k for k={k!r}: k must be an integer >= 0, at most {_MOST}."
-        )
+        raise ValueError(f"phi_k has an integer k >= 0, at most {_MOST}, got k={k!r}.")
     return like(_phi(k, as_float64(z)), z)
 
 
@@ -77,7 +75,6 @@ def _series(k: int, z: Tensor) -> Tensor:
     z < 0:  φ_k(z) = e^z Σ_n (−z)^n / (n! (k−1)! (n+k))        (Kummer's transformation of the same
     series)
     """
-    terms = _TERMS + 4 * max(0, k - 4)
     below = z < 0
     try:
         some, every = bool(below.any()), bool(below.all())  # mostly one sign, which needs one sum
@@ -87,7 +84,7 @@ def _series(k: int, z: Tensor) -> Tensor:
     positive, negative = torch.zeros_like(size), torch.zeros_like(size)
     # Horner in nested-ratio form: the n-th term over the one before is z/(n+k), respectively z
     # (n+k-1)/(n (n+k)).
-    for n in range(terms, 0, -1):
+    for n in range(_TERMS + 4 * max(0, k - 4), 0, -1):
         positive = positive if every else (1.0 + positive) * size / (n + k)
         negative = (1.0 + negative) * size * ((n + k - 1) / (n * (n + k))) if some else negative
     return torch.where(below, torch.exp(-size) * (1.0 + negative), 1.0 + positive) / factorial(k)
