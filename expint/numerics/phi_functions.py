@@ -42,7 +42,7 @@ def phi(k: int, z: Any) -> Any:
         (1.0, 0.5)
     """
     if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= _MOST:
-        raise ValueError(f"phi_k has an integer k >= 0, at most {_MOST}, got k={k!r}.")
+        raise ValueError(f"In phi_k k must be an integer >= 0, at most {_MOST}, got k={k!r}.")
     return like(_phi(k, as_float64(z)), z)
 
 
