@@ -4,7 +4,7 @@
 #   make test      the tests                                               (JOBS=… ARGS="-k …")
 #   make lint      ruff (lint and format) and basedpyright
 #   make docs      the documentation into site/, warnings are errors
-#   make studies   the figures of studies/ that are missing, and their pages (a quarter of an hour for all)
+#   make studies   the figures of studies/ that are missing, and their pages (an hour for all on a free core)
 #   make bench     overhead of the loop, cost of the noise, strong orders at full size
 #   make clean     remove outputs and caches;  make distclean  removes .venv too
 #
@@ -77,6 +77,7 @@ studies: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python studies/work_precision.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/noise_decomposition.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/churn.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/networks.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/trajectories.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/rademacher.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/strong_orders.py
@@ -86,6 +87,7 @@ studies: $(DEV)
 	$(BIN)/python studies/work_precision.py --page
 	$(BIN)/python studies/noise_decomposition.py --page
 	$(BIN)/python studies/churn.py --page
+	$(BIN)/python studies/networks.py --page
 	$(BIN)/python studies/trajectories.py --page
 	$(BIN)/python studies/rademacher.py --page
 	$(BIN)/python studies/strong_orders.py --page
