@@ -163,6 +163,22 @@ def test_an_animation_of_a_run(example: ModuleType, tmp_path: Path):
     assert (EXAMPLES.parent / "docs" / "img" / "noise-to-data.gif").stat().st_size < 4e5
 
 
+@a("example", ["edit_digits"], indirect=True)
+def test_edits_of_digits(example: ModuleType, tmp_path: Path):
+    """Each way is measured, and the slant is that of a line that leans by half a column a row."""
+    rows = torch.arange(28)
+    leaning = torch.full((1, 1, 28, 28), -1.0)
+    leaning[0, 0, rows, 20 - rows // 2] = 1.0
+    assert example.slant(leaning).item() == pytest.approx(0.5, abs=0.01)
+    out = tmp_path / "edits.png"
+    result = CliRunner().invoke(example.main, ["--out", str(out), "--count", "3", "--steps", "4"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) == 9 and "encode, from sigma = 5" in result.output
+    with Image.open(out) as picture:
+        assert picture.size == (2 * 3 * 32, 2 * 4 * 32)
+    assert (EXAMPLES.parent / "docs" / "img" / "edit-digits.png").stat().st_size < 5e4
+
+
 @pytest.mark.filterwarnings("ignore::expint.PlanWarning")  # "sample" shows what too few do
 @a(("notebook", "picture"), [("sample", True), ("define", True), ("prove", False)])
 def test_notebooks(notebook: str, picture: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
