@@ -180,6 +180,7 @@ ROOMS = {
     "diffusion_adapters/families/left_out.py": 22,
     "diffusion_adapters/families/module_methods.py": 50,
     "diffusion_adapters/k_diffusion/given_plans.py": 30,
+    "diffusion_adapters/k_diffusion/inversion.py": 35,
     "diffusion_adapters/k_diffusion/unsampling.py": 53,
     "diffusion_adapters/runs/": 619,
     "diffusion_adapters/shipped/tuned_plans.py": 28,

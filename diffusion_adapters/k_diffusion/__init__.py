@@ -2,6 +2,7 @@
 programs share.
 """
 
+from diffusion_adapters.k_diffusion.inversion import invert_expint
 from diffusion_adapters.k_diffusion.noise import brownian_noise_sampler
 from diffusion_adapters.k_diffusion.sampling import (
     NOISES,
@@ -14,7 +15,7 @@ from diffusion_adapters.k_diffusion.sampling import (
 )
 
 __all__ = [
-    "NOISES", "SAMPLERS", "KDiffusionModel", "brownian_noise_sampler", "is_flow",
+    "NOISES", "SAMPLERS", "KDiffusionModel", "brownian_noise_sampler", "invert_expint", "is_flow",
     "sample_dpmpp_3m_sde", "sample_er_sde_3", "sample_expint", "sample_sa_solver", "sample_seeds_1",
     "sample_seeds_2", "sample_seeds_3", "sample_seeds_ab2", "sample_seeds_sra", "sample_unipc",
     "uniform_lambda_sigmas",
