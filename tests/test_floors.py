@@ -43,6 +43,7 @@ FLOORS = (
     "expint.sampling",
     "expint.transitions",
     "expint.integration",
+    "expint.phase_space",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",
