@@ -48,6 +48,7 @@ FLOORS = (
     "expint.particle_filter",
     "expint.integration",
     "expint.fields",
+    "expint.phase_space",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",

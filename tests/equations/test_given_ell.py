@@ -89,7 +89,6 @@ class Untouched:
         (math.nan, ValueError, "must be a finite number >= 0, got nan"),
         (-math.inf, ValueError, "must be a finite number >= 0, got -inf"),
     ],
-    ids=repr,
 )
 def test_what_is_no_ell_is_refused(ell: Any, kind: type[Exception], message: str):
     with pytest.raises(kind, match=message):
