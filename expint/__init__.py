@@ -17,6 +17,7 @@ from expint.soundness import PlanWarning
 
 if TYPE_CHECKING:
     from expint import adaptive, convergence, fields, metrics, quality, targets, transitions, tuning
+    from expint import dynamics as dynamics
     from expint.adaptive import Adaptive, AdaptiveReport
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
@@ -30,18 +31,19 @@ __version__ = "0.1.0"
 __all__ = [
     "Adaptive", "AdaptiveReport", "Plan", "PlanWarning", "Recorder", "Reparametrized", "Rollout",
     "Sampling", "SecondMoment", "SemiLinearSDE", "Solution", "adaptive", "begin_sampling",
-    "compile_plan", "continue_sampling", "convergence", "defaults", "equations", "execute",
-    "fields", "grids", "integrate", "invert", "log_prob", "metrics", "mmse_curve", "noise", "phi",
-    "plan_sampling", "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules",
-    "second_moment", "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune",
-    "tuning",
+    "compile_plan", "continue_sampling", "convergence", "defaults", "dynamics", "equations",
+    "execute", "fields", "grids", "integrate", "invert", "log_prob", "metrics", "mmse_curve",
+    "noise", "phi", "plan_sampling", "predictions", "quality", "reverse_sde", "rollout", "sample",
+    "schedules", "second_moment", "solvers", "stiffness", "targets", "to_torchsde", "transitions",
+    "tune", "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
 _LATER = {
-    **dict.fromkeys(["adaptive", "convergence", "metrics", "quality", "targets", "tuning"], ""),
-    **{"fields": "", "transitions": "", "Adaptive": "adaptive", "AdaptiveReport": "adaptive"},
+    **dict.fromkeys(["adaptive", "convergence", "dynamics", "fields", "metrics", "quality"], ""),
+    **dict.fromkeys(["targets", "transitions", "tuning"], ""),
+    **dict.fromkeys(["Adaptive", "AdaptiveReport"], "adaptive"),
     **dict.fromkeys(("Sampling", "begin_sampling", "continue_sampling"), "saved_runs"),
     **dict.fromkeys(("SecondMoment", "second_moment"), "second_moments"),
     **dict.fromkeys(("Rollout", "invert", "log_prob", "rollout"), "transitions"),

@@ -44,6 +44,7 @@ FLOORS = (
     "expint.transitions",
     "expint.integration",
     "expint.fields",
+    "expint.dynamics",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",
