@@ -53,7 +53,7 @@ def splitting_plan(
     if name not in SPLITTINGS:
         raise ValueError(f"A splitting is one of {sorted(SPLITTINGS)}, got {name!r}.")
     grid = _grid(step, steps)
-    sde = _equation(gamma, grid, temperature)
+    sde, kick = _equation(gamma, grid, temperature), torch.tensor([[0.0], [1.0]]).double()
     made = [(part[0], float(part[1:])) for part in SPLITTINGS[name][0].split()]
     strength = [[0], [math.sqrt(2.0 * gamma * temperature)]]
     drifts = {"A": ([[0, 1], [0, 0]], None), "O": ([[0, 0], [0, -gamma]], strength)}
@@ -65,7 +65,6 @@ def splitting_plan(
         for letter, part in made
         if letter != "B"
     }
-    kick = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     rows: list[Row] = []
     noises: list[SubstepNoise | None] = []
     known: int | None = None  # the evaluation at the position of the state
