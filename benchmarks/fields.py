@@ -2,7 +2,7 @@
 
 Floor of a step: the two FFTs and the reaction of each evaluation, at the points of the dealiased
 grid, and its normals, from the same source. Both are measured in one run, interleaved, on one
-thread; the least of all repeats. The strong orders are on common paths whose increments compose exactly.
+thread; the least of all repeats. The strong orders are on common paths.
 
     python benchmarks/fields.py [--repeats 15] [--paths 64] [--plot docs/img/fields-orders.png]
 """

@@ -39,11 +39,11 @@ def main(count: int, nfe: int) -> None:
     for name in ("digits-edm", "mnist-edm"):
         model, data, levels = images(name, count)
         for solver, form in SOLVERS:
-            found = expint.likelihood(
+            found = expint.log_likelihood(
                 model, data, solver, form=form, nfe=nfe, grid="uniform_lambda", levels=levels
             )
             click.echo(f"{name} {solver:14} {found.mean:.4f} +- {found.mean_error:.4f}")
-        found = expint.likelihood(model, data, bound=True, steps=nfe // 2, levels=levels)
+        found = expint.log_likelihood(model, data, bound=True, steps=nfe // 2, levels=levels)
         click.echo(f"{name} {'bound':14} {found.mean:.4f} +- {found.mean_error:.4f}")
 
 

@@ -17,9 +17,10 @@ from expint.soundness import PlanWarning
 
 if TYPE_CHECKING:
     from expint import adaptive, convergence, fields, metrics, quality, targets, transitions, tuning
+    from expint import dynamics as dynamics
     from expint.adaptive import Adaptive, AdaptiveReport
     from expint.encoding import encode
-    from expint.likelihoods import Likelihood, likelihood
+    from expint.likelihoods import Likelihood, log_likelihood
     from expint.particle_filter import Particles, particles
     from expint.recorder import Recorder
     from expint.saved_runs import Sampling, begin_sampling, continue_sampling
@@ -34,20 +35,21 @@ __all__ = [
     "Adaptive", "AdaptiveReport", "Likelihood", "Particles", "Plan", "PlanWarning", "Recorder",
     "Reparametrized", "Rollout", "Sampling", "SecondMoment", "SemiLinearSDE", "Solution",
     "adaptive", "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults",
-    "encode", "equations", "execute", "fields", "grids", "integrate", "invert", "likelihood",
-    "log_prob", "metrics", "mmse_curve", "noise", "particles", "phi", "plan_sampling",
-    "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules", "second_moment",
-    "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune", "tuning",
+    "dynamics", "encode", "equations", "execute", "fields", "grids", "integrate", "invert",
+    "log_likelihood", "log_prob", "metrics", "mmse_curve", "noise", "particles", "phi",
+    "plan_sampling", "predictions", "quality", "reverse_sde", "rollout", "sample", "schedules",
+    "second_moment", "solvers", "stiffness", "targets", "to_torchsde", "transitions", "tune",
+    "tuning",
 ]  # fmt: skip
 
 # What is imported when it is first asked for: studies and tools that a run of the samplers does not
 # need.
 _HOMES = {
-    "": "adaptive convergence fields metrics quality targets transitions tuning",
+    "": "adaptive convergence dynamics fields metrics quality targets transitions tuning",
     "recorder": "Recorder",
     "saved_runs": "Sampling begin_sampling continue_sampling", "tuning": "mmse_curve tune",
     "transitions": "Rollout invert log_prob rollout", "particle_filter": "Particles particles",
-    "second_moments": "SecondMoment second_moment", "likelihoods": "Likelihood likelihood",
+    "second_moments": "SecondMoment second_moment", "likelihoods": "Likelihood log_likelihood",
     "adaptive": "Adaptive AdaptiveReport", "spectra": "stiffness", "encoding": "encode",
 }  # fmt: skip
 _LATER = {name: home for home, names in _HOMES.items() for name in names.split()}

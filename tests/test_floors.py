@@ -49,6 +49,7 @@ FLOORS = (
     "expint.integration",
     "expint.fields",
     "expint.phase_space",
+    "expint.dynamics",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",

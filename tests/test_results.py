@@ -51,7 +51,7 @@ def results() -> dict[type, Any]:
         certificate.noise,
         compare_quality(target, ["seeds-1", "seeds-2"], [4, 10], tolerance=0.5),
         expint.stiffness(target, expint.plan_sampling(target.schedule, "seeds-1", nfe=4)),
-        expint.likelihood(target, target.sample(12), "seeds-1", steps=4),
+        expint.log_likelihood(target, target.sample(12), "seeds-1", steps=4),
     ]
     return {type(result): result for result in found}
 

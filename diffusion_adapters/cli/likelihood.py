@@ -52,7 +52,7 @@ def likelihood_command(
         output.check_folder(out.parent, [out.name])
     chosen = None if solver is None else solver_of(solver)
     kept = {name: value for name, value in settings.items() if value is not None}
-    found = expint.likelihood(network, images[:num], chosen, **kept, **conditions)
+    found = expint.log_likelihood(network, images[:num], chosen, **kept, **conditions)
     click.echo(found.table())
     if out is not None:
         output.write_files(out.parent, {out.name: output.json_bytes(found.to_dict())})

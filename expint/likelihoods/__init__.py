@@ -1,6 +1,6 @@
 """Likelihoods of data under a diffusion model, along the ODE and by the bound of the SDE."""
 
-from expint.likelihoods.probability_flow import likelihood
+from expint.likelihoods.probability_flow import log_likelihood
 from expint.likelihoods.results import Likelihood
 
-__all__ = ["Likelihood", "likelihood"]
+__all__ = ["Likelihood", "log_likelihood"]

@@ -35,7 +35,7 @@ from expint.solvers.registry import Solver
 TRACES = ("rademacher", "gaussian", "exact")
 
 
-def likelihood(
+def log_likelihood(
     model: Any,
     x0: Tensor,
     solver: Solver | None = None,
@@ -98,7 +98,7 @@ def likelihood(
         >>> import expint
         >>> target = expint.targets.Gaussian([1.0, -2.0], [0.25, 1.0], expint.schedules.EDM())
         >>> x0 = target.sample(3)
-        >>> found = likelihood(target, x0, trace="exact", steps=50)
+        >>> found = log_likelihood(target, x0, trace="exact", steps=50)
         >>> exact = target.log_density(x0, target.schedule.sampling_range[1])
         >>> max(abs(a - b) for a, b in zip(found.nats, exact.tolist())) < 0.05
         True

@@ -95,7 +95,9 @@ def test_what_is_no_ell_is_refused(ell: Any, kind: type[Exception], message: str
         sample(Untouched(), (2, 3), "seeds-1", grid=GRID, ell=ell, **QUIET)
 
 
-@pytest.mark.parametrize("ell", [[1.0, 0.5], math.inf, lambda sigma: 1.0], ids=["listed", "inf", "function"])
+@pytest.mark.parametrize(
+    "ell", [[1.0, 0.5], math.inf, lambda sigma: 1.0], ids=["listed", "inf", "function"]
+)
 def test_adaptive_steps_take_one_number(ell: Any):
     with pytest.raises(
         ValueError, match=r"Adaptive steps choose the grid .* give a number of step"
@@ -103,7 +105,9 @@ def test_adaptive_steps_take_one_number(ell: Any):
         sample(Untouched(), (2, 3), steps=expint.Adaptive(), ell=ell, **QUIET)
 
 
-@pytest.mark.parametrize("ell", [[1.0, 0.5, 0.3], lambda sigma: 1.0, math.inf], ids=["listed", "function", "inf"])
+@pytest.mark.parametrize(
+    "ell", [[1.0, 0.5, 0.3], lambda sigma: 1.0, math.inf], ids=["listed", "function", "inf"]
+)
 def test_other_forms_are_refused(ell: Any):
     with pytest.raises(ValueError, match=r"form='data'"):
         plan_sampling(EDM(), "seeds-1", grid=GRID, ell=ell, form="noise")

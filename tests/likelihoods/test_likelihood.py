@@ -32,7 +32,7 @@ def prior(target: Any) -> Any:
 def test_the_exact_trace_gives_the_exact_density():
     target = mixture(EDM)
     x0 = target.sample(10)
-    found = expint.likelihood(target, x0, trace="exact", steps=200, prior=prior(target))
+    found = expint.log_likelihood(target, x0, trace="exact", steps=200, prior=prior(target))
     exact = target.log_density(x0, last(EDM))
     assert (torch.tensor(found.nats) - exact).abs().max() < 1e-6
     assert found.levels is None and found.dimension == 2 and found.nfe == 800
@@ -48,7 +48,7 @@ def test_without_a_prior_it_begins_with_noise():
     scale = torch.sqrt((target.variances + first**2) / (target.variances + end**2))
     noise = target.mean + scale * (x0 - target.mean)
     exact = (-0.5 * (noise / first) ** 2 - math.log(first) - 0.5 * LOG_2_PI + scale.log()).sum(1)
-    found = expint.likelihood(target, x0, trace="exact", steps=200)
+    found = expint.log_likelihood(target, x0, trace="exact", steps=200)
     assert (torch.tensor(found.nats) - exact).abs().max() < 1e-6
 
 
@@ -69,7 +69,7 @@ def test_any_solver_of_the_ode(schedule: Any, solver: str, near: float):
     errors = [
         (torch.tensor(found.nats) - exact).abs().max().item()
         for steps in (20, 60)
-        for found in [expint.likelihood(target, x0, solver, trace="exact", steps=steps)]
+        for found in [expint.log_likelihood(target, x0, solver, trace="exact", steps=steps)]
     ]
     assert errors[1] < near and errors[1] < max(0.6 * errors[0], 0.02), errors
 
@@ -80,7 +80,7 @@ def test_hutchinson_is_within_its_errors(trace: str):
     half of the Jacobian's symmetric part (one probe for all components) it is off by far more."""
     target = mixture(EDM)
     x0 = target.sample(100)
-    found = expint.likelihood(
+    found = expint.log_likelihood(
         target, x0, steps=30, trace=trace, draws=3, prior=prior(target), seed=4
     )
     missing = torch.tensor(found.nats, dtype=torch.float64) - target.log_density(x0, last(EDM))
@@ -93,7 +93,7 @@ def test_levels_are_dequantised():
     """For N(0, v), E log p(x + u) = log p(x) − w²/24v with u uniform of width w; 100 draws."""
     w, target = 0.8, Gaussian([0.0], [1.0], EDM)
     x0 = torch.tensor([[-0.8], [0.0], [1.6]], dtype=torch.float64)
-    found = expint.likelihood(
+    found = expint.log_likelihood(
         target, x0.repeat(100, 1), trace="exact", steps=20, levels=w, batch=300, prior=prior(target)
     )
     exact = target.log_density(x0, last(EDM)) - w**2 / 24.0 + math.log(w)
@@ -108,13 +108,13 @@ def test_the_bound_is_tight_for_a_perfect_model():
     bound is on one side."""
     target = mixture(EDM)
     x0 = target.sample(1_000)
-    found = expint.likelihood(target, x0, bound=True, steps=30, batch=1_000, seed=3)
+    found = expint.log_likelihood(target, x0, bound=True, steps=30, batch=1_000, seed=3)
     exact = target.log_density(x0)
     missing = torch.tensor(found.nats, dtype=torch.float64) - exact
     assert abs(missing.mean().item()) < 5.0 * missing.std().item() / math.sqrt(1_000) < 0.5
-    each = expint.likelihood(target, x0[:3], bound=True, steps=30, draws=40)
+    each = expint.log_likelihood(target, x0[:3], bound=True, steps=30, draws=40)
     assert all(a < b + 5 * e for a, b, e in zip(each.nats, exact, each.errors, strict=False))
-    flow = expint.likelihood(mixture(FLOW), x0, bound=True, steps=30, batch=1_000)
+    flow = expint.log_likelihood(mixture(FLOW), x0, bound=True, steps=30, batch=1_000)
     assert abs(flow.mean - found.mean) < 5.0 * math.hypot(flow.mean_error, found.mean_error)
 
 
@@ -123,12 +123,12 @@ def test_a_sample_does_not_depend_on_its_batch(bound: bool):
     target = mixture(EDM)
     x0 = target.sample(5)
     options: Any = {"steps": 8, "levels": 0.1, "draws": 2, "bound": bound}
-    whole = expint.likelihood(target, x0, seed=2, **options)
-    parts = expint.likelihood(target, x0, seed=2, batch=2, **options)
-    rest = expint.likelihood(target, x0[3:], seed=2, start=3, **options)
+    whole = expint.log_likelihood(target, x0, seed=2, **options)
+    parts = expint.log_likelihood(target, x0, seed=2, batch=2, **options)
+    rest = expint.log_likelihood(target, x0[3:], seed=2, start=3, **options)
     torch.testing.assert_close(whole.nats, parts.nats, atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(whole.nats[3:], rest.nats, atol=1e-9, rtol=1e-9)
-    other = expint.likelihood(target, x0, seed=3, **options)
+    other = expint.log_likelihood(target, x0, seed=3, **options)
     assert all(a != b for a, b in zip(whole.nats, other.nats, strict=True))
 
 
@@ -138,7 +138,7 @@ def test_conditions_go_with_their_samples():
     def of(items: Any) -> FunctionModel:
         return FunctionModel(EDM, "data", lambda x, t: x * 0 + means[list(items)])
 
-    found = expint.likelihood(
+    found = expint.log_likelihood(
         forbidden(EDM), means, bound=True, steps=20, batch=1, conditioned=of, draws=2
     )
     assert found.nats[0] == pytest.approx(found.nats[1] + 0.5 * 9.0 / 80.0**2, abs=1e-9)
@@ -158,22 +158,22 @@ def test_bad_input_is_refused_before_any_evaluation():
         r"sigma > 0: final='none'": {"bound": True, "grid": [1.0, 0.5, 0.0]},
     }.items():
         with pytest.raises(ValueError, match=match):
-            expint.likelihood(model, x0, **options)
+            expint.log_likelihood(model, x0, **options)
     with pytest.raises(ValueError, match="NaN"):
-        expint.likelihood(model, x0 * torch.nan)
+        expint.log_likelihood(model, x0 * torch.nan)
     with pytest.raises(TypeError, match="float16"):
-        expint.likelihood(model, x0.half())
+        expint.log_likelihood(model, x0.half())
     with pytest.raises(ValueError, match="3 seeds came for a batch of 2"):
-        expint.likelihood(model, x0, seeds=[1, 2, 3])
+        expint.log_likelihood(model, x0, seeds=[1, 2, 3])
 
 
 def test_a_prior_of_another_shape_and_what_is_not_finite_are_named():
     target, x0 = gaussian(), torch.zeros(2, 2)
     with pytest.raises(ValueError, match=r"of shape \(2,\), got \(2, 2\)"):
-        expint.likelihood(target, x0, steps=4, prior=lambda x: x)
+        expint.log_likelihood(target, x0, steps=4, prior=lambda x: x)
 
     def nothing(x: Tensor) -> Tensor:
         return x[:, 0] * torch.nan
 
     with pytest.raises(FloatingPointError, match="likelihood became NaN"):
-        expint.likelihood(target, x0, steps=4, prior=nothing)
+        expint.log_likelihood(target, x0, steps=4, prior=nothing)

@@ -28,7 +28,7 @@ def test_command_measures_held_out_images(tmp_path: Path):
     assert result.exit_code == 0, result.output
     images = real_images("digits-vp")[1][:3]
     model = load("digits-vp")
-    expected = expint.likelihood(model, images, "seeds-ab3", steps=6, levels=0.125, seed=4)
+    expected = expint.log_likelihood(model, images, "seeds-ab3", steps=6, levels=0.125, seed=4)
     assert result.output == expected.table() + "\n"
     assert json.loads(out.read_text())["nats"] == pytest.approx(expected.nats, rel=1e-6)
 
@@ -39,7 +39,7 @@ def test_command_takes_a_file_with_classes(tmp_path: Path):
     np.savez(file, samples=images, labels=np.array(labels))
     result = run("--data", file, "--labels", "labels", "--bound", "--steps", 5, "--batch", 3)
     model = load("digits-edm", labels=labels)
-    expected = expint.likelihood(model, torch.from_numpy(images), bound=True, steps=5)
+    expected = expint.log_likelihood(model, torch.from_numpy(images), bound=True, steps=5)
     assert f"{expected.mean:.4f} +- " in result.output and "variational bound" in result.output
 
 
