@@ -13,7 +13,8 @@ the features of the classifier of the data set: of digits from the network's own
 evaluations, of MNIST from the 10000 images held out (--images, see `real_images`); of the mixture
 the energy distance from exact samples. A figure is that of the samples of all runs together, then
 that of each; so is the floor, of fine samples, of training images, of other exact samples. All
-plans see the same seeds; digits at 20 evaluations are one run. Churn as in studies/churn.py. Interrupted, it goes on.
+plans see the same seeds; digits at 20 evaluations are one run. Churn as in studies/churn.py.
+Interrupted, it goes on.
 """
 
 import json
