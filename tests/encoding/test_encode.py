@@ -29,7 +29,7 @@ NAMES = [entry.name for entry in solvers.entries() if plan_of(entry.name, steps=
 @pytest.mark.parametrize("name", NAMES)
 def test_there_and_back_with_every_solver_of_the_ode(name: str):
     # Euler's rule in σ² needs many steps.
-    model, plan = mixture(EDM), plan_of(name, steps=400 if name == "reverse-diffusion" else 40)
+    model, plan = mixture(EDM), plan_of(name, steps=200 if name == "reverse-diffusion" else 40)
     x0 = model.sample(8)
     x = expint.encode(model, x0, plan=plan)
     again = expint.sample(model, x, plan=plan, progress=False)
@@ -65,8 +65,8 @@ def test_refined_it_is_exact(schedule: Any, name: str, steps: int):
 
 def test_a_network():
     """40 evaluations each way, and refined."""
-    model = load("digits-edm", labels=range(2))
-    x0 = expint.sample(model, (2, 1, 8, 8), nfe=20, progress=False)
+    model = load("digits-edm", labels=range(1))
+    x0 = expint.sample(model, (1, 1, 8, 8), nfe=20, progress=False)
     plan = expint.plan_sampling(
         model.schedule, "seeds-ab4", ell=0, nfe=40, grid="karras", final="none"
     )
