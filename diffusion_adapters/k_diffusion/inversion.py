@@ -59,8 +59,8 @@ def invert_expint(
     levels = torch.as_tensor(sigmas, dtype=torch.float64)
     if not float(levels[-1]) > 0.0:
         raise ValueError(
-            "The last of the sigmas must be above 0: a step to 0 gives a denoised estimate, which "
-            f"has no noise to solve for; got {levels[-1].item():.9g}. Leave it out."
+            "The last of the sigmas must be above 0: a step to 0 gives a denoised estimate without "
+            f"noise to solve for; got {levels[-1].item():.9g}. Leave it out."
         )
     options = {"grid": levels, "ell": root_of(eta)}
     return invert(
