@@ -77,10 +77,12 @@ studies: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python studies/work_precision.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/noise_decomposition.py
 	OMP_NUM_THREADS=1 $(BIN)/python studies/churn.py
+	OMP_NUM_THREADS=1 $(BIN)/python studies/cld.py
 	$(BIN)/python studies/stiffness.py --page
 	$(BIN)/python studies/work_precision.py --page
 	$(BIN)/python studies/noise_decomposition.py --page
 	$(BIN)/python studies/churn.py --page
+	$(BIN)/python studies/cld.py --page
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py

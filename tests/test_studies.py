@@ -13,7 +13,7 @@ from expint import plan_sampling
 from expint.schedules import EDM
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["stiffness", "work_precision", "noise_decomposition", "churn"]
+PAGES = ["stiffness", "work_precision", "noise_decomposition", "churn", "cld"]
 
 
 @pytest.fixture
