@@ -72,27 +72,11 @@ docs: $(DEV)
 	@echo "expint: the documentation is in site/"
 
 # One thread: the pages give seconds.
+STUDIES := stiffness work_precision noise_decomposition churn networks trajectories \
+  rademacher strong_orders best_schedule ornstein_uhlenbeck cld
 studies: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python studies/stiffness.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/work_precision.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/noise_decomposition.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/churn.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/networks.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/trajectories.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/rademacher.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/strong_orders.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/best_schedule.py
-	OMP_NUM_THREADS=1 $(BIN)/python studies/ornstein_uhlenbeck.py
-	$(BIN)/python studies/stiffness.py --page
-	$(BIN)/python studies/work_precision.py --page
-	$(BIN)/python studies/noise_decomposition.py --page
-	$(BIN)/python studies/churn.py --page
-	$(BIN)/python studies/networks.py --page
-	$(BIN)/python studies/trajectories.py --page
-	$(BIN)/python studies/rademacher.py --page
-	$(BIN)/python studies/strong_orders.py --page
-	$(BIN)/python studies/best_schedule.py --page
-	$(BIN)/python studies/ornstein_uhlenbeck.py --page
+	set -e; for name in $(STUDIES); do OMP_NUM_THREADS=1 $(BIN)/python studies/$$name.py; done
+	set -e; for name in $(STUDIES); do $(BIN)/python studies/$$name.py --page; done
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/overhead.py

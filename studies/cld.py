@@ -23,13 +23,13 @@ from torch import Tensor
 
 from expint import Plan, compile_plan, execute, metrics, noise
 from expint.phase_space import GDDIM, Denoised, Mixture, reverse_cld, split_score, sscs_plan
-from expint.results import table_text
+from expint.results import new_figure, table_text
 from expint.schedules import CLD
 from expint.solvers import get
 
 FILE = Path(__file__).with_suffix(".json")
 PAGE = FILE.parents[1] / "docs" / "blocks-and-fields.md"
-NFE, SAMPLES, END = (20, 50, 100, 200), 10_000, 1e-3
+NFE, SAMPLES, END = (10, 20, 50, 100, 200), 10_000, 1e-3
 PROCESS = CLD()
 TARGET = Mixture([[0.7 * i, 0.7 * j] for i, j in product(range(-2, 3), repeat=2)], 0.05, PROCESS)
 GRIDS = {"lambda": None, "root": 2.0}
@@ -70,24 +70,42 @@ def distance(name: str, nfe: int, rho: float | None, data: Tensor) -> float:
     return metrics.sliced_wasserstein(TARGET(end, END)[:, 0], data).item()
 
 
-def page_of(done: dict[str, Any]) -> str:
-    """The table."""
+def page_of(text: str, done: dict[str, Any]) -> str:
+    """The page with the table between its marks; what has left the data's range is a dash."""
     rows = [("solver", *(f"NFE {n}" for n in NFE))]
     for name in SOLVERS:
         found = [[done.get(f"{name} | {n} | {g}") for g in GRIDS] for n in NFE]
         best = [min((v for v in pair if v is not None), default=None) for pair in found]
-        rows.append((name, *("" if v is None else f"{v:.4f}" for v in best)))
-    text = table_text(rows, markdown=True)
-    return f"{text}\n\nFloor (independent data): {done['floor']:.4f}."
+        rows.append((name, *("–" if v is None or v > 10.0 else f"{v:.4f}" for v in best)))
+    rows.append(("independent data", *(f"{done['floor']:.4f}" for _ in NFE)))
+    return filled(text, "cld", table_text(rows, markdown=True))
+
+
+def draw() -> None:
+    """Phase space of three modes on a line, from noise to data."""
+    process, samples = PROCESS, 3000
+    target = Mixture([[-1.2], [0.1], [1.1]], 0.08, process)
+    times = (1.0, 0.14, 0.08, 0.04, END)
+    figure = new_figure(10.0, 2.5)
+    for ax, t in zip(figure.subplots(1, len(times), sharex=True, sharey=True), times, strict=True):
+        u = target.start(samples, seed=3)
+        if t < 1.0:
+            plan = compile_plan(reverse_cld(process, end=t), "seeds-2", process.grid(40, t))
+            u = execute(plan, Denoised(process, target), u, noise.Gaussian(range(samples)))
+        ax.plot(u[:, 0, 0], u[:, 1, 0], ".", markersize=1.5, alpha=0.5)
+        ax.set(title=f"t = {t:g}", xlabel="x", xlim=(-3, 3), ylim=(-1.8, 1.8))
+    figure.axes[0].set_ylabel("v")
+    figure.savefig(PAGE.parent / "img" / "cld-phase-space.png", dpi=110)
 
 
 @click.command(help=__doc__)
 @click.option("--page", is_flag=True)
 def main(page: bool) -> None:
     """Run it."""
-    done: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    done: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     if page:
-        PAGE.write_text(filled(PAGE.read_text(), "cld", page_of(done)))
+        PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")
+        draw()
         return
     centres = TARGET.means.repeat(SAMPLES // len(TARGET.means), 1)
     data = centres + TARGET.std * noise.initial_state(range(SAMPLES), (2,), centres.dtype)
@@ -98,7 +116,7 @@ def main(page: bool) -> None:
         if key not in done:
             done[key] = distance(name, nfe, rho, data)
             click.echo(f"{key}: {done[key]:.4f} (floor {done['floor']:.4f})")
-            FILE.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n")
+            FILE.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ ENGINE = 4_237
 ROOMS = {
     "expint/defaults.py": 49,
     "expint/blocks/": 361,
-    "expint/phase_space/": 229,
+    "expint/phase_space/": 227,
     "expint/schedules/formula/critically_damped.py": 73,
     "expint/equations/from_blocks.py": 70,
     "expint/equations/time_clock.py": 16,

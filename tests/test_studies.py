@@ -16,7 +16,7 @@ from expint.schedules import EDM
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "stiffness", "work_precision", "noise_decomposition", "churn", "trajectories", "rademacher",
-    "strong_orders", "best_schedule", "ornstein_uhlenbeck", "networks",
+    "strong_orders", "best_schedule", "ornstein_uhlenbeck", "networks", "cld",
 ]  # fmt: skip
 
 

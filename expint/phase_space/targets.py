@@ -16,7 +16,8 @@ class Mixture:
     """The denoiser E[x_0 | u_t] of data from a mixture of isotropic Gaussians, or from one.
 
     With p(u_t | x_0) = N(m x_0, Σ) component k has in every coordinate the mean m μ_k and the
-    covariance C = Σ + s² m mᵀ, and E[x_0 | u_t, k] = μ_k + s² mᵀ C⁻¹ (u − m μ_k).
+    covariance C = Σ + s² m mᵀ, and E[x_0 | u_t, k] = μ_k + s² mᵀ C⁻¹ (u − m μ_k). Its weight is
+    proportional to exp(yᵀμ_k − ½ mᵀC⁻¹m |μ_k|²) with y = mᵀ C⁻¹ u.
 
     Args:
         means: μ, shape (K, d).
@@ -44,14 +45,12 @@ class Mixture:
 
     def __call__(self, u: Tensor, t: Any) -> Tensor:
         """E[x_0 | u_t], shape (batch, 1, d), for u of shape (batch, 2, d)."""
-        mean, covariance = (value.to(u) for value in self.law(t))
-        precision, means = torch.linalg.inv(covariance), self.means.to(u)
-        gain = mean @ precision
-        residual = u[:, None] - mean[:, None] * means[:, None]  # (batch, K, 2, d)
-        exponents = torch.einsum("bkid,ij,bkjd->bk", residual, precision, residual)
-        weights = torch.softmax(-0.5 * exponents, 1)
-        each = means + self.std**2 * torch.einsum("i,bkid->bkd", gain, residual)
-        return torch.einsum("bk,bkd->bd", weights, each)[:, None]
+        mean, covariance = self.law(t)
+        gain = torch.linalg.solve(covariance, mean)
+        y, c = torch.einsum("i,bid->bd", gain.to(u), u), float(gain @ mean)
+        means = self.means.to(u)
+        weights = torch.softmax(y @ means.mT - 0.5 * c * means.square().sum(1), 1)
+        return ((1.0 - self.std**2 * c) * weights @ means + self.std**2 * y)[:, None]
 
     def start(self, n: int, seed: int = 0, t: float | None = None) -> Tensor:
         """States u_t of the forward process, by default at `cld.stop`, float64, shape (n, 2, d);

@@ -22,12 +22,13 @@ from expint.schedules.variance_preserving import VP, Cosine
 
 if TYPE_CHECKING:
     from expint.schedules.formula.callables import FromCallables
+    from expint.schedules.formula.critically_damped import CLD
     from expint.schedules.formula.symbolic import Symbolic
 
 __all__ = [
-    "CLD", "EDM", "IDDPM", "VE", "VP",  # pyright: ignore[reportUnsupportedDunderAll]
-    "Cosine", "Discrete", "Flow", "FromCallables", "Schedule", "SubVP", "Symbolic", "cosine_betas",
-    "get", "linear_betas", "names", "register", "rescale_zero_terminal_snr", "scaled_linear_betas",
+    "CLD", "EDM", "IDDPM", "VE", "VP", "Cosine", "Discrete", "Flow", "FromCallables", "Schedule",
+    "SubVP", "Symbolic", "cosine_betas", "get", "linear_betas", "names", "register",
+    "rescale_zero_terminal_snr", "scaled_linear_betas",
 ]  # fmt: skip
 
 

@@ -52,8 +52,7 @@ def rescale_zero_terminal_snr(alphas_cumprod: Any) -> Tensor:
     root = torch.sqrt(as_float64(alphas_cumprod))
     if root.ndim != 1 or len(root) < 3 or not bool((root.diff() < 0).all()):
         raise ValueError(
-            "alphas_cumprod must be 1-D, decreasing, with at least 3 values, got shape "
-            f"{tuple(root.shape)}."
+            f"alphas_cumprod is 1-D, decreasing, of at least 3 values, got shape {[*root.shape]}."
         )
     shifted = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
     shifted[0] = root[0]
