@@ -172,6 +172,7 @@ def test_navigation_and_pages_agree():
 # What is public: all that `__all__` of these names. A module that is named there is public itself.
 PUBLIC = (
     "expint",
+    "expint.phase_space",
     "diffusion_adapters",
     "diffusion_adapters.diffusers",
     "diffusion_adapters.families",

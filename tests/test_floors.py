@@ -45,6 +45,7 @@ FLOORS = (
     "expint.integration",
     "expint.fields",
     "expint.dynamics",
+    "expint.phase_space",
     "expint.convergence",
     "expint.recorder",
     "expint.saved_runs",

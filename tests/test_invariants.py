@@ -107,12 +107,14 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 ENGINE = 4_237
 ROOMS = {
     "expint/defaults.py": 49,
-    "expint/blocks/": 324,
+    "expint/blocks/": 361,
+    "expint/phase_space/": 229,
+    "expint/schedules/formula/critically_damped.py": 73,
     "expint/equations/from_blocks.py": 70,
     "expint/equations/time_clock.py": 16,
     "expint/equations/time_dependence.py": 82,
-    "expint/plans/block_coefficients.py": 163,
-    "expint/noise/paths/composed.py": 84,
+    "expint/plans/block_coefficients.py": 171,
+    "expint/noise/paths/composed.py": 83,
     "expint/equations/growing_primitive.py": 100,
     "expint/guards/": 312,
     "expint/execution.py": 41,

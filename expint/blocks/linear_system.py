@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from expint.blocks.collocation import collocated
-from expint.blocks.matrices import MatrixFunction
+from expint.blocks.integral import Integral
+from expint.blocks.matrices import MatrixFunction, symmetric_root
 from expint.blocks.matrix_exponential import exponentials
 
 Position = Callable[[Tensor], Tensor]
@@ -57,6 +58,29 @@ class LinearSystem:
         of one shape; the integration may run backwards."""
         propagator, _, covariance = self._integrals(start, end, None, 0)
         return propagator, covariance
+
+    def strength(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """g = (G Gᵀ)^½ at times `t`, and its pseudo-inverse, shape (*t, k, k)."""
+        g = symmetric_root(self.G(t) @ self.G(t).mT)
+        return g, torch.linalg.pinv(g, hermitian=True, rtol=1e-6)
+
+    def integral(self, start: Tensor, end: Tensor) -> Integral:
+        """The integral of the path over the steps: y' = A y + N beside N is ∫ Φ (end − u) G dω."""
+        k, _, n = self.sizes
+
+        def drift(t: Tensor) -> Tensor:
+            A, zero = self.A(t), t.new_zeros(*t.shape, k, k)
+            lower = torch.cat([torch.eye(k, dtype=A.dtype).expand_as(zero), A], -1)
+            return torch.cat([torch.cat([A, zero], -1), lower], -2)
+
+        def noise(t: Tensor) -> Tensor:
+            return torch.cat([self.G(t), t.new_zeros(*t.shape, k, n)], -2)
+
+        both = LinearSystem(drift, noise, noise, self.constant, (2 * k, n, n), True)
+        _, q = both.transition(start, end)
+        h = (end - start)[..., None, None]
+        inverse = self.strength(end)[1]
+        return Integral(inverse, q[..., :k, :k], q[..., k:, :k] / h, q[..., k:, k:] / h**2)
 
     def moments(
         self, start: Tensor, end: Tensor, position: Position | None, count: int

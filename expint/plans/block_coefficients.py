@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from expint.blocks import Block, BlockNodes, LinearSystem, square_root
-from expint.blocks.matrices import regression, symmetric_root
+from expint.blocks.matrices import symmetric_root
 from expint.equations import SemiLinearSDE
 from expint.noise import SubstepNoise
 from expint.plans.plan import each
@@ -170,7 +170,10 @@ class _Step:
 
     def between(self, low: Fraction, high: Fraction) -> tuple[Tensor, Tensor]:
         """Φ and Q between two nodes."""
-        return self.system.transition(self.node[low], self.node[high])
+        key = (low, high, "between")
+        if key not in self._known:
+            self._known[key] = self.system.transition(self.node[low], self.node[high])
+        return self._known[key]
 
     def noises(self) -> list[SubstepNoise | None]:
         """What each step asks of the noise."""
@@ -185,28 +188,34 @@ class _Step:
 def _noise_columns(step: _Step, tableau: Tableau) -> list[list[Tensor]]:
     """By stage and normal the blocks of all steps.
 
-    A stage with the weight p of the increment has E[N_c | N] + κ C z_U, where N is the noise of the
-    whole step, C the symmetric root of Var(N_c | N), and κ as for scalar linear parts
+    With V = g⁺N, N the noise of the step and g = (G Gᵀ)^½, a stage with the weight p of the
+    increment has E[N_c | V] + κ g R ζ: R is the root of Var(g⁺N_c | V), ζ = T N + D z_U comes from
+    the integral of the path (`expint.blocks.integral`) and κ as for scalar linear parts
     (`expint.plans.stage_coefficients`), which this is where k = 1. To leading order in h it is
-    p N + 2(c − p) U/h.
+    p N + 2(c − p) U/h, also where G has few columns, so that N knows U.
     """
     composed: dict[Fraction, list[Tensor]] = {_ZERO: []}
     for low, high in pairwise((_ZERO, *tableau.noise_nodes)):
         propagator, covariance = step.between(low, high)
         before = [propagator @ column for column in composed[low]]
         composed[high] = [*before, square_root(covariance)]
+    if not tableau.needs_integral:
+        return [composed[stage.c] for stage in tableau.stages]
+    system, (root,) = step.system, composed[_ONE]
+    integral = system.integral(step.node[_ZERO], step.node[_ONE])
     found = []
     for stage in tableau.stages:
         if stage.increment_weight is None:
             found.append(composed[stage.c])
             continue
         _, until = step.between(_ZERO, stage.c)
-        onwards, rest = step.between(stage.c, _ONE)
-        joint = until @ onwards.mT
-        whole = onwards @ joint + rest
-        mean = regression(joint, whole)
-        spread = stage.bridge_factor * symmetric_root(until - mean @ joint.mT)
-        found.append([mean @ composed[_ONE][0], spread])
+        onwards, _ = step.between(stage.c, _ONE)
+        mean = integral.regressed(until @ onwards.mT)
+        g, inverse = system.strength(step.node[stage.c])
+        rest = inverse @ (until - mean @ (root @ root.mT) @ mean.mT) @ inverse.mT
+        spread = stage.bridge_factor * g @ symmetric_root(rest)
+        on_increment = (mean + spread @ integral.known) @ root
+        found.append([on_increment, spread @ integral.unknown])
     return found
 
 

@@ -158,9 +158,8 @@ class Run:
         if self._finite is not None:
             self._finite.wait()
         result = self.x.to(self.dtype)
-        if self._finite is not None and result is not self.x:  # a half type may overflow
-            check_result(result)
-        return result
+        # A half type may overflow.
+        return check_result(result) if self._finite and result is not self.x else result
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """The state between two evaluations: tensors by name, and how far the run is. The noise is

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from expint.schedules.formula.symbolic import Symbolic
 
 __all__ = [
-    "EDM", "IDDPM", "VE", "VP", "Cosine", "Discrete", "Flow", "FromCallables", "Schedule", "SubVP",
-    "Symbolic", "cosine_betas", "get", "linear_betas", "names", "register",
-    "rescale_zero_terminal_snr", "scaled_linear_betas",
+    "CLD", "EDM", "IDDPM", "VE", "VP",  # pyright: ignore[reportUnsupportedDunderAll]
+    "Cosine", "Discrete", "Flow", "FromCallables", "Schedule", "SubVP", "Symbolic", "cosine_betas",
+    "get", "linear_betas", "names", "register", "rescale_zero_terminal_snr", "scaled_linear_betas",
 ]  # fmt: skip
 
 
-_LATER = {"FromCallables": "callables", "Symbolic": "symbolic"}
+_LATER = {"CLD": "critically_damped", "FromCallables": "callables", "Symbolic": "symbolic"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from expint.blocks import Block, BlockNodes, LinearSystem, square_root
-from expint.blocks.matrices import regression, symmetric_root
+from expint.blocks.integral import Integral
 from expint.noise import source
 from expint.noise.source import SubstepNoise
 from expint.numerics.float64 import as_float64
@@ -85,15 +85,14 @@ class _ComposedStream:
         return [z.to(self._dtype) for z in made]
 
     def _integral(self, a: int, b: int) -> Tensor:
-        """The normals of ∫ Φ (½ − θ) G dω given the increment."""
+        """The normals of the integral of the path given the increment."""
         part = self._grid[a : b + 1]
-        middle = 0.5 * (part[1:] + part[:-1])
-        ahead = 0.5 - (middle - part[0]) / (part[-1] - part[0])
-        (h, hh, hn), (n, nn, _) = self._sum(a, b, ahead), self._sum(a, b, None)
-        mean = regression(hn, nn)
-        spread = symmetric_root(hh - mean @ hn.mT)
-        inverse = torch.linalg.pinv(spread, hermitian=True, rtol=1e-10)
-        return _apply(inverse, h - _apply(mean, n))
+        ahead = (part[-1] - 0.5 * (part[1:] + part[:-1])) / (part[-1] - part[0])
+        (integral, own, across), (increment, q, _) = self._sum(a, b, ahead), self._sum(a, b, None)
+        split = Integral(self._system.strength(part[-1])[1], q, across, own)
+        flat = [value.transpose(0, 1).flatten(1) for value in (increment, integral)]
+        z = split.normals(*(value.double().cpu() for value in flat))
+        return z.reshape(len(z), -1, *increment.shape[2:]).transpose(0, 1).to(increment)
 
     def _sum(self, a: int, b: int, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Σ_j w_j Φ ξ_j, its covariance, and that with Σ_j Φ ξ_j."""
