@@ -124,7 +124,7 @@ ROOMS = {
     "expint/solvers/steady_churn.py": 14,
     "expint/spectra/": 244,
     "expint/dynamics/": 150,
-    "expint/fields/": 200,
+    "expint/fields/": 174,
     "expint/gaussian_data.py": 21,
     "expint/default_plan.py": 9,
     "expint/numerics/devices.py": 16,
