@@ -223,21 +223,20 @@ class Run:
 
 def _scaled(scale: Coefficient, x: Tensor) -> Tensor:
     """scale · x; 0 where the scale vanishes: the start may be infinitely far."""
-    if isinstance(scale, Block):
-        return scale.on(x)
-    vanishes = not isinstance(scale, Tensor) and scale == 0.0
-    return torch.zeros_like(x) if vanishes else torch.mul(x, scale)
+    if not isinstance(scale, Tensor):
+        return torch.zeros_like(x) if scale == 0.0 else torch.mul(x, scale)
+    return scale.on(x) if isinstance(scale, Block) else torch.mul(x, scale)
 
 
 def _add(state: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> None:
     """state + Σ coefficient · term: the one update of a state."""
     for coefficient, term in terms:
-        if isinstance(coefficient, Block):
-            state.add_(coefficient.on(term))
-        elif isinstance(coefficient, Tensor):
-            state.addcmul_(term, coefficient)
-        else:
+        if not isinstance(coefficient, Tensor):
             state.add_(term, alpha=coefficient)
+        elif isinstance(coefficient, Block):
+            state.add_(coefficient.on(term))
+        else:
+            state.addcmul_(term, coefficient)
 
 
 def _open_noise(plan: Plan, noise: NoiseSource | None, x: Tensor) -> NoiseStream | None:
