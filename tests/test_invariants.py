@@ -120,7 +120,7 @@ ROOMS = {
     "expint/guards/": 312,
     "expint/execution.py": 41,
     "expint/soundness.py": 39,
-    "expint/solvers/aliases.py": 28,
+    "expint/solvers/aliases.py": 31,
     "expint/solvers/steady_churn.py": 14,
     "expint/spectra/": 244,
     "expint/dynamics/": 150,

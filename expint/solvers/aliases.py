@@ -49,6 +49,19 @@ def res_singlestep_3(c2: Number = 0.5, c3: Number = 1) -> Method:
     return Method(seeds3(c2, c3), source=_RES, ell=0.0)
 
 
+def ipndm_v(order: int = 4) -> Method:
+    """Adams–Bashforth in σ with the true lengths of the steps: what iPNDM-v is meant to be, and is
+    on equal steps. In its code a factor of the third and fourth weights stands inside a bracket
+    that it belongs behind, (1 − a b)/2 for (1 − a) b/2, so that on other steps it has order 2.
+
+    Args:
+        order: number of nodes, 1 to 4.
+
+    Source: Zhang & Chen, arXiv 2204.13902, iPNDM; the code of diff-sampler (zju-pi), ipndm_v.
+    """
+    return multistep.lms(order)
+
+
 def lcm() -> Method:
     """x_t = α_t D + σ̄_t z, where D is a consistency model's: ℓ = ∞.
 
@@ -72,6 +85,7 @@ TABLE: list[tuple[Any, ...]] = [
     ("res-3m", res_multistep, "RES, three-step: seeds-ab3 at ell=0", {"order": 3}),
     ("res-2s", res_singlestep, "RES, two stages: etd-rk2a in the data form"),
     ("res-3s", res_singlestep_3, "RES, three stages, nodes 1/2 and 1"),
+    ("ipndm-v", ipndm_v, "iPNDM with the true lengths of the steps, in sigma: lms"),
     ("lcm", lcm, "LCM, ping-pong: all noise anew; for consistency models"),
     ("heun-sde", stochastic_heun, "Heun for SDEs: the trapezoidal rule in t"),
 ]

@@ -89,6 +89,34 @@ LABELS = [999, 759, 499, 259]
 SD: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
+def ipndm_v_weights(h: list[float], mended: bool) -> list[float]:
+    """Of order 3, by its code; h are the lengths of this step and of the two before. Mended, the
+    factor of the divided differences stands behind the bracket."""
+    a, b = h[0] / (3 * (h[0] + h[1])), h[0] * (h[0] + h[1]) / (h[1] * (h[1] + h[2]))
+    more = (1 - a) * b / 2 if mended else (1 - a * b) / 2
+    r = h[1] / h[2]
+    return [1 + h[0] / h[1] / 2 + more, -h[0] / h[1] / 2 - (1 + r) * more, more * r]
+
+
+def test_ipndm_v():
+    """The third step on unequal levels: as its code with the bracket mended; on equal ones, as it
+    is. What its code has otherwise fails the condition of order 3."""
+    third = [rows[0] for *_, rows in steps_of("ipndm-v", EDM())][2]
+    high, low = GRID[2], GRID[3]
+    lengths = [a - b for a, b in pairwise(GRID)][2::-1]
+    found = [weight / (low - high) for _, weight in third.weights]
+    assert found == pytest.approx(ipndm_v_weights(lengths, mended=True), rel=1e-12)
+    assert found != pytest.approx(ipndm_v_weights(lengths, mended=False), rel=0.01)
+    equal = [0.3, 0.3, 0.3]
+    adams = [23 / 12, -16 / 12, 5 / 12]
+    for mended in (False, True):
+        assert ipndm_v_weights(equal, mended) == pytest.approx(adams, rel=1e-12)
+        nodes = [0.0, -lengths[1] / lengths[0], -(lengths[1] + lengths[2]) / lengths[0]]
+        weights = ipndm_v_weights(lengths, mended)
+        second = sum(w * c**2 for w, c in zip(weights, nodes, strict=True))
+        assert (second == pytest.approx(1 / 3)) is mended
+
+
 def lcm_run(scheduler: Any, own: bool, scaling: float) -> torch.Tensor:
     """Four steps on one noise. The model is a consistency function with the boundary condition that
     LCM's scheduler applies to the network: for ours it is part of the model."""
