@@ -248,8 +248,8 @@ class PhiSums:
     """φ_k(scale · z), or another function in place of φ, each computed once for all evaluations of
     a stage."""
 
-    def __init__(self, z: Tensor, phi: Any = phi, c: Tensor | float = 1.0) -> None:
-        self.z, self.phi, self._c = z, phi, c
+    def __init__(self, z: Tensor, own: Any = None, c: Tensor | float = 1.0) -> None:
+        self.z, self.phi, self._c = z, own or phi, c
         self._known: dict[tuple[int, Any], Tensor] = {}
 
     def of(self, terms: Sequence[Sequence[Any]]) -> Tensor:

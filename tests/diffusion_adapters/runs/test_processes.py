@@ -20,6 +20,7 @@ from diffusion_adapters.runs import RunFolder
 MINE = """
 import os
 import time
+from pathlib import Path
 
 from expint import schedules, targets
 
@@ -30,6 +31,8 @@ class Slow:
 
     def __call__(self, x, t):
         if os.environ.get("DIES") and os.environ["RANK"] == "1" and len(x) > 1:
+            while not list(Path("out/shards").glob("*.json")):  # until the other is at work
+                time.sleep(0.02)
             os._exit(3)
         time.sleep(float(os.environ.get("PAUSE", "0")))
         return self.target(x, t)
@@ -98,7 +101,7 @@ def test_a_worker_of_torchrun_that_dies_ends_the_others_and_its_run_goes_on(
 ):
     """Two, one of which dies in its first shard."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = started(tmp_path, *launcher, *MODULE, *RUN, pause=0.3, DIES="1")
+    process = started(tmp_path, *launcher, *MODULE, *RUN, pause=0.1, DIES="1")
     _, errors = process.communicate(timeout=120)
     count = RunFolder(tmp_path / "out").count
     assert process.returncode == 1 and "exitcode  : 3" in errors and count < NUM
