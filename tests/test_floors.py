@@ -43,6 +43,7 @@ FLOORS = (
     "expint.sampling",
     "expint.fixed_points",
     "expint.encoding",
+    "expint.step_ends",
     "expint.transitions",
     "expint.likelihoods",
     "expint.particle_filter",
