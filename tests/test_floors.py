@@ -40,6 +40,7 @@ FLOORS = (
     "expint.results",
     "expint.adaptive",
     "expint.model_plans",
+    "expint.frames",
     "expint.sampling",
     "expint.fixed_points",
     "expint.encoding",

@@ -147,6 +147,7 @@ ROOMS = {
     "expint/transitions/": 369,
     "expint/fixed_points.py": 30,
     "expint/step_ends.py": 71,
+    "expint/frames.py": 65,
     "expint/encoding.py": 113,
     "expint/likelihoods/": 224,
     "expint/particle_filter.py": 132,
