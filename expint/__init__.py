@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from expint import dynamics as dynamics
     from expint.adaptive import Adaptive, AdaptiveReport
     from expint.encoding import encode
+    from expint.frames import RandomFrames
     from expint.likelihoods import Likelihood, log_likelihood
     from expint.particle_filter import Particles, particles
     from expint.recorder import Recorder
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Adaptive", "AdaptiveReport", "Likelihood", "Particles", "Plan", "PlanWarning", "Recorder",
-    "Reparametrized", "Rollout", "Sampling", "SecondMoment", "SemiLinearSDE", "Solution",
+    "Adaptive", "AdaptiveReport", "Likelihood", "Particles", "Plan", "PlanWarning",
+    "RandomFrames", "Recorder", "Reparametrized", "Rollout", "Sampling", "SecondMoment",
+    "SemiLinearSDE", "Solution",
     "adaptive", "begin_sampling", "compile_plan", "continue_sampling", "convergence", "defaults",
     "dynamics", "encode", "equations", "execute", "fields", "grids", "integrate", "invert",
     "log_likelihood", "log_prob", "metrics", "mmse_curve", "noise", "particles", "phi",
@@ -51,6 +53,7 @@ _HOMES = {
     "transitions": "Rollout invert log_prob rollout", "particle_filter": "Particles particles",
     "second_moments": "SecondMoment second_moment", "likelihoods": "Likelihood log_likelihood",
     "adaptive": "Adaptive AdaptiveReport", "spectra": "stiffness", "encoding": "encode",
+    "frames": "RandomFrames",
 }  # fmt: skip
 _LATER = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -1,7 +1,9 @@
 """Sequential Monte Carlo along a plan: particles that are weighted and resampled by a potential."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
@@ -120,9 +122,12 @@ def particles(
     """
     about = describe(model)
     warn_in_training(model)
-    if not callable(potential):
-        how = "potential(step, t, x, denoised)"
-        raise TypeError(f"potential is called as {how}, got {potential!r}.")
+    try:
+        with suppress(ValueError):  # of a function without a signature
+            inspect.signature(potential).bind("step", "t", "x", "denoised")
+    except TypeError as error:
+        how = f"potential(step, t, x, denoised) -> (n,), got {potential!r} ({error})"
+        raise TypeError(f"potential is called as {how}.") from error
     if not (are_numbers(threshold) and 0.0 <= threshold <= 1.0):
         raise ValueError(f"threshold is a part of the particles, from 0 to 1, got {threshold!r}.")
     if batch is not None and not (is_whole(batch) and batch >= 1):
@@ -168,9 +173,9 @@ class _Filter:
     def see(self, run: Run, step: int, nfe: int, t: float, x: Tensor, denoised: Tensor) -> None:
         """Weight the particles after a step, and put others in their places."""
         value = self._checked(self._potential(step, t, x, denoised), step)
-        weights = self._weights + value - self._last
-        dead = torch.isneginf(self._weights) | torch.isneginf(value)
-        weights = torch.where(dead, -torch.inf, weights)
+        # NaN is -inf less -inf, of a particle that was out of the question before.
+        found = self._weights + value - self._last
+        weights = found.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         total = float(weights.logsumexp(0))
         if total == -math.inf:
             raise ValueError(f"After step {step} the potential of every particle is -inf.")
@@ -191,19 +196,15 @@ class _Filter:
 
     def result(self, samples: Tensor) -> Particles:
         """What was found."""
-        lists = tuple(self._effective), tuple(self._resampled)
-        return Particles(
-            self._plan, samples, self._weights, self._evidence, *lists, self._ancestors
-        )
+        found = self._plan, samples, self._weights, self._evidence
+        return Particles(*found, tuple(self._effective), tuple(self._resampled), self._ancestors)
 
     def _checked(self, value: Any, step: int) -> Tensor:
         n = len(self._weights)
         if not isinstance(value, Tensor) or value.shape != (n,):
             got = tuple(value.shape) if isinstance(value, Tensor) else value
-            raise ValueError(
-                f"potential gives one number for each particle, of shape ({n},); after step {step} "
-                f"it gave {got!r}."
-            )
+            what = f"one number for each particle, of shape ({n},)"
+            raise ValueError(f"potential gives {what}; after step {step} it gave {got!r}.")
         found = value.detach().cpu().to(torch.float64)
         wrong = torch.nonzero(found.isnan() | found.isposinf()).flatten().tolist()
         if wrong:

@@ -12,6 +12,7 @@ from expint import defaults, grids
 from expint.adaptive import Adaptive
 from expint.equations.given_ell import Ell, asked_noise, check_for_adaptive, varying_ell
 from expint.equations.step_scales import noise_scale_from_eta
+from expint.frames import Frame, in_frames
 from expint.grids.layout import MOST_STEPS
 from expint.guards.start import check_callback
 from expint.guards.training import warn_in_training
@@ -61,6 +62,7 @@ def sample(
     start: int = 0,
     noise: NoiseSource | None = None,
     callback: Callback | None = None,
+    frame: Frame | None = None,
     progress: bool = True,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -106,6 +108,9 @@ def sample(
         noise: a noise source instead of fresh normals from the seeds (which still give the initial
             state).
         callback: callback(step, nfe, t, x, denoised) after every step.
+        frame: frame(step, x) gives the state that each step begins with in place of x, for solvers
+            without a history: for example `expint.RandomFrames(seeds)`, centred coordinates in
+            random orientations. A callback then sees the state in the frame of the next step.
         progress: show a progress bar.
         dtype: of the state, float32 by default (or that of the given state).
         device: where to sample; default: that of the given state, or of the model's first
@@ -143,6 +148,8 @@ def sample(
         call = torch.compile(model, backend=backend, dynamic=False)
     steps = options.get("steps")
     if isinstance(steps, Adaptive) and options.get("plan") is None:
+        if frame is not None:
+            raise TypeError("Adaptive steps have no frames: give a number of steps.")
         check_options(options | {"steps": None})
         check_for_adaptive(options.get("ell"))
         return steps.sample(
@@ -156,8 +163,9 @@ def sample(
     with torch.no_grad(), bar:
         # Not by `execute`, whose caller would hold the initial state to the end.
         begin = start_state(about, shape, plan, seeding, noise, dtype, device)
-        run = Run(plan, counted, *begin, rates=True)
-        del begin
+        x, see = (begin[0], None) if frame is None else in_frames(plan, frame, begin[0])
+        run = Run(plan, counted, x, begin[1], see, rates=True)
+        del begin, x
         drive(run, counted, callback)
         return run.result()
 

@@ -93,6 +93,7 @@ ENTRANCES: list[Entrance] = [
             ],
             "noise": SOURCE,
             "callback": CALLABLE,
+            "frame": CALLABLE,
             "dtype": DTYPE,
             "noise_scale": ["x", 3, NAN, [1.0]],
             "final": NAME,

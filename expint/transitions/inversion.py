@@ -13,11 +13,11 @@ from expint.guards.finite import check_state
 from expint.guards.training import warn_in_training
 from expint.guards.warning import warn
 from expint.noise import Gaussian, Replay, SubstepNoise, per_sample
-from expint.plans import Plan
 from expint.runs import Run, describe, drive
 from expint.runs.model import Counted
 from expint.sampling import SamplingOptions, arguments_for, plan_sampling
 from expint.solvers.registry import Solver
+from expint.step_ends import noised, normals_for
 from expint.transitions.joint_laws import kernels
 from expint.transitions.walk import Walk
 
@@ -41,7 +41,9 @@ def invert(
     is an edit of x0 that keeps what the noise determines.
 
     x0 is noised forward to every row with noise of its own, and each row is solved for its normals.
-    A second run checks them. In a last step with a corrector, or with a stage at its end, the noise
+    A second run checks them. Where a step ends at a function of several noisy stages (`seeds-sra3`)
+    its end is noised instead: of its normals one is drawn, the other a fixed point of some rounds
+    of the step. In a last step with a corrector, or with a stage at its end, the noise
     is also in a state that the model is called at, and in a step of the ODE after the last noise
     (`edm-stochastic`) its start is to be found: fixed points, which take some more runs.
 
@@ -96,6 +98,7 @@ def invert(
             f"The last state of {plan.solver!r} on this grid has no noise, though {plan.sde} has: "
             "let its last step above sigma = 0 add noise."
         )
+    several = goal not in last.free and len(last.free) > 1
     own = per_sample(seed, len(x0), seeds=seeds, start=start)
     with torch.no_grad():
 
@@ -103,11 +106,20 @@ def invert(
             """The state after the last row with noise of its own."""
             return one_step_back(plan, model, about, y, *ends) if tail else y
 
-        noised = _noised(plan, about.schedule, x0, ends[1], own, independent=independent)
-        first = noised[free] = before(x0)
-        walk = Walk(plan, about, noised[-1], noised.__getitem__, x0.dtype)
-        walk.go(model)
-        normals = walk.normals()
+        rows = [i for k in kernels(plan) for i in ([max(k.loadings)] if several else k.free)]
+        asked = SubstepNoise(len(rows) + 1)
+        stream = Gaussian(own).stream(x0, [asked, *plan.run])
+        z = iter(stream.normals(asked))
+        to = noised(plan, x0, rows, ends[1], z, independent=independent)
+        first, allowed = before(x0), 0.3 * _NEAR[x0.dtype] * x0.abs().max().clamp(min=1.0)
+        if several:
+            drawn = torch.stack([z for noise in plan.run for z in stream.normals(noise)])
+            normals = normals_for(plan, about, model, to, drawn, allowed.expand(len(x0)))
+        else:
+            to[free] = first
+            walk = Walk(plan, about, to[-1], to.__getitem__, x0.dtype)
+            walk.go(model)
+            normals = walk.normals()
         loadings = torch.tensor(last.loadings[free if tail else goal], dtype=torch.float64)
         if tail or free == goal:  # the last u is in no other row
             loadings[:-1] = 0.0
@@ -120,18 +132,17 @@ def invert(
             moved = (before(y) - first)[None].to(base)
             torch.add(base, torch.tensordot(direction[:, None], moved, dims=1), out=moving)
             source, see = Replay(normals), lambda i, x: states.update({i: x.clone()})
-            run = Run(plan, Counted(about, None, None), noised[-1], source, see)
+            run = Run(plan, Counted(about, None, None), to[-1], source, see)
             drive(run, model)
             return x0 - states[goal]
 
-        allowed = 0.3 * _NEAR[x0.dtype] * x0.abs().max().clamp(min=1.0)
         best, reached = solve(missing, x0, allowed.expand(len(x0)))
         largest = missing(best).abs().max()
     if not reached:
         raise RuntimeError(
             f"The last step of {plan.solver!r} calls the model at states of its own noise, and the "
-            f"fixed point for it was not reached: {largest:.3g} is missing. Take shorter steps at "
-            "the end, or a solver of one evaluation a step, for example 'seeds-ab2'."
+            f"fixed point for it was not reached: {largest:.3g} is missing. Take more steps, x0 in "
+            "the network's own dtype, or a solver of one evaluation a step, such as 'seeds-ab2'."
         )
     if to_zero:
         warn(
@@ -139,29 +150,4 @@ def invert(
             f"denoised estimate, {(states[goal + 1] - x0).abs().max():.3g} from x0 at most. With "
             "final='none' a run returns x0."
         )
-    return noised[-1], Replay(normals)
-
-
-def _noised(
-    plan: Plan, schedule: Any, x0: Tensor, end: float, seeds: Sequence[int], *, independent: bool
-) -> dict[int, Tensor]:
-    """x0 noised to the times of the free rows, and as −1 to the first time of the grid.
-
-    x_i = (α_i/α_e) x0 + σ̄_i n_i; along the forward process, from low to high σ and n_e = 0,
-
-        n_i = r n_(i−1) + √(1 − r²) z_i,   r = σ_(i−1)/σ_i;   independent: r = 0 after r_1 = σ_e/σ_i
-    """
-    free = [i for kernel in kernels(plan) for i in kernel.free]
-    times = {i: float(plan.rows[i].target) for i in free} | {-1: plan.grid[0].item()}
-    sigma = {i: schedule.sigma(t) for i, t in times.items()}
-    last, end, alpha = free[-1], schedule.sigma(end), schedule.alpha(end)
-    stream = Gaussian(seeds).stream(x0, [SubstepNoise(len(times))])
-    drawn = iter(stream.normals(SubstepNoise(len(times))))
-    noised, n, before = {last: x0}, torch.zeros_like(x0), end
-    for i in sorted(set(times) - {last}, key=sigma.__getitem__):
-        if independent:
-            n, before = torch.zeros_like(x0), end
-        r = min(before / sigma[i], 1.0)
-        n, before = r * n + (1.0 - r * r) ** 0.5 * next(drawn), sigma[i]
-        noised[i] = (schedule.alpha(times[i]) / alpha) * x0 + schedule.std(times[i]) * n
-    return noised
+    return to[-1], Replay(normals)

@@ -130,8 +130,9 @@ def test_bad_input_is_refused_before_any_evaluation():
     }.items():
         with pytest.raises(ValueError, match=match):
             run(model, observation, 4, **options)
-    with pytest.raises(TypeError, match="potential is called as"):
-        run(model, 3.0, 4)
+    for potential in (3.0, lambda x: x[:, 0], lambda step, t, x, denoised, scale: x[:, 0]):
+        with pytest.raises(TypeError, match=r"potential is called as .* -> \(n,\), got"):
+            run(model, potential, 4)
 
 
 def test_a_potential_that_is_nan_or_of_another_shape_is_named_at_its_step():

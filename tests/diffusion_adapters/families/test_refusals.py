@@ -259,13 +259,35 @@ class Asserted(Conditional):
         return x + self.classes(y)
 
 
+X0, OPTIONS = torch.tensor([[0.5, -0.2], [0.1, 0.9]]), {"steps": 3, "progress": False}
+ENTRANCES = {
+    "sample": lambda model, rollout: expint.sample(model, (2, 2), **OPTIONS),
+    "rollout": lambda model, rollout: expint.rollout(model, (2, 2), **OPTIONS),
+    "log_prob": lambda model, rollout: expint.log_prob(model, rollout),
+    "invert": lambda model, rollout: expint.invert(model, X0, steps=3),
+    "encode": lambda model, rollout: expint.encode(model, X0, steps=3),
+    "log_likelihood": lambda model, rollout: expint.log_likelihood(model, X0, steps=3),
+    "bound": lambda model, rollout: expint.log_likelihood(model, X0, steps=3, bound=True),
+    "particles": lambda model, rollout: expint.particles(
+        model, (2, 2), lambda step, t, x, denoised: x[:, 0], **OPTIONS
+    ),
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("kind", [Required, Embedded, Asserted])
-def test_a_network_without_its_classes(kind: type[Conditional]):
-    network = kind()
-    with pytest.raises(TypeError, match=rf"{kind.__name__} was called without y .*condition="):
-        expint.sample(IDDPMAdapter(network), (2, 2), steps=3, progress=False)
+def test_a_network_without_its_classes(kind: type[Conditional], entrance: str):
+    """Of none, or of another number than there are samples, the first call of the network says it:
+    no evaluation is made."""
+    network, run = kind(), ENTRANCES[entrance]
     model = IDDPMAdapter(network, condition={"y": torch.tensor([0, 2])})
-    assert expint.sample(model, (2, 2), steps=3, progress=False).shape == (2, 2)
+    rollout = expint.rollout(model, (2, 2), **OPTIONS)
+    run(model, rollout)
+    network.register_forward_hook(lambda *call: pytest.fail("An evaluation was made."))
+    with pytest.raises(TypeError, match=rf"{kind.__name__} was called without y .*condition="):
+        run(IDDPMAdapter(network), rollout)
+    with pytest.raises(ValueError, match="'y' has 3 rows for a batch of 2"):
+        run(IDDPMAdapter(network, condition={"y": torch.tensor([0, 2, 1])}), rollout)
 
 
 def test_errors_of_a_network_itself_are_its_own():
