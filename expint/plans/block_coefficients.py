@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -45,22 +45,18 @@ def block_numbers(
         ValueError: for a tableau with derivatives of F, one that uses the integral of the path
             beside noise nodes inside the step, or a grid that carries gradients.
     """
-    assert sde.blocks is not None and factor is None
+    assert factor is None
     _check(sde, tableau, s)
-    step = _Step(sde, sde.blocks, tableau, s, t, earlier, round_time)
-    columns = _noise_columns(step, tableau) if sde.blocks.stochastic else None
+    step = _Step(sde, tableau, s, t, earlier, round_time)
+    columns = _noise_columns(step) if sde.is_stochastic else [[]] * len(tableau.stages)
     stages = []
-    for i, (stage, own) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
-        noise: Sequence[Any] = [()] * len(s)
-        if columns:
-            noise = list(zip(*(_blocks(v, sde) for v in columns[i]), strict=True))
-        weights: dict[int, Sequence[Any]] = {
-            j: _blocks(w, sde) for j, w in step.weights(stage).items()
-        }
-        scale = _blocks(step.propagator(stage.c), sde)
+    for stage, own, column in zip(tableau.stages, tableau.evaluation_nodes, columns, strict=True):
+        noise = list(zip(*(_blocks(v, sde) for v in column), strict=True)) or [()] * len(s)
+        weights = {j: _blocks(w, sde) for j, w in step.weights(stage).items()}
+        scale = _blocks(step.between(_ZERO, stage.c, step.variable)[0], sde)
         times = each(step.node[own]), each(step.node[stage.c])
         stages.append(StageNumbers(*times, scale, weights, {}, noise, None))
-    return StepNumbers(tuple(stages), step.noises())
+    return StepNumbers(tuple(stages), step.noises() if sde.is_stochastic else [None] * len(s))
 
 
 def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
@@ -85,21 +81,19 @@ class _Step:
     def __init__(
         self,
         sde: SemiLinearSDE,
-        system: LinearSystem,
         tableau: Tableau,
         s: Tensor,
         t: Tensor,
         earlier: Sequence[Tensor],
         round_time: Callable[[Tensor], Tensor] | None,
     ) -> None:
-        self.system, self.tableau, self.clock = system, tableau, sde.clock
-        self.variable, inverse = variable_of(sde, tableau.variable)
-        self._inverse = inverse
+        self.system, self.tableau, self.clock = cast(LinearSystem, sde.blocks), tableau, sde.clock
+        self.variable, self._inverse = variable_of(sde, tableau.variable)
         self.node = {_ZERO: s, _ONE: t}
         for c in {stage.c for stage in tableau.stages} - {_ONE}:
             self.node[c] = self.at(c) if round_time is None else round_time(self.at(c))
         self.node |= {Fraction(-j - 1): time for j, time in enumerate(earlier)}
-        self._known: dict[Any, tuple[Tensor, Tensor]] = {}
+        self._known: dict[Any, list[Tensor]] = {}
 
     def at(self, c: Fraction) -> Tensor:
         """The time at c."""
@@ -108,30 +102,25 @@ class _Step:
         start, end = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
         return self._inverse(start + float(c) * (end - start))
 
-    def propagator(self, c: Fraction) -> Tensor:
-        """Φ(c, 0)."""
-        return self._integrals(c, self.variable)[0]
-
     def weights(self, stage: Stage) -> dict[int, Tensor]:
         """The block of each evaluation."""
         stated = stage.rule is not None or bool(stage.weights)
         variable = self.clock.mu if stated else self.variable
-        start, end = variable(self.node[_ZERO]), variable(self.node[_ONE])
-
-        def position(t: Tensor) -> Tensor:
-            return (variable(t) - start) / (end - start)
-
-        c = position(self.node[stage.c])
-        if stage.weights:
-            rows: Sequence[Any] = list(stage.weights.values())
-        else:
+        c = self._position(variable, self.node[stage.c])
+        rows: Sequence[Any] = list(stage.weights.values())
+        if not rows:
             through = [self.node[self.tableau.nodes[j]] for j in stage.through]
-            rows = stage.placed(c, [position(time) for time in through])
+            rows = stage.placed(c, [self._position(variable, time) for time in through])
         found = {}
         for j, row in zip(stage.sources, rows, strict=True):
             terms = [self._term(stage.c, c, variable, *term) for term in row]
             found[j] = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
         return found
+
+    def _position(self, variable: Any, time: Tensor) -> Tensor:
+        """Where a time lies in the step, from 0 to 1."""
+        start, end = variable(self.node[_ZERO]), variable(self.node[_ONE])
+        return (variable(time) - start) / (end - start)
 
     def _term(
         self, own: Fraction, c: Tensor, variable: Any, q: Any, k: int, scale: Fraction | None = None
@@ -142,50 +131,32 @@ class _Step:
             end = self.node[own]
             size = (end - self.node[_ZERO]) / c / math.factorial(k)
             return (q * size)[..., None, None] * self.system.B(end)
-        node = own if scale is None else Fraction(scale)
-        moments = self._integrals(node, variable)[1]
-        part = c if scale is None else torch.as_tensor(float(node), dtype=torch.float64)
-        return (q / part)[..., None, None] * moments[k - 1]
+        moments = self.between(_ZERO, own if scale is None else Fraction(scale), variable)[1]
+        return (q / (c if scale is None else float(scale)))[..., None, None] * moments[k - 1]
 
-    def _integrals(self, c: Fraction, variable: Any) -> tuple[Tensor, Tensor]:
-        """Φ(c, 0), and ∫ Φ(c,u) B(u) θ^i/i! du with θ from 0 at the start to 1 at c."""
-        key = (c, variable)
+    def between(self, low: Fraction, high: Fraction, variable: Any = None) -> list[Tensor]:
+        """Φ and Q between two nodes; with a `variable` also ∫ Φ(high,u) B(u) θ^i/i! du, where θ
+        goes with it from 0 to 1."""
+        key = (low, high, variable)
         if key not in self._known:
-            start, end = self.node[_ZERO], self.at(c)
-            first, last = variable(start), variable(end)
-            places = None
-            if not self._is_time(variable):
-                places = lambda u: (variable(u) - first) / (last - first)  # noqa: E731
-            count = max(3, len(self.tableau.nodes))
-            self._known[key] = self.system.moments(start, end, places, count)
-        return self._known[key]
-
-    def _is_time(self, variable: Any) -> bool:
-        times = torch.stack([self.node[_ZERO], self.node[_ONE]])
-        first, last = variable(times)
-        halves = (0.25, 0.5, 0.8)
-        inner = [variable(times[0] + p * (times[1] - times[0])) - first for p in halves]
-        parts = [value / (last - first) - p for value, p in zip(inner, halves, strict=True)]
-        return bool((torch.stack(parts).abs() < 1e-13).all())
-
-    def between(self, low: Fraction, high: Fraction) -> tuple[Tensor, Tensor]:
-        """Φ and Q between two nodes."""
-        key = (low, high, "between")
-        if key not in self._known:
-            self._known[key] = self.system.transition(self.node[low], self.node[high])
+            start, end = self.at(low), self.at(high)
+            count = max(3, len(self.tableau.nodes)) if variable else 0
+            if variable:
+                parts = torch.tensor([0.25, 0.5, 0.8]).double()[:, None]
+                inner = torch.lerp(self.node[_ZERO], self.node[_ONE], parts)
+                straight = (self._position(variable, inner) - parts).abs().max() < 1e-13
+                variable = None if straight else variable
+            self._known[key] = self.system.integrals(start, end, variable, count)
         return self._known[key]
 
     def noises(self) -> list[SubstepNoise | None]:
         """What each step asks of the noise."""
-        tableau, steps = self.tableau, len(self.node[_ZERO])
-        if not self.system.stochastic:
-            return [None] * steps
-        times = torch.stack([self.node[c] for c in (_ZERO, *tableau.noise_nodes)], 1)
-        count, integral = len(tableau.noise_nodes), tableau.needs_integral
+        count, integral = len(self.tableau.noise_nodes), self.tableau.needs_integral
+        times = torch.stack([self.node[c] for c in (_ZERO, *self.tableau.noise_nodes)], 1)
         return [SubstepNoise(count, integral, BlockNodes(self.system, own)) for own in times]
 
 
-def _noise_columns(step: _Step, tableau: Tableau) -> list[list[Tensor]]:
+def _noise_columns(step: _Step) -> list[list[Tensor]]:
     """By stage and normal the blocks of all steps.
 
     With V = g⁺N, N the noise of the step and g = (G Gᵀ)^½, a stage with the weight p of the
@@ -194,28 +165,27 @@ def _noise_columns(step: _Step, tableau: Tableau) -> list[list[Tensor]]:
     (`expint.plans.stage_coefficients`), which this is where k = 1. To leading order in h it is
     p N + 2(c − p) U/h, also where G has few columns, so that N knows U.
     """
-    composed: dict[Fraction, list[Tensor]] = {_ZERO: []}
+    tableau, system, composed = step.tableau, step.system, {_ZERO: list[Tensor]()}
     for low, high in pairwise((_ZERO, *tableau.noise_nodes)):
-        propagator, covariance = step.between(low, high)
-        before = [propagator @ column for column in composed[low]]
-        composed[high] = [*before, square_root(covariance)]
+        propagator, _, covariance = step.between(low, high)
+        composed[high] = [propagator @ column for column in composed[low]]
+        composed[high].append(square_root(covariance))
+    found = [
+        composed[stage.c] if stage.increment_weight is None else [] for stage in tableau.stages
+    ]
     if not tableau.needs_integral:
-        return [composed[stage.c] for stage in tableau.stages]
-    system, (root,) = step.system, composed[_ONE]
+        return found
+    (root,) = composed[_ONE]
     integral = system.integral(step.node[_ZERO], step.node[_ONE])
-    found = []
-    for stage in tableau.stages:
+    for stage, columns in zip(tableau.stages, found, strict=True):
         if stage.increment_weight is None:
-            found.append(composed[stage.c])
             continue
-        _, until = step.between(_ZERO, stage.c)
-        onwards, _ = step.between(stage.c, _ONE)
+        until, onwards = step.between(_ZERO, stage.c)[2], step.between(stage.c, _ONE)[0]
         mean = integral.regressed(until @ onwards.mT)
         g, inverse = system.strength(step.node[stage.c])
         rest = inverse @ (until - mean @ (root @ root.mT) @ mean.mT) @ inverse.mT
         spread = stage.bridge_factor * g @ symmetric_root(rest)
-        on_increment = (mean + spread @ integral.known) @ root
-        found.append([on_increment, spread @ integral.unknown])
+        columns += [(mean + spread @ integral.known) @ root, spread @ integral.unknown]
     return found
 
 
