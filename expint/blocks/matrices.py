@@ -72,14 +72,12 @@ def matrix_function(name: str, value: Any, start: float, end: float) -> tuple[Ma
     Raises:
         ValueError: if it gives no finite matrix of one shape.
     """
-    function, constant = _parsed(name, value, start, end)
+    function, constant = _parsed(name, value, torch.tensor([start, end]).double())
     # Away from the ends, where formulas are often singular.
-    found = finite_at(
-        name, function, start + (end - start) * torch.linspace(0.01, 0.99, 7).double()
-    )
-    if found.ndim != 3 or not found.shape[1] or not found.shape[2]:
-        shape = tuple(found.shape[1:])
-        raise ValueError(f"{name} must be a matrix at each time, got shape {shape}.")
+    inside = start + (end - start) * torch.linspace(0.01, 0.99, 7).double()
+    shape = finite_at(name, function, inside).shape[1:]
+    if len(shape) != 2 or not all(shape):
+        raise ValueError(f"{name} must be a matrix, got shape {tuple(shape)}.")
     return function, constant
 
 
@@ -92,30 +90,31 @@ def finite_at(name: str, function: MatrixFunction, t: Tensor) -> Tensor:
     return found
 
 
-def _parsed(name: str, value: Any, start: float, end: float) -> tuple[MatrixFunction, bool]:
+def _parsed(name: str, value: Any, span: Tensor) -> tuple[MatrixFunction, bool]:
     sympy = sys.modules.get("sympy")
     if sympy is not None and isinstance(value, sympy.MatrixBase):
-        return _from_sympy(name, value, (start, end)), False
+        return _from_sympy(name, value, span), False
     if callable(value):
-        return _from_callable(name, value, torch.tensor([start, end]).double()), False
+        return _from_callable(name, value, span), False
     try:
         matrix = _matrix(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is no matrix of numbers: {error}") from error
-    if matrix.ndim != 2:
-        raise ValueError(f"{name} must be a matrix, got shape {tuple(matrix.shape)}.")
     return lambda t: matrix.expand(*t.shape, *matrix.shape), True
 
 
-def _from_sympy(name: str, value: Any, span: tuple[float, float]) -> MatrixFunction:
+def _from_sympy(name: str, value: Any, span: Tensor) -> MatrixFunction:
     from expint.schedules.formula.expressions import compiled, parse, time_symbol
 
-    t = time_symbol("t")
+    t, (start, end) = time_symbol("t"), span.tolist()
     entries = [parse(f"{name}[{i}]", entry, t) for i, entry in enumerate(value)]
-    functions = [compiled(entry, t, span) for entry in entries]
-    return lambda times: torch.stack(
-        [torch.as_tensor(f(times)).double().expand(times.shape) for f in functions], -1
-    ).unflatten(-1, value.shape)
+    functions = [compiled(entry, t, (start, end)) for entry in entries]
+
+    def matrix(times: Tensor) -> Tensor:
+        values = [torch.as_tensor(f(times)).double().expand(times.shape) for f in functions]
+        return torch.stack(values, -1).unflatten(-1, value.shape)
+
+    return matrix
 
 
 def _from_callable(name: str, function: Callable[[Any], Any], span: Tensor) -> MatrixFunction:
@@ -128,22 +127,19 @@ def _from_callable(name: str, function: Callable[[Any], Any], span: Tensor) -> M
         lambda t: torch.stack([_matrix(function(time)) for time in t.tolist()]),
         lambda t: torch.stack([_matrix(function(time)) for time in t.unbind(0)]),
     ]
-    results, reason = [torch.empty(0)] * len(ways), ""
+    results, reason = dict[int, Tensor](), ""
     for i, way in enumerate(ways):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
+            with warnings.catch_warnings(action="error"):
                 results[i] = way(probe)
         except Exception as error:  # it takes the other kind
             reason = reason or f": {error}"
-    right = next((found for found in results[2:] if found.ndim == 3), None)
+    right = next((found for i, found in results.items() if i > 1 and found.ndim == 3), None)
     if right is None:
         raise ValueError(f"{name} must give a matrix of numbers of one shape for each time{reason}")
-    same = [
-        r.shape == right.shape and torch.allclose(r, right, 1e-12, equal_nan=True) for r in results
-    ]
-    chosen = ways[same.index(True)]
-    return lambda t: chosen(t.reshape(-1)).reshape(*t.shape, *right.shape[1:])
+    fits = (i for i, found in results.items() if found.shape == right.shape)
+    way = ways[next(i for i in fits if torch.allclose(results[i], right, 1e-12, equal_nan=True))]
+    return lambda t: way(t.reshape(-1)).reshape(*t.shape, *right.shape[1:])
 
 
 def _matrix(value: Any) -> Tensor:

@@ -47,7 +47,7 @@ def block_numbers(
     """
     assert factor is None
     _check(sde, tableau, s)
-    step = _Step(sde, tableau, s, t, earlier, round_time)
+    step = _Step(sde, tableau, (s, t, *earlier), round_time)
     columns = _noise_columns(step) if sde.is_stochastic else [[]] * len(tableau.stages)
     stages = []
     for stage, own, column in zip(tableau.stages, tableau.evaluation_nodes, columns, strict=True):
@@ -62,9 +62,8 @@ def block_numbers(
 def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
     if tableau.slopes:
         raise ValueError(
-            f"{tableau.name!r} takes the derivative of F along the ODE, which is there for scalar "
-            f"and diagonal linear parts only, not for {sde}: use a solver without derivatives, for "
-            "example 'seeds-2'."
+            f"{tableau.name!r} takes the derivative of F along the ODE, for scalar and diagonal "
+            f"linear parts only, not for {sde}: use a solver without, for example 'seeds-2'."
         )
     if tableau.needs_integral and tableau.noise_nodes != (_ONE,) and sde.is_stochastic:
         raise ValueError(
@@ -79,20 +78,14 @@ class _Step:
     """The nodes c of a group of steps and the integrals up to them, steps in dimension 0."""
 
     def __init__(
-        self,
-        sde: SemiLinearSDE,
-        tableau: Tableau,
-        s: Tensor,
-        t: Tensor,
-        earlier: Sequence[Tensor],
-        round_time: Callable[[Tensor], Tensor] | None,
+        self, sde: SemiLinearSDE, tableau: Tableau, times: Sequence[Tensor], round_time: Any
     ) -> None:
         self.system, self.tableau, self.clock = cast(LinearSystem, sde.blocks), tableau, sde.clock
         self.variable, self._inverse = variable_of(sde, tableau.variable)
-        self.node = {_ZERO: s, _ONE: t}
+        self.node = dict(zip((_ZERO, _ONE), times, strict=False))
         for c in {stage.c for stage in tableau.stages} - {_ONE}:
             self.node[c] = self.at(c) if round_time is None else round_time(self.at(c))
-        self.node |= {Fraction(-j - 1): time for j, time in enumerate(earlier)}
+        self.node |= {Fraction(-j - 1): time for j, time in enumerate(times[2:])}
         self._known: dict[Any, list[Tensor]] = {}
 
     def at(self, c: Fraction) -> Tensor:
@@ -111,11 +104,10 @@ class _Step:
         if not rows:
             through = [self.node[self.tableau.nodes[j]] for j in stage.through]
             rows = stage.placed(c, [self._position(variable, time) for time in through])
-        found = {}
-        for j, row in zip(stage.sources, rows, strict=True):
-            terms = [self._term(stage.c, c, variable, *term) for term in row]
-            found[j] = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
-        return found
+        return {
+            j: torch.stack([self._term(stage.c, c, variable, *term) for term in row]).sum(0)
+            for j, row in zip(stage.sources, rows, strict=True)
+        }
 
     def _position(self, variable: Any, time: Tensor) -> Tensor:
         """Where a time lies in the step, from 0 to 1."""
@@ -193,7 +185,7 @@ def _blocks(values: Tensor, sde: SemiLinearSDE) -> list[Block]:
     """One block per step."""
     if not torch.isfinite(values).all():
         raise ValueError(
-            f"The coefficients of a step of {sde} leave the floating-point numbers: its linear "
-            "part grows too far. Take more steps, or a shorter span."
+            f"The linear part of {sde} grows too far in a step for the coefficients to be "
+            "floating-point numbers: take more steps, or a shorter span."
         )
     return [value.as_subclass(Block) for value in values.unbind(0)]
