@@ -12,7 +12,6 @@ from expint.blocks.collocation import collocated
 from expint.blocks.integral import Integral
 from expint.blocks.matrices import MatrixFunction, symmetric_root
 from expint.blocks.matrix_exponential import exponentials
-from expint.numerics.float64 import as_float64
 
 Variable = Callable[[Tensor], Tensor]
 """An increasing function of time."""
@@ -65,18 +64,15 @@ class LinearSystem:
 
     def integral(self, start: Tensor, end: Tensor) -> Integral:
         """The integral of the path over the steps: y' = A y + N beside N is ∫ Φ (end − u) G dω."""
-        (k, _, n), eye = self.sizes, torch.eye(self.sizes[0]).double()
-        both, below, upper = (
-            as_float64(v) for v in ([[1, 0], [0, 1]], [[0, 0], [1, 0]], [[1], [0]])
-        )
-        drift = lambda t: torch.kron(both, self.A(t)) + torch.kron(below, eye)  # noqa: E731
-        noise = lambda t: torch.kron(upper, self.G(t))  # noqa: E731
-        _, q = LinearSystem(drift, noise, noise, self.constant, (2 * k, n, n), True).transition(
-            start, end
-        )
-        h = (end - start)[..., None, None]
-        inverse = self.strength(end)[1]
-        return Integral(inverse, q[..., :k, :k], q[..., k:, :k] / h, q[..., k:, k:] / h**2)
+        k, _, n = self.sizes
+        unit, lower = torch.eye(2).double(), torch.tensor([[0.0, 0.0], [1.0, 0.0]]).double()
+        below = torch.kron(lower, torch.eye(k).double())
+        drift = lambda t: torch.kron(unit, self.A(t)) + below  # noqa: E731
+        noise = lambda t: torch.kron(unit[:, :1], self.G(t))  # noqa: E731
+        both = LinearSystem(drift, noise, noise, self.constant, (2 * k, n, n), True)
+        q, h = both.transition(start, end)[1], (end - start)[..., None, None]
+        parts = q[..., :k, :k], q[..., k:, :k] / h, q[..., k:, k:] / h**2
+        return Integral(self.strength(end)[1], *parts)
 
     def integrals(
         self, start: Tensor, end: Tensor, variable: Variable | None = None, count: int = 0

@@ -107,16 +107,13 @@ def _no_propagator(t: Tensor) -> Tensor:
 def _clock(clock: Any, start: float, end: float) -> Clock:
     mu = on_tensors("clock", clock, start + 0.618 * (end - start))
     times = torch.linspace(start, end, 1025, dtype=torch.float64)
-    values = mu(times)
-    wrong = ~(
-        torch.isfinite(values[1:]) & (values[1:] > values[:-1]) & (values[0].abs() < torch.inf)
-    )
-    if wrong.any():
-        (a, b), (u, v) = (x[int(wrong.nonzero()[0]) :][:2].tolist() for x in (times, values))
+    rise = mu(times).diff()
+    wrong = torch.nonzero(~(torch.isfinite(rise) & (rise > 0)))
+    if len(wrong):
+        i = int(wrong[0])
         raise ValueError(
-            "The clock must be finite and increase along the integration, from t = "
-            f"{start:.6g} to {end:.6g}, but from t = {a:.6g} to {b:.6g} it goes from {u:.6g} to "
-            f"{v:.6g}."
+            "The clock must be finite and increase along the integration, but from t = "
+            f"{times[i].item():.6g} to {times[i + 1].item():.6g} it rises by {rise[i].item():.6g}."
         )
     low, high = min(start, end), max(start, end)
     return Clock(mu, lambda value: invert_monotone(mu, value, low, high), 0.0)
