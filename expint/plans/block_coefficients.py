@@ -22,7 +22,7 @@ from expint.blocks.matrices import symmetric_root
 from expint.equations import SemiLinearSDE
 from expint.noise import SubstepNoise
 from expint.plans.plan import each
-from expint.plans.stage_coefficients import StageNumbers, StepNumbers, variable_of
+from expint.plans.stage_coefficients import NodeTimes, StageNumbers, StepNumbers, variable_of
 from expint.solvers import Stage, Tableau
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
@@ -47,7 +47,7 @@ def block_numbers(
     """
     assert factor is None
     _check(sde, tableau, s)
-    step = _Step(sde, tableau, (s, t, *earlier), round_time)
+    step = _Step(sde, tableau, NodeTimes(sde, tableau, s, t, earlier, round_time).node)
     columns = _noise_columns(step) if sde.is_stochastic else [[]] * len(tableau.stages)
     stages = []
     for stage, own, column in zip(tableau.stages, tableau.evaluation_nodes, columns, strict=True):
@@ -56,7 +56,12 @@ def block_numbers(
         scale = _blocks(step.between(_ZERO, stage.c, step.variable)[0], sde)
         times = each(step.node[own]), each(step.node[stage.c])
         stages.append(StageNumbers(*times, scale, weights, {}, noise, None))
-    return StepNumbers(tuple(stages), step.noises() if sde.is_stochastic else [None] * len(s))
+    if not sde.is_stochastic:
+        return StepNumbers(tuple(stages), [None] * len(s))
+    times = torch.stack([step.node[c] for c in (_ZERO, *tableau.noise_nodes)], 1)
+    asked = len(tableau.noise_nodes), tableau.needs_integral
+    noises = [SubstepNoise(*asked, BlockNodes(step.system, own)) for own in times]
+    return StepNumbers(tuple(stages), noises)
 
 
 def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
@@ -75,25 +80,12 @@ def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
 
 
 class _Step:
-    """The nodes c of a group of steps and the integrals up to them, steps in dimension 0."""
+    """The integrals of a group of steps between their nodes, steps in dimension 0."""
 
-    def __init__(
-        self, sde: SemiLinearSDE, tableau: Tableau, times: Sequence[Tensor], round_time: Any
-    ) -> None:
+    def __init__(self, sde: SemiLinearSDE, tableau: Tableau, node: dict[Fraction, Tensor]) -> None:
         self.system, self.tableau, self.clock = cast(LinearSystem, sde.blocks), tableau, sde.clock
         self.variable, self._inverse = variable_of(sde, tableau.variable)
-        self.node = dict(zip((_ZERO, _ONE), times, strict=False))
-        for c in {stage.c for stage in tableau.stages} - {_ONE}:
-            self.node[c] = self.at(c) if round_time is None else round_time(self.at(c))
-        self.node |= {Fraction(-j - 1): time for j, time in enumerate(times[2:])}
-        self._known: dict[Any, list[Tensor]] = {}
-
-    def at(self, c: Fraction) -> Tensor:
-        """The time at c."""
-        if c in self.node:
-            return self.node[c]
-        start, end = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
-        return self._inverse(start + float(c) * (end - start))
+        self.node, self._known = node, dict[Any, list[Tensor]]()
 
     def weights(self, stage: Stage) -> dict[int, Tensor]:
         """The block of each evaluation."""
@@ -131,21 +123,18 @@ class _Step:
         goes with it from 0 to 1."""
         key = (low, high, variable)
         if key not in self._known:
-            start, end = self.at(low), self.at(high)
+            first, last = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
+            inner = self._inverse(first + float(high) * (last - first))
+            start, end = self.node[low], self.node.get(high, inner)
             count = max(3, len(self.tableau.nodes)) if variable else 0
             if variable:
                 parts = torch.tensor([0.25, 0.5, 0.8]).double()[:, None]
-                inner = torch.lerp(self.node[_ZERO], self.node[_ONE], parts)
-                straight = (self._position(variable, inner) - parts).abs().max() < 1e-13
-                variable = None if straight else variable
+                places = self._position(
+                    variable, torch.lerp(self.node[_ZERO], self.node[_ONE], parts)
+                )
+                variable = None if (places - parts).abs().max() < 1e-13 else variable
             self._known[key] = self.system.integrals(start, end, variable, count)
         return self._known[key]
-
-    def noises(self) -> list[SubstepNoise | None]:
-        """What each step asks of the noise."""
-        count, integral = len(self.tableau.noise_nodes), self.tableau.needs_integral
-        times = torch.stack([self.node[c] for c in (_ZERO, *self.tableau.noise_nodes)], 1)
-        return [SubstepNoise(count, integral, BlockNodes(self.system, own)) for own in times]
 
 
 def _noise_columns(step: _Step) -> list[list[Tensor]]:
@@ -181,7 +170,7 @@ def _noise_columns(step: _Step) -> list[list[Tensor]]:
     return found
 
 
-def _blocks(values: Tensor, sde: SemiLinearSDE) -> list[Block]:
+def _blocks(values: Tensor, sde: SemiLinearSDE) -> Sequence[Any]:
     """One block per step."""
     if not torch.isfinite(values).all():
         raise ValueError(
