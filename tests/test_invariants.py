@@ -108,14 +108,14 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 ENGINE = 4_237
 ROOMS = {
     "expint/defaults.py": 49,
-    "expint/blocks/": 361,
+    "expint/blocks/": 282,
     "expint/phase_space/": 227,
     "expint/schedules/formula/critically_damped.py": 73,
-    "expint/equations/from_blocks.py": 70,
+    "expint/equations/from_blocks.py": 68,
     "expint/equations/time_clock.py": 16,
     "expint/equations/time_dependence.py": 82,
-    "expint/plans/block_coefficients.py": 171,
-    "expint/noise/paths/composed.py": 83,
+    "expint/plans/block_coefficients.py": 130,
+    "expint/noise/paths/composed.py": 78,
     "expint/equations/growing_primitive.py": 100,
     "expint/guards/": 312,
     "expint/execution.py": 41,

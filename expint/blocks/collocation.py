@@ -2,7 +2,7 @@
 quadrature at its nodes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -12,32 +12,26 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
+from expint.blocks.matrices import finite_at
+
 _STAGES, _TOLERANCE, _MOST_PANELS = 9, 1e-11, 2048
 
 
 @lru_cache
 def radau(stages: int) -> tuple[Tensor, Tensor]:
     """Nodes on (0, 1], the last at 1, and a_ij = ∫_0^{c_i} of the Lagrange polynomial j."""
-    ends = np.zeros(stages + 1)
-    ends[-2:] = -1.0, 1.0
-    roots = np.sort(legendre.legroots(ends).real)
+    roots = legendre.legroots([*[0.0] * (stages - 1), -1.0, 1.0])
     roots[-1] = 1.0
-    values = legendre.legvander(roots, stages - 1)
-    integrals = [
-        legendre.legval(roots, legendre.legint(unit, lbnd=-1.0)) for unit in np.eye(stages)
-    ]
-    matrix = 0.5 * np.stack(integrals, 1) @ np.linalg.inv(values)
+    integrals = legendre.legval(roots, legendre.legint(np.eye(stages), lbnd=-1.0)).T
+    matrix = 0.5 * integrals @ np.linalg.inv(legendre.legvander(roots, stages - 1))
     return torch.as_tensor(0.5 * (roots + 1.0)), torch.as_tensor(matrix)
 
 
 def collocated(
-    system: Any,
-    start: Tensor,
-    end: Tensor,
-    powers: Callable[[Tensor], Sequence[Tensor]],
-    count: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Φ, the moments ∫ Φ B p du and Q between `start` and `end`, which have one shape.
+    system: Any, start: Tensor, end: Tensor, variable: Callable[[Tensor], Tensor], count: int
+) -> list[Tensor]:
+    """Φ, the moments ∫ Φ B θ^i/i! du and Q between `start` and `end`, shape (intervals,); θ goes
+    from 0 to 1 with `variable`.
 
     Ψ(u) = Φ(end, u) is followed from the end to the start, Ψ' = −ΨA, where a stable system decays:
     so nothing grows that later would cancel. Its layer at the end has the width 1/|A|; the panels
@@ -47,120 +41,81 @@ def collocated(
     Raises:
         ValueError: if the matrices are not finite, or too rough.
     """
-    shape, k = start.shape, system.sizes[0]
-    first, last = start.reshape(-1), end.reshape(-1)
-    probe = last + (first - last) * torch.linspace(0.0, 1.0, 17, dtype=torch.float64)[:, None]
-    rates = torch.linalg.matrix_norm(_finite(system.A, "A", probe[1:-1]), 1).amax(0)
-    tolerance = _TOLERANCE + 1e-14 * rates * (last - first).abs()
-    layer = (1.0 / (rates * (last - first).abs()).clamp(min=2.0)).clamp(min=1e-9)
+    length = start - end
+    A = finite_at("A", system.A, end + length * torch.linspace(0.0, 1.0, 17).double()[1:-1, None])
+    size = torch.linalg.matrix_norm(A, 1).amax(0) * length.abs()
+    tolerance = (_TOLERANCE + 1e-14 * size)[:, None, None]
+    layer = (1.0 / size.clamp(min=2.0)).clamp(min=1e-9)
     panels = 1 + int(torch.log2(1.0 / layer).max().ceil())
-    exponents = torch.arange(panels - 1, -1, -1, dtype=torch.float64) / max(panels - 1, 1)
-    edges = torch.cat([torch.zeros_like(layer)[None], layer ** exponents[:, None]])
-    if panels == 1:
-        edges[-1] = 1.0
+    exponents = torch.linspace(1.0, 0.0, panels).double()[:, None]
+    edges = torch.cat([torch.zeros_like(layer)[None], layer**exponents])
     # Radau IIA damps what it does not resolve: panels that are too long agree on a false zero.
-    modes = torch.linalg.eigvals(system.A(probe[1:-1])) * (last - first)[:, None]
+    modes = torch.linalg.eigvals(A) * -length[:, None]
     lasting = 36.0 / (-modes.real).clamp(min=36.0)
     turns = ((modes.imag.abs() + modes.real.clamp(min=0.0)) * lasting).max().item()
     for _ in range(math.ceil(math.log2(max(turns / 16.0, 1.0)))):
-        edges = _halved(edges)
-    pending = torch.arange(len(first))
-    if len(edges) > _MOST_PANELS:
-        raise _too_rough(first[0].item())
-    coarse = _along(system, first, last, edges, powers, shape, pending, count)
-    result = [part.clone() for part in coarse]
+        edges = _halved(edges, start)
+    coarse = _along(system, start, end, edges, variable, count)
+    result, pending = [part.clone() for part in coarse], torch.arange(len(start))
     while len(pending):
-        if len(edges) > _MOST_PANELS:
-            raise _too_rough(first[pending][0].item())
-        edges = _halved(edges)
-        fine = _along(system, first, last, edges, powers, shape, pending, count)
-        settled = _close(coarse, fine, tolerance[pending])
+        edges = _halved(edges, start[pending])
+        fine = _along(system, start[pending], end[pending], edges, variable, count)
+        rough = ~_settled(coarse, fine, tolerance[pending])
         for whole, part in zip(result, fine, strict=True):
-            whole[:, pending] = part
-        pending, edges = pending[~settled], edges[:, ~settled]
-        coarse = [part[:, ~settled] for part in fine]
-    phi, moments, q = result
-    m = moments.shape[-1]
-    return (
-        phi[0].reshape(*shape, k, k),
-        moments.reshape(count, *shape, k, m),
-        q[0].reshape(*shape, k, k),
-    )
+            whole[..., pending, :, :] = part
+        pending, edges = pending[rough], edges[:, rough]
+        coarse = [part[..., rough, :, :] for part in fine]
+    return result
 
 
-def _halved(edges: Tensor) -> Tensor:
+def _halved(edges: Tensor, start: Tensor) -> Tensor:
+    if len(edges) > _MOST_PANELS:
+        raise ValueError(
+            "The linear part changes, oscillates or grows too fast in the step at t = "
+            f"{start[0].item():.6g} to be integrated: take more steps."
+        )
     inner = torch.stack([edges[:-1], 0.5 * (edges[:-1] + edges[1:])], 1).flatten(0, 1)
     return torch.cat([inner, edges[-1:]])
 
 
-def _too_rough(t: float) -> ValueError:
-    return ValueError(
-        f"The linear part changes, oscillates or grows too fast in the step at t = {t:.6g} to be "
-        "integrated: take more steps."
-    )
-
-
-def _close(coarse: Sequence[Tensor], fine: Sequence[Tensor], tolerance: Tensor) -> Tensor:
+def _settled(coarse: list[Tensor], fine: list[Tensor], tolerance: Tensor) -> Tensor:
     """Whether two passes agree, per interval: rows of Φ and of the moments by their largest entry,
     Q by its standard deviations, whose sizes may be far apart."""
+    std = fine[2].diagonal(dim1=-2, dim2=-1).abs().sqrt()
+    rows = [part.abs().amax(-1, keepdim=True) for part in fine[:2]]
+    sizes = (*rows, std[..., None] * std[..., None, :])
     agreed = torch.ones(len(tolerance), dtype=torch.bool)
-    for i, (a, b) in enumerate(zip(coarse, fine, strict=True)):
-        size = b.abs().amax(-1, keepdim=True)
-        if i == 2:
-            std = b.diagonal(dim1=-2, dim2=-1).abs().sqrt()
-            size = std[..., None] * std[..., None, :]
-        least = (1e-4, 1e-6, 1e-12)[i]
-        whole = b.abs().amax((-2, -1), keepdim=True).clamp(min=1.0 if i == 0 else 1e-300)
-        good = (b - a).abs() <= tolerance[:, None, None] * torch.maximum(size, least * whole)
-        agreed &= (good | ~torch.isfinite(b)).flatten(2).all(2).all(0)
+    least = ((1e-4, 1.0), (1e-6, 1e-300), (1e-12, 1e-300))
+    for a, b, size, (part, floor) in zip(coarse, fine, sizes, least, strict=True):
+        whole = b.abs().amax((-2, -1), keepdim=True).clamp(min=floor)
+        off = (b - a).abs() > tolerance * torch.maximum(size, part * whole)
+        agreed &= ~off.flatten(-2).any(-1).reshape(-1, len(agreed)).any(0)
     return agreed
 
 
 def _along(
-    system: Any,
-    start: Tensor,
-    end: Tensor,
-    edges: Tensor,
-    powers: Callable[[Tensor], Sequence[Tensor]],
-    shape: tuple[int, ...],
-    chosen: Tensor,
-    count: int,
+    system: Any, start: Tensor, end: Tensor, edges: Tensor, variable: Any, count: int
 ) -> list[Tensor]:
     """One pass over the panels w ∈ [edge_p, edge_{p+1}], u = end + w (start − end)."""
-    k, m, _ = system.sizes
-    nodes, matrix = radau(_STAGES)
-    weights, length = matrix[-1], (start - end)
-    eye = torch.eye(k, dtype=torch.float64)
-    psi = eye.expand(len(chosen), k, k)  # Ψᵀ
-    moments = psi.new_zeros(count, len(chosen), k, m)
-    q = torch.zeros_like(psi)
+    (k, m, _), (nodes, matrix), n = system.sizes, radau(_STAGES), len(start)
+    first, last = variable(start), variable(end)
+    psi, whole = torch.eye(k).double().expand(n, k, k), torch.eye(_STAGES * k).double()  # Ψᵀ
+    moments, q = psi.new_zeros(count, n, k, m), torch.zeros_like(psi)
     for low, high in pairwise(edges):
-        width = high - low
-        places = end.expand(_STAGES, -1).clone()
-        places[:, chosen] += (low + nodes[:, None] * width) * length[chosen]
-        u = places[:, chosen]
-        # dΨᵀ/dw = Aᵀ (end − start) Ψᵀ
-        speed = -(length[chosen] * width)[:, None, None]
-        L = speed * _finite(system.A, "A", u).mT
-        left = torch.einsum("ij,jnab->niajb", matrix, L).reshape(len(chosen), *[_STAGES * k] * 2)
-        right = psi.repeat(1, _STAGES, 1)
-        solved = torch.linalg.solve(torch.eye(_STAGES * k, dtype=torch.float64) - left, right)
+        h = (high - low) * (start - end)
+        u = end + low * (start - end) + nodes[:, None] * h
+        rates = -h[:, None, None] * finite_at("A", system.A, u).mT  # dΨᵀ/du = −Aᵀ Ψᵀ
+        left = torch.einsum("ij,jnab->niajb", matrix, rates).reshape(n, *whole.shape)
+        solved = torch.linalg.solve(whole - left, psi.repeat(1, _STAGES, 1))
         inner = solved.unflatten(1, (_STAGES, k)).transpose(0, 1).mT  # Ψ at the nodes
-        signed = weights[:, None] * -length[chosen] * width
+        signed = -matrix[-1][:, None] * h
         if count:
-            response = inner @ _finite(system.B, "B", u)
-            p = torch.stack(list(powers(places.unflatten(1, shape)))).reshape(count, *places.shape)
-            moments = moments + torch.einsum("qnkm,cqn,qn->cnkm", response, p[..., chosen], signed)
+            theta = (variable(u) - first) / (last - first)
+            p = torch.stack([theta**i / math.factorial(i) for i in range(count)])
+            response = inner @ finite_at("B", system.B, u)
+            moments = moments + torch.einsum("qnkm,cqn,qn->cnkm", response, p, signed)
         if system.stochastic:
-            spread = inner @ _finite(system.G, "G", u)
+            spread = inner @ finite_at("G", system.G, u)
             q = q + torch.einsum("qnij,qnkj,qn->nik", spread, spread, signed.abs())
         psi = solved[:, -k:]
-    return [psi.mT[None], moments, q[None]]
-
-
-def _finite(function: Callable[[Tensor], Tensor], name: str, t: Tensor) -> Tensor:
-    found = function(t)
-    bad = ~torch.isfinite(found).flatten(t.ndim).all(-1)
-    if bad.any():
-        raise ValueError(f"{name} is not finite at t = {t[bad][0].item():.9g}.")
-    return found
+    return [psi.mT, moments, q]

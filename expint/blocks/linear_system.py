@@ -3,7 +3,6 @@ its noise, for many intervals at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import factorial
 from typing import NoReturn
 
 import torch
@@ -14,9 +13,8 @@ from expint.blocks.integral import Integral
 from expint.blocks.matrices import MatrixFunction, symmetric_root
 from expint.blocks.matrix_exponential import exponentials
 
-Position = Callable[[Tensor], Tensor]
-"""θ(u), the position of times u in the steps; u has one dimension more than the intervals, in
-front."""
+Variable = Callable[[Tensor], Tensor]
+"""An increasing function of time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +54,7 @@ class LinearSystem:
     def transition(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Φ(end, start) and Q = ∫ Φ(end,u) G Gᵀ Φ(end,u)ᵀ |du|, each of shape (*, k, k), for times
         of one shape; the integration may run backwards."""
-        propagator, _, covariance = self._integrals(start, end, None, 0)
+        propagator, _, covariance = self.integrals(start, end)
         return propagator, covariance
 
     def strength(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,47 +65,26 @@ class LinearSystem:
     def integral(self, start: Tensor, end: Tensor) -> Integral:
         """The integral of the path over the steps: y' = A y + N beside N is ∫ Φ (end − u) G dω."""
         k, _, n = self.sizes
-
-        def drift(t: Tensor) -> Tensor:
-            A, zero = self.A(t), t.new_zeros(*t.shape, k, k)
-            lower = torch.cat([torch.eye(k, dtype=A.dtype).expand_as(zero), A], -1)
-            return torch.cat([torch.cat([A, zero], -1), lower], -2)
-
-        def noise(t: Tensor) -> Tensor:
-            return torch.cat([self.G(t), t.new_zeros(*t.shape, k, n)], -2)
-
+        unit, lower = torch.eye(2).double(), torch.tensor([[0.0, 0.0], [1.0, 0.0]]).double()
+        below = torch.kron(lower, torch.eye(k).double())
+        drift = lambda t: torch.kron(unit, self.A(t)) + below  # noqa: E731
+        noise = lambda t: torch.kron(unit[:, :1], self.G(t))  # noqa: E731
         both = LinearSystem(drift, noise, noise, self.constant, (2 * k, n, n), True)
-        _, q = both.transition(start, end)
-        h = (end - start)[..., None, None]
-        inverse = self.strength(end)[1]
-        return Integral(inverse, q[..., :k, :k], q[..., k:, :k] / h, q[..., k:, k:] / h**2)
+        q, h = both.transition(start, end)[1], (end - start)[..., None, None]
+        parts = q[..., :k, :k], q[..., k:, :k] / h, q[..., k:, k:] / h**2
+        return Integral(self.strength(end)[1], *parts)
 
-    def moments(
-        self, start: Tensor, end: Tensor, position: Position | None, count: int
-    ) -> tuple[Tensor, Tensor]:
-        """Φ(end, start), and ∫ Φ(end,u) B(u) θ(u)^i / i! du for i < `count`, shape (count, *, k,
-        m); without `position` θ is (u − start)/(end − start)."""
-        propagator, moments, _ = self._integrals(start, end, position, count)
-        return propagator, moments
-
-    def _integrals(
-        self, start: Tensor, end: Tensor, position: Position | None, count: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Φ, the first moments and Q."""
-        if self.constant and position is None:
+    def integrals(
+        self, start: Tensor, end: Tensor, variable: Variable | None = None, count: int = 0
+    ) -> list[Tensor]:
+        """Φ(end, start), the moments ∫ Φ(end,u) B(u) θ(u)^i / i! du for i < `count`, shape (count,
+        *, k, m), and Q; θ goes from 0 to 1 with `variable`, which is the time by default."""
+        if self.constant and variable is None:
             a = torch.zeros((), dtype=torch.float64)
             return exponentials(self.A(a), self.B(a), self.G(a), end - start, count)
-
-        def place(u: Tensor) -> Tensor:
-            return position(u) if position else (u - start) / (end - start)
-
-        def powers(u: Tensor) -> list[Tensor]:
-            if not count:
-                return []
-            theta = place(u)
-            return [theta**i / factorial(i) for i in range(count)]
-
-        return collocated(self, start, end, powers, count)
+        times = start.reshape(-1), end.reshape(-1)
+        found = collocated(self, *times, variable or (lambda u: u), count)
+        return [v.reshape(*v.shape[:-3], *start.shape, *v.shape[-2:]) for v in found]
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,22 +70,21 @@ def sde_from_blocks(
         raise ValueError(f"span must be two different finite times, got {span!r}.")
     start, end = ends
     drift, one = matrix_function("A", A, start, end)
-    k, columns = drift(as_float64(0.5 * (start + end))).shape
+    middle = as_float64(0.5 * (start + end))
+    k, columns = drift(middle).shape
     if k != columns:
         raise ValueError(f"A must be square, got {k} x {columns}.")
     weight, two = matrix_function("B", np.eye(k) if B is None else B, start, end)
     diffusion, three = matrix_function("G", np.zeros((k, 1)) if G is None else G, start, end)
-    probe = start + (end - start) * torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
-    shapes = [f(probe).shape[1:] for f in (weight, diffusion)]
-    for letter, shape in zip("BG", shapes, strict=True):
-        if shape[0] != k:
+    (rows, m), (more, n) = weight(middle).shape, diffusion(middle).shape
+    for letter, height, width in (("B", rows, m), ("G", more, n)):
+        if height != k:
             raise ValueError(
-                f"{letter} must have as many rows as A, which is {k} x {k}, got "
-                f"{' x '.join(map(str, shape))}."
+                f"{letter} must have as many rows as A, which is {k} x {k}, got {height} x {width}."
             )
-    noisy = G is not None and bool((diffusion(probe) != 0).any())
-    sizes = (k, shapes[0][1], shapes[1][1])
-    system = LinearSystem(drift, weight, diffusion, one and two and three, sizes, noisy)
+    probe = start + (end - start) * torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
+    noisy = bool((diffusion(probe) != 0).any())
+    system = LinearSystem(drift, weight, diffusion, one and two and three, (k, m, n), noisy)
     made = time_clock(start, end) if clock is None else _clock(clock, start, end)
     words = name or f"{k} x {k} blocks on [{start:g}, {end:g}]"
     return SemiLinearSDE(
@@ -108,14 +107,13 @@ def _no_propagator(t: Tensor) -> Tensor:
 def _clock(clock: Any, start: float, end: float) -> Clock:
     mu = on_tensors("clock", clock, start + 0.618 * (end - start))
     times = torch.linspace(start, end, 1025, dtype=torch.float64)
-    values = mu(times)
-    wrong = ~(torch.isfinite(values[1:]) & (values[1:] > values[:-1]))
-    if not torch.isfinite(values[0]) or wrong.any():
-        i = int(torch.nonzero(wrong)[0]) if wrong.any() else 0
+    rise = mu(times).diff()
+    wrong = torch.nonzero(~(torch.isfinite(rise) & (rise > 0)))
+    if len(wrong):
+        i = int(wrong[0])
         raise ValueError(
-            f"The clock must be finite and increase along the integration, from t = {start:.6g} to "
-            f"{end:.6g}, but it goes from {values[i].item():.6g} at t = {times[i].item():.6g} to "
-            f"{values[i + 1].item():.6g} at t = {times[i + 1].item():.6g}."
+            "The clock must be finite and increase along the integration, but from t = "
+            f"{times[i].item():.6g} to {times[i + 1].item():.6g} it rises by {rise[i].item():.6g}."
         )
     low, high = min(start, end), max(start, end)
     return Clock(mu, lambda value: invert_monotone(mu, value, low, high), 0.0)

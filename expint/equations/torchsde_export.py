@@ -119,7 +119,8 @@ def to_torchsde(
         )
     if sde.blocks:
         raise ValueError(
-            f"{sde} has matrices, and torchsde's diagonal noise does not go with them."
+            f"{sde} has matrices, which torchsde's diagonal noise cannot express: integrate it "
+            "with expint.integrate, or write it for torchsde with noise_type='general'."
         )
     first_last = span or sde.span
     if first_last is None:

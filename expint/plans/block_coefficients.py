@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from expint.blocks.matrices import symmetric_root
 from expint.equations import SemiLinearSDE
 from expint.noise import SubstepNoise
 from expint.plans.plan import each
-from expint.plans.stage_coefficients import StageNumbers, StepNumbers, variable_of
+from expint.plans.stage_coefficients import NodeTimes, StageNumbers, StepNumbers, variable_of
 from expint.solvers import Stage, Tableau
 
 _ZERO, _ONE = Fraction(0), Fraction(1)
@@ -45,30 +45,30 @@ def block_numbers(
         ValueError: for a tableau with derivatives of F, one that uses the integral of the path
             beside noise nodes inside the step, or a grid that carries gradients.
     """
-    assert sde.blocks is not None and factor is None
+    assert factor is None
     _check(sde, tableau, s)
-    step = _Step(sde, sde.blocks, tableau, s, t, earlier, round_time)
-    columns = _noise_columns(step, tableau) if sde.blocks.stochastic else None
+    step = _Step(sde, tableau, NodeTimes(sde, tableau, s, t, earlier, round_time).node)
+    columns = _noise_columns(step) if sde.is_stochastic else [[]] * len(tableau.stages)
     stages = []
-    for i, (stage, own) in enumerate(zip(tableau.stages, tableau.evaluation_nodes, strict=True)):
-        noise: Sequence[Any] = [()] * len(s)
-        if columns:
-            noise = list(zip(*(_blocks(v, sde) for v in columns[i]), strict=True))
-        weights: dict[int, Sequence[Any]] = {
-            j: _blocks(w, sde) for j, w in step.weights(stage).items()
-        }
-        scale = _blocks(step.propagator(stage.c), sde)
+    for stage, own, column in zip(tableau.stages, tableau.evaluation_nodes, columns, strict=True):
+        noise = list(zip(*(_blocks(v, sde) for v in column), strict=True)) or [()] * len(s)
+        weights = {j: _blocks(w, sde) for j, w in step.weights(stage).items()}
+        scale = _blocks(step.between(_ZERO, stage.c, step.variable)[0], sde)
         times = each(step.node[own]), each(step.node[stage.c])
         stages.append(StageNumbers(*times, scale, weights, {}, noise, None))
-    return StepNumbers(tuple(stages), step.noises())
+    if not sde.is_stochastic:
+        return StepNumbers(tuple(stages), [None] * len(s))
+    times = torch.stack([step.node[c] for c in (_ZERO, *tableau.noise_nodes)], 1)
+    asked = len(tableau.noise_nodes), tableau.needs_integral
+    noises = [SubstepNoise(*asked, BlockNodes(step.system, own)) for own in times]
+    return StepNumbers(tuple(stages), noises)
 
 
 def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
     if tableau.slopes:
         raise ValueError(
-            f"{tableau.name!r} takes the derivative of F along the ODE, which is there for scalar "
-            f"and diagonal linear parts only, not for {sde}: use a solver without derivatives, for "
-            "example 'seeds-2'."
+            f"{tableau.name!r} takes the derivative of F along the ODE, for scalar and diagonal "
+            f"linear parts only, not for {sde}: use a solver without, for example 'seeds-2'."
         )
     if tableau.needs_integral and tableau.noise_nodes != (_ONE,) and sde.is_stochastic:
         raise ValueError(
@@ -80,58 +80,31 @@ def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
 
 
 class _Step:
-    """The nodes c of a group of steps and the integrals up to them, steps in dimension 0."""
+    """The integrals of a group of steps between their nodes, steps in dimension 0."""
 
-    def __init__(
-        self,
-        sde: SemiLinearSDE,
-        system: LinearSystem,
-        tableau: Tableau,
-        s: Tensor,
-        t: Tensor,
-        earlier: Sequence[Tensor],
-        round_time: Callable[[Tensor], Tensor] | None,
-    ) -> None:
-        self.system, self.tableau, self.clock = system, tableau, sde.clock
-        self.variable, inverse = variable_of(sde, tableau.variable)
-        self._inverse = inverse
-        self.node = {_ZERO: s, _ONE: t}
-        for c in {stage.c for stage in tableau.stages} - {_ONE}:
-            self.node[c] = self.at(c) if round_time is None else round_time(self.at(c))
-        self.node |= {Fraction(-j - 1): time for j, time in enumerate(earlier)}
-        self._known: dict[Any, tuple[Tensor, Tensor]] = {}
-
-    def at(self, c: Fraction) -> Tensor:
-        """The time at c."""
-        if c in self.node:
-            return self.node[c]
-        start, end = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
-        return self._inverse(start + float(c) * (end - start))
-
-    def propagator(self, c: Fraction) -> Tensor:
-        """Φ(c, 0)."""
-        return self._integrals(c, self.variable)[0]
+    def __init__(self, sde: SemiLinearSDE, tableau: Tableau, node: dict[Fraction, Tensor]) -> None:
+        self.system, self.tableau, self.clock = cast(LinearSystem, sde.blocks), tableau, sde.clock
+        self.variable, self._inverse = variable_of(sde, tableau.variable)
+        self.node, self._known = node, dict[Any, list[Tensor]]()
 
     def weights(self, stage: Stage) -> dict[int, Tensor]:
         """The block of each evaluation."""
         stated = stage.rule is not None or bool(stage.weights)
         variable = self.clock.mu if stated else self.variable
-        start, end = variable(self.node[_ZERO]), variable(self.node[_ONE])
-
-        def position(t: Tensor) -> Tensor:
-            return (variable(t) - start) / (end - start)
-
-        c = position(self.node[stage.c])
-        if stage.weights:
-            rows: Sequence[Any] = list(stage.weights.values())
-        else:
+        c = self._position(variable, self.node[stage.c])
+        rows: Sequence[Any] = list(stage.weights.values())
+        if not rows:
             through = [self.node[self.tableau.nodes[j]] for j in stage.through]
-            rows = stage.placed(c, [position(time) for time in through])
-        found = {}
-        for j, row in zip(stage.sources, rows, strict=True):
-            terms = [self._term(stage.c, c, variable, *term) for term in row]
-            found[j] = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
-        return found
+            rows = stage.placed(c, [self._position(variable, time) for time in through])
+        return {
+            j: torch.stack([self._term(stage.c, c, variable, *term) for term in row]).sum(0)
+            for j, row in zip(stage.sources, rows, strict=True)
+        }
+
+    def _position(self, variable: Any, time: Tensor) -> Tensor:
+        """Where a time lies in the step, from 0 to 1."""
+        start, end = variable(self.node[_ZERO]), variable(self.node[_ONE])
+        return (variable(time) - start) / (end - start)
 
     def _term(
         self, own: Fraction, c: Tensor, variable: Any, q: Any, k: int, scale: Fraction | None = None
@@ -142,50 +115,29 @@ class _Step:
             end = self.node[own]
             size = (end - self.node[_ZERO]) / c / math.factorial(k)
             return (q * size)[..., None, None] * self.system.B(end)
-        node = own if scale is None else Fraction(scale)
-        moments = self._integrals(node, variable)[1]
-        part = c if scale is None else torch.as_tensor(float(node), dtype=torch.float64)
-        return (q / part)[..., None, None] * moments[k - 1]
+        moments = self.between(_ZERO, own if scale is None else Fraction(scale), variable)[1]
+        return (q / (c if scale is None else float(scale)))[..., None, None] * moments[k - 1]
 
-    def _integrals(self, c: Fraction, variable: Any) -> tuple[Tensor, Tensor]:
-        """Φ(c, 0), and ∫ Φ(c,u) B(u) θ^i/i! du with θ from 0 at the start to 1 at c."""
-        key = (c, variable)
+    def between(self, low: Fraction, high: Fraction, variable: Any = None) -> list[Tensor]:
+        """Φ and Q between two nodes; with a `variable` also ∫ Φ(high,u) B(u) θ^i/i! du, where θ
+        goes with it from 0 to 1."""
+        key = (low, high, variable)
         if key not in self._known:
-            start, end = self.node[_ZERO], self.at(c)
-            first, last = variable(start), variable(end)
-            places = None
-            if not self._is_time(variable):
-                places = lambda u: (variable(u) - first) / (last - first)  # noqa: E731
-            count = max(3, len(self.tableau.nodes))
-            self._known[key] = self.system.moments(start, end, places, count)
+            first, last = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
+            inner = self._inverse(first + float(high) * (last - first))
+            start, end = self.node[low], self.node.get(high, inner)
+            count = max(3, len(self.tableau.nodes)) if variable else 0
+            if variable:
+                parts = torch.tensor([0.25, 0.5, 0.8]).double()[:, None]
+                places = self._position(
+                    variable, torch.lerp(self.node[_ZERO], self.node[_ONE], parts)
+                )
+                variable = None if (places - parts).abs().max() < 1e-13 else variable
+            self._known[key] = self.system.integrals(start, end, variable, count)
         return self._known[key]
 
-    def _is_time(self, variable: Any) -> bool:
-        times = torch.stack([self.node[_ZERO], self.node[_ONE]])
-        first, last = variable(times)
-        halves = (0.25, 0.5, 0.8)
-        inner = [variable(times[0] + p * (times[1] - times[0])) - first for p in halves]
-        parts = [value / (last - first) - p for value, p in zip(inner, halves, strict=True)]
-        return bool((torch.stack(parts).abs() < 1e-13).all())
 
-    def between(self, low: Fraction, high: Fraction) -> tuple[Tensor, Tensor]:
-        """Φ and Q between two nodes."""
-        key = (low, high, "between")
-        if key not in self._known:
-            self._known[key] = self.system.transition(self.node[low], self.node[high])
-        return self._known[key]
-
-    def noises(self) -> list[SubstepNoise | None]:
-        """What each step asks of the noise."""
-        tableau, steps = self.tableau, len(self.node[_ZERO])
-        if not self.system.stochastic:
-            return [None] * steps
-        times = torch.stack([self.node[c] for c in (_ZERO, *tableau.noise_nodes)], 1)
-        count, integral = len(tableau.noise_nodes), tableau.needs_integral
-        return [SubstepNoise(count, integral, BlockNodes(self.system, own)) for own in times]
-
-
-def _noise_columns(step: _Step, tableau: Tableau) -> list[list[Tensor]]:
+def _noise_columns(step: _Step) -> list[list[Tensor]]:
     """By stage and normal the blocks of all steps.
 
     With V = g⁺N, N the noise of the step and g = (G Gᵀ)^½, a stage with the weight p of the
@@ -194,36 +146,35 @@ def _noise_columns(step: _Step, tableau: Tableau) -> list[list[Tensor]]:
     (`expint.plans.stage_coefficients`), which this is where k = 1. To leading order in h it is
     p N + 2(c − p) U/h, also where G has few columns, so that N knows U.
     """
-    composed: dict[Fraction, list[Tensor]] = {_ZERO: []}
+    tableau, system, composed = step.tableau, step.system, {_ZERO: list[Tensor]()}
     for low, high in pairwise((_ZERO, *tableau.noise_nodes)):
-        propagator, covariance = step.between(low, high)
-        before = [propagator @ column for column in composed[low]]
-        composed[high] = [*before, square_root(covariance)]
+        propagator, _, covariance = step.between(low, high)
+        composed[high] = [propagator @ column for column in composed[low]]
+        composed[high].append(square_root(covariance))
+    found = [
+        composed[stage.c] if stage.increment_weight is None else [] for stage in tableau.stages
+    ]
     if not tableau.needs_integral:
-        return [composed[stage.c] for stage in tableau.stages]
-    system, (root,) = step.system, composed[_ONE]
+        return found
+    (root,) = composed[_ONE]
     integral = system.integral(step.node[_ZERO], step.node[_ONE])
-    found = []
-    for stage in tableau.stages:
+    for stage, columns in zip(tableau.stages, found, strict=True):
         if stage.increment_weight is None:
-            found.append(composed[stage.c])
             continue
-        _, until = step.between(_ZERO, stage.c)
-        onwards, _ = step.between(stage.c, _ONE)
+        until, onwards = step.between(_ZERO, stage.c)[2], step.between(stage.c, _ONE)[0]
         mean = integral.regressed(until @ onwards.mT)
         g, inverse = system.strength(step.node[stage.c])
         rest = inverse @ (until - mean @ (root @ root.mT) @ mean.mT) @ inverse.mT
         spread = stage.bridge_factor * g @ symmetric_root(rest)
-        on_increment = (mean + spread @ integral.known) @ root
-        found.append([on_increment, spread @ integral.unknown])
+        columns += [(mean + spread @ integral.known) @ root, spread @ integral.unknown]
     return found
 
 
-def _blocks(values: Tensor, sde: SemiLinearSDE) -> list[Block]:
+def _blocks(values: Tensor, sde: SemiLinearSDE) -> Sequence[Any]:
     """One block per step."""
     if not torch.isfinite(values).all():
         raise ValueError(
-            f"The coefficients of a step of {sde} leave the floating-point numbers: its linear "
-            "part grows too far. Take more steps, or a shorter span."
+            f"The linear part of {sde} grows too far in a step for the coefficients to be "
+            "floating-point numbers: take more steps, or a shorter span."
         )
     return [value.as_subclass(Block) for value in values.unbind(0)]

@@ -136,12 +136,15 @@ class Plan:
 
     def noise_covariance(self, substep: int) -> Tensor:
         """Covariance of the noise of a substep's rows given the state at its start, N Nᵀ, float64,
-        shape (rows, rows); for scalar coefficients."""
-        noise = self.noises[substep]
+        shape (rows, rows), for scalar coefficients; with matrices (rows · k, rows · k), the
+        components of a row together."""
         rows = [row.noise for row in self.rows if row.substep == substep]
-        matrix = torch.zeros(len(rows), noise.normals if noise else 0, dtype=torch.float64)
+        k, count = self.sde.blocks.sizes[0] if self.sde.blocks else 1, max(map(len, rows))
+        matrix = torch.zeros(len(rows), k, count, k, dtype=torch.float64)
         for i, values in enumerate(rows):
-            matrix[i, : len(values)] = torch.tensor([*map(float, values)], dtype=torch.float64)
+            for j, value in enumerate(values):
+                matrix[i, :, j] = torch.as_tensor(value, dtype=torch.float64).detach()
+        matrix = matrix.flatten(0, 1).flatten(1)
         return matrix @ matrix.T
 
     def noise_std(self, row: Row) -> Coefficient:

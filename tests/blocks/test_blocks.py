@@ -360,7 +360,7 @@ def test_what_does_not_fit_in_a_run_is_refused():
         integrate(sde, lambda u, t: u, torch.zeros(1, 3), [0.0, 1.0], "seeds-1", fresh)
     with pytest.raises(ValueError, match="they must be equal"):
         integrate(sde, lambda u, t: u, x, [0.0, 1.0], "seeds-1", fresh)
-    with pytest.raises(ValueError, match="has matrices"):
+    with pytest.raises(ValueError, match=r"has matrices.*expint\.integrate.*noise_type='general'"):
         to_torchsde(sde, lambda u, t: u)
     with pytest.raises(ValueError, match="no scalar propagator"):
         sde.propagator(0.5)
@@ -392,3 +392,22 @@ def test_the_system_composes():
     whole, q = system.transition(times[:1], times[2:])
     torch.testing.assert_close(two @ one, whole, rtol=0, atol=1e-12)
     torch.testing.assert_close(two @ q_one @ two.mT + q_two, q, rtol=0, atol=1e-12)
+
+
+def test_the_noise_covariance_of_a_plan_has_the_components_of_its_rows():
+    """Q of each node from the start of the step, and Φ Q between two of them; without noise 0."""
+    sde = SemiLinearSDE.from_blocks(swinging, None, [[0.0], [0.7]], span=(0.0, 1.4))
+    plan, system = compile_plan(sde, "seeds-3", GRID), sde.blocks
+    assert isinstance(system, LinearSystem)
+    rows = [row for row in plan.rows if row.substep == 1]
+    times = torch.tensor([GRID[1], *(float(row.target) for row in rows)], dtype=torch.float64)
+    exact = torch.zeros(len(rows), 2, len(rows), 2, dtype=torch.float64)
+    for i in range(len(rows)):
+        q = system.transition(times[:1], times[i + 1 : i + 2])[1][0]
+        for j in range(i, len(rows)):
+            phi = system.transition(times[i + 1 : i + 2], times[j + 1 : j + 2])[0][0]
+            exact[j, :, i], exact[i, :, j] = phi @ q, q @ phi.mT
+    found = plan.noise_covariance(1)
+    torch.testing.assert_close(found, exact.reshape(found.shape), rtol=1e-9, atol=1e-12)
+    quiet = SemiLinearSDE.from_blocks(TWO, span=(0.0, 1.4))
+    assert not compile_plan(quiet, "seeds-1", GRID).noise_covariance(0).any()

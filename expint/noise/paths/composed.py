@@ -39,7 +39,7 @@ class ComposedNoise:
     grid: Any
 
     def __post_init__(self) -> None:
-        if self.sde.blocks is None or not self.sde.is_stochastic:
+        if not (self.sde.blocks and self.sde.is_stochastic):
             raise ValueError(
                 f"{self.sde} has no noise with matrices: see SemiLinearSDE.from_blocks."
             )
@@ -63,23 +63,20 @@ class _ComposedStream:
     ) -> None:
         self._system, self._grid = system, grid
         self._phi, self._q = system.transition(grid[:-1], grid[1:])
-        count = len(grid) - 1
-        shape = (len(seeds), count, *like.shape[1:])
-        normals = torch.empty(shape, dtype=torch.float64, device=like.device)
+        normals = like.new_empty(len(seeds), len(grid) - 1, *like.shape[1:], dtype=torch.float64)
         source.fill_normals(source.generators(seeds, source.PATH_STREAM, like.device), normals)
-        self._fine = [
-            _apply(root, z) for root, z in zip(square_root(self._q), normals.unbind(1), strict=True)
-        ]
+        self._fine = [*map(_apply, square_root(self._q), normals.unbind(1))]
         self._dtype = like.dtype
 
     def normals(self, substep: SubstepNoise) -> list[Tensor]:
         """See `NoiseStream.normals`."""
         assert isinstance(substep.nodes, BlockNodes)
-        times, made = substep.nodes.times, []
+        times = substep.nodes.times
         places = _places(self._grid, times)
-        _, covariances = self._system.transition(times[:-1], times[1:])
-        for (a, b), root in zip(pairwise(places), square_root(covariances), strict=True):
-            made.append(_apply(torch.linalg.pinv(root, rtol=1e-13), self._sum(a, b, None)[0]))
+        roots = square_root(self._system.transition(times[:-1], times[1:])[1])
+        inverses = torch.linalg.pinv(roots, rtol=1e-13)
+        sums = (self._sum(a, b, None)[0] for a, b in pairwise(places))
+        made = [*map(_apply, inverses, sums)]
         if substep.integral:
             made.append(self._integral(places[0], places[-1]))
         return [z.to(self._dtype) for z in made]
@@ -97,12 +94,10 @@ class _ComposedStream:
     def _sum(self, a: int, b: int, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Σ_j w_j Φ ξ_j, its covariance, and that with Σ_j Φ ξ_j."""
         total, own = torch.zeros_like(self._fine[a]), torch.zeros_like(self._q[a])
-        cross = own
-        for j in range(a, b):
-            w, phi = 1.0 if weights is None else float(weights[j - a]), self._phi[j]
-            total = _apply(phi, total) + w * self._fine[j]
-            own = phi @ own @ phi.mT + w * w * self._q[j]
-            cross = phi @ cross @ phi.mT + w * self._q[j]
+        cross, all_w = own, [1.0] * (b - a) if weights is None else weights.tolist()
+        for w, phi, q, xi in zip(all_w, self._phi[a:b], self._q[a:b], self._fine[a:b], strict=True):
+            total = _apply(phi, total) + w * xi
+            own, cross = phi @ own @ phi.mT + w * w * q, phi @ cross @ phi.mT + w * q
         return total, own, cross
 
 
