@@ -73,7 +73,7 @@ docs: $(DEV)
 
 # One thread: the pages give seconds.
 STUDIES := stiffness work_precision noise_decomposition churn networks trajectories \
-  rademacher strong_orders best_schedule ornstein_uhlenbeck cld
+  rademacher strong_orders best_schedule ornstein_uhlenbeck cld network_paths allen_cahn
 studies: $(DEV)
 	set -e; for name in $(STUDIES); do OMP_NUM_THREADS=1 $(BIN)/python studies/$$name.py; done
 	set -e; for name in $(STUDIES); do $(BIN)/python studies/$$name.py --page; done

@@ -10,13 +10,15 @@ from types import ModuleType
 import pytest
 import torch
 
+import expint
 from expint import plan_sampling
 from expint.schedules import EDM
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "stiffness", "work_precision", "noise_decomposition", "churn", "trajectories", "rademacher",
-    "strong_orders", "best_schedule", "ornstein_uhlenbeck", "networks", "cld",
+    "strong_orders", "best_schedule", "ornstein_uhlenbeck", "networks", "cld", "network_paths",
+    "allen_cahn",
 ]  # fmt: skip
 
 
@@ -108,6 +110,38 @@ def test_the_law_of_the_chain_is_what_an_exponential_scheme_tends_to(study: Modu
     first, second = (study.ours("pece-2", nfe)[0] for nfe in (20, 40))
     assert second < 0.004
     assert first / second > 3.5
+
+
+@pytest.mark.parametrize("study", ["network_paths"], indirect=True)
+@pytest.mark.filterwarnings("ignore::expint.PlanWarning")
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers
+def test_samples_of_the_same_noise_approach_the_fine_solution(study: ModuleType):
+    """Which is known for Gaussian data at ℓ = 0; on other paths the SDE's are 1.4 away."""
+    fine = {"seeds-3": 120, "seeds-sra3": 160}
+    paths = study.Paths(expint.targets.Gaussian([1.0, -1.0], [0.25, 1.0], EDM()), fine)
+    noise = expint.noise.initial_state(expint.noise.per_sample(0, 16), (2,), torch.float32)
+    mean, variances = torch.tensor([1.0, -1.0]), torch.tensor([0.25, 1.0])
+    exact = mean + (80.0 * noise - mean) * (variances / (variances + 80.0**2)).sqrt()
+    assert study.relative(paths.fine(None), exact) < 1e-4
+    assert paths.ours("unipc-3", 40)[0] < 0.003
+    edm = study.schedulers()["diffusers EDM DPM++"]
+    assert paths.theirs(edm, 40)[0] < 0.02 < paths.theirs(edm, 5)[0]
+    first, second = (paths.ours("seeds-sra", nfe)[0] for nfe in (40, 160))
+    assert 5.0 * second < first < 0.3
+    with pytest.raises(ValueError, match="follows no path"):
+        paths.ours("euler-ancestral", 10)
+
+
+@pytest.mark.parametrize("study", ["allen_cahn"], indirect=True)
+def test_euler_maruyama_sees_the_paths_of_the_exponential_schemes(
+    study: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    """A quarter of the step leaves a quarter of the error of each scheme of order 1."""
+    monkeypatch.setattr(study, "COUNT", study.BATCH)
+    found, floor = study.errors(study.Field(16), ["seeds-1", *study.EULER], (24, 96), 288)
+    assert floor < 0.0005
+    for points in found.values():
+        assert points["24"][0] / points["96"][0] == pytest.approx(4.3, abs=0.4)
 
 
 def test_the_dark_scheme_turns_charts_round_and_leaves_pictures_of_pixels():
