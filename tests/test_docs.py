@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from diffusion_adapters.cli import main
-from expint import defaults
+from expint import defaults, solvers
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -225,6 +225,16 @@ def test_reference_is_what_is_public():
         f"docs/api.md lacks {sorted(public - set(entries))}, and should not have "
         f"{sorted(set(entries) - public)}"
     )
+
+
+COUNTING = ["README.md", "docs/solvers.md", "docs/how-to-choose.md", "docs/for/diffusers.md"]
+
+
+@pytest.mark.parametrize("page", COUNTING)
+def test_the_number_of_solvers_is_that_of_the_registry(page: str):
+    """In figures, where a page says it."""
+    said = re.findall(r"(?:\[|You get )(\w+) (?:solvers|names)\b", PAGES[page])
+    assert said == [str(len(solvers.names()))]
 
 
 def test_how_to_choose_has_the_bands_of_the_default():
