@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -115,20 +115,16 @@ class NodeTimes:
             inner = inverse(start + float(c) * (end - start))
             node[c] = inner if round_time is None else round_time(inner)
         node |= {Fraction(-j - 1): time.reshape(shape) for j, time in enumerate(earlier)}
-        self.node, self._log_propagator = node, sde.log_propagator
-        self.mu = dict(zip(node, sde.clock(torch.stack(list(node.values()))), strict=True))
+        every = torch.stack(list(node.values()))
+        self.node = node
+        self.mu = dict(zip(node, sde.clock(every), strict=True))
+        self.log_a = {} if sde.blocks else dict(zip(node, sde.log_propagator(every), strict=True))
         self.h = self.mu[_ONE] - self.mu[_ZERO]
         self.position = {c: (mu - self.mu[_ZERO]) / self.h for c, mu in self.mu.items()}
         # Whether the positions in the clock are other than the tableau's c.
         self.moved = bool(earlier) or round_time is not None or tableau.variable != "clock"
         if round_time is not None:
             _check_rounding(tableau, {c: x for c, x in self.position.items() if c >= 0})
-
-    @cached_property
-    def log_a(self) -> dict[Fraction, Tensor]:
-        """log a at the nodes."""
-        every = torch.stack(list(self.node.values()))
-        return dict(zip(self.node, self._log_propagator(every), strict=True))
 
 
 def _rates(
