@@ -78,7 +78,8 @@ def page_of(text: str, done: dict[str, Any]) -> str:
         best = [min((v for v in pair if v is not None), default=None) for pair in found]
         rows.append((name, *("–" if v is None or v > 10.0 else f"{v:.4f}" for v in best)))
     rows.append(("independent data", *(f"{done['floor']:.4f}" for _ in NFE)))
-    return filled(text, "cld", table_text(rows, markdown=True))
+    table = table_text(rows, markdown=True)
+    return filled(text, "cld", f'<div class="sortable" markdown>\n\n{table}\n\n</div>')
 
 
 def draw() -> None:

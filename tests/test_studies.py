@@ -149,4 +149,8 @@ def test_the_dark_scheme_turns_charts_round_and_leaves_pictures_of_pixels():
     left = re.search(r'"slate"\] \.md-typeset img:not\((.*)\) \{\s*filter: invert\(1\)', rule)
     assert left is not None
     kept = re.findall(r'src\*="([\w-]+)"', left[1])
-    assert len(kept) == 3 and all((ROOT / "docs" / "img" / f"{n}.png").exists() for n in kept)
+    assert (
+        len(kept) == 4
+        and "edit-digits" in kept
+        and all((ROOT / "docs" / "img" / f"{n}.png").exists() for n in kept)
+    )
