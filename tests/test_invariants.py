@@ -144,7 +144,7 @@ ROOMS = {
     "expint/plans/file_format.py": 83,
     "expint/tuning/": 1_128,
     "expint/runs/row_noise.py": 54,
-    "expint/transitions/": 369,
+    "expint/transitions/": 368,
     "expint/fixed_points.py": 30,
     "expint/step_ends.py": 71,
     "expint/frames.py": 65,

@@ -41,11 +41,12 @@ def invert(
     is an edit of x0 that keeps what the noise determines.
 
     x0 is noised forward to every row with noise of its own, and each row is solved for its normals.
-    A second run checks them. Where a step ends at a function of several noisy stages (`seeds-sra3`)
-    its end is noised instead: of its normals one is drawn, the other a fixed point of some rounds
-    of the step. In a last step with a corrector, or with a stage at its end, the noise
-    is also in a state that the model is called at, and in a step of the ODE after the last noise
-    (`edm-stochastic`) its start is to be found: fixed points, which take some more runs.
+    A second run checks them. Where the end of a step has no noise but that of its several stages
+    (`seeds-sra3`, `etd-rk4`) it is noised in their place: of the step's normals one is a fixed
+    point of some rounds of the step, and the others are drawn. In a last step with a corrector, or
+    with one stage, at its end, the noise is also in a state that the model is called at, and in a
+    step of the ODE after the last noise (`edm-stochastic`) its start is to be found: fixed points,
+    which take some more runs.
 
     Args:
         model: as for `expint.sample`.
@@ -98,7 +99,7 @@ def invert(
             f"The last state of {plan.solver!r} on this grid has no noise, though {plan.sde} has: "
             "let its last step above sigma = 0 add noise."
         )
-    several = goal not in last.free and len(last.free) > 1
+    several = any(len(k.free) > 1 and max(k.loadings) not in k.free for k in kernels(plan))
     own = per_sample(seed, len(x0), seeds=seeds, start=start)
     with torch.no_grad():
 
@@ -136,7 +137,7 @@ def invert(
             drive(run, model)
             return x0 - states[goal]
 
-        best, reached = solve(missing, x0, allowed.expand(len(x0)))
+        best, reached = solve(missing, x0, allowed.expand(len(x0)), 10 if several else 40)
         largest = missing(best).abs().max()
     if not reached:
         raise RuntimeError(
