@@ -11,11 +11,13 @@ serves all three.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
+_DENSE = 64  # up to so many modes a product with a matrix is faster than an FFT and its copies
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,36 @@ class Axis:
     def derivative(self, x: Tensor) -> Tensor:
         """Modes of the derivative of a periodic field; the unpaired last cosine of an even number
         has none."""
-        pairs = (self.modes - 1) // 2
-        waves = self.waves[1 : pairs + 1].to(x)
-        cosines, sines = x[..., 1 : pairs + 1] * waves, x[..., self.modes - pairs :] * waves
-        zero = x.new_zeros(*x.shape[:-1], 1)
-        unpaired = [zero] * (self.modes - 1 - 2 * pairs)
-        return torch.cat([zero, sines, *unpaired, -cosines], -1)
+        n = (self.modes - 1) // 2
+        waves, found = self.waves[1 : n + 1].to(x), torch.zeros_like(x)
+        found[..., 1 : n + 1] = x[..., self.modes - n :] * waves
+        found[..., self.modes - n :] = -x[..., 1 : n + 1] * waves
+        return found
+
+
+def along(axis: Axis, x: Tensor, dim: int, points: int, back: bool = False) -> Tensor:
+    """The transform to points in dimension `dim` < 0, or back to modes."""
+    if points < axis.modes:
+        raise ValueError(f"{axis.modes} modes need at least as many points, got {points}.")
+    if axis.modes > _DENSE:
+        x = x.movedim(dim, -1)
+        return (axis.to_modes(x) if back else axis.to_points(x, points)).movedim(-1, dim)
+    matrix = _matrix(axis, points, back, x.dtype, x.device)
+    tail = x.shape[dim + 1 :]
+    return x @ matrix.mT if dim == -1 else (matrix @ x.flatten(dim + 1)).unflatten(-1, tail)
 
 
 @lru_cache(256)
-def _factors(
-    axis: Axis, points: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
+@torch.inference_mode(False)  # else no gradients could go through what is remembered
+def _matrix(axis: Axis, points: int, back: bool, dtype: Any, device: Any) -> Tensor:
+    one = torch.eye(points if back else axis.modes, dtype=torch.float64)
+    made = axis.to_modes(one) if back else axis.to_points(one, points)
+    return made.mT.contiguous().to(device, dtype)
+
+
+@lru_cache(256)
+@torch.inference_mode(False)
+def _factors(axis: Axis, points: int, dtype: Any, device: Any) -> tuple[Tensor, Tensor]:
     """Sizes of the modes in those of e^{ikx}, with the sign −1 of sines, and the phases that put
     the first point half a cell from a wall."""
     walls, sine = axis.boundary != "periodic", axis.boundary == "dirichlet"

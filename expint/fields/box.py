@@ -7,10 +7,11 @@ from math import inf
 from typing import Any
 
 import torch
+from scipy.fft import next_fast_len as fast
 from torch import Tensor
 
 from expint.equations import SemiLinearSDE
-from expint.fields.axes import BOUNDARIES, Axis
+from expint.fields.axes import BOUNDARIES, Axis, along
 from expint.numerics.float64 import are_numbers, as_float64, is_whole
 
 Pointwise = Callable[[Tensor, Tensor], Tensor]
@@ -72,8 +73,7 @@ class Box:
     @cached_property
     def laplacian(self) -> Tensor:
         """The eigenvalues −|k|² of Δ, float64, of the shape of the modes."""
-        squares = torch.meshgrid([axis.waves**2 for axis in self.axes], indexing="ij")
-        return -torch.stack(squares).sum(0)
+        return -torch.stack(torch.meshgrid([a.waves**2 for a in self.axes], indexing="ij")).sum(0)
 
     def points(self, degree: int = 2) -> tuple[int, ...]:
         """On how many points of each axis a polynomial of the field of this degree is free of
@@ -82,7 +82,7 @@ class Box:
         periodic or of sine modes, and even powers of sine modes, which are no sums of sines."""
         if not is_whole(degree) or degree < 1:
             raise ValueError(f"degree is an integer >= 1, got {degree!r}.")
-        return tuple(_even_and_fast(-(-(degree + 1) * n // 2)) for n in self.modes)
+        return tuple(2 * fast(-(-(degree + 1) * n // 4), True) for n in self.modes)  # pyright: ignore
 
     def places(self, points: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Coordinates of the points of each axis, float64, each of the shape `points`."""
@@ -97,10 +97,9 @@ class Box:
             ValueError: for another shape, or fewer points than modes.
         """
         shape = tuple(points or self.modes)
-        self._check(x, self.modes, "modes")
+        self._check(x, "modes")
         for dim, axis, n in zip(range(-len(shape), 0), self.axes, shape, strict=True):
-            _check_points(n, axis)
-            x = axis.to_points(x.movedim(dim, -1), n).movedim(-1, dim)
+            x = along(axis, x, dim, n)
         return x
 
     def to_modes(self, u: Tensor) -> Tensor:
@@ -110,19 +109,18 @@ class Box:
         Raises:
             ValueError: for fewer points than modes.
         """
-        self._check(u, (None,) * len(self.modes), "points")
+        self._check(u, "points")
         for dim, axis in zip(range(-len(self.modes), 0), self.axes, strict=True):
-            _check_points(u.shape[dim], axis)
-            u = axis.to_modes(u.movedim(dim, -1)).movedim(-1, dim)
+            u = along(axis, u, dim, u.shape[dim], back=True)
         return u
 
     def derivative(self, x: Tensor, axis: int = 0) -> Tensor:
         """Modes of the derivative along a periodic axis; the unpaired last cosine of an even number
         of modes has none."""
-        if self.boundary[axis] != "periodic":
+        if (kind := self.boundary[axis]) != "periodic":
             raise ValueError(
-                f"The derivative of {self.boundary[axis]} modes is a sum of others: only that "
-                "along a periodic axis has these modes."
+                f"The derivative of {kind} modes is a sum of others: only that along a periodic "
+                "axis has these modes."
             )
         dim = axis - len(self.modes)
         return self.axes[axis].derivative(x.movedim(dim, -1)).movedim(-1, dim)
@@ -160,10 +158,8 @@ class Box:
         waves = torch.sqrt(-self.laplacian)
         power = self._coefficient("spectrum", spectrum(waves) if callable(spectrum) else spectrum)
         if (power < 0).any():
-            raise ValueError(
-                f"spectrum is a variance, >= 0, got {power.min().item():.6g} for |k| = "
-                f"{waves[power < 0][0].item():.6g}."
-            )
+            k, least = waves.flatten()[power.argmin()], power.min()
+            raise ValueError(f"spectrum is a variance, >= 0, got {least:.6g} for |k| = {k:.6g}.")
         rates = self._coefficient("linear", made)
         return SemiLinearSDE.from_coefficients(rates, 1.0, power.sqrt(), span=span, **options)
 
@@ -179,24 +175,8 @@ class Box:
             raise ValueError(f"{name} must be finite, got {made[~torch.isfinite(made)][0]}.")
         return made.expand(self.modes)
 
-    def _check(self, x: Tensor, sizes: tuple[int | None, ...], what: str) -> None:
-        own = tuple(x.shape[-len(sizes) :])
-        if len(own) < len(sizes) or any(
-            n not in (None, m) for n, m in zip(sizes, own, strict=True)
-        ):
-            wanted = sizes if what == "modes" else f"{len(sizes)} dimensions"
-            raise ValueError(
-                f"A field in {what} has these as its last dimensions, {wanted}, got shape "
-                f"{tuple(x.shape)}."
-            )
-
-
-def _check_points(n: int, axis: Axis) -> None:
-    if n < axis.modes:
-        raise ValueError(f"{axis.modes} modes need at least as many points, got {n}.")
-
-
-def _even_and_fast(least: int) -> int:
-    """The first even number from `least` on without prime factors above 5."""
-    n = least + least % 2
-    return n if 30**64 % n == 0 else _even_and_fast(n + 2)
+    def _check(self, x: Tensor, what: str) -> None:
+        own, count = tuple(x.shape), len(self.modes)
+        wanted = self.modes if what == "modes" else f"{count} dimensions"
+        if len(own) < count or (what == "modes" and own[-count:] != self.modes):
+            raise ValueError(f"A field in {what} has these dimensions last, {wanted}, got {own}.")

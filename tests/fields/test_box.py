@@ -215,3 +215,20 @@ def test_a_path_that_leaves_the_numbers_is_refused():
     with pytest.raises(ValueError, match="fresh"):
         integrate(heat, lambda x, t: 0 * x, torch.zeros(1, 64), [0.0, 1.0], "seeds-1",
                   noise.BrownianPath([0]))  # fmt: skip
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "neumann", "dirichlet"])
+def test_short_axes_by_matrices_are_the_transforms_of_long_ones(
+    boundary: str, monkeypatch: pytest.MonkeyPatch
+):
+    """In any dimension, and with gradients after a first use in inference mode."""
+    box = Box((6, 7, 8), (1.0, 2.0, 3.0), boundary)
+    x = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.inference_mode():
+        short = box.to_points(x, (9, 8, 14))
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(box.to_modes(box.to_points(x, (9, 8, 14))).sum(), x)
+    monkeypatch.setattr("expint.fields.axes._DENSE", 0)
+    torch.testing.assert_close(short, box.to_points(x, (9, 8, 14)).detach(), rtol=0, atol=1e-13)
+    torch.testing.assert_close(box.to_modes(short.clone()), x.detach(), rtol=0, atol=1e-13)
+    torch.testing.assert_close(slope, torch.ones_like(x), rtol=0, atol=1e-13)
