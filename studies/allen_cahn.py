@@ -13,7 +13,6 @@ Maruyama takes νΔ with the drift; where it is "linearly implicit", by (1 − h
 are those of the paths, given the exponential schemes' on 2304 steps.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +24,14 @@ from typing import Any
 
 import click
 import torch
-from pages import filled
+from pages import known, with_table
 from torch import Tensor
 from work_precision import PAGE, cell, machine, rows_of
 
 from expint import Plan, compile_plan, execute, noise
 from expint.convergence.plans_path import PlansPath
 from expint.fields import Box
-from expint.results import table_text, write_json
+from expint.results import write_json
 from expint.solvers import get
 
 FILE = Path(__file__).with_suffix(".json")
@@ -141,10 +140,8 @@ def errors(
 
 def page_of(text: str, done: dict[str, Any]) -> str:
     """The page with the table between its marks."""
-    table = table_text(rows_of(done), markdown=True)
     said = f"Floor {cell(done['floor'])}. {done['made']}; {done['machine']}."
-    body = f'{said}\n\n<div class="sortable" markdown>\n\n{table}\n\n</div>'
-    return filled(text, "allen-cahn", body)
+    return with_table(text, "allen-cahn", rows_of(done), said)
 
 
 @click.command(help=__doc__)
@@ -152,9 +149,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
 def main(page: bool) -> None:
     """Run it."""
     torch.set_num_threads(1)
-    done: dict[str, Any] = {"figures": {}}
-    if FILE.exists():
-        done = json.loads(FILE.read_text(encoding="utf-8"))
+    done = known(FILE)
     missing = [name for name in (*SOLVERS, *EULER) if name not in done["figures"]]
     if page:
         PAGE.write_text(page_of(PAGE.read_text(encoding="utf-8"), done), encoding="utf-8")

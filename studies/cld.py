@@ -18,12 +18,12 @@ from statistics import mean
 from typing import Any
 
 import click
-from pages import filled
+from pages import with_table
 from torch import Tensor
 
 from expint import Plan, compile_plan, execute, metrics, noise
 from expint.phase_space import GDDIM, Denoised, Mixture, reverse_cld, split_score, sscs_plan
-from expint.results import new_figure, table_text
+from expint.results import new_figure
 from expint.schedules import CLD
 from expint.solvers import get
 
@@ -78,8 +78,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
         best = [min((v for v in pair if v is not None), default=None) for pair in found]
         rows.append((name, *("–" if v is None or v > 10.0 else f"{v:.4f}" for v in best)))
     rows.append(("independent data", *(f"{done['floor']:.4f}" for _ in NFE)))
-    table = table_text(rows, markdown=True)
-    return filled(text, "cld", f'<div class="sortable" markdown>\n\n{table}\n\n</div>')
+    return with_table(text, "cld", rows)
 
 
 def draw() -> None:

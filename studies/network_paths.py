@@ -26,7 +26,7 @@ from typing import Any
 
 import click
 import torch
-from pages import filled
+from pages import with_table
 from torch import Tensor
 from tqdm import tqdm
 from work_precision import (
@@ -45,7 +45,7 @@ from work_precision import (
 import expint
 from diffusion_adapters import load
 from expint import Plan, compile_plan, noise, solvers
-from expint.results import table_text, write_json
+from expint.results import write_json
 
 FILE = Path(__file__).with_suffix(".json")
 COUNT, NFES = 16, (5, 10, 20, 40)
@@ -146,9 +146,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
     rows = [row for row in rows_of(done) if set(row[1:-1]) != {"–"}]
     floors = "; ".join(f"{cell(v)} ({name})" for name, v in sorted(done["floors"].items()))
     said = f"Floors: {floors}. {done['made']}; {done['machine']}."
-    table = table_text(rows, markdown=True)
-    body = f'{said}\n\n<div class="sortable" markdown>\n\n{table}\n\n</div>'
-    return filled(text, "network-paths", body)
+    return with_table(text, "network-paths", rows, said)
 
 
 @click.command(help=__doc__)

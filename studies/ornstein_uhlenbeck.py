@@ -11,7 +11,6 @@ total variance: exact where a method is a map of normals, by moments of 5000 sam
 with the floor of as many exact samples. Equal steps; an evaluation is one of F, or of the drift.
 """
 
-import json
 import time
 from collections.abc import Callable
 from datetime import date
@@ -21,7 +20,7 @@ from typing import Any
 
 import click
 import torch
-from pages import filled
+from pages import known, with_table
 from torch import Tensor
 from tqdm import tqdm
 from work_precision import PAGE, Point, cell, machine, measured, rows_of
@@ -30,7 +29,7 @@ import expint
 from expint import SemiLinearSDE, compile_plan
 from expint.metrics import gaussian_wasserstein
 from expint.noise import Replay
-from expint.results import table_text, write_json
+from expint.results import write_json
 from expint.runs import execute
 
 FILE = Path(__file__).with_suffix(".json")
@@ -141,10 +140,8 @@ def entries() -> dict[str, Callable[[int], Point]]:
 
 def page_of(text: str, done: dict[str, Any]) -> str:
     """The page with the table between its marks."""
-    table = table_text(rows_of(done), markdown=True)
     said = f"Floor {cell(done['floor'])} for torchsde. {done['made']}; {done['machine']}."
-    body = f'{said}\n\n<div class="sortable" markdown>\n\n{table}\n\n</div>'
-    return filled(text, "ornstein-uhlenbeck", body)
+    return with_table(text, "ornstein-uhlenbeck", rows_of(done), said)
 
 
 @click.command(help=__doc__)
@@ -152,9 +149,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
 def main(page: bool) -> None:
     """Run it."""
     torch.set_num_threads(1)
-    done: dict[str, Any] = {"figures": {}}
-    if FILE.exists():
-        done = json.loads(FILE.read_text(encoding="utf-8"))
+    done = known(FILE)
     missing = {k: v for k, v in entries().items() if k not in done["figures"]}
     about = {"made": date.today().isoformat(), "machine": machine(), "floor": floor()}
     for name, run in () if page else tqdm(missing.items()):

@@ -12,7 +12,6 @@ each step; in units of √(α²σd² + σ̄²), their standard deviation, the la
 the sum of all changes, means over the image; and how far the images of both scalings are apart.
 """
 
-import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import click
 import torch
 from noise_decomposition import PAGE
-from pages import filled
+from pages import filled, known
 from torch import Tensor
 from work_precision import cell
 
@@ -149,9 +148,7 @@ def draw(done: dict[str, Any]) -> None:
 def main(page: bool) -> None:
     """Run it."""
     torch.set_num_threads(1)
-    done: dict[str, Any] = {"figures": {}}
-    if FILE.exists():
-        done = json.loads(FILE.read_text(encoding="utf-8"))
+    done = known(FILE)
     for solver, registered in () if page else SOLVERS.items():
         for name in LEVELS:
             if f"{solver}: {name}" not in done["figures"]:

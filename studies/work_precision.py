@@ -38,7 +38,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from pages import filled
+from pages import with_table
 from stiffness import ring
 from torch import Tensor
 from tqdm import tqdm
@@ -48,7 +48,7 @@ from expint import Reparametrized, solvers
 from expint.gaussian_data import exact_moments
 from expint.metrics import sliced_wasserstein
 from expint.quality import analytic_target
-from expint.results import new_figure, table_text, write_json
+from expint.results import new_figure, write_json
 from expint.schedules import VP
 
 Point = tuple[float, int, float]
@@ -351,11 +351,9 @@ def rows_of(problem: dict[str, Any]) -> list[tuple[str, ...]]:
 def page_of(text: str, done: dict[str, Any]) -> str:
     """The page with its tables between their marks."""
     for name, problem in done.items():
-        table = table_text(rows_of(problem), markdown=True)
         floor = f"Floor {cell(problem['floor'])}. " if problem["floor"] else ""
         said = f"{floor}{problem['made']}; {problem['machine']}."
-        body = f'{said}\n\n<div class="sortable" markdown>\n\n{table}\n\n</div>'
-        text = filled(text, name, body)
+        text = with_table(text, name, rows_of(problem), said)
     return text
 
 
