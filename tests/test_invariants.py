@@ -111,6 +111,7 @@ ROOMS = {
     "expint/blocks/": 282,
     "expint/phase_space/": 227,
     "expint/schedules/formula/critically_damped.py": 73,
+    "expint/equations/cps_levels.py": 13,
     "expint/equations/from_blocks.py": 68,
     "expint/equations/time_clock.py": 16,
     "expint/equations/time_dependence.py": 82,
