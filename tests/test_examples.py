@@ -1,6 +1,5 @@
 """The examples run, at reduced size, and what they claim is so."""
 
-import importlib
 import math
 import runpy
 from itertools import pairwise
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from click.testing import CliRunner
+from imported import imported_from
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -17,8 +17,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 @pytest.fixture
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return importlib.import_module(request.param)
+    return imported_from(EXAMPLES, request.param, monkeypatch)
 
 
 a = pytest.mark.parametrize

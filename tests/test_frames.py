@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from toy_models import FunctionModel, forbidden
 
 import expint
 from expint import RandomFrames
@@ -15,7 +16,6 @@ from expint.noise import Replay, per_sample
 from expint.plans import step_scaled
 from expint.schedules import EDM
 from expint.solvers.steady_churn import steady_churn
-from tests.toy_models import FunctionModel, forbidden
 
 GRID = [80.0, 20.0, 5.0, 1.0, 0.3, 0.05, 0.0]
 SHAPE = (3, 5, 3)

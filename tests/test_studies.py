@@ -1,7 +1,6 @@
 """The pages of the studies show the figures that are there; and diffusers' schedulers are measured
 exactly on Gaussian data."""
 
-import importlib
 import json
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from imported import imported_from
 
 import expint
 from expint import plan_sampling
@@ -24,8 +24,7 @@ PAGES = [
 
 @pytest.fixture
 def study(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "studies")
-    return importlib.import_module(request.param)
+    return imported_from(ROOT / "studies", request.param, monkeypatch)
 
 
 @pytest.mark.parametrize("study", PAGES, indirect=True)
