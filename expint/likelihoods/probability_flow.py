@@ -175,7 +175,7 @@ class _Flow:
 
         def augmented(state: Tensor, t: Tensor) -> Tensor:
             y, (on_x, on_output) = state[:, :-1], rule(state, t)
-            call = lambda y: model(y.reshape(shape), t).flatten(1).to(y.dtype)  # noqa: E731
+            call = lambda y: model(y.reshape(shape).clone(), t).flatten(1).to(y.dtype)  # noqa: E731
             value, pull, *_ = torch.func.vjp(call, y)
             trace = on_x * size + on_output * sum((pull(v)[0] * v).sum(1) for v in probes)
             return torch.cat(

@@ -52,7 +52,7 @@ def test_the_published_algorithm():
 
 
 @pytest.mark.parametrize("schedule", [EDM(), VP(), Flow()], ids=str)
-@pytest.mark.parametrize("solver", ["seeds-3", "unipc-2"])
+@pytest.mark.parametrize("solver", ["seeds-3", "unipc-2", "taylor-2"])
 def test_the_law_is_kept(schedule: Any, solver: str):
     """Exactly, on Gaussian data, but for the solver's own error, which falls with the steps."""
     target = Gaussian([1.0], [0.25], schedule)
