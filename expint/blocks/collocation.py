@@ -2,7 +2,6 @@
 quadrature at its nodes."""
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from numpy.polynomial import legendre
 from torch import Tensor
 
-from expint.blocks.matrices import finite_at
+from expint.blocks.matrices import TimeFunction
 
 _STAGES, _TOLERANCE, _MOST_PANELS = 9, 1e-11, 2048
 
@@ -28,10 +27,10 @@ def radau(stages: int) -> tuple[Tensor, Tensor]:
 
 
 def collocated(
-    system: Any, start: Tensor, end: Tensor, variable: Callable[[Tensor], Tensor], count: int
-) -> list[Tensor]:
-    """Φ, the moments ∫ Φ B θ^i/i! du and Q between `start` and `end`, shape (intervals,); θ goes
-    from 0 to 1 with `variable`.
+    system: Any, start: Tensor, end: Tensor, variable: TimeFunction, count: int
+) -> Tensor:
+    """Φ, the moments ∫ Φ B θ^i/i! du and Q between `start` and `end`, shape (intervals,), beside
+    each other, shape (intervals, k, 2k + count m); θ goes from 0 to 1 with `variable`.
 
     Ψ(u) = Φ(end, u) is followed from the end to the start, Ψ' = −ΨA, where a stable system decays:
     so nothing grows that later would cancel. Its layer at the end has the width 1/|A|; the panels
@@ -42,7 +41,7 @@ def collocated(
         ValueError: if the matrices are not finite, or too rough.
     """
     length = start - end
-    A = finite_at("A", system.A, end + length * torch.linspace(0.0, 1.0, 17).double()[1:-1, None])
+    A = system.A(end + length * torch.linspace(0.0, 1.0, 17).double()[1:-1, None])
     size = torch.linalg.matrix_norm(A, 1).amax(0) * length.abs()
     tolerance = (_TOLERANCE + 1e-14 * size)[:, None, None]
     layer = (1.0 / size.clamp(min=2.0)).clamp(min=1e-9)
@@ -56,16 +55,15 @@ def collocated(
     for _ in range(math.ceil(math.log2(max(turns / 16.0, 1.0)))):
         edges = _halved(edges, start)
     coarse = _along(system, start, end, edges, variable, count)
-    result, pending = [part.clone() for part in coarse], torch.arange(len(start))
+    found, pending = coarse.clone(), torch.arange(len(start))
     while len(pending):
         edges = _halved(edges, start[pending])
         fine = _along(system, start[pending], end[pending], edges, variable, count)
-        rough = ~_settled(coarse, fine, tolerance[pending])
-        for whole, part in zip(result, fine, strict=True):
-            whole[..., pending, :, :] = part
-        pending, edges = pending[rough], edges[:, rough]
-        coarse = [part[..., rough, :, :] for part in fine]
-    return result
+        found[pending] = fine
+        off = (fine - coarse).abs() > tolerance[pending] * _sizes(fine, system.sizes[1], count)
+        rough = off.flatten(1).any(1)
+        pending, edges, coarse = pending[rough], edges[:, rough], fine[rough]
+    return found
 
 
 def _halved(edges: Tensor, start: Tensor) -> Tensor:
@@ -78,33 +76,33 @@ def _halved(edges: Tensor, start: Tensor) -> Tensor:
     return torch.cat([inner, edges[-1:]])
 
 
-def _settled(coarse: list[Tensor], fine: list[Tensor], tolerance: Tensor) -> Tensor:
-    """Whether two passes agree, per interval: rows of Φ and of the moments by their largest entry,
-    Q by its standard deviations, whose sizes may be far apart."""
-    std = fine[2].diagonal(dim1=-2, dim2=-1).abs().sqrt()
-    rows = [part.abs().amax(-1, keepdim=True) for part in fine[:2]]
-    sizes = (*rows, std[..., None] * std[..., None, :])
-    agreed = torch.ones(len(tolerance), dtype=torch.bool)
-    least = ((1e-4, 1.0), (1e-6, 1e-300), (1e-12, 1e-300))
-    for a, b, size, (part, floor) in zip(coarse, fine, sizes, least, strict=True):
-        whole = b.abs().amax((-2, -1), keepdim=True).clamp(min=floor)
-        off = (b - a).abs() > tolerance * torch.maximum(size, part * whole)
-        agreed &= ~off.flatten(-2).any(-1).reshape(-1, len(agreed)).any(0)
-    return agreed
+def _sizes(found: Tensor, m: int, count: int) -> Tensor:
+    """What errors are compared with: in Φ and the moments the largest entry of the row, in Q the
+    standard deviations, whose sizes may be far apart; if they are not too far below the whole."""
+    k = found.shape[1]
+    parts = found.abs().split([k, *[m] * count, k], -1)
+    std = parts[-1].diagonal(dim1=-2, dim2=-1).sqrt()[..., None]
+    own = [*(part.amax(-1, keepdim=True) for part in parts[:-1]), std * std.mT]
+    least = [1e-4, *[1e-6] * count, 1e-12]
+    sizes = [
+        torch.maximum(size, a * part.amax((-2, -1), keepdim=True)).expand_as(part)
+        for a, size, part in zip(least, own, parts, strict=True)
+    ]
+    return torch.cat([sizes[0].clamp(min=1e-4), *sizes[1:]], -1)
 
 
 def _along(
-    system: Any, start: Tensor, end: Tensor, edges: Tensor, variable: Any, count: int
-) -> list[Tensor]:
+    system: Any, start: Tensor, end: Tensor, edges: Tensor, variable: TimeFunction, count: int
+) -> Tensor:
     """One pass over the panels w ∈ [edge_p, edge_{p+1}], u = end + w (start − end)."""
-    (k, m, _), (nodes, matrix), n = system.sizes, radau(_STAGES), len(start)
+    (k, m), (nodes, matrix), n = system.sizes, radau(_STAGES), len(start)
     first, last = variable(start), variable(end)
     psi, whole = torch.eye(k).double().expand(n, k, k), torch.eye(_STAGES * k).double()  # Ψᵀ
-    moments, q = psi.new_zeros(count, n, k, m), torch.zeros_like(psi)
+    moments, q = psi.new_zeros(n, k, count, m), torch.zeros_like(psi)
     for low, high in pairwise(edges):
         h = (high - low) * (start - end)
         u = end + low * (start - end) + nodes[:, None] * h
-        rates = -h[:, None, None] * finite_at("A", system.A, u).mT  # dΨᵀ/du = −Aᵀ Ψᵀ
+        rates = -h[:, None, None] * system.A(u).mT  # dΨᵀ/du = −Aᵀ Ψᵀ
         left = torch.einsum("ij,jnab->niajb", matrix, rates).reshape(n, *whole.shape)
         solved = torch.linalg.solve(whole - left, psi.repeat(1, _STAGES, 1))
         inner = solved.unflatten(1, (_STAGES, k)).transpose(0, 1).mT  # Ψ at the nodes
@@ -112,10 +110,10 @@ def _along(
         if count:
             theta = (variable(u) - first) / (last - first)
             p = torch.stack([theta**i / math.factorial(i) for i in range(count)])
-            response = inner @ finite_at("B", system.B, u)
-            moments = moments + torch.einsum("qnkm,cqn,qn->cnkm", response, p, signed)
+            response = inner @ system.B(u)
+            moments = moments + torch.einsum("qnkm,cqn,qn->nkcm", response, p, signed)
         if system.stochastic:
-            spread = inner @ finite_at("G", system.G, u)
+            spread = inner @ system.G(u)
             q = q + torch.einsum("qnij,qnkj,qn->nik", spread, spread, signed.abs())
         psi = solved[:, -k:]
-    return [psi.mT, moments, q]
+    return torch.cat([psi.mT, moments.flatten(-2), q], -1)

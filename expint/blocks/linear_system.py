@@ -1,20 +1,15 @@
 """A linear system in an interval: its propagator, the moments of its response and the covariance of
 its noise, for many intervals at a time."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from expint.blocks.collocation import collocated
-from expint.blocks.integral import Integral
-from expint.blocks.matrices import MatrixFunction, symmetric_root
+from expint.blocks.matrices import TimeFunction, regression, symmetric_root
 from expint.blocks.matrix_exponential import exponentials
-
-Variable = Callable[[Tensor], Tensor]
-"""An increasing function of time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +19,15 @@ class LinearSystem:
     Args:
         A, B, G: functions of times, shape (*times, rows, columns).
         constant: whether all of them are constant.
-        sizes: (k, m, n).
+        sizes: (k, m).
         stochastic: whether G is not zero.
     """
 
-    A: MatrixFunction
-    B: MatrixFunction
-    G: MatrixFunction
+    A: TimeFunction
+    B: TimeFunction
+    G: TimeFunction
     constant: bool
-    sizes: tuple[int, int, int]
+    sizes: tuple[int, int]
     stochastic: bool
 
     def check_state(self, x: Tensor) -> None:
@@ -54,37 +49,81 @@ class LinearSystem:
     def transition(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Φ(end, start) and Q = ∫ Φ(end,u) G Gᵀ Φ(end,u)ᵀ |du|, each of shape (*, k, k), for times
         of one shape; the integration may run backwards."""
-        propagator, _, covariance = self.integrals(start, end)
-        return propagator, covariance
+        return self.integrals(start, end)[:2]
 
     def strength(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """g = (G Gᵀ)^½ at times `t`, and its pseudo-inverse, shape (*t, k, k)."""
         g = symmetric_root(self.G(t) @ self.G(t).mT)
         return g, torch.linalg.pinv(g, hermitian=True, rtol=1e-6)
 
-    def integral(self, start: Tensor, end: Tensor) -> Integral:
-        """The integral of the path over the steps: y' = A y + N beside N is ∫ Φ (end − u) G dω."""
-        k, _, n = self.sizes
-        unit, lower = torch.eye(2).double(), torch.tensor([[0.0, 0.0], [1.0, 0.0]]).double()
-        below = torch.kron(lower, torch.eye(k).double())
-        drift = lambda t: torch.kron(unit, self.A(t)) + below  # noqa: E731
-        noise = lambda t: torch.kron(unit[:, :1], self.G(t))  # noqa: E731
-        both = LinearSystem(drift, noise, noise, self.constant, (2 * k, n, n), True)
-        q, h = both.transition(start, end)[1], (end - start)[..., None, None]
-        parts = q[..., :k, :k], q[..., k:, :k] / h, q[..., k:, k:] / h**2
-        return Integral(self.strength(end)[1], *parts)
+    def with_integral(self, h: Tensor) -> "LinearSystem":
+        """The system of y and its integral ∫ y |du|, in the direction of h: of the noise beside
+        N = ∫ Φ G dω that is U = ∫ Φ |end − u| G dω."""
+        two, k = torch.eye(2).double(), self.sizes[0]
+        below = torch.diag(h.sign().expand(k), -k)
+        return replace(
+            self,
+            A=lambda t: torch.kron(two, self.A(t)) + below,
+            G=lambda t: torch.kron(two[:, :1], self.G(t)),
+            sizes=(2 * k, self.sizes[1]),
+        )
 
     def integrals(
-        self, start: Tensor, end: Tensor, variable: Variable | None = None, count: int = 0
-    ) -> list[Tensor]:
-        """Φ(end, start), the moments ∫ Φ(end,u) B(u) θ(u)^i / i! du for i < `count`, shape (count,
-        *, k, m), and Q; θ goes from 0 to 1 with `variable`, which is the time by default."""
-        if self.constant and variable is None:
+        self, start: Tensor, end: Tensor, variable: TimeFunction | None = None, count: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Φ(end, start), Q, and the moments ∫ Φ(end,u) B(u) θ(u)^i / i! du for i < `count`, shape
+        (count, *, k, m); θ goes from 0 to 1 with `variable`, which is the time by default."""
+        k, m = self.sizes
+        if self.constant and (variable is None or _is_affine(variable, start, end)):
             a = torch.zeros((), dtype=torch.float64)
-            return exponentials(self.A(a), self.B(a), self.G(a), end - start, count)
-        times = start.reshape(-1), end.reshape(-1)
-        found = collocated(self, *times, variable or (lambda u: u), count)
-        return [v.reshape(*v.shape[:-3], *start.shape, *v.shape[-2:]) for v in found]
+            found = exponentials(self.A(a), self.B(a), self.G(a), end - start, count)
+        else:
+            times = start.reshape(-1), end.reshape(-1)
+            found = collocated(self, *times, variable or (lambda u: u), count)
+        parts = found.reshape(*start.shape, k, -1).split([k, count * m, k], -1)
+        return parts[0], parts[2], parts[1].unflatten(-1, (count, m)).movedim(-2, 0)
+
+
+def _is_affine(variable: TimeFunction, start: Tensor, end: Tensor) -> bool:
+    """Whether the variable goes with the time in the intervals, up to the rounding of times."""
+    parts = torch.tensor([0.0, 0.25, 0.5, 0.8, 1.0]).double()[:, None]
+    value = variable(torch.lerp(start, end, parts))
+    off = (value - value[0]) / (value[-1] - value[0]) - parts
+    return bool((off.abs() < 1e-13 + 1e-15 * (start / (end - start)).abs()).all())
+
+
+class Integral:
+    """With the noise N of a step, its integral U = ∫ Φ |t − u| G dω and V = g⁺ N, the normals of
+    the integral are ζ = E⁻¹ (g⁺U − E[g⁺U | V]), E the root of the variance, and
+
+        ζ = T N + D z_U,
+
+    z_U independent of N, T `known` and D `unknown`. Where the noise reaches some components through
+    others only, N knows U to leading order, and D is small. The matrix `normals`, shape (*, k, 2k),
+    takes (N, U) to z_U.
+
+    Args:
+        system: the linear system, of k components.
+        end: the ends t of the steps, of any shape.
+        covariance: of (N, U), shape (*end, 2k, 2k).
+    """
+
+    def __init__(self, system: LinearSystem, end: Tensor, covariance: Tensor) -> None:
+        k, (_, p) = system.sizes[0], system.strength(end)
+        of_increment, across = covariance[..., :k].split(k, -2)
+        self._inverse, self._var_v = p, p @ of_increment @ p.mT
+        mean = regression(p @ across @ p.mT, self._var_v)  # E[g⁺U | V] = mean V
+        zeta = torch.cat([-mean @ p, p], -1)
+        scale = symmetric_root(zeta @ covariance @ zeta.mT)
+        zeta = torch.linalg.pinv(scale, hermitian=True, rtol=1e-6) @ zeta
+        self.known = regression((zeta @ covariance)[..., :k], of_increment)
+        rest = zeta - torch.cat([self.known, torch.zeros_like(p)], -1)
+        self.unknown = symmetric_root(rest @ covariance @ rest.mT)
+        self.normals = torch.linalg.pinv(self.unknown, hermitian=True, rtol=1e-6) @ rest
+
+    def regressed(self, covariance: Tensor) -> Tensor:
+        """The matrix M with E[X | V] = M N, from Cov(X, N)."""
+        return regression(covariance @ self._inverse.mT, self._var_v) @ self._inverse
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from expint.numerics.float64 import as_float64
 
-MatrixFunction = Callable[[Tensor], Tensor]
-"""Times of any shape to matrices, shape (*times, rows, columns), float64."""
+TimeFunction = Callable[[Tensor], Tensor]
+"""Of times of any shape, float64; matrices have the shape (*times, rows, columns)."""
 
 
 class Block(Tensor):
@@ -29,14 +30,12 @@ class Block(Tensor):
 
 def square_root(covariance: Tensor) -> Tensor:
     """R with R Rᵀ = Q, shape (*, k, k): Cholesky's factor, and where there is none (Q is singular)
-    V √λ of the eigenvectors; after scaling with the standard deviations, which may differ by
-    orders of magnitude."""
+    the symmetric root; after scaling with the standard deviations, which may differ by orders of
+    magnitude."""
     std, _, scaled = _correlations(covariance)
     factor, failed = torch.linalg.cholesky_ex(scaled)
-    values, vectors = torch.linalg.eigh(scaled)
-    singular = vectors * values.clamp(min=0.0).sqrt()[..., None, :]
-    bad = failed.bool() | (values[..., 0] < 1e-14)
-    return std[..., None] * torch.where(bad[..., None, None], singular, factor)
+    singular = failed.bool() | (factor.diagonal(dim1=-2, dim2=-1).amin(-1) < 1e-7)
+    return std[..., None] * torch.where(singular[..., None, None], symmetric_root(scaled), factor)
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:
@@ -60,28 +59,43 @@ def _correlations(covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return std, over, covariance * over[..., None] * over[..., None, :]
 
 
-def matrix_function(name: str, value: Any, start: float, end: float) -> tuple[MatrixFunction, bool]:
-    """`value` as a function of times, and whether it is constant.
+def matrix_function(
+    name: str, value: Any, start: float, end: float, rows: int | None = None
+) -> tuple[TimeFunction, tuple[int, int], bool]:
+    """`value` as a function of times, the shape of the matrices, and whether they are constant.
 
     Args:
         name: for messages.
         value: a number (one row and column), a matrix of numbers, a sympy matrix in t, or a
             function of time that gives a matrix: of one time, or of an array of times.
         start, end: the times between which it is used.
+        rows: how many there must be.
 
     Raises:
-        ValueError: if it gives no finite matrix of one shape.
+        ValueError: if it gives no finite matrix of one shape, or one of other rows.
     """
-    function, constant = _parsed(name, value, torch.tensor([start, end]).double())
     # Away from the ends, where formulas are often singular.
     inside = start + (end - start) * torch.linspace(0.01, 0.99, 7).double()
-    shape = finite_at(name, function, inside).shape[1:]
+    sympy = sys.modules.get("sympy")
+    if symbolic := sympy is not None and isinstance(value, sympy.MatrixBase):
+        function = _from_sympy(name, value, (start, end))
+    elif callable(value):
+        function = _from_callable(name, value, inside)
+    else:
+        function = _from_numbers(name, value)
+    checked = partial(_finite_at, name, function)
+    shape = checked(inside).shape[1:]
     if len(shape) != 2 or not all(shape):
         raise ValueError(f"{name} must be a matrix, got shape {tuple(shape)}.")
-    return function, constant
+    height, width = shape
+    if rows not in (None, height):
+        raise ValueError(
+            f"{name} must have as many rows as A, which is {rows} x {rows}, got {height} x {width}."
+        )
+    return checked, (height, width), not (symbolic or callable(value))
 
 
-def finite_at(name: str, function: MatrixFunction, t: Tensor) -> Tensor:
+def _finite_at(name: str, function: TimeFunction, t: Tensor) -> Tensor:
     """The matrices at times `t`, or the first time where they are not finite."""
     found = function(t)
     bad = ~torch.isfinite(found).flatten(t.ndim).all(-1)
@@ -90,58 +104,41 @@ def finite_at(name: str, function: MatrixFunction, t: Tensor) -> Tensor:
     return found
 
 
-def _parsed(name: str, value: Any, span: Tensor) -> tuple[MatrixFunction, bool]:
-    sympy = sys.modules.get("sympy")
-    if sympy is not None and isinstance(value, sympy.MatrixBase):
-        return _from_sympy(name, value, span), False
-    if callable(value):
-        return _from_callable(name, value, span), False
+def _from_numbers(name: str, value: Any) -> TimeFunction:
     try:
-        matrix = _matrix(value)
+        matrix = torch.atleast_2d(as_float64(value))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} is no matrix of numbers: {error}") from error
-    return lambda t: matrix.expand(*t.shape, *matrix.shape), True
+    return lambda t: matrix.expand(*t.shape, *matrix.shape)
 
 
-def _from_sympy(name: str, value: Any, span: Tensor) -> MatrixFunction:
+def _from_sympy(name: str, value: Any, span: tuple[float, float]) -> TimeFunction:
     from expint.schedules.formula.expressions import compiled, parse, time_symbol
 
-    t, (start, end) = time_symbol("t"), span.tolist()
-    entries = [parse(f"{name}[{i}]", entry, t) for i, entry in enumerate(value)]
-    functions = [compiled(entry, t, (start, end)) for entry in entries]
-
-    def matrix(times: Tensor) -> Tensor:
-        values = [torch.as_tensor(f(times)).double().expand(times.shape) for f in functions]
-        return torch.stack(values, -1).unflatten(-1, value.shape)
-
-    return matrix
+    t = time_symbol("t")
+    parsed = [parse(f"{name}[{i}]", entry, t) for i, entry in enumerate(value)]
+    entries = [compiled(entry, t, span) for entry in parsed]
+    return lambda t: torch.stack([entry(t) for entry in entries], -1).unflatten(-1, value.shape)
 
 
-def _from_callable(name: str, function: Callable[[Any], Any], span: Tensor) -> MatrixFunction:
-    """A function of an array of times, of torch or numpy, where that gives the same as one time at
-    a time; else of one, a float or a tensor."""
-    probe = span[0] + (span[1] - span[0]) * torch.tensor([0.3, 0.45, 0.7, 0.8, 0.9]).double()
+def _from_callable(name: str, function: Callable[[Any], Any], probe: Tensor) -> TimeFunction:
+    """A function of an array of times, of torch or numpy, where that gives a matrix for each, and
+    the same ones for fewer times; else of one time, a float or a tensor."""
+    one = lambda time: torch.atleast_2d(as_float64(function(time)))  # noqa: E731
     ways: list[Callable[[Tensor], Tensor]] = [
         lambda t: as_float64(function(t)),
         lambda t: as_float64(function(t.numpy())),
-        lambda t: torch.stack([_matrix(function(time)) for time in t.tolist()]),
-        lambda t: torch.stack([_matrix(function(time)) for time in t.unbind(0)]),
+        lambda t: torch.stack([*map(one, t.tolist())]),
+        lambda t: torch.stack([*map(one, t.unbind(0))]),
     ]
-    results, reason = dict[int, Tensor](), ""
-    for i, way in enumerate(ways):
+    reason = ""
+    for way in ways:
         try:
             with warnings.catch_warnings(action="error"):
-                results[i] = way(probe)
+                found, fewer = way(probe), way(probe[:4])
+            same = torch.allclose(found[:4], fewer, 1e-12, equal_nan=True)
+            if same and found.shape[:-2] == probe.shape:
+                return lambda t: way(t.reshape(-1)).reshape(*t.shape, *found.shape[1:])
         except Exception as error:  # it takes the other kind
             reason = reason or f": {error}"
-    right = next((found for i, found in results.items() if i > 1 and found.ndim == 3), None)
-    if right is None:
-        raise ValueError(f"{name} must give a matrix of numbers of one shape for each time{reason}")
-    fits = (i for i, found in results.items() if found.shape == right.shape)
-    way = ways[next(i for i in fits if torch.allclose(results[i], right, 1e-12, equal_nan=True))]
-    return lambda t: way(t.reshape(-1)).reshape(*t.shape, *right.shape[1:])
-
-
-def _matrix(value: Any) -> Tensor:
-    matrix = as_float64(value)
-    return matrix if matrix.ndim else matrix.reshape(1, 1)
+    raise ValueError(f"{name} must give a matrix of numbers of one shape for each time{reason}")

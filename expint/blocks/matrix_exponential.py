@@ -6,7 +6,7 @@ from torch import Tensor
 from expint.numerics.quadrature import gauss_legendre
 
 
-def exponentials(A: Tensor, B: Tensor, G: Tensor, h: Tensor, count: int) -> list[Tensor]:
+def exponentials(A: Tensor, B: Tensor, G: Tensor, h: Tensor, count: int) -> Tensor:
     """e^{hA}, the moments h φ_i(hA) B for i = 1 … count, and ∫_0^|h| e^{±uA} G Gᵀ e^{±uAᵀ} du.
 
     The first come from the exponential of an augmented matrix, the last over δ = h/2^s by
@@ -21,11 +21,11 @@ def exponentials(A: Tensor, B: Tensor, G: Tensor, h: Tensor, count: int) -> list
         count: how many moments.
 
     Returns:
-        Shapes (*h, k, k), (count, *h, k, m), (*h, k, k).
+        One beside the other, shape (*h, k, 2k + count m).
 
     Source: scaling and squaring; Van Loan, IEEE TAC 23 (1978), for the integrals.
     """
-    k, m = B.shape
+    k, m = len(A), B.shape[-1]
     whole = A.new_zeros(*h.shape, k + count * m, k + count * m)
     whole[..., :k, :k] = h[..., None, None] * A
     if count:
@@ -41,5 +41,4 @@ def exponentials(A: Tensor, B: Tensor, G: Tensor, h: Tensor, count: int) -> list
     for i in range(int(doublings.max()) if doublings.numel() else 0):
         more = (i < doublings)[..., None, None]
         q, phi = torch.where(more, q + phi @ q @ phi.mT, q), torch.where(more, phi @ phi, phi)
-    moments = grown[..., k:].unflatten(-1, (count, m)).movedim(-2, 0)
-    return [grown[..., :k], moments, q]
+    return torch.cat([grown, q], -1)

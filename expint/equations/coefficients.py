@@ -72,10 +72,7 @@ def sde_from_coefficients(
         >>> sde.propagator(torch.tensor([1.0])).shape
         torch.Size([3])
     """
-    ends = as_float64(span).tolist() if not isinstance(span, str) else []
-    if np.shape(ends) != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
-        raise ValueError(f"span must be two different finite times, got {span!r}.")
-    start, end = ends
+    start, end = span_ends(span)
     if clock not in CLOCKS:
         raise ValueError(f"Unknown clock {clock!r}: choose one of {CLOCKS}.")
     if clock_start is not None and not (are_numbers(clock_start) and clock_start > 0):
@@ -120,6 +117,18 @@ def sde_from_coefficients(
         span=(start, end),
         name=f"coefficients on [{start:g}, {end:g}], {kind} clock",
     )
+
+
+def span_ends(span: Any) -> tuple[float, float]:
+    """First and last time of a span.
+
+    Raises:
+        ValueError: unless they are two different finite times.
+    """
+    ends = as_float64(span).tolist() if not isinstance(span, str) else []
+    if np.shape(ends) != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
+        raise ValueError(f"span must be two different finite times, got {span!r}.")
+    return ends[0], ends[1]
 
 
 def _parse(value: Any, name: str, start: float, end: float) -> Tensor | RealFunction:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from expint.blocks import LinearSystem
 from expint.blocks.matrices import matrix_function
+from expint.equations.coefficients import span_ends
 from expint.equations.sde import Clock, SemiLinearSDE
 from expint.equations.time_clock import time_clock
-from expint.numerics.float64 import as_float64
 from expint.numerics.roots import invert_monotone
 from expint.schedules.formula.callables import on_tensors
 
@@ -65,34 +65,23 @@ def sde_from_blocks(
         >>> integrate(pendulum, force, u, grid, "seeds-2", noise.Gaussian(range(3))).x.shape
         torch.Size([3, 2])
     """
-    ends = as_float64(span).tolist() if not isinstance(span, str) else []
-    if np.shape(ends) != (2,) or not np.isfinite(ends).all() or ends[0] == ends[1]:
-        raise ValueError(f"span must be two different finite times, got {span!r}.")
-    start, end = ends
-    drift, one = matrix_function("A", A, start, end)
-    middle = as_float64(0.5 * (start + end))
-    k, columns = drift(middle).shape
-    if k != columns:
-        raise ValueError(f"A must be square, got {k} x {columns}.")
-    weight, two = matrix_function("B", np.eye(k) if B is None else B, start, end)
-    diffusion, three = matrix_function("G", np.zeros((k, 1)) if G is None else G, start, end)
-    (rows, m), (more, n) = weight(middle).shape, diffusion(middle).shape
-    for letter, height, width in (("B", rows, m), ("G", more, n)):
-        if height != k:
-            raise ValueError(
-                f"{letter} must have as many rows as A, which is {k} x {k}, got {height} x {width}."
-            )
+    start, end = span_ends(span)
+    drift, (k, m), one = matrix_function("A", A, start, end)
+    if k != m:
+        raise ValueError(f"A must be square, got {k} x {m}.")
+    B, G = np.eye(k) if B is None else B, np.zeros((k, 1)) if G is None else G
+    weight, (_, m), two = matrix_function("B", B, start, end, k)
+    diffusion, _, three = matrix_function("G", G, start, end, k)
     probe = start + (end - start) * torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
     noisy = bool((diffusion(probe) != 0).any())
-    system = LinearSystem(drift, weight, diffusion, one and two and three, (k, m, n), noisy)
-    made = time_clock(start, end) if clock is None else _clock(clock, start, end)
-    words = name or f"{k} x {k} blocks on [{start:g}, {end:g}]"
+    system = LinearSystem(drift, weight, diffusion, one and two and three, (k, m), noisy)
+    words = f"{k} x {k} blocks on [{start:g}, {end:g}]" + ", own clock" * (clock is not None)
     return SemiLinearSDE(
         _no_propagator,
-        made,
+        time_clock(start, end) if clock is None else _clock(clock, start, end),
         coefficients=lambda t: (drift(t), weight(t), diffusion(t)),
         span=(start, end),
-        name=words if clock is None or name else words + ", own clock",
+        name=name or words,
         blocks=system,
     )
 
@@ -115,5 +104,4 @@ def _clock(clock: Any, start: float, end: float) -> Clock:
             "The clock must be finite and increase along the integration, but from t = "
             f"{times[i].item():.6g} to {times[i + 1].item():.6g} it rises by {rise[i].item():.6g}."
         )
-    low, high = min(start, end), max(start, end)
-    return Clock(mu, lambda value: invert_monotone(mu, value, low, high), 0.0)
+    return Clock(mu, lambda value: invert_monotone(mu, value, start, end), 0.0)

@@ -9,16 +9,16 @@ that is stated by φ-functions has, in place of c^k φ_k(cz), ∫ Φ(c,u) B(u) �
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from expint.blocks import Block, BlockNodes, LinearSystem, square_root
-from expint.blocks.matrices import symmetric_root
+from expint.blocks import Block, BlockNodes, Integral, LinearSystem, square_root, symmetric_root
 from expint.equations import SemiLinearSDE
 from expint.noise import SubstepNoise
 from expint.plans.plan import each
@@ -29,14 +29,7 @@ _ZERO, _ONE = Fraction(0), Fraction(1)
 
 
 def block_numbers(
-    sde: SemiLinearSDE,
-    tableau: Tableau,
-    s: Tensor,
-    t: Tensor,
-    earlier: Sequence[Tensor],
-    *,
-    round_time: Callable[[Tensor], Tensor] | None = None,
-    factor: Tensor | None = None,
+    sde: SemiLinearSDE, tableau: Tableau, at: NodeTimes, factor: Tensor | None = None
 ) -> StepNumbers:
     """See `expint.plans.stage_coefficients.step_numbers`; a `factor` comes with a diffusion
     schedule only, which these equations do not have.
@@ -46,25 +39,25 @@ def block_numbers(
             beside noise nodes inside the step, or a grid that carries gradients.
     """
     assert factor is None
-    _check(sde, tableau, s)
-    step = _Step(sde, tableau, NodeTimes(sde, tableau, s, t, earlier, round_time).node)
+    _check(sde, tableau, at)
+    step, steps = _Step(sde, tableau, at.node), len(at.h)
     columns = _noise_columns(step) if sde.is_stochastic else [[]] * len(tableau.stages)
     stages = []
     for stage, own, column in zip(tableau.stages, tableau.evaluation_nodes, columns, strict=True):
-        noise = list(zip(*(_blocks(v, sde) for v in column), strict=True)) or [()] * len(s)
+        noise = list(zip(*(_blocks(v, sde) for v in column), strict=True)) or [()] * steps
         weights = {j: _blocks(w, sde) for j, w in step.weights(stage).items()}
         scale = _blocks(step.between(_ZERO, stage.c, step.variable)[0], sde)
         times = each(step.node[own]), each(step.node[stage.c])
         stages.append(StageNumbers(*times, scale, weights, {}, noise, None))
     if not sde.is_stochastic:
-        return StepNumbers(tuple(stages), [None] * len(s))
+        return StepNumbers(tuple(stages), [None] * steps)
     times = torch.stack([step.node[c] for c in (_ZERO, *tableau.noise_nodes)], 1)
     asked = len(tableau.noise_nodes), tableau.needs_integral
     noises = [SubstepNoise(*asked, BlockNodes(step.system, own)) for own in times]
     return StepNumbers(tuple(stages), noises)
 
 
-def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
+def _check(sde: SemiLinearSDE, tableau: Tableau, at: NodeTimes) -> None:
     if tableau.slopes:
         raise ValueError(
             f"{tableau.name!r} takes the derivative of F along the ODE, for scalar and diagonal "
@@ -75,7 +68,7 @@ def _check(sde: SemiLinearSDE, tableau: Tableau, s: Tensor) -> None:
             f"{tableau.name!r} has noise nodes {[*map(str, tableau.noise_nodes)]} beside the "
             f"integral of the path; for {sde} only the end of the step may be one."
         )
-    if s.requires_grad:
+    if at.node[_ONE].requires_grad:
         raise ValueError(f"The coefficients of {sde} have no gradients in the grid: detach it.")
 
 
@@ -85,56 +78,40 @@ class _Step:
     def __init__(self, sde: SemiLinearSDE, tableau: Tableau, node: dict[Fraction, Tensor]) -> None:
         self.system, self.tableau, self.clock = cast(LinearSystem, sde.blocks), tableau, sde.clock
         self.variable, self._inverse = variable_of(sde, tableau.variable)
-        self.node, self._known = node, dict[Any, list[Tensor]]()
+        self.node, self.between = node, cache(self._between)
 
     def weights(self, stage: Stage) -> dict[int, Tensor]:
         """The block of each evaluation."""
         stated = stage.rule is not None or bool(stage.weights)
-        variable = self.clock.mu if stated else self.variable
-        c = self._position(variable, self.node[stage.c])
-        rows: Sequence[Any] = list(stage.weights.values())
-        if not rows:
-            through = [self.node[self.tableau.nodes[j]] for j in stage.through]
-            rows = stage.placed(c, [self._position(variable, time) for time in through])
+        variable = self.clock if stated else self.variable
+        start, end = variable(self.node[_ZERO]), variable(self.node[_ONE])
+        nodes = stage.c, *(self.tableau.nodes[j] for j in stage.through)
+        c, *through = ((variable(self.node[node]) - start) / (end - start) for node in nodes)
+
+        def term(q: Any, k: int, scale: Fraction | None = None) -> Tensor:
+            """What q φ_k(scale · z) is times the step."""
+            place = c if scale is None else torch.full_like(c, float(scale))
+            q = float(q) if isinstance(q, Fraction) else q
+            if scale == 0:  # φ_k(0)
+                last = self.node[stage.c]
+                size = (last - self.node[_ZERO]) / c / math.factorial(k)
+                return (q * size)[..., None, None] * self.system.B(last)
+            moments = self.between(_ZERO, stage.c if scale is None else scale, variable)[2]
+            return (q / place)[..., None, None] * moments[k - 1]
+
+        rows: Sequence[Any] = list(stage.weights.values()) or stage.placed(c, through)
         return {
-            j: torch.stack([self._term(stage.c, c, variable, *term) for term in row]).sum(0)
+            j: torch.stack([term(*numbers) for numbers in row]).sum(0)
             for j, row in zip(stage.sources, rows, strict=True)
         }
 
-    def _position(self, variable: Any, time: Tensor) -> Tensor:
-        """Where a time lies in the step, from 0 to 1."""
-        start, end = variable(self.node[_ZERO]), variable(self.node[_ONE])
-        return (variable(time) - start) / (end - start)
-
-    def _term(
-        self, own: Fraction, c: Tensor, variable: Any, q: Any, k: int, scale: Fraction | None = None
-    ) -> Tensor:
-        """What q φ_k(scale · z) is times the step."""
-        q = torch.as_tensor(float(q) if isinstance(q, Fraction) else q, dtype=torch.float64)
-        if scale == 0:  # φ_k(0)
-            end = self.node[own]
-            size = (end - self.node[_ZERO]) / c / math.factorial(k)
-            return (q * size)[..., None, None] * self.system.B(end)
-        moments = self.between(_ZERO, own if scale is None else Fraction(scale), variable)[1]
-        return (q / (c if scale is None else float(scale)))[..., None, None] * moments[k - 1]
-
-    def between(self, low: Fraction, high: Fraction, variable: Any = None) -> list[Tensor]:
+    def _between(self, low: Fraction, high: Fraction, variable: Any = None) -> tuple[Tensor, ...]:
         """Φ and Q between two nodes; with a `variable` also ∫ Φ(high,u) B(u) θ^i/i! du, where θ
         goes with it from 0 to 1."""
-        key = (low, high, variable)
-        if key not in self._known:
-            first, last = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
-            inner = self._inverse(first + float(high) * (last - first))
-            start, end = self.node[low], self.node.get(high, inner)
-            count = max(3, len(self.tableau.nodes)) if variable else 0
-            if variable:
-                parts = torch.tensor([0.25, 0.5, 0.8]).double()[:, None]
-                places = self._position(
-                    variable, torch.lerp(self.node[_ZERO], self.node[_ONE], parts)
-                )
-                variable = None if (places - parts).abs().max() < 1e-13 else variable
-            self._known[key] = self.system.integrals(start, end, variable, count)
-        return self._known[key]
+        first, last = self.variable(self.node[_ZERO]), self.variable(self.node[_ONE])
+        inner = self._inverse(torch.lerp(first, last, float(high)))
+        count = max(3, len(self.tableau.nodes)) if variable else 0
+        return self.system.integrals(self.node[low], self.node.get(high, inner), variable, count)
 
 
 def _noise_columns(step: _Step) -> list[list[Tensor]]:
@@ -142,32 +119,30 @@ def _noise_columns(step: _Step) -> list[list[Tensor]]:
 
     With V = g⁺N, N the noise of the step and g = (G Gᵀ)^½, a stage with the weight p of the
     increment has E[N_c | V] + κ g R ζ: R is the root of Var(g⁺N_c | V), ζ = T N + D z_U comes from
-    the integral of the path (`expint.blocks.integral`) and κ as for scalar linear parts
+    the integral of the path (`expint.blocks.Integral`) and κ as for scalar linear parts
     (`expint.plans.stage_coefficients`), which this is where k = 1. To leading order in h it is
     p N + 2(c − p) U/h, also where G has few columns, so that N knows U.
     """
     tableau, system, composed = step.tableau, step.system, {_ZERO: list[Tensor]()}
     for low, high in pairwise((_ZERO, *tableau.noise_nodes)):
-        propagator, _, covariance = step.between(low, high)
-        composed[high] = [propagator @ column for column in composed[low]]
-        composed[high].append(square_root(covariance))
-    found = [
-        composed[stage.c] if stage.increment_weight is None else [] for stage in tableau.stages
-    ]
+        propagator, covariance, _ = step.between(low, high)
+        columns = (propagator @ column for column in composed[low])
+        composed[high] = [*columns, square_root(covariance)]
     if not tableau.needs_integral:
-        return found
-    (root,) = composed[_ONE]
-    integral = system.integral(step.node[_ZERO], step.node[_ONE])
-    for stage, columns in zip(tableau.stages, found, strict=True):
-        if stage.increment_weight is None:
-            continue
-        until, onwards = step.between(_ZERO, stage.c)[2], step.between(stage.c, _ONE)[0]
+        return [composed[stage.c] for stage in tableau.stages]
+    (root,), start, end = composed[_ONE], step.node[_ZERO], step.node[_ONE]
+    covariance = system.with_integral(end[0] - start[0]).transition(start, end)[1]
+    integral = Integral(system, end, covariance)
+
+    def shared(stage: Stage) -> list[Tensor]:
+        until, onwards = step.between(_ZERO, stage.c)[1], step.between(stage.c, _ONE)[0]
         mean = integral.regressed(until @ onwards.mT)
         g, inverse = system.strength(step.node[stage.c])
         rest = inverse @ (until - mean @ (root @ root.mT) @ mean.mT) @ inverse.mT
         spread = stage.bridge_factor * g @ symmetric_root(rest)
-        columns += [(mean + spread @ integral.known) @ root, spread @ integral.unknown]
-    return found
+        return [(mean + spread @ integral.known) @ root, spread @ integral.unknown]
+
+    return [[root] if stage.increment_weight is None else shared(stage) for stage in tableau.stages]
 
 
 def _blocks(values: Tensor, sde: SemiLinearSDE) -> Sequence[Any]:

@@ -23,7 +23,7 @@ from expint.plans.ends import (
 )
 from expint.plans.fresh_steps import step_numbers, tableaus
 from expint.plans.plan import Plan, Row, each
-from expint.plans.stage_coefficients import StepNumbers
+from expint.plans.stage_coefficients import NodeTimes, StepNumbers
 from expint.solvers import Method, Operation, Tableau, get
 from expint.solvers.operations import levels
 
@@ -238,9 +238,9 @@ class _Assembly:
             chosen = [k for k in range(count) if own[k] is tableau]
             index = torch.tensor(chosen)
             earlier = [begin[index - j - 1] for j in range(tableau.history)]
-            given = (begin[index], stop[index], earlier)
+            at = NodeTimes(self.sde, tableau, begin[index], stop[index], earlier, round_time)
             part = None if factor is None else factor[index]
-            numbers = compute(self.sde, tableau, *given, round_time=round_time, factor=part)
+            numbers = compute(self.sde, tableau, at, part)
             found |= {k: (tableau, numbers, i) for i, k in enumerate(chosen)}
         return [found[k] for k in range(count)]
 

@@ -13,7 +13,7 @@ Source: Consistency models, arXiv 2303.01469, algorithm 1.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -73,28 +73,18 @@ def tableaus(
 
 
 def step_numbers(
-    sde: SemiLinearSDE,
-    tableau: Tableau,
-    s: Tensor,
-    t: Tensor,
-    earlier: Sequence[Tensor],
-    *,
-    round_time: Callable[[Tensor], Tensor] | None = None,
-    factor: Tensor | None = None,
+    sde: SemiLinearSDE, tableau: Tableau, at: NodeTimes, factor: Tensor | None = None
 ) -> StepNumbers:
     """`expint.plans.stage_coefficients.step_numbers`, and the limits in steps with ℓ = ∞."""
-    found = stage_coefficients.step_numbers(
-        sde, tableau, s, t, earlier, round_time=round_time, factor=factor
-    )
-    chosen = fresh(sde, s, t)
+    found = stage_coefficients.step_numbers(sde, tableau, at, factor)
+    chosen = fresh(sde, at.node[Fraction(0)], at.node[Fraction(1)])
     if not any(chosen) or not sde.diffusion:
         return found
 
     def limits(usual: Sequence[Any], values: Sequence[Any]) -> list[Any]:
         return [b if new else a for a, b, new in zip(usual, values, chosen, strict=True)]
 
-    at, schedule = NodeTimes(sde, tableau, s, t, earlier, round_time), sde.diffusion.schedule
-    stages = []
+    schedule, stages = sde.diffusion.schedule, []
     for i, (stage, numbers) in enumerate(zip(tableau.stages, found.stages, strict=True)):
         time = at.node[stage.c]
         alphas, stds = schedule.alpha(time), schedule.std(time)
@@ -107,7 +97,7 @@ def step_numbers(
         }
         zeros = (0.0,) * (len(numbers.noise[0]) - 1)
         noise = limits(numbers.noise, [(*zeros, std) for std in each(own)])
-        scale = limits(numbers.scale, [0.0] * len(s))
+        scale = limits(numbers.scale, [0.0] * len(chosen))
         stages.append(numbers._replace(scale=scale, weights=weights, noise=noise))
     return found._replace(stages=tuple(stages))
 

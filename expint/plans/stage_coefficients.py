@@ -43,32 +43,21 @@ class StepNumbers(NamedTuple):
 
 
 def step_numbers(
-    sde: SemiLinearSDE,
-    tableau: Tableau,
-    s: Tensor,
-    t: Tensor,
-    earlier: Sequence[Tensor],
-    *,
-    round_time: Callable[[Tensor], Tensor] | None = None,
-    factor: Tensor | None = None,
+    sde: SemiLinearSDE, tableau: Tableau, at: "NodeTimes", factor: Tensor | None = None
 ) -> StepNumbers:
-    """Coefficients of the steps from times `s` to `t`.
+    """Coefficients of a group of steps.
 
     Args:
         sde: the equation.
         tableau: the scheme of these steps.
-        s, t: starts and ends, shape (steps,).
-        earlier: starts of the steps before, the nearest first, each of shape (steps,); as many as
-            the scheme looks back.
-        round_time: maps interior nodes to times that the network knows.
+        at: their nodes.
         factor: noise scale factor of each step, shape (steps,).
     """
-    at = NodeTimes(sde, tableau, s, t, earlier, round_time)
     kappa, rho, moments = as_float64(sde.kappa), as_float64(sde.rho), sde.clock.moments
     sums = PhiSums(at.h, partial(moments, at.node[_ZERO])) if moments else PhiSums(-rho * at.h)
     rates = _rates(sde, tableau, at)
     columns = _noise_columns(sde, tableau, at, factor)
-    steps = len(s)
+    steps = len(at.h)
 
     def per_step(values: Iterable[Tensor]) -> list[Any]:
         return list(zip(*(_numbers(v, sde, steps) for v in values), strict=True))
@@ -96,7 +85,16 @@ def step_numbers(
 
 class NodeTimes:
     """The nodes c of a group of steps, those of earlier steps (c < 0) included: their times, and
-    the clock and the propagator there, each evaluated once. Shape (steps, *1) each."""
+    the clock and the propagator there, each evaluated once. Shape (steps, *1) each.
+
+    Args:
+        sde: the equation.
+        tableau: the scheme of these steps.
+        s, t: starts and ends, shape (steps,).
+        earlier: starts of the steps before, the nearest first, each of shape (steps,); as many as
+            the scheme looks back.
+        round_time: maps interior nodes to times that the network knows.
+    """
 
     def __init__(
         self,

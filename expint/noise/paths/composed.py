@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expint.blocks import Block, BlockNodes, LinearSystem, square_root
-from expint.blocks.integral import Integral
+from expint.blocks import Block, BlockNodes, Integral, square_root
 from expint.noise import source
 from expint.noise.source import SubstepNoise
 from expint.numerics.float64 import as_float64
@@ -22,8 +21,7 @@ class ComposedNoise:
     plan whose noise nodes lie on that grid sees the same path, exactly. For strong errors.
 
     Over the fine steps j of an interval N ← Φ_j N + ξ_j; a plan is answered with the standard
-    normals of the N that it finds. Where a solver takes the integral of the path, that is a sum
-    over the fine steps, exact in law at any number of them and along the path as they get short.
+    normals of the N that it finds, and of the integral of the path, which the fine steps have too.
 
     Args:
         sde: from `SemiLinearSDE.from_blocks`.
@@ -49,69 +47,52 @@ class ComposedNoise:
     def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_ComposedStream":
         """See `NoiseSource.stream`."""
         source.check_batch(self.seeds, like)
-        for substep in run:
-            nodes = substep.nodes
-            if not isinstance(nodes, BlockNodes) or nodes.system is not self.sde.blocks:
-                raise ValueError("The run is of another equation than this noise.")
-            _places(self.grid, nodes.times)
-        return _ComposedStream(self.sde.blocks, self.grid, self.seeds, like)
+        places = [self._places(substep.nodes) for substep in run]
+        return _ComposedStream(self, like, places)
+
+    def _places(self, nodes: Any) -> list[int]:
+        """Where nodes lie on the fine grid."""
+        if not isinstance(nodes, BlockNodes) or nodes.system is not self.sde.blocks:
+            raise ValueError("The run is of another equation than this noise.")
+        distance, places = (nodes.times[:, None] - self.grid).abs().min(1)
+        far = distance > 1e-9 * (self.grid[-1] - self.grid[0]).abs()
+        if far.any():
+            raise ValueError(
+                f"The run has a noise node at t = {nodes.times[far][0].item():.9g}, which is not "
+                "on the fine grid of this noise: take a grid that holds the nodes of every plan."
+            )
+        return places.tolist()
 
 
 class _ComposedStream:
-    def __init__(
-        self, system: LinearSystem, grid: Tensor, seeds: Sequence[int], like: Tensor
-    ) -> None:
-        self._system, self._grid = system, grid
-        self._phi, self._q = system.transition(grid[:-1], grid[1:])
-        normals = like.new_empty(len(seeds), len(grid) - 1, *like.shape[1:], dtype=torch.float64)
-        source.fill_normals(source.generators(seeds, source.PATH_STREAM, like.device), normals)
-        self._fine = [*map(_apply, square_root(self._q), normals.unbind(1))]
-        self._dtype = like.dtype
+    """Composes N and its integral U over the fine steps, with their covariance."""
+
+    def __init__(self, path: ComposedNoise, like: Tensor, places: list[list[int]]) -> None:
+        self._system, self._grid, self._dtype = path.sde.blocks, path.grid, like.dtype
+        self._places = iter(places)
+        whole = self._system.with_integral(path.grid[-1] - path.grid[0])
+        self._phi, self._q = whole.transition(path.grid[:-1], path.grid[1:])
+        shape = len(like), 2 * len(self._q), *like.shape[1:]
+        normals = like.new_empty(shape, dtype=torch.float64)
+        streams = source.generators(path.seeds, source.PATH_STREAM, like.device)
+        source.fill_normals(streams, normals)
+        both = torch.cat(normals.chunk(2, 1), 2)
+        self._fine = [*map(_apply, square_root(self._q), both.unbind(1))]
 
     def normals(self, substep: SubstepNoise) -> list[Tensor]:
         """See `NoiseStream.normals`."""
-        assert isinstance(substep.nodes, BlockNodes)
-        times = substep.nodes.times
-        places = _places(self._grid, times)
-        roots = square_root(self._system.transition(times[:-1], times[1:])[1])
-        inverses = torch.linalg.pinv(roots, rtol=1e-13)
-        sums = (self._sum(a, b, None)[0] for a, b in pairwise(places))
-        made = [*map(_apply, inverses, sums)]
-        if substep.integral:
-            made.append(self._integral(places[0], places[-1]))
+        k, made = self._system.sizes[0], list[Tensor]()
+        for a, b in pairwise(next(self._places)):
+            both, q = torch.zeros_like(self._fine[a]), torch.zeros_like(self._q[a])
+            for j in range(a, b):
+                both = _apply(self._phi[j], both) + self._fine[j]
+                q = self._phi[j] @ q @ self._phi[j].mT + self._q[j]
+            inverse = torch.linalg.pinv(square_root(q[:k, :k]), rtol=1e-13)
+            made.append(_apply(inverse, both[:, :k]))
+            if substep.integral:
+                made.append(_apply(Integral(self._system, self._grid[b], q).normals, both))
         return [z.to(self._dtype) for z in made]
-
-    def _integral(self, a: int, b: int) -> Tensor:
-        """The normals of the integral of the path given the increment."""
-        part = self._grid[a : b + 1]
-        ahead = (part[-1] - 0.5 * (part[1:] + part[:-1])) / (part[-1] - part[0])
-        (integral, own, across), (increment, q, _) = self._sum(a, b, ahead), self._sum(a, b, None)
-        split = Integral(self._system.strength(part[-1])[1], q, across, own)
-        flat = [value.transpose(0, 1).flatten(1) for value in (increment, integral)]
-        z = split.normals(*(value.double().cpu() for value in flat))
-        return z.reshape(len(z), -1, *increment.shape[2:]).transpose(0, 1).to(increment)
-
-    def _sum(self, a: int, b: int, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Σ_j w_j Φ ξ_j, its covariance, and that with Σ_j Φ ξ_j."""
-        total, own = torch.zeros_like(self._fine[a]), torch.zeros_like(self._q[a])
-        cross, all_w = own, [1.0] * (b - a) if weights is None else weights.tolist()
-        for w, phi, q, xi in zip(all_w, self._phi[a:b], self._q[a:b], self._fine[a:b], strict=True):
-            total = _apply(phi, total) + w * xi
-            own, cross = phi @ own @ phi.mT + w * w * q, phi @ cross @ phi.mT + w * q
-        return total, own, cross
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
     return matrix.to(x).as_subclass(Block).on(x)
-
-
-def _places(grid: Tensor, times: Tensor) -> list[int]:
-    """Where times lie on the fine grid."""
-    distance, places = (times[:, None] - grid).abs().min(1)
-    far = distance > 1e-9 * (grid[-1] - grid[0]).abs()
-    if far.any():
-        raise ValueError(
-            f"The run has a noise node at t = {times[far][0].item():.9g}, which is not on the fine "
-            "grid of this noise: take a grid that holds the nodes of every plan."
-        )
-    return places.tolist()
