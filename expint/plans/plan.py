@@ -135,17 +135,27 @@ class Plan:
         return sum(noise.normals for noise in self.run)
 
     def noise_covariance(self, substep: int) -> Tensor:
-        """Covariance of the noise of a substep's rows given the state at its start, N Nᵀ, float64,
-        shape (rows, rows), for scalar coefficients; with matrices (rows · k, rows · k), the
-        components of a row together."""
+        """Covariance of the noise of a substep's rows given the state at its start, N Nᵀ, float64.
+
+        Args:
+            substep: its index.
+
+        Returns:
+            Shape (rows, rows) for scalar coefficients. For diagonal ones that of each component,
+            which have independent noise: (*event, rows, rows), the event as far as the coefficients
+            have it. With matrices (rows · k, rows · k), the components of a row together.
+        """
         rows = [row.noise for row in self.rows if row.substep == substep]
-        k, count = self.sde.blocks.sizes[0] if self.sde.blocks else 1, max(map(len, rows))
-        matrix = torch.zeros(len(rows), k, count, k, dtype=torch.float64)
-        for i, values in enumerate(rows):
-            for j, value in enumerate(values):
-                matrix[i, :, j] = torch.as_tensor(value, dtype=torch.float64).detach()
-        matrix = matrix.flatten(0, 1).flatten(1)
-        return matrix @ matrix.T
+        size = self.sde.blocks.sizes[:1] * 2 if self.sde.blocks else ()
+        count, zero = max(1, *map(len, rows)), torch.zeros(size, dtype=torch.float64)
+        padded = [(*values, *[zero] * (count - len(values))) for values in rows]
+        numbers = [torch.as_tensor(v, dtype=torch.float64) for values in padded for v in values]
+        matrix = torch.stack(torch.broadcast_tensors(*numbers)).detach().unflatten(0, (-1, count))
+        if self.sde.blocks:
+            matrix = matrix.transpose(1, 2).flatten(0, 1).flatten(1)
+        else:
+            matrix = matrix.movedim((0, 1), (-2, -1))
+        return matrix @ matrix.mT
 
     def noise_std(self, row: Row) -> Coefficient:
         """Standard deviation of the noise in the state that `row` produces, given the state at the

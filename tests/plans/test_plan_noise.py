@@ -226,3 +226,18 @@ def test_diagonal_coefficients():
                 )
             exact = g**2 * (1 - torch.exp(-2 * decay)) / (2 * decay)
             torch.testing.assert_close(variance, exact.expand_as(x), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("solver", ["seeds-3", "seeds-sra", "seeds-ab2"])
+@pytest.mark.parametrize("noisy", [True, False])
+def test_covariance_of_diagonal_coefficients_is_that_of_each_component(solver: str, noisy: bool):
+    rates, g = torch.tensor([[-0.3, -2.0, 0.0], [1.0, -40.0, -5.0]]).double(), 0.6 * noisy
+    grid = [0.0, 0.3, 1.0]
+    sde = SemiLinearSDE.from_coefficients(rates, g=g, span=(0.0, 1.0))
+    found = compile_plan(sde, solver, grid).noise_covariance(1)
+    for i in range(2):
+        for j in range(3):
+            one = SemiLinearSDE.from_coefficients(rates[i, j].item(), g=g, span=(0.0, 1.0))
+            exact = compile_plan(one, solver, grid).noise_covariance(1)
+            own = found[i, j] if noisy else found  # without noise there are no tensors
+            torch.testing.assert_close(own, exact, rtol=1e-12, atol=1e-15)
