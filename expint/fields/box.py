@@ -110,8 +110,8 @@ class Box:
             ValueError: for fewer points than modes.
         """
         self._check(u, "points")
-        for dim, axis in zip(range(-len(self.modes), 0), self.axes, strict=True):
-            u = along(axis, u, dim, u.shape[dim], back=True)
+        for dim, axis in enumerate(self.axes[::-1], 1):  # the last first: so fewest are copied
+            u = along(axis, u, -dim, u.shape[-dim], back=True)
         return u
 
     def derivative(self, x: Tensor, axis: int = 0) -> Tensor:
