@@ -157,6 +157,13 @@ def test_the_first_modes_are_those_of_a_smaller_box(kind: str, modes: int):
     one, other = coarse.to_points(x, (30,)), fine.to_points(longer, (30,))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
     assert torch.equal(coarse.laplacian, fine.laplacian[:modes])
+    normals, grid = torch.randn(3, 1, 21, generator=torch.Generator().manual_seed(1)), [0.0, 0.1, 1]
+    ends = [
+        integrate(box.sde(0.1, 1.0, span=(0.0, 1.0)), lambda x, t: 0 * x, start[None], grid,
+                  "seeds-1", noise.Replay(normals[..., : len(start)])).x
+        for box, start in ((coarse, x), (fine, longer))
+    ]  # fmt: skip
+    torch.testing.assert_close(ends[0], ends[1][:, :modes], rtol=1e-14, atol=1e-15)
 
 
 def test_noise_of_a_periodic_field_is_homogeneous():
