@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BOUNDARIES = ("periodic", "neumann", "dirichlet")
-# Up to so many modes a product with a matrix is faster than an FFT and its copies.
-_DENSE = {"periodic": 32, "neumann": 64, "dirichlet": 64}
+# By boundary, up to how many modes a product with a matrix is faster than an FFT and its copies.
+DENSE = {"periodic": 32, "neumann": 64, "dirichlet": 64}
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ class Axis:
     @property
     def waves(self) -> Tensor:
         """Wave numbers, float64, shape (modes,)."""
-        n, unit = self.modes, math.pi / self.length
-        if self.boundary == "periodic":
-            return 2.0 * unit * ((torch.arange(n) + 1) // 2).double()
-        return unit * (torch.arange(n) + (self.boundary == "dirichlet")).double()
+        k = torch.arange(self.modes).double() + (self.boundary == "dirichlet")
+        return math.pi / self.length * ((k + 1) // 2 * 2 if self.boundary == "periodic" else k)
 
     def places(self, points: int) -> Tensor:
         """The points: j L/M, for walls the midpoints (j + 1/2) L/M."""
@@ -80,7 +77,7 @@ def along(axis: Axis, x: Tensor, dim: int, points: int, back: bool = False) -> T
     """The transform to points in dimension `dim` < 0, or back to modes."""
     if points < axis.modes:
         raise ValueError(f"{axis.modes} modes need at least as many points, got {points}.")
-    if axis.modes > _DENSE[axis.boundary]:
+    if axis.modes > DENSE[axis.boundary]:
         x = x.transpose(dim, -1)
         return (axis.to_modes(x) if back else axis.to_points(x, points)).transpose(dim, -1)
     matrix = _matrix(axis, points, back, x.dtype, x.device)
@@ -105,8 +102,7 @@ def _factors(axis: Axis, points: int, dtype: Any, device: Any) -> tuple[Tensor, 
     k, length = axis.waves * axis.length / math.pi, 2 * points  # of a period of twice the length
     sizes = torch.full_like(k, math.sqrt(0.5 / axis.length))
     sizes[(k == 0) | (k.round() == points)] = math.sqrt(1.0 / axis.length)  # no pair of e^{±ikx}
-    if not walls:
-        sizes[2::2] *= -1.0
+    sizes[2::2] *= 1.0 if walls else -1.0
     turns = math.pi * torch.arange(axis.modes + sine).double() / length - 0.5 * math.pi * sine
     phases = torch.polar(torch.ones_like(turns), turns)
     return sizes.to(device, dtype), phases.to(device, dtype.to_complex())

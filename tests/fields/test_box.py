@@ -192,6 +192,34 @@ def test_strong_orders_of_allen_cahn():
     assert second.order >= 1.4, second.table()
 
 
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3)])
+def test_a_small_square_of_modes_is_no_matrix(sizes: tuple[int, int]):
+    """And draws no warning, which would be an error here."""
+    assert Box(sizes).sde(1.0, span=(0.0, 1.0)).event_ndim == 2
+
+
+@pytest.mark.parametrize("modes", [8, 80])
+@pytest.mark.parametrize("boundary", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_transformed_in_float32(modes: int, boundary: str, dtype: torch.dtype):
+    box = Box(modes, boundary=boundary)
+    x = torch.randn(2, modes, generator=torch.Generator().manual_seed(0)).to(dtype)
+    F = box.nonlinearity(lambda u, t: u - u**3, 3)
+    assert torch.equal(F(x, torch.zeros(())), F(x.float(), torch.zeros(())))
+    sde = box.sde(0.1, span=(0.0, 1.0))
+    assert integrate(sde, F, 0.1 * x, [0.0, 1.0], "seeds-1").x.dtype == dtype
+
+
+def test_axes_count_from_either_end():
+    box, x = Box((4, 6)), torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(box.derivative(x, -1), box.derivative(x, 1))
+    assert torch.equal(box.to_points(x, 8), box.to_points(x, (8, 8)))
+
+
+def react(f: Callable[..., Any]) -> Tensor:
+    return Box(8).nonlinearity(f, 3)(torch.zeros(2, 8), torch.zeros(()))
+
+
 Make = Callable[[], Any]
 
 
@@ -218,6 +246,14 @@ Make = Callable[[], Any]
         (lambda: Box(8).to_points(torch.zeros(2, 8), (7,)), "at least as many points, got 7"),
         (lambda: Box(8).to_modes(torch.zeros(2, 7)), "8 modes need at least as many points"),
         (lambda: Box(8, 1.0, "neumann").derivative(torch.zeros(8)), "only that along a periodic"),
+        (lambda: Box(8).derivative(torch.zeros(2, 7)), r"modes has these .*\(8,\), got \(2, 7\)"),
+        (lambda: Box(8).to_points(torch.zeros(8), (16, 16)), r"points is .*, got \(16, 16\)"),
+        (lambda: Box(8).places((16.0,)), r"points is an integer >= 1, .* got \(16\.0,\)"),
+        (lambda: react(lambda u, t: u.numpy()), "is real, got float32 ndarray"),
+        (lambda: Box(80).to_points(torch.zeros(80) + 0j), "is real, got torch.complex64 Tensor"),
+        (lambda: react(lambda u, t: torch.cat([u, u], -1)), r"last, \(16,\), got \(2, 32\)"),
+        (lambda: react(lambda u, t: u[:, :8]), r"last, \(16,\), got \(2, 8\)"),
+        (lambda: react(lambda u, t: 0.0), "is real, got a float"),
     ],
 )  # fmt: skip
 def test_what_is_refused(make: Make, message: str):
@@ -245,7 +281,7 @@ def test_short_axes_by_matrices_are_the_transforms_of_long_ones(
         short = box.to_points(x, (9, 8, 14))
     x.requires_grad_()
     (slope,) = torch.autograd.grad(box.to_modes(box.to_points(x, (9, 8, 14))).sum(), x)
-    monkeypatch.setattr("expint.fields.axes._DENSE", dict.fromkeys(KINDS, 0))
+    monkeypatch.setattr("expint.fields.axes.DENSE", dict.fromkeys(KINDS, 0))
     torch.testing.assert_close(short, box.to_points(x, (9, 8, 14)).detach(), rtol=0, atol=1e-13)
     torch.testing.assert_close(box.to_modes(short.clone()), x.detach(), rtol=0, atol=1e-13)
     torch.testing.assert_close(slope, torch.ones_like(x), rtol=0, atol=1e-13)
