@@ -216,6 +216,12 @@ def test_axes_count_from_either_end():
     assert torch.equal(box.to_points(x, 8), box.to_points(x, (8, 8)))
 
 
+def test_parts_that_are_odd_in_k_are_refused():
+    """They would be complex, i k³ for u_xxx, and no diagonal of real modes."""
+    with pytest.raises(TypeError, match=r"complex tensor .* a real number or tensor is expected"):
+        Box(9).sde(lambda d: 1j * (-d) ** 1.5, span=(0.0, 1.0))
+
+
 def react(f: Callable[..., Any]) -> Tensor:
     return Box(8).nonlinearity(f, 3)(torch.zeros(2, 8), torch.zeros(()))
 
