@@ -30,7 +30,9 @@ def time_dependent(
     Args:
         A, b, g: numbers, tensors that broadcast against the event, or functions of a float64 tensor
             of times that give such tensors. Many times come with as many trailing dimensions of 1
-            as the event has, so that formulas broadcast: `lambda t: -(waves**2) * (1 + t)`.
+            as the event has, so that formulas broadcast: `lambda t: -(waves**2) * (1 + t)`. A
+            function that raises for them is called with one time, a float, after the other, which
+            is slow.
         span: first and last time.
 
     Raises:
@@ -50,7 +52,7 @@ def time_dependent(
     if ends.shape != (2,) or not torch.isfinite(ends).all() or ends[0] == ends[1]:
         raise ValueError(f"span must be two different finite times, got {span!r}.")
     (start, end), sign = ends.tolist(), 1.0 if ends[1] > ends[0] else -1.0
-    A, b, g = (v if callable(v) else _constant(v) for v in (A, b, g))
+    A, b, g = map(_function, (A, b, g))
     event = torch.broadcast_shapes(*(f(ends.mean()).shape for f in (A, b, g)))
     zero = torch.zeros((1,) * len(event), dtype=torch.float64)
     probe = start + (end - start) * torch.linspace(0, 1, 257).double().reshape(-1, *zero.shape)
@@ -75,46 +77,49 @@ def time_dependent(
                 places = low + (high - low) * torch.cat([zero.expand_as(nodes[:1]), nodes])
                 u = t - places * h
                 ahead = _integral(A, u[1:], places.diff(dim=0) * h, 6).cumsum(0)
-                value = (
-                    weights * torch.exp(power * (growth + ahead)) * weight(u[1:], 1.0 - places[1:])
-                )
-                total = total + (high - low) * value.sum(0)
-                size = size + (high - low) * value.abs().sum(0)
+                decay = (high - low) * weights * torch.exp(power * (growth + ahead))
+                value = decay * weight(u[1:], 1.0 - places[1:])
+                total, size = total + value.sum(0), size + value.abs().sum(0)
                 growth = growth + ahead[-1] + _integral(A, t - high * h, (high - places[-1]) * h, 6)
             return [total, size]
 
         return _settled(over, "the linear part in a step")
 
     def moments(s: Tensor, k: int, h: Tensor) -> Tensor:
-        found = response(s, s + sign * h, lambda u, theta: b(u) * theta ** (k - 1), 1)
-        return sign * found / factorial(k - 1)
+        size = sign / factorial(k - 1)
+        return size * response(s, s + sign * h, lambda u, theta: b(u) * theta ** (k - 1), 1)
 
     def log_step(s: Tensor, t: Tensor) -> Tensor:
         return torch.log(response(s, t, lambda u, _: g(u) ** 2, 2) * (t - s).abs())
 
     clock = replace(time_clock(start, end, zero), moments=moments)
     log_tau = lambda t: log_step(start + 0.0 * t, t) - 2.0 * log_a(t)  # noqa: E731
-    return SemiLinearSDE(
-        log_a,
-        clock,
-        NoiseClock(log_tau, log_step=log_step) if g(probe).any() else None,
-        coefficients=lambda t: (A(t), b(t), g(t)),
-        span=(start, end),
-        name=f"diagonal coefficients of time on [{start:g}, {end:g}]",
-    )
+    noise = NoiseClock(log_tau, log_step=log_step) if g(probe).any() else None
+    given = lambda t: (A(t), b(t), g(t))  # noqa: E731
+    name = f"diagonal coefficients of time on [{start:g}, {end:g}]"
+    return SemiLinearSDE(log_a, clock, noise, coefficients=given, span=(start, end), name=name)
 
 
-def _constant(value: Any) -> TimeFunction:
-    number = as_float64(value)
-    return lambda t: number + 0.0 * t
+def _function(value: Any) -> TimeFunction:
+    """Of many times; one that takes no tensor of them is called for each, with a float."""
+    if not callable(value):
+        number = as_float64(value)
+        return lambda t: number + 0.0 * t
+
+    def of_many(t: Tensor) -> Tensor:
+        try:
+            return as_float64(value(t))
+        except (TypeError, ValueError, RuntimeError):
+            found = torch.stack([as_float64(value(time)) for time in t.flatten().tolist()])
+            return found.reshape(*t.shape[: t.ndim + 1 - found.ndim], *found.shape[1:])
+
+    return of_many
 
 
-def _integral(
-    function: TimeFunction, start: Tensor, h: Tensor, points: int, panels: int = 1
-) -> Tensor:
+def _integral(f: TimeFunction, start: Tensor, h: Tensor, points: int, panels: int = 1) -> Tensor:
     """∫ from `start` over the length h."""
     nodes, weights = (v.reshape(-1, *[1] * h.ndim) for v in gauss_legendre(points, panels))
-    return (function(start + h * nodes) * weights).sum(0) * h
+    return (f(start + h * nodes) * weights).sum(0) * h
 
 
 def _graded(layers: int) -> list[tuple[float, float]]:

@@ -1,5 +1,6 @@
 """A box, real orthonormal modes on it, and the SDE of the modes of a field."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,23 @@ from scipy.fft import next_fast_len as fast
 from torch import Tensor
 
 from expint.equations import SemiLinearSDE
-from expint.fields.axes import BOUNDARIES, Axis, along
+from expint.fields.axes import DENSE, Axis, along
 from expint.numerics.float64 import are_numbers, as_float64, is_whole
 
-Pointwise = Callable[[Tensor, Tensor], Tensor]
+_KINDS = {
+    "modes": ("an integer >= 1", lambda n: is_whole(n) and n >= 1),
+    "lengths": ("a finite number > 0", lambda v: are_numbers(v) and 0 < v < inf),
+    "boundary": (f"one of {tuple(DENSE)}", tuple(DENSE).__contains__),
+}
+
+
+def _each(name: str, given: Any, axes: int = 0) -> tuple[Any, ...]:
+    """One value for each axis, of which there are any number if `axes` is 0."""
+    kind, fine = _KINDS["modes" if name == "points" else name]
+    values = tuple(given) if isinstance(given, list | tuple) else (given,) * max(1, axes)
+    if not values or not all(map(fine, values)) or len(values) != (axes or len(values)):
+        raise ValueError(f"{name} is {kind}, or one for each axis of the box, got {given!r}.")
+    return values
 
 
 @dataclass(frozen=True)
@@ -48,22 +62,11 @@ class Box:
     boundary: Any = "periodic"
 
     def __post_init__(self) -> None:
-        modes = self._settle("modes", "an integer >= 1", 1, lambda n: is_whole(n) and n >= 1)
-        count = len(modes)
+        count = len(_each("modes", self.modes))
         if count > 3:
             raise ValueError(f"A box has 1 to 3 axes, got modes = {self.modes!r}.")
-        fine = lambda v: are_numbers(v) and 0 < v < inf  # noqa: E731
-        self._settle("lengths", "a finite number > 0", count, fine)
-        self._settle("boundary", f"one of {BOUNDARIES}", count, lambda kind: kind in BOUNDARIES)
-
-    def _settle(self, name: str, kind: str, count: int, fine: Callable[[Any], bool]) -> Any:
-        """Give the argument as one value for each axis."""
-        given = getattr(self, name)
-        values = tuple(given) if isinstance(given, list | tuple) else (given,) * count
-        if not values or not all(map(fine, values)) or (name != "modes" and len(values) != count):
-            raise ValueError(f"{name} is {kind}, or one for each axis of the box, got {given!r}.")
-        object.__setattr__(self, name, values)
-        return values
+        for name in _KINDS:
+            object.__setattr__(self, name, _each(name, getattr(self, name), count))
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
@@ -84,34 +87,35 @@ class Box:
             raise ValueError(f"degree is an integer >= 1, got {degree!r}.")
         return tuple(2 * fast(-(-(degree + 1) * n // 4), True) for n in self.modes)  # pyright: ignore
 
-    def places(self, points: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Coordinates of the points of each axis, float64, each of the shape `points`."""
-        own = [axis.places(n) for axis, n in zip(self.axes, points, strict=True)]
-        return torch.meshgrid(own, indexing="ij")
+    def places(self, points: Any) -> tuple[Tensor, ...]:
+        """Coordinates of the points of each axis, float64, each of the shape `points`, an integer
+        or one for each axis."""
+        sizes = _each("points", points, len(self.modes))
+        return torch.meshgrid(*map(Axis.places, self.axes, sizes), indexing="ij")
 
-    def to_points(self, x: Tensor, points: tuple[int, ...] | None = None) -> Tensor:
+    def to_points(self, x: Tensor, points: Any = None) -> Tensor:
         """The field at the points, shape (*batch, *points), from its modes, shape (*batch, *modes);
-        by default at as many points as modes.
+        by default at as many points as modes. Half types are transformed in float32.
 
         Raises:
             ValueError: for another shape, or fewer points than modes.
         """
-        shape = tuple(points or self.modes)
-        self._check(x, "modes")
+        shape = _each("points", points or self.modes, len(self.modes))
+        x = self._real(x, "modes", self.modes)
         for dim, axis, n in zip(range(-len(shape), 0), self.axes, shape, strict=True):
             x = along(axis, x, dim, n)
         return x
 
-    def to_modes(self, u: Tensor) -> Tensor:
+    def to_modes(self, u: Tensor, points: Any = None) -> Tensor:
         """The modes, shape (*batch, *modes), of values at any number of points, at least as many as
-        modes, shape (*batch, *points).
+        modes, shape (*batch, *points); `points`, if given, is what their number must be.
 
         Raises:
-            ValueError: for fewer points than modes.
+            ValueError: for another shape, or fewer points than modes.
         """
-        self._check(u, "points")
-        for dim, axis in zip(range(-len(self.modes), 0), self.axes, strict=True):
-            u = along(axis, u, dim, u.shape[dim], back=True)
+        u = self._real(u, "points", points and _each("points", points, len(self.modes)))
+        for dim, axis in enumerate(self.axes[::-1], 1):  # the last first: so fewest are copied
+            u = along(axis, u, -dim, u.shape[-dim], back=True)
         return u
 
     def derivative(self, x: Tensor, axis: int = 0) -> Tensor:
@@ -119,13 +123,12 @@ class Box:
         of modes has none."""
         if (kind := self.boundary[axis]) != "periodic":
             raise ValueError(
-                f"The derivative of {kind} modes is a sum of others: only that along a periodic "
-                "axis has these modes."
+                f"{kind} modes turn into others: there is only that along a periodic axis."
             )
-        dim = axis - len(self.modes)
-        return self.axes[axis].derivative(x.movedim(dim, -1)).movedim(-1, dim)
+        x, dim = self._real(x, "modes", self.modes), range(-len(self.modes), 0)[axis]
+        return self.axes[axis].derivative(x.transpose(dim, -1)).transpose(dim, -1)
 
-    def nonlinearity(self, f: Pointwise, degree: int = 2) -> Pointwise:
+    def nonlinearity(self, f: Callable[..., Any], degree: int = 2) -> Callable[..., Tensor]:
         """F of the engine, in modes, for a reaction f(u, t) that acts point by point.
 
         Args:
@@ -135,7 +138,7 @@ class Box:
                 aliasing smaller. See `points`.
         """
         points = self.points(degree)
-        return lambda x, t: self.to_modes(f(self.to_points(x, points), t))
+        return lambda x, t: self.to_modes(f(self.to_points(x, points), t), points)
 
     def sde(
         self, linear: Any, spectrum: Any = 0.0, *, span: tuple[float, float], **options: Any
@@ -144,7 +147,8 @@ class Box:
 
         Args:
             linear: of L = ν Δ the number ν, or a function of the eigenvalues of Δ (a float64 tensor
-                ≤ 0) that gives those of L: `lambda d: -d - d**2` is −Δ − Δ².
+                ≤ 0) that gives those of L: `lambda d: -d - d**2` is −Δ − Δ². They are real: what is
+                odd in k, such as u_x, turns cosines and sines into each other, and belongs to F.
             spectrum: of the noise, which is white in time: the variance per unit of time that each
                 mode is driven with, ≥ 0. A number (1 is space-time white noise, however many the
                 modes), a tensor that broadcasts against the modes, or a function of |k|.
@@ -154,14 +158,15 @@ class Box:
             ValueError: for coefficients that are not finite or do not fit the modes, and a negative
                 spectrum.
         """
-        made = linear(self.laplacian) if callable(linear) else linear * self.laplacian
+        made = linear if callable(linear) else as_float64(linear).mul
         waves = torch.sqrt(-self.laplacian)
         power = self._coefficient("spectrum", spectrum(waves) if callable(spectrum) else spectrum)
         if (power < 0).any():
             k, least = waves.flatten()[power.argmin()], power.min()
             raise ValueError(f"spectrum is a variance, >= 0, got {least:.6g} for |k| = {k:.6g}.")
-        rates = self._coefficient("linear", made)
-        return SemiLinearSDE.from_coefficients(rates, 1.0, power.sqrt(), span=span, **options)
+        rates = self._coefficient("linear", made(self.laplacian))
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # 2 x 2 is no matrix
+            return SemiLinearSDE.from_coefficients(rates, 1.0, power.sqrt(), span=span, **options)
 
     def _coefficient(self, name: str, value: Any) -> Tensor:
         made = as_float64(value)
@@ -175,8 +180,13 @@ class Box:
             raise ValueError(f"{name} must be finite, got {made[~torch.isfinite(made)][0]}.")
         return made.expand(self.modes)
 
-    def _check(self, x: Tensor, what: str) -> None:
-        own, count = tuple(x.shape), len(self.modes)
-        wanted = self.modes if what == "modes" else f"{count} dimensions"
-        if len(own) < count or (what == "modes" and own[-count:] != self.modes):
-            raise ValueError(f"A field in {what} has these dimensions last, {wanted}, got {own}.")
+    def _real(self, x: Any, what: str, sizes: tuple[int, ...] | None) -> Tensor:
+        """The field as float32 or wider, once its last dimensions are checked."""
+        own, count = tuple(getattr(x, "shape", ())), len(self.modes)
+        real = isinstance(x, Tensor) and not x.is_complex()
+        if not real or len(own) < count or (sizes and own[-count:] != sizes):
+            raise ValueError(
+                f"A field in {what} has these dimensions last, {sizes or f'{count} dimensions'}, "
+                f"got {own}, and is real, got {getattr(x, 'dtype', 'a')} {type(x).__name__}."
+            )
+        return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -20,15 +20,15 @@ L = 2.5
 
 def mode(kind: str, modes: int, j: int, x: Tensor) -> tuple[Tensor, float]:
     """Mode j of an axis of length L at places x, and its wave number, from the definition."""
-    half, unit = modes // 2, math.pi / L
+    unit = math.pi / L
     if kind == "dirichlet":
         return math.sqrt(2 / L) * torch.sin((j + 1) * unit * x), (j + 1) * unit
     if j == 0:
         return torch.full_like(x, math.sqrt(1 / L)), 0.0
     if kind == "neumann":
         return math.sqrt(2 / L) * torch.cos(j * unit * x), j * unit
-    k = (j if j <= half else j - half) * 2 * unit
-    return math.sqrt(2 / L) * (torch.cos if j <= half else torch.sin)(k * x), k
+    k = (j + 1) // 2 * 2 * unit
+    return math.sqrt(2 / L) * (torch.cos if j % 2 else torch.sin)(k * x), k
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,13 +114,12 @@ def test_derivative_and_the_energy_of_burgers(modes: Any):
     x = torch.randn(box.modes, generator=gen, dtype=torch.float64)
     for axis, n in enumerate(box.modes):
         if n % 2 == 0:
-            x.movedim(axis, 0)[n // 2] = 0.0  # the cosine without a partner
+            x.movedim(axis, 0)[-1] = 0.0  # the cosine without a partner
     for axis, kind in enumerate(box.boundary):
         step = torch.zeros_like(x)
         step.movedim(axis, 0)[1] = 1.0
-        k, n = 2 * math.pi / box.lengths[axis], box.modes[axis]
         expected = torch.zeros_like(x)
-        expected.movedim(axis, 0)[n // 2 + 1] = -k
+        expected.movedim(axis, 0)[2] = -2 * math.pi / box.lengths[axis]
         torch.testing.assert_close(box.derivative(step, axis), expected)
         assert kind == "periodic"
     products = {
@@ -149,6 +148,24 @@ def test_variance_of_the_heat_equation(solver: str, steps: int):
     torch.testing.assert_close(found, 0.5 * exact, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("modes", [8, 9])
+def test_the_first_modes_are_those_of_a_smaller_box(kind: str, modes: int):
+    coarse, fine = Box(modes, L, kind), Box(21, L, kind)
+    x = torch.randn(modes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    longer = torch.nn.functional.pad(x, (0, 21 - modes))
+    one, other = coarse.to_points(x, (30,)), fine.to_points(longer, (30,))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+    assert torch.equal(coarse.laplacian, fine.laplacian[:modes])
+    normals, grid = torch.randn(3, 1, 21, generator=torch.Generator().manual_seed(1)), [0.0, 0.1, 1]
+    ends = [
+        integrate(box.sde(0.1, 1.0, span=(0.0, 1.0)), lambda x, t: 0 * x, start[None], grid,
+                  "seeds-1", noise.Replay(normals[..., : len(start)])).x
+        for box, start in ((coarse, x), (fine, longer))
+    ]  # fmt: skip
+    torch.testing.assert_close(ends[0], ends[1][:, :modes], rtol=1e-14, atol=1e-15)
+
+
 def test_noise_of_a_periodic_field_is_homogeneous():
     """Independent real modes of an even spectrum: the covariance of two places is a function of
     their distance alone."""
@@ -173,6 +190,40 @@ def test_strong_orders_of_allen_cahn():
     ).studies
     assert first.order >= 0.95, first.table()
     assert second.order >= 1.4, second.table()
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3)])
+def test_a_small_square_of_modes_is_no_matrix(sizes: tuple[int, int]):
+    """And draws no warning, which would be an error here."""
+    assert Box(sizes).sde(1.0, span=(0.0, 1.0)).event_ndim == 2
+
+
+@pytest.mark.parametrize("modes", [8, 80])
+@pytest.mark.parametrize("boundary", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_types_are_transformed_in_float32(modes: int, boundary: str, dtype: torch.dtype):
+    box = Box(modes, boundary=boundary)
+    x = torch.randn(2, modes, generator=torch.Generator().manual_seed(0)).to(dtype)
+    F = box.nonlinearity(lambda u, t: u - u**3, 3)
+    assert torch.equal(F(x, torch.zeros(())), F(x.float(), torch.zeros(())))
+    sde = box.sde(0.1, span=(0.0, 1.0))
+    assert integrate(sde, F, 0.1 * x, [0.0, 1.0], "seeds-1").x.dtype == dtype
+
+
+def test_axes_count_from_either_end():
+    box, x = Box((4, 6)), torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(box.derivative(x, -1), box.derivative(x, 1))
+    assert torch.equal(box.to_points(x, 8), box.to_points(x, (8, 8)))
+
+
+def test_parts_that_are_odd_in_k_are_refused():
+    """They would be complex, i k³ for u_xxx, and no diagonal of real modes."""
+    with pytest.raises(TypeError, match=r"complex tensor .* a real number or tensor is expected"):
+        Box(9).sde(lambda d: 1j * (-d) ** 1.5, span=(0.0, 1.0))
+
+
+def react(f: Callable[..., Any]) -> Tensor:
+    return Box(8).nonlinearity(f, 3)(torch.zeros(2, 8), torch.zeros(()))
 
 
 Make = Callable[[], Any]
@@ -201,6 +252,14 @@ Make = Callable[[], Any]
         (lambda: Box(8).to_points(torch.zeros(2, 8), (7,)), "at least as many points, got 7"),
         (lambda: Box(8).to_modes(torch.zeros(2, 7)), "8 modes need at least as many points"),
         (lambda: Box(8, 1.0, "neumann").derivative(torch.zeros(8)), "only that along a periodic"),
+        (lambda: Box(8).derivative(torch.zeros(2, 7)), r"modes has these .*\(8,\), got \(2, 7\)"),
+        (lambda: Box(8).to_points(torch.zeros(8), (16, 16)), r"points is .*, got \(16, 16\)"),
+        (lambda: Box(8).places((16.0,)), r"points is an integer >= 1, .* got \(16\.0,\)"),
+        (lambda: react(lambda u, t: u.numpy()), "is real, got float32 ndarray"),
+        (lambda: Box(80).to_points(torch.zeros(80) + 0j), "is real, got torch.complex64 Tensor"),
+        (lambda: react(lambda u, t: torch.cat([u, u], -1)), r"last, \(16,\), got \(2, 32\)"),
+        (lambda: react(lambda u, t: u[:, :8]), r"last, \(16,\), got \(2, 8\)"),
+        (lambda: react(lambda u, t: 0.0), "is real, got a float"),
     ],
 )  # fmt: skip
 def test_what_is_refused(make: Make, message: str):
@@ -228,7 +287,7 @@ def test_short_axes_by_matrices_are_the_transforms_of_long_ones(
         short = box.to_points(x, (9, 8, 14))
     x.requires_grad_()
     (slope,) = torch.autograd.grad(box.to_modes(box.to_points(x, (9, 8, 14))).sum(), x)
-    monkeypatch.setattr("expint.fields.axes._DENSE", 0)
+    monkeypatch.setattr("expint.fields.axes.DENSE", dict.fromkeys(KINDS, 0))
     torch.testing.assert_close(short, box.to_points(x, (9, 8, 14)).detach(), rtol=0, atol=1e-13)
     torch.testing.assert_close(box.to_modes(short.clone()), x.detach(), rtol=0, atol=1e-13)
     torch.testing.assert_close(slope, torch.ones_like(x), rtol=0, atol=1e-13)

@@ -13,6 +13,7 @@ from expint.convergence import SemiLinearProblem, strong_orders
 from expint.fields import time_dependent
 
 WAVES = torch.tensor([0.0, 1.0, 30.0, 1000.0], dtype=torch.float64)
+SLOW = WAVES / 1000
 SPAN = (0.0, 1.0)
 
 
@@ -40,6 +41,23 @@ def test_constants_as_functions(solver: str, span: tuple[float, float]):
     for expected, found in pairs:
         size = expected.abs().amax(1, keepdim=True)
         torch.testing.assert_close(found / size, expected / size, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "A",
+    [
+        lambda t: -SLOW.numpy() * (1 + math.sin(t)),
+        lambda t: [-wave * (1 + math.sin(float(t))) for wave in SLOW.tolist()],
+        lambda t: -SLOW * (1 + torch.sin(t)) if t > 2 else -SLOW * (1 + math.sin(t)),
+    ],
+)
+def test_functions_of_one_time(A: Any):
+    """The coefficients of formulas for many times, but for rounding."""
+    many = time_dependent(lambda t: -SLOW * (1 + torch.sin(t)), 1.0, 0.3, span=SPAN)
+    one_by_one = time_dependent(A, lambda t: 1.0, lambda t: [0.3], span=SPAN)
+    plans = [compile_plan(sde, "seeds-1", [0.0, 1.0]) for sde in (many, one_by_one)]
+    for one, other in zip(*map(numbers, plans), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-13, atol=0)
 
 
 def test_a_solver_with_derivatives():
@@ -119,6 +137,7 @@ def test_orders():
     [
         (-1.0, (1.0, 1.0), "span must be two different finite times"),
         (lambda t: 1 / (t - 0.5), SPAN, "A must be finite on the span from 0 to 1"),
+        (lambda t: -100 * (1 if t > 1 / 3 else 0), SPAN, "does not settle: it varies too fast"),
         (lambda t: -100 * (t > 1 / 3), SPAN, "does not settle: it varies too fast; split the span"),
     ],
 )
