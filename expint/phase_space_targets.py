@@ -8,7 +8,7 @@ from torch import Tensor
 
 from expint.noise import initial_state, per_sample
 from expint.numerics.float64 import as_float64
-from expint.schedules.formula.critically_damped import CLD
+from expint.schedules.formula.critical_damping import CriticalDamping
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,18 +16,23 @@ class Mixture:
     """The denoiser E[x_0 | u_t] of data from a mixture of isotropic Gaussians, or from one.
 
     With p(u_t | x_0) = N(m x_0, Σ) component k has in every coordinate the mean m μ_k and the
-    covariance C = Σ + s² m mᵀ, and E[x_0 | u_t, k] = μ_k + s² mᵀ C⁻¹ (u − m μ_k). Its weight is
-    proportional to exp(yᵀμ_k − ½ mᵀC⁻¹m |μ_k|²) with y = mᵀ C⁻¹ u.
+    covariance C = Σ + s² m mᵀ, and E[x_0 | u_t, k] = μ_k + s² mᵀ C⁻¹ (u − m μ_k). Its weight given
+    u is proportional to w_k exp(yᵀμ_k − ½ mᵀC⁻¹m |μ_k|²) with y = mᵀ C⁻¹ u.
 
     Args:
         means: μ, shape (K, d).
         std: s, their common standard deviation, ≥ 0.
         cld: the forward process.
+        weights: w, K positive numbers, divided by their sum; default: equal ones.
+
+    Raises:
+        ValueError: for invalid means, standard deviations or weights.
     """
 
     means: Any
     std: float
-    cld: CLD
+    cld: CriticalDamping
+    weights: Any = None
 
     def __post_init__(self) -> None:
         means = as_float64(self.means)
@@ -36,7 +41,12 @@ class Mixture:
                 f"means must be finite, of shape (K, d), and std >= 0, got {self.means!r} and "
                 f"{self.std!r}."
             )
+        count = len(means)
+        weights = as_float64([1.0] * count if self.weights is None else self.weights)
+        if weights.shape != (count,) or not (torch.isfinite(weights) & (weights > 0)).all():
+            raise ValueError(f"weights must be {count} positive numbers, got {self.weights!r}.")
         object.__setattr__(self, "means", means)
+        object.__setattr__(self, "weights", weights / weights.sum())
 
     def law(self, t: Any) -> tuple[Tensor, Tensor]:
         """m and C at time `t`, shapes (2,) and (2, 2)."""
@@ -48,8 +58,8 @@ class Mixture:
         mean, covariance = self.law(t)
         gain = torch.linalg.solve(covariance, mean)
         y, c = torch.einsum("i,bid->bd", gain.to(u), u), float(gain @ mean)
-        means = self.means.to(u)
-        weights = torch.softmax(y @ means.mT - 0.5 * c * means.square().sum(1), 1)
+        means, prior = self.means.to(u), self.weights.log().to(u)
+        weights = torch.softmax(y @ means.mT - 0.5 * c * means.square().sum(1) + prior, 1)
         return ((1.0 - self.std**2 * c) * weights @ means + self.std**2 * y)[:, None]
 
     def start(self, n: int, seed: int = 0, t: float | None = None) -> Tensor:
@@ -57,9 +67,9 @@ class Mixture:
         sample i is a function of (seed, i)."""
         time, d = self.cld.stop if t is None else t, self.means.shape[1]
         z = initial_state(per_sample(seed, n), (4, d), torch.float64)
-        # A uniform component: the normal distribution function of one more normal.
-        place = torch.special.ndtr(z[:, 3, 0]) * len(self.means)
-        clean = self.means[place.long().clamp(max=len(self.means) - 1)] + self.std * z[:, 2]
+        # A component by its weight: the normal distribution function of one more normal is uniform.
+        place = torch.searchsorted(self.weights.cumsum(0)[:-1], torch.special.ndtr(z[:, 3, 0]))
+        clean = self.means[place] + self.std * z[:, 2]
         mean, covariance = self.cld.kernel(time)
         root = torch.linalg.cholesky(covariance)
         return mean[:, None] * clean[:, None] + torch.einsum("ij,bjd->bid", root, z[:, :2])
