@@ -1,5 +1,6 @@
-"""Data whose denoiser in phase space is known."""
+"""Denoisers in phase space: of data for which they are known, and from a denoiser of x_0 + σ z."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,3 +74,39 @@ class Mixture:
         mean, covariance = self.cld.kernel(time)
         root = torch.linalg.cholesky(covariance)
         return mean[:, None] * clean[:, None] + torch.einsum("ij,bjd->bid", root, z[:, :2])
+
+
+@dataclass(frozen=True, eq=False)
+class FromIsotropic:
+    """The denoiser E[x_0 | u_t] from one of isotropic noise, D(z, σ) = E[x_0 | x_0 + σ ε = z].
+
+    Nothing else is to be trained: p(u_t | x_0) = N(m x_0, Σ) depends on x_0 through one combination
+    of position and velocity alone, z = mᵀΣ⁻¹u / mᵀΣ⁻¹m, which is x_0 + σ ε with
+    σ = (mᵀΣ⁻¹m)^−½. So E[x_0 | u_t] = D(z, σ).
+
+    Args:
+        denoiser: denoiser(z, sigma) → D, shape (batch, *event), for z of this shape and σ a
+            0-dimensional tensor: a network in EDM's parametrization, say.
+        cld: the forward process.
+
+    Example:
+        >>> import torch
+        >>> from expint.phase_space import FromIsotropic, Mixture
+        >>> from expint.schedules import CLD, EDM
+        >>> from expint.targets import GaussianMixture
+        >>> known = GaussianMixture([[-1.0], [1.0]], 0.1, None, EDM())
+        >>> u, exact = torch.tensor([[[0.2], [-0.1]]]), Mixture([[-1.0], [1.0]], 0.1, CLD())
+        >>> bool((FromIsotropic(known, CLD())(u, 0.3) - exact(u, 0.3)).abs() < 1e-6)
+        True
+    """
+
+    denoiser: Callable[[Tensor, Tensor], Tensor]
+    cld: CriticalDamping
+
+    def __call__(self, u: Tensor, t: Any) -> Tensor:
+        """E[x_0 | u_t], shape (batch, 1, *event), for u of shape (batch, 2, *event)."""
+        mean, covariance = self.cld.kernel(t)
+        gain = torch.linalg.solve(covariance, mean)
+        precision = gain @ mean
+        z = torch.einsum("i,bi...->b...", (gain / precision).to(u), u)
+        return self.denoiser(z, precision.to(u) ** -0.5)[:, None]

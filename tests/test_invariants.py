@@ -109,8 +109,8 @@ ENGINE = 4_237
 ROOMS = {
     "expint/defaults.py": 49,
     "expint/blocks/": 282,
-    "expint/phase_space/": 213,
-    "expint/phase_space_targets.py": 44,
+    "expint/phase_space/": 214,
+    "expint/phase_space_targets.py": 55,
     "expint/schedules/formula/critical_damping.py": 83,
     "expint/schedules/formula/critically_damped.py": 20,
     "expint/schedules/formula/psld.py": 24,

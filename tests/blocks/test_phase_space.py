@@ -12,13 +12,15 @@ from expint import SemiLinearSDE, compile_plan, integrate, noise
 from expint.phase_space import (
     GDDIM,
     Denoised,
+    FromIsotropic,
     Mixture,
     block_moments,
     reverse_cld,
     split_score,
     sscs_plan,
 )
-from expint.schedules import CLD, PSLD
+from expint.schedules import CLD, EDM, PSLD
+from expint.targets import GaussianMixture
 
 CRITICAL, BOTH = CLD(), PSLD(8.0, 0.5, 4.5)  # the latter has noise on the position too
 TIMES = torch.tensor([0.01, 0.1, 0.5, 1.0], dtype=torch.float64)
@@ -163,6 +165,22 @@ def test_denoiser_is_the_posterior_mean(prior: Any):
     weights = torch.softmax(torch.stack(densities) + odds.log(), 0)
     expected = weights @ torch.tensor([-1.0, 0.5], dtype=torch.float64)
     torch.testing.assert_close(target(u, t)[0, 0, 0], expected)
+
+
+@pytest.mark.parametrize("cld", [CRITICAL, BOTH], ids=["CLD", "PSLD"])
+def test_a_denoiser_of_isotropic_noise_is_one_in_phase_space(cld: Any):
+    """Of position and velocity one combination knows all of x_0: for a mixture in two dimensions,
+    and for events of more axes."""
+    means, prior = [[-1.0, 0.3], [0.5, 0.0], [0.0, 2.0]], [1.0, 2.0, 3.0]
+    known = GaussianMixture(means, 0.2, prior, EDM())
+    u = torch.tensor([[[0.2, 0.1], [-0.1, 0.4]]], dtype=torch.float64)
+    made, exact = FromIsotropic(known, cld), Mixture(means, 0.2, cld, prior)
+    for t in (0.003, 0.1, 0.9):
+        torch.testing.assert_close(made(u, t), exact(u, t), rtol=1e-9, atol=1e-9)
+    image = FromIsotropic(lambda z, sigma: z / (1.0 + sigma**2), cld)(
+        torch.ones(3, 2, 1, 4, 4), 0.1
+    )
+    assert image.shape == (3, 1, 1, 4, 4) and image.dtype == torch.float32
 
 
 def test_samples_of_a_mixture_have_its_weights():
