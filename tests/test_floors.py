@@ -50,6 +50,7 @@ FLOORS = (
     "expint.particle_filter",
     "expint.integration",
     "expint.fields",
+    "expint.phase_space_targets",
     "expint.phase_space",
     "expint.dynamics",
     "expint.convergence",

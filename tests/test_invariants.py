@@ -109,8 +109,11 @@ ENGINE = 4_230
 ROOMS = {
     "expint/defaults.py": 49,
     "expint/blocks/": 277,
-    "expint/phase_space/": 227,
-    "expint/schedules/formula/critically_damped.py": 73,
+    "expint/phase_space/": 214,
+    "expint/phase_space_targets.py": 55,
+    "expint/schedules/formula/critical_damping.py": 83,
+    "expint/schedules/formula/critically_damped.py": 20,
+    "expint/schedules/formula/psld.py": 24,
     "expint/equations/cps_levels.py": 13,
     "expint/equations/from_blocks.py": 56,
     "expint/equations/time_clock.py": 16,

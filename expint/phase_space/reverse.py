@@ -1,11 +1,11 @@
-"""The reverse SDE of critically-damped Langevin diffusion as an equation with matrices, and its F
-from a denoiser.
+"""The reverse SDE of critically damped diffusion as an equation with matrices, and its F from a
+denoiser.
 
 With the score S = −Σ⁻¹ (u − m D) of p_t, D = E[x_0 | u_t], the family with the marginals p_t is
 
     du = [A u − (1+ℓ²)/2 G Gᵀ S] dt + ℓ G dω,    t decreasing,
 
-and as G Gᵀ = diag(0, 2Γβ) only the score S_v of the velocity enters.
+where with CLD, G Gᵀ = diag(0, 2Γβ), only the score S_v of the velocity enters.
 """
 
 from collections.abc import Callable
@@ -14,26 +14,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from expint.blocks import Block
 from expint.equations import SemiLinearSDE
 from expint.numerics.float64 import are_numbers
 from expint.registry import unknown
-from expint.schedules.formula.critically_damped import CLD
+from expint.schedules.formula.critical_damping import CriticalDamping
 
 FORMS = ("data", "noise", "score", "drift")
 
 
 def reverse_cld(
-    cld: CLD, form: str = "data", ell: float = 1.0, *, end: float = 1e-3, clock: str = "time"
+    cld: CriticalDamping,
+    form: str = "data",
+    ell: float = 1.0,
+    *,
+    end: float = 1e-3,
+    clock: str = "time",
 ) -> SemiLinearSDE:
     """The reverse SDE from `cld.stop` to `end`, state (batch, 2, *event); F is given by `Denoised`.
 
     Args:
-        cld: the forward process.
+        cld: the forward process, `CLD` or `PSLD`.
         form: what F is. "data": D, with the linear part A + (1+ℓ²)/2 G Gᵀ Σ⁻¹, so that data of one
             point are exact in one step; "noise": ε_v = −L_vv S_v with Cholesky's L Lᵀ = Σ, what
             the authors' network predicts; "score": S_v itself, the hybrid score; these two
-            with the linear part A. "drift": the whole drift, without a linear part
-            (Euler–Maruyama).
+            with the linear part A. Where the position has noise of its own they are ε = −Lᵀ S and
+            S, both components. "drift": the whole drift, without a linear part (Euler–Maruyama).
         ell: stochasticity ℓ; 0 is the probability-flow ODE.
         end: last time, > 0.
         clock: "time", or "lambda" for polynomials and nodes in λ.
@@ -42,8 +48,8 @@ def reverse_cld(
         ValueError: for an unknown form or clock, ℓ < 0, or an `end` that is not between 0 and the
             start.
 
-    Source: Dockhorn, Vahdat & Kreis, arXiv 2112.07068, eq. (6) to (11); forms as in SEEDS, arXiv
-    2305.14267, section 4.
+    Source: Dockhorn, Vahdat & Kreis, arXiv 2112.07068, eq. (6) to (11); Pandey & Mandt, arXiv
+    2303.01748, section 3; forms as in SEEDS, arXiv 2305.14267, section 4.
 
     Example:
         >>> import torch
@@ -87,22 +93,19 @@ def reverse_cld(
         mean, covariance = cld.kernel(t)
         if form == "data":
             return -factor * spread(t) @ torch.linalg.solve(covariance, mean[..., None])
-        column = -factor * spread(t)[..., 1:]
-        return column if form == "score" else -column * _inverse_root(covariance)[..., None, None]
+        score = -factor * spread(t)
+        if form == "noise":  # S = −L⁻ᵀ ε
+            score = -score @ torch.linalg.inv(torch.linalg.cholesky(covariance)).mT
+        return score[..., cld.first_noised :]
 
     def noise(t: Tensor) -> Tensor:
         return ell * cld.diffusion(t)
 
-    name = f"reverse CLD, {form} form, ell={ell:g}"
+    name = f"reverse {type(cld).__name__}, {form} form, ell={ell:g}"
     own = None if clock == "time" else cld.lam
     return SemiLinearSDE.from_blocks(
         drift, weight, noise if ell else None, span=(cld.stop, end), clock=own, name=name
     )
-
-
-def _inverse_root(covariance: Tensor) -> Tensor:
-    """1/L_vv of Σ = L Lᵀ, L lower triangular."""
-    return torch.sqrt(covariance[..., 0, 0] / torch.linalg.det(covariance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,25 +120,30 @@ class Denoised:
         ell: ℓ, which only the form "drift" needs.
     """
 
-    cld: CLD
+    cld: CriticalDamping
     denoiser: Callable[[Tensor, Tensor], Tensor]
     form: str = "data"
     ell: float = 1.0
 
     def __call__(self, u: Tensor, t: Tensor) -> Tensor:
-        """F, shape (batch, 1, *event), or that of u for the form "drift"."""
+        """F, shape (batch, m, *event): m = 1 for D, and 1 or 2 for scores and noise; the shape of u
+        for the form "drift"."""
         clean = self.denoiser(u, t)
         if self.form == "data":
             return clean
-        mean, covariance = (value.to(u) for value in self.cld.kernel(t))
-        row = torch.linalg.inv(covariance)[1]
-        residual = u - mean.reshape(2, *[1] * (u.ndim - 2)) * clean
-        score = -(row[0] * residual[:, :1] + row[1] * residual[:, 1:])
-        if self.form == "score":
-            return score
+        mean, covariance = self.cld.kernel(t)
+        residual = u - mean.to(u).reshape(2, *[1] * (u.ndim - 2)) * clean
         if self.form == "noise":
-            return -score / _inverse_root(covariance)
-        matrix, g = self.cld.drift(t).to(u), self.cld.diffusion(t).to(u)
-        drift = torch.einsum("ij,bj...->bi...", matrix, u)
-        pushed = 0.5 * (1.0 + self.ell**2) * g[1, 0] ** 2 * score
-        return torch.cat([drift[:, :1], drift[:, 1:] - pushed], 1)
+            whitening = torch.linalg.inv(torch.linalg.cholesky(covariance))
+            return product(whitening[self.cld.first_noised :], residual)
+        precision = -torch.linalg.inv(covariance)
+        if self.form == "score":
+            return product(precision[self.cld.first_noised :], residual)
+        g = self.cld.diffusion(t)
+        push = 0.5 * (1.0 + self.ell**2) * g @ g.mT @ precision
+        return product(self.cld.drift(t), u) - product(push, residual)
+
+
+def product(matrix: Tensor, u: Tensor) -> Tensor:
+    """Of a matrix of shape (k, m), cast to u, and a state of m components."""
+    return matrix.to(u).as_subclass(Block).on(u)

@@ -23,16 +23,18 @@ from expint.schedules.variance_preserving import VP, Cosine
 if TYPE_CHECKING:
     from expint.schedules.formula.callables import FromCallables
     from expint.schedules.formula.critically_damped import CLD
+    from expint.schedules.formula.psld import PSLD
     from expint.schedules.formula.symbolic import Symbolic
 
 __all__ = [
-    "CLD", "EDM", "IDDPM", "VE", "VP", "Cosine", "Discrete", "Flow", "FromCallables", "Schedule",
-    "SubVP", "Symbolic", "cosine_betas", "get", "linear_betas", "names", "register",
+    "CLD", "EDM", "IDDPM", "PSLD", "VE", "VP", "Cosine", "Discrete", "Flow", "FromCallables",
+    "Schedule", "SubVP", "Symbolic", "cosine_betas", "get", "linear_betas", "names", "register",
     "rescale_zero_terminal_snr", "scaled_linear_betas",
 ]  # fmt: skip
 
 
-_LATER = {"CLD": "critically_damped", "FromCallables": "callables", "Symbolic": "symbolic"}
+# The module of a name, where it is not the name in lower case.
+_LATER = {"CLD": "critically_damped", "FromCallables": "callables", "PSLD": "", "Symbolic": ""}
 
 
 def __getattr__(name: str) -> Any:
@@ -41,4 +43,4 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"expint.schedules.formula.{_LATER[name]}"), name)
+    return getattr(import_module(f"expint.schedules.formula.{_LATER[name] or name.lower()}"), name)

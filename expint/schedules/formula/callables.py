@@ -126,8 +126,7 @@ def on_tensors(name: str, function: Callable[[Any], Any], probe: float) -> RealF
     """
 
     def one_at_a_time(x: Tensor) -> np.ndarray:
-        values = [_detached(function(v)) for v in x.flatten().tolist()]
-        return np.array(values).reshape(x.shape)
+        return np.array([_detached(function(v)) for v in x.flatten().tolist()]).reshape(x.shape)
 
     times = torch.full((2,), probe, dtype=torch.float64)
     for way in (lambda x: function(x.numpy()), function, one_at_a_time):
