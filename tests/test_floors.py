@@ -51,6 +51,7 @@ FLOORS = (
     "expint.integration",
     "expint.fields",
     "expint.phase_space",
+    "expint.phase_space_samples",
     "expint.dynamics",
     "expint.convergence",
     "expint.recorder",

@@ -53,6 +53,5 @@ def start_state(
     seeds = seeding(sizes[0])
     first = plan.grid[0].item()
     check_pure_noise(model.schedule, first)
-    std = float(model.schedule.std(first))
-    x = initial_state(seeds, sizes[1:], kind, where).mul_(std)
+    x = initial_state(seeds, sizes[1:], kind, where).mul_(float(model.schedule.std(first)))
     return x, noise or Gaussian(seeds)
