@@ -24,7 +24,7 @@ from expint.plans.plan_files import PlanLike, fitting_plan
 from expint.runs import Callback, Description, Run, describe, drive
 from expint.runs.model import Counted, attributes
 from expint.runs.start import start_state
-from expint.schedules import Schedule
+from expint.schedules.base import Schedule, check_schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
@@ -195,6 +195,7 @@ def plan_sampling(
     if (made := options.get("plan")) is not None:
         return fitting_plan(made, schedule, round_time, {"solver": solver, **options, "plan": None})
     check_options(options)
+    check_schedule(schedule)
     scales = {name: options.get(name) for name in _SCALES}
     given = [name for name, value in scales.items() if value is not None]
     if len(given) > 1:

@@ -185,7 +185,7 @@ ROOMS = {
     "diffusion_adapters/diffusers/tables.py": 66,
     "diffusion_adapters/families/checks.py": 98,
     "diffusion_adapters/families/left_out.py": 22,
-    "diffusion_adapters/families/phase_space.py": 37,
+    "diffusion_adapters/families/phase_space.py": 42,
     "diffusion_adapters/families/module_methods.py": 50,
     "diffusion_adapters/k_diffusion/given_plans.py": 30,
     "diffusion_adapters/k_diffusion/inversion.py": 35,

@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 import expint
-from diffusion_adapters import CLDAdapter
+from diffusion_adapters import CLDAdapter, cfg, inpaint, runs, threshold
+from diffusion_adapters.k_diffusion import sample_expint
+from diffusion_adapters.shipped.image_quality import EveryClass
 from expint import Adaptive, likelihoods, noise, schedules, solvers, targets
 from expint.phase_space import Mixture
 from expint.phase_space_samples import GRIDS, plan_phase_space
 from expint.schedules import CLD
 
 PROCESS = CLD()
+ANYTHING: Any = torch.sum  # what is not reached
 
 
 def model(mean: float = 0.7, std: float = 0.5, calls: list[float] | None = None) -> CLDAdapter:
@@ -137,12 +140,32 @@ def test_initial_states_have_a_velocity():
         lambda own: expint.begin_sampling(own, (2, 2), steps=3),
         lambda own: expint.rollout(own, (2, 2), steps=3),
         lambda own: expint.encode(own, torch.zeros(2, 2), steps=3),
+        lambda own: expint.invert(own, torch.zeros(2, 2), steps=3),
+        lambda own: expint.mmse_curve(own, torch.zeros(2, 2)),
+        lambda own: expint.stiffness(own, torch.zeros(2, 2)),
+        lambda own: expint.particles(own, (2, 2), ANYTHING, steps=3),
+        lambda own: runs.draw(own, 2, out="never-made", shape=(2,)),
+        lambda own: cfg(own, 2.0),
+        lambda own: inpaint(own, torch.zeros(2), torch.zeros(2)),
+        lambda own: threshold(own),
+        lambda own: EveryClass("digits-cld"),
     ],
 )
 def test_elsewhere_models_in_phase_space_are_refused_with_the_way_out(use: Any):
     calls: list[float] = []
     with pytest.raises(TypeError, match=r"schedules\.CLD, whose state has a velocity"):
         use(model(calls=calls))
+    assert not calls
+
+
+def test_a_state_without_velocity_is_refused_where_nothing_asks_for_the_schedule():
+    calls: list[float] = []
+    with pytest.raises(ValueError, match=r"\(batch, 2, \*event\).*got \(4, 3, 2\)"):
+        sample_expint(model(calls=calls), torch.zeros(4, 3, 2), torch.tensor([10.0, 5.0, 0.0]))
+    makers: list[Any] = [expint.plan_sampling, expint.reverse_sde]
+    for made in makers:
+        with pytest.raises(TypeError, match=r"schedule is an .*Schedule such as .* got CLD"):
+            made(PROCESS)
     assert not calls
 
 

@@ -62,6 +62,11 @@ class CLDAdapter(NetworkAdapter):
         return phase_space_samples(*arguments, **others)
 
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
+        if x.ndim < 2 or x.shape[1] != 2:
+            raise ValueError(
+                "A model of CLD is called with states of shape (batch, 2, *event), the images and "
+                f"their velocities, got {tuple(x.shape)}: draw samples with expint.sample."
+            )
         found = self.network(x.flatten(1, 2), per_sample(t, x), **condition)
         if self.output == "data":
             return found[:, None]

@@ -79,7 +79,7 @@ def describe(model: Any, kind: type = Schedule) -> Description:
             "expint.schedules.Schedule) and `prediction`, got "
             f"{type(model).__name__} with schedule {schedule!r} and prediction {prediction!r}. "
             "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net). A model "
-            "of schedules.CLD, whose state has a velocity, goes into expint.sample alone."
+            "of schedules.CLD, whose state has a velocity, is for expint.sample in Python alone."
         )
     check_prediction(prediction, found.get("sigma_data"))
     made = {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
