@@ -162,10 +162,10 @@ def test_a_state_without_velocity_is_refused_where_nothing_asks_for_the_schedule
     calls: list[float] = []
     with pytest.raises(ValueError, match=r"\(batch, 2, \*event\).*got \(4, 3, 2\)"):
         sample_expint(model(calls=calls), torch.zeros(4, 3, 2), torch.tensor([10.0, 5.0, 0.0]))
-    makers: list[Any] = [expint.plan_sampling, expint.reverse_sde]
-    for made in makers:
+    process: Any = PROCESS
+    for make in (lambda: expint.plan_sampling(process, nfe=5), lambda: expint.reverse_sde(process)):
         with pytest.raises(TypeError, match=r"schedule is an .*Schedule such as .* got CLD"):
-            made(PROCESS)
+            make()
     assert not calls
 
 

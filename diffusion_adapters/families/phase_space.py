@@ -67,11 +67,12 @@ class CLDAdapter(NetworkAdapter):
                 "A model of CLD is called with states of shape (batch, 2, *event), the images and "
                 f"their velocities, got {tuple(x.shape)}: draw samples with expint.sample."
             )
-        found = self.network(x.flatten(1, 2), per_sample(t, x), **condition)
+        wide = torch.promote_types(x.dtype, torch.float32)  # half types do not hold Σ⁻¹
+        found = self.network(x.flatten(1, 2), per_sample(t, x), **condition).to(wide)
         if self.output == "data":
             return found[:, None]
         mean, covariance = self.schedule.kernel(t)
-        position, velocity = x.unbind(1)
+        position, velocity = x.to(wide).unbind(1)
         row = torch.linalg.inv(covariance)[1]  # of Σ⁻¹, with 1/L_vv² the last on its diagonal
         score = found if self.output == "score" else -row[1].sqrt() * found
         if self.output == "mixed":

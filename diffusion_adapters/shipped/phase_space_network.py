@@ -51,15 +51,17 @@ class CLDNetwork(nn.Module):
             The expected α', shape (B, img_channels, img_resolution, img_resolution), in the dtype
             of `u`. The score of the velocity is −ε_v/L_vv.
         """
+        wide = u.to(torch.promote_types(u.dtype, torch.float32))  # half types do not hold 1/L
         times = torch.as_tensor(t, dtype=torch.float64, device=u.device).reshape(-1).expand(len(u))
         mean, covariance = self.process.kernel(times)
         gain, root = torch.linalg.solve(covariance, mean), torch.linalg.cholesky(covariance)
         precision = (gain * mean).sum(1)
-        y = _mixed(gain / precision[:, None], u)
+        y = _mixed(gain / precision[:, None], wide)
         clean = preconditioned(self.unet, y, precision.rsqrt(), self.sigma_data, None)
         row = torch.linalg.inv(root)[:, 1]
-        noise = _mixed(row, u - torch.cat([_on(mean[:, i], clean) for i in (0, 1)], 1))
-        return noise - _on(root[:, 1, 1] / covariance[:, 1, 1], u.chunk(2, dim=1)[1])
+        noise = _mixed(row, wide - torch.cat([_on(mean[:, i], clean) for i in (0, 1)], 1))
+        mixed = _on(root[:, 1, 1] / covariance[:, 1, 1], wide.chunk(2, dim=1)[1])
+        return (noise - mixed).to(u.dtype)
 
 
 def _on(value: Tensor, x: Tensor) -> Tensor:

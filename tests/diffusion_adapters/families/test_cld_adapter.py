@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion_adapters import CLDAdapter, EDMAdapter
 from diffusion_adapters.shipped.phase_space_network import CLDNetwork
-from expint import schedules
+from expint import schedules, targets
 from expint.phase_space import Mixture
 from expint.schedules import CLD
 
@@ -63,6 +63,17 @@ def test_every_output_becomes_the_denoiser(output: str, t: float):
     torch.testing.assert_close(model(u, t), TARGET(u, t), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("t", [0.01, 0.2, 1.0])
+def test_position_and_velocity_say_of_the_data_what_one_combination_says(t: float):
+    """The denoiser in phase space is that of y = x_0 + σ z, of any other family."""
+    u, (mean, covariance) = TARGET.start(5, seed=1, t=t), CRITICAL.kernel(t)
+    gain = torch.linalg.solve(covariance, mean)
+    y = torch.einsum("i,bid->bd", gain, u) / (gain @ mean)
+    scalar = targets.GaussianMixture(MEANS, 0.3, [1 / 3] * 3, schedules.EDM(sigma_max=1e4))
+    found = scalar(y, (gain @ mean).rsqrt())
+    torch.testing.assert_close(found, TARGET(u, t)[:, 0], rtol=1e-9, atol=1e-12)
+
+
 def untrained() -> CLDNetwork:
     return CLDNetwork(0.7, img_channels=2, img_resolution=4, channels=8, multipliers=[1, 2])
 
@@ -74,6 +85,16 @@ def test_the_untrained_network_denoises_gaussian_data(t: float):
     u = target.start(6, seed=2, t=t)
     found = CLDAdapter(untrained().double())(u.unflatten(2, (2, 4, 4)), t)
     torch.testing.assert_close(found.flatten(2), target(u, t), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("t", [5e-3, 0.05, 0.3])
+def test_networks_in_half_precision(t: float):
+    """At t = 0.005 an entry of 1/L is 300, and 1/L · u would be rounded to 0.25."""
+    target = Mixture(torch.zeros(1, 32), 0.7, CLD())
+    u = target.start(6, seed=2, t=t)
+    found = CLDAdapter(untrained()).half()(u.float().unflatten(2, (2, 4, 4)), t)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.flatten(2).double(), target(u, t), rtol=0, atol=0.02)
 
 
 def test_the_loss_of_the_training_script_is_one_on_gaussian_data(monkeypatch: pytest.MonkeyPatch):
