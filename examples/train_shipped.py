@@ -1,6 +1,7 @@
 """Train one of the shipped networks on a CPU, and write its weights and its card.
 
 python examples/train_shipped.py digits-edm --minutes 10
+python examples/train_shipped.py digits-cld --minutes 10
 python examples/train_shipped.py mnist-edm --data mnist.npz --minutes 60
 """
 
@@ -30,6 +31,7 @@ from diffusion_adapters.shipped.networks import (
     VENetwork,
     VPNetwork,
 )
+from diffusion_adapters.shipped.phase_space_network import CLDNetwork
 from expint.files import replacing
 
 SHIPPED = Path(__file__).resolve().parent.parent / "diffusion_adapters" / "shipped" / "data"
@@ -73,6 +75,7 @@ class Recipe:
 
 DIGITS = {"channels": 24, "multipliers": [1, 2], "blocks": 1, "patch": 1, "attention": True}
 MNIST = {"channels": 32, "multipliers": [1, 2], "blocks": 1, "patch": 2, "attention": True}
+CLD_PROCESS = {"beta": 4.0, "M": 0.25, "gamma": 0.04}
 EDM_SCHEDULE = {"kind": "EDM", "sigma_min": 0.002, "sigma_max": 80.0}
 RECIPES = {
     "digits-vp": Recipe(
@@ -101,6 +104,14 @@ RECIPES = {
     ),
     "digits-edm": Recipe(
         EDMNetwork, "edm", "data", EDM_SCHEDULE, losses.edm_loss, DIGITS | {"label_dim": 10}
+    ),
+    "digits-cld": Recipe(
+        CLDNetwork,
+        "cld",
+        "mixed",
+        {"kind": "CLD", **CLD_PROCESS},
+        losses.cld_loss,
+        DIGITS | CLD_PROCESS | {"channels": 20},
     ),
     "mnist-edm": Recipe(
         EDMNetwork,
@@ -146,7 +157,7 @@ def build(name: str, data: Images) -> tuple[nn.Module, dict[str, Any]]:
         | parameters
         | recipe.architecture
     )
-    if recipe.family == "edm":
+    if recipe.family in ("edm", "cld"):
         arguments["sigma_data"] = round(data.sigma_data, 4)
     return recipe.network(**arguments), arguments
 
@@ -167,6 +178,14 @@ def rate_factor(progress: float, step: int) -> float:
     """
     cosine = 0.5 * (1 + torch.cos(torch.tensor(min(progress, 1.0) * torch.pi)).item())
     return min(1.0, (step + 1) / 200) * cosine
+
+
+@torch.no_grad()
+def held_out_loss(name: str, net: nn.Module, data: Images, draws: int = 20) -> float:
+    """The loss of a recipe on the held-out images, the mean of some draws of times and noise."""
+    generator = torch.Generator().manual_seed(0)
+    held_out = net, data.test, data.test_labels, generator
+    return round(sum(RECIPES[name].loss(*held_out).item() for _ in range(draws)) / draws, 4)
 
 
 def train(
@@ -207,6 +226,7 @@ def train(
                 "threads": threads,
                 "augmented": recipe.augmented,
                 "finished": progress >= 1,
+                "held_out_loss": held_out_loss(name, average, data) if progress >= 1 else None,
             },
             "metrics": {},
         }

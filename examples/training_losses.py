@@ -1,4 +1,4 @@
-"""The losses of the four families, each with its family's target and weight."""
+"""The losses of the five families, each with its family's target and weight."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion_adapters.shipped.networks import EDMNetwork, IDDPMNetwork, VENetwork, VPNetwork
+from diffusion_adapters.shipped.phase_space_network import CLDNetwork
 
 
 def _images(value: Tensor, x: Tensor) -> Tensor:
@@ -79,6 +80,34 @@ def ve_loss(net: VENetwork, x: Tensor, labels: Tensor, generator: torch.Generato
     noise = torch.randn(x.shape, generator=generator)
     score = net(x + _images(sigma, x) * noise, sigma)
     return (_images(1 + sigma**2, x) * (_images(sigma, x) * score + noise) ** 2).mean()
+
+
+def cld_loss(net: CLDNetwork, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Hybrid score matching: the error of ε_v in u_t given x_0, the initial velocity integrated
+    out (arXiv 2112.07068, section 3.2); arguments as in `edm_loss`.
+
+    Its weight is that of `edm_loss` at the σ of the network's combination of both.
+    """
+    batch, process = x.shape[0], net.process
+    ends = (-process.lam([1e-3, 1.0])).tolist()
+    log_sigma = -0.7 + 1.3 * torch.randn(batch, generator=generator, dtype=torch.float64)
+    spread = ends[0] + (ends[1] - ends[0]) * torch.rand(
+        batch, generator=generator, dtype=torch.float64
+    )
+    everywhere = torch.rand(batch, generator=generator) < 0.1
+    t = process.t_of_lam(-torch.where(everywhere, spread, log_sigma.clamp(*ends)))
+    mean, covariance = process.kernel(t)
+    root = torch.linalg.cholesky(covariance)
+    noise = torch.randn(x.shape[0], 2, *x.shape[1:], generator=generator)
+    u = mean.to(x)[:, :, None, None, None] * x[:, None]
+    u = u + torch.einsum("bij,bj...->bi...", root.to(x), noise)
+    mixed = _images(root[:, 1, 1] / covariance[:, 1, 1], x) * u[:, 1]
+    predicted = net(u.flatten(1, 2), t) + mixed
+    # ε_v is linear in the network's x_0: dividing by the slope leaves the error of x_0.
+    slope = torch.linalg.solve_triangular(root, mean[..., None], upper=False)[:, 1, 0]
+    precision = (mean * torch.linalg.solve(covariance, mean)).sum(1)
+    weight = (precision + net.sigma_data**-2) / slope**2
+    return (_images(weight, x) * (predicted - noise[:, 1]) ** 2).mean()
 
 
 def iddpm_loss(net: IDDPMNetwork, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,9 +22,9 @@ from expint.numerics.float64 import as_float64, is_whole
 from expint.plans import Plan, compile_plan
 from expint.plans.plan_files import PlanLike, fitting_plan
 from expint.runs import Callback, Description, Run, describe, drive
-from expint.runs.model import Counted
+from expint.runs.model import Counted, attributes
 from expint.runs.start import start_state
-from expint.schedules import Schedule
+from expint.schedules.base import Schedule, check_schedule
 from expint.solvers import Method, Operation, get
 from expint.solvers.registry import Solver
 from expint.soundness import warn_of
@@ -73,7 +73,8 @@ def sample(
 
     Args:
         model: model(x, t) with attributes `schedule` and `prediction`: an adapter, an analytic
-            target, or your own.
+            target, or your own. A model that has a `sampler`, such as `CLDAdapter`, in whose state
+            there is a velocity beside the image, takes some of the options only.
         shape: (batch, *event) of the samples; or the initial state itself, a tensor at the first
             time of the grid.
         solver: registered name (`expint.solvers.names()`), a method or a tableau. Default: by the
@@ -138,14 +139,18 @@ def sample(
         >>> expint.sample(target, (3, 2), steps=10, progress=False).shape
         torch.Size([3, 2])
     """
-    about = describe(model)
+    own = attributes(model).get("sampler")
+    about = describe(model, Schedule if own is None else object)
     warn_in_training(model)
     check_callback(callback)
     seeding = partial(per_sample, seed, seeds=seeds, start=start)
-    call = model
-    if compile:
-        backend = "inductor" if compile is True else compile
-        call = torch.compile(model, backend=backend, dynamic=False)
+    backend = compile if isinstance(compile, str) else "inductor"
+    call = torch.compile(model, backend=backend, dynamic=False) if compile else model
+    if own is not None:
+        return own(
+            about, call, shape, solver, options, seeding=seeding, noise=noise, frame=frame,
+            callback=callback, progress=progress, dtype=dtype, device=device,
+        )  # fmt: skip
     steps = options.get("steps")
     if isinstance(steps, Adaptive) and options.get("plan") is None:
         if frame is not None:
@@ -190,6 +195,7 @@ def plan_sampling(
     if (made := options.get("plan")) is not None:
         return fitting_plan(made, schedule, round_time, {"solver": solver, **options, "plan": None})
     check_options(options)
+    check_schedule(schedule)
     scales = {name: options.get(name) for name in _SCALES}
     given = [name for name, value in scales.items() if value is not None]
     if len(given) > 1:

@@ -52,6 +52,7 @@ FLOORS = (
     "expint.fields",
     "expint.phase_space_targets",
     "expint.phase_space",
+    "expint.phase_space_samples",
     "expint.dynamics",
     "expint.convergence",
     "expint.recorder",

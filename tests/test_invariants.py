@@ -114,6 +114,7 @@ ROOMS = {
     "expint/schedules/formula/critical_damping.py": 83,
     "expint/schedules/formula/critically_damped.py": 20,
     "expint/schedules/formula/psld.py": 24,
+    "expint/phase_space_samples.py": 105,
     "expint/equations/cps_levels.py": 13,
     "expint/equations/from_blocks.py": 56,
     "expint/equations/time_clock.py": 16,
@@ -187,11 +188,13 @@ ROOMS = {
     "diffusion_adapters/diffusers/tables.py": 66,
     "diffusion_adapters/families/checks.py": 98,
     "diffusion_adapters/families/left_out.py": 22,
+    "diffusion_adapters/families/phase_space.py": 43,
     "diffusion_adapters/families/module_methods.py": 50,
     "diffusion_adapters/k_diffusion/given_plans.py": 30,
     "diffusion_adapters/k_diffusion/inversion.py": 35,
     "diffusion_adapters/k_diffusion/unsampling.py": 53,
     "diffusion_adapters/runs/": 619,
+    "diffusion_adapters/shipped/phase_space_network.py": 36,
     "diffusion_adapters/shipped/tuned_plans.py": 28,
 }
 CEILINGS = {

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
     "stiffness", "work_precision", "noise_decomposition", "churn", "trajectories", "rademacher",
     "strong_orders", "best_schedule", "ornstein_uhlenbeck", "networks", "cld", "network_paths",
-    "allen_cahn",
+    "cld_network", "allen_cahn",
 ]  # fmt: skip
 
 

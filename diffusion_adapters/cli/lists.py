@@ -10,7 +10,6 @@ from diffusion_adapters.shipped import files as shipped
 from expint import grids as time_grids
 from expint import schedules as noise_schedules
 from expint.results import table_text
-from expint.runs.model import describe
 from expint.solvers import entries, get
 
 _SOLVERS = "name NFE/step form ell ODE strong weak Gaussians/step what source"
@@ -53,8 +52,8 @@ def models() -> None:
     """List the shipped networks."""
     rows = []
     for name in shipped.names():
-        model = describe(load(name))
-        shape = "x".join(map(str, model.shape or ()))
+        model = load(name)
+        shape = "x".join(map(str, model.shape))
         rows.append((name, shape, model.prediction, model.label_dim or "none", model.schedule))
     _print("name shape predicts classes schedule".split(), *rows)
 

@@ -49,6 +49,8 @@ class NetworkAdapter(ModuleMethods):
             arguments, a schedule or prediction that is not known.
     """
 
+    kind: ClassVar[type] = Schedule
+    """Of its noise schedule."""
     repeats_rows: ClassVar[bool] = False
     """Whether fewer rows of conditioning than samples are repeated, each for neighbouring ones."""
     label_name: ClassVar[str | None] = None
@@ -60,18 +62,17 @@ class NetworkAdapter(ModuleMethods):
     def __init__(
         self,
         network: Callable[..., Any],
-        schedule: Schedule,
+        schedule: Any,
         prediction: str,
         *,
         condition: Mapping[str, Any] | None = None,
         table: "Timesteps | None" = None,
     ) -> None:
         self.network, self.schedule, self.prediction = network, schedule, prediction
-        self.condition, self._table = dict(condition or {}), table
+        self.condition, self._table, self._warned = dict(condition or {}), table, False
         self.round_time = table.round_time if table else None
         check_call(network, *self._arguments())
-        self._warned = False
-        describe(self)
+        describe(self, self.kind)
 
     @abstractmethod
     def _predict(self, x: Tensor, t: Tensor, condition: dict[str, Any]) -> Tensor:
@@ -80,8 +81,7 @@ class NetworkAdapter(ModuleMethods):
     @property
     def device(self) -> torch.device:
         """Where the network's first parameter lies (the CPU for a network without any)."""
-        first = self._first_tensor()
-        return torch.device("cpu") if first is None else first.device
+        return getattr(self._first_tensor(), "device", torch.device("cpu"))
 
     def _models(self) -> Sequence[Any]:
         return (self.network,)

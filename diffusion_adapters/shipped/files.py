@@ -14,16 +14,14 @@ from torch import nn
 
 from diffusion_adapters.checkpoints.state_dicts import load_weights, read_weights
 from diffusion_adapters.shipped import networks
+from diffusion_adapters.shipped.phase_space_network import CLDNetwork
 from expint.guards.arguments import checked
 from expint.registry import unknown
 
 FAMILIES: dict[str, type[nn.Module]] = {
-    "vp": networks.VPNetwork,
-    "ve": networks.VENetwork,
-    "iddpm": networks.IDDPMNetwork,
-    "edm": networks.EDMNetwork,
-    "classifier": networks.Classifier,
-}
+    "vp": networks.VPNetwork, "ve": networks.VENetwork, "iddpm": networks.IDDPMNetwork,
+    "edm": networks.EDMNetwork, "cld": CLDNetwork, "classifier": networks.Classifier,
+}  # fmt: skip
 DATA = Path(__file__).parent / "data"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from diffusion_adapters.families.adapters import EDMAdapter, IDDPMAdapter, VEAdapter, VPAdapter
+from diffusion_adapters.families.phase_space import CLDAdapter
 from diffusion_adapters.shipped.files import load_network
 from diffusion_adapters.shipped.tuned_plans import tuned_plan
 from expint import schedules
@@ -18,6 +19,7 @@ _ADAPTERS: dict[str, Any] = {
     # Half of its training timesteps lay between two entries of the table.
     "iddpm": partial(IDDPMAdapter, timesteps="interpolate"),
     "edm": EDMAdapter,
+    "cld": CLDAdapter,
 }
 
 
@@ -46,7 +48,7 @@ def load(name: str, labels: Sequence[int] | Tensor | None = None) -> Any:
     """
     network, card = load_network(name)
     parameters = dict(card["schedule"])
-    schedule = schedules.get(parameters.pop("kind").lower(), **parameters)
+    schedule = getattr(schedules, parameters.pop("kind"))(**parameters)
     model: Any = _ADAPTERS[card["family"]](network, schedule)
     if labels is not None:
         if not isinstance(model, EDMAdapter):

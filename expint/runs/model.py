@@ -31,7 +31,7 @@ class Description(NamedTuple):
     """What a model says of itself.
 
     Attributes:
-        schedule: its noise schedule.
+        schedule: its noise schedule, a `Schedule` unless another kind was asked for.
         prediction: what it predicts.
         sigma_data: of the prediction "precond".
         round_time: maps times to those that it can be called at, or None if it takes any.
@@ -40,9 +40,11 @@ class Description(NamedTuple):
         label_dim: number of classes of a class-conditional network, else 0.
         plan_for: gives the model's own plan for a number of evaluations, or the path of its file,
             or None where it has none; taken where the caller of `expint.sample` chooses nothing.
+        sampler: draws the samples of a model whose state is not that of a `Schedule`; called by
+            `expint.sample` as sampler(about, call, shape, solver, options, …).
     """
 
-    schedule: Schedule
+    schedule: Any
     prediction: str
     sigma_data: float | None = None
     round_time: Callable[[Tensor], Tensor] | None = None
@@ -50,6 +52,7 @@ class Description(NamedTuple):
     shape: tuple[int, ...] | None = None
     label_dim: int = 0
     plan_for: Callable[[int], Any] | None = None
+    sampler: Callable[..., Tensor] | None = None
 
 
 def attributes(model: Any) -> dict[str, Any]:
@@ -61,21 +64,22 @@ def attributes(model: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def describe(model: Any) -> Description:
+def describe(model: Any, kind: type = Schedule) -> Description:
     """What `model` says of itself, after checking that it is a diffusion model.
 
     Raises:
-        TypeError: unless it is callable and has a schedule and a prediction.
+        TypeError: unless it is callable and has a schedule, of this kind, and a prediction.
         ValueError: for an unknown prediction, or "precond" without sigma_data.
     """
     found = attributes(model)
     schedule, prediction = found.get("schedule"), found.get("prediction")
-    if not callable(model) or not isinstance(schedule, Schedule) or prediction is None:
+    if not callable(model) or not isinstance(schedule, kind) or prediction is None:
         raise TypeError(
             "A model is a callable model(x, t) with attributes `schedule` (an "
             "expint.schedules.Schedule) and `prediction`, got "
             f"{type(model).__name__} with schedule {schedule!r} and prediction {prediction!r}. "
-            "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net)."
+            "Wrap a network in an adapter, for example diffusion_adapters.EDMAdapter(net). A model "
+            "of schedules.CLD, whose state has a velocity, is for expint.sample in Python alone."
         )
     check_prediction(prediction, found.get("sigma_data"))
     made = {name: kind(found[name]) for name, kind in _KINDS.items() if name in found}
@@ -112,8 +116,7 @@ class Counted:
     every evaluation."""
 
     def __init__(self, about: Description, call: Any, bar: Any) -> None:
-        self.schedule, self.prediction = about.schedule, about.prediction
-        self.sigma_data = about.sigma_data
+        self.schedule, self.prediction, self.sigma_data = about[:3]
         self._call, self._bar = call, bar
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:

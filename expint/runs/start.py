@@ -47,12 +47,10 @@ def start_state(
         check_scale(shape, model.schedule, plan.grid[0].item())
         x = shape.detach().to(dtype=dtype or shape.dtype, device=device or shape.device)
         return x, noise or Gaussian(seeding(len(x)))
-    sizes = checked_shape(shape)
-    kind = dtype or torch.float32
+    sizes, kind = checked_shape(shape), dtype or torch.float32
     where = device or model.device or torch.device("cpu")
     seeds = seeding(sizes[0])
     first = plan.grid[0].item()
     check_pure_noise(model.schedule, first)
-    std = float(model.schedule.std(first))
-    x = initial_state(seeds, sizes[1:], kind, where).mul_(std)
+    x = initial_state(seeds, sizes[1:], kind, where).mul_(float(model.schedule.std(first)))
     return x, noise or Gaussian(seeds)
