@@ -72,14 +72,21 @@ def best(plans: dict[str, Any], grid: str) -> tuple[dict[str, Any], str]:
     return plans[f"{solver}, {grid}"], f"`{solver}`"
 
 
+def best_labels(plans: dict[str, Any], count: int) -> list[str]:
+    """The best plans that are not tuned, of those with equal samples one."""
+    own = {
+        tuple(found["figures"]): label
+        for label, found in sorted(plans.items(), reverse=True)
+        if label != "tuned" and found.get("figures")
+    }
+    return [own[figures] for figures in sorted(own)[:count]]
+
+
 def best_fixed(plans: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The best plan that is not tuned, and its name."""
-    own = [
-        (found["figures"][0], label)
-        for label, found in plans.items()
-        if label != "tuned" and found.get("figures")
-    ]
-    return (plans[min(own)[1]], "`{}`, {}".format(*min(own)[1].split(", "))) if own else ({}, "")
+    for label in best_labels(plans, 1):
+        return plans[label], "`{}`, {}".format(*label.split(", "))
+    return {}, ""
 
 
 def tables(file: Path) -> str:
@@ -112,6 +119,17 @@ def tables(file: Path) -> str:
                 moved.append([name, nfe, kind, what, *figures, share])
     if len(moved) > 1:
         blocks.append(table_text(moved, markdown=True))
+    trained = [["trained again", "NFE", "kind", "tuned on the first", "best fixed plan", "default"]]
+    for name, found in content.items():
+        others = dict(found.get("again", {}))
+        floor = cell(others.pop("floor", {}))
+        for setting, plans in sorted(others.items(), key=_order):
+            kind, nfe = setting.split()
+            usual = plans.get(f"{DEFAULT[kind]}, default grid", {})
+            figures = [cell(plans.get("tuned", {})), cell(*best_fixed(plans)), cell(usual)]
+            trained.append([f"{name} (floor {floor})", nfe, kind, *figures])
+    if len(trained) > 1:
+        blocks.append(table_text(trained, markdown=True))
     return "\n\n".join(blocks) + "\n"
 
 

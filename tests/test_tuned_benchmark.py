@@ -124,6 +124,37 @@ def test_plans_that_do_not_exist_are_gaps(
     assert all(plans[label]["figures"][0] > 0 for label in own)
 
 
+def test_a_network_trained_again_takes_the_plan_of_the_first(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    problem, file = study.problem_of("gaussian"), tmp_path / "figures.json"
+    saved(study, problem, "deterministic", 6, "unipc-2", study.PLANS)
+    measured = {
+        "tuned": {"figures": [0.1]},
+        "unipc-3, default grid": {"figures": [0.2]},
+        "ddim, default grid": {"figures": [0.3]},
+        "dpm-solver-1, default grid": {"figures": [0.3]},  # the same samples
+        "deis-tab1, DMN": {"figures": [0.4]},
+        "heun, default grid": {"figures": [0.5]},
+        "unipc-2, default grid": {"figures": [0.6]},
+    }
+    content = {"gaussian": {"floor": {}, "plans": {"deterministic 6": measured}}}
+    file.write_text(json.dumps(content))
+    study.again("gaussian", problem, 6, "deterministic", file=file)
+    found = json.loads(file.read_text())["gaussian"]["again"]
+    own = found["deterministic 6"]
+    fixed = {"unipc-2, default grid", "unipc-3, default grid", "ddim, default grid"}
+    assert {*own} == {"tuned", "deis-tab1, DMN"} | fixed
+    assert own["tuned"] == own["unipc-2, default grid"] and found["floor"] == {"figures": [0.0]}
+    (name, path) = ("digits-edm", study.Path(study.defaults.__file__).parent.parent)
+    other = study.trained_again(name, path / "diffusion_adapters" / "shipped" / "data")
+    one, two = (study.defaults.PROBLEMS[key][1]() for key in (name, other))
+    x, t = study.torch.ones(2, *one.shape), study.torch.tensor(1.0)
+    assert other == "digits-edm-again" and bool((one(x, t) == two(x, t)).all())
+    with pytest.raises(ValueError, match="Unknown shipped network"):
+        study.defaults.PROBLEMS[study.trained_again(name, path / "nowhere")][1]()
+
+
 FOUND = {
     "toy": {
         "sizes": {"count": 1000, "reference": 3000, "runs": 3},
@@ -138,6 +169,14 @@ FOUND = {
                 "sa-solver, DMN": {"figures": [0.07, 0.2, 0.2, 0.2]},
             },
             "stochastic 5": {"tuned": {"figures": [0.2, 0.3, 0.3, 0.3], "solver": "seeds-3"}},
+        },
+        "again": {
+            "floor": {"figures": [0.04]},
+            "stochastic 10": {
+                "tuned": {"figures": [0.07]},
+                "seeds-ab2, default grid": {"figures": [0.13]},
+                "sa-solver, DMN": {"figures": [0.08]},
+            },
         },
         "transfer": {
             "stochastic 10": {
@@ -171,6 +210,9 @@ def test_the_page_has_the_table_between_its_markers(
     assert ten[3] == "0.07 (`sa-solver`, DMN)" and ten[4] == "0.11"
     assert ten[5:] == ["–", "–", "–", "0.07 (`sa-solver`)", "–"]
     assert [row[-1] for row in rows if row[:1] == ["toy"]] == ["90 %", "no gain"]
+    assert ["toy (floor 0.04)", "10", "stochastic", "0.07", "0.08 (`sa-solver`, DMN)", "0.13"] in [
+        row if len(row) == 6 else [] for row in rows
+    ]
     page.write_text("before\n" + pages.BEGIN + "old\n" + pages.END + "\nafter\n")
     for _ in range(2):
         pages.put_page(file, page)

@@ -26,6 +26,7 @@ SHARES = {
     "reference": 0.12, "paths": 0.13, "along": 0.4, "few": 0.15, "choice": 0.06, "held out": 0.12,
     "screening": 0.1,
 }  # fmt: skip
+NOISE = 0.3  # of a distance, in its units
 Made = Callable[[], Objective]
 _TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
 MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
@@ -45,7 +46,7 @@ class Search:
         self.failures: list[str] = []
 
     def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
-        first = {0.0: 0.0}.get(bounds[1], min(max(1.0, bounds[0]), bounds[1]))
+        first = min(max(1.0, bounds[0]), bounds[1])
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
         found, trouble = [], []
         try:
@@ -68,9 +69,10 @@ class Search:
         tried = ranked + self._defaults(starts, bounds, first)
         count = self._count("held out", len(tried) + 1, MOST_LAST)
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
-        value, entry = min(zip(values, tried, strict=True), key=lambda pair: pair[0])
+        # What followed the paths is overruled by the law of samples only beyond its noise.
+        best = min(range(len(tried)), key=lambda k: values[k] - NOISE * (k < len(found[:4])))
+        value, (name, tunable, numbers) = values[best], tried[best]
         self._check(value, tried)
-        name, tunable, numbers = entry
         about: dict[str, Any] = {}
         if not self.cost:  # sampled laws have too much noise for as many numbers
             try:
@@ -176,9 +178,8 @@ class Search:
         return [(n, t, t.start(ell)) for ell, name in wanted for n, t in starts if n == name]
 
     def _ranked(self, entries: list[begin.Entry], count: int) -> list[begin.Entry]:
-        values = [self._value(entry, count) for entry in entries]
-        order = sorted(range(len(entries)), key=values.__getitem__)
-        return [entries[i] for i in order]
+        order = sorted((self._value(entry, count), k) for k, entry in enumerate(entries))
+        return [entries[k] for _, k in order]
 
     def _along(self, starts: list[begin.Entry], bounds: tuple[float, float]) -> list[begin.Entry]:
         """Plans near the paths of the ODE, by all numbers and then by few in law, with several

@@ -10,7 +10,7 @@ import expint
 from expint.quality.comparison import analytic_target
 from expint.schedules import VP
 from expint.targets import GaussianMixture
-from expint.tuning import tune
+from expint.tuning import stages, tune
 
 MODES = GaussianMixture([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], 0.1, [1.0, 1.0, 2.0], VP())
 DATA = MODES.sample(400, seed=9)
@@ -210,3 +210,20 @@ def test_a_model_without_gradients(small, model):
     """Is tuned like any other: samples are compared without gradients."""
     plan = tune(Wrapped(model), 5, **SMALL, progress=False)
     assert plan.grid.equal(small[0].grid)
+
+
+@pytest.mark.parametrize(("fixed", "taken"), [(0.8, "along"), (0.6, "default")])
+def test_the_law_overrules_the_paths_only_beyond_its_noise(monkeypatch, fixed, taken):
+    """Distances of a few hundred samples have a noise of about 0.3: what follows the paths is kept
+    unless a fixed plan is nearer by more."""
+    measured = stages.Search._value
+
+    def value(self, entry, count, part=stages.SEARCH, of=None):
+        if part != stages.HELD_OUT:
+            return measured(self, entry, count, part, of)
+        return 1.0 if stages.ALONG in entry[0] else fixed
+
+    monkeypatch.setattr(stages.Search, "_value", value)
+    plan = tune(MODES, 5, **SMALL | {"ell": 1.0}, progress=False)
+    assert (stages.ALONG in plan.about["begun with"]) == (taken == "along")
+    assert plan.about["distance"] == (1.0 if taken == "along" else fixed)
