@@ -21,10 +21,12 @@ from expint.runs import Run, drive
 from expint.runs.model import Counted, Description
 from expint.sampling import check_options
 from expint.schedules import CLD
-from expint.solvers import get
+from expint.solvers import Method, get
 from expint.solvers.registry import Solver
 
 GRIDS = ("default", "lambda", "root")
+FORMS = {"data": "data", "noise": "noise", "time": "drift"}
+"""Of CLD in the place of a solver's own form."""
 _TAKEN = ("steps", "nfe", "grid", "form", "ell", "final")
 
 
@@ -77,10 +79,10 @@ def phase_space_samples(
         u = initial_state(seeding(sizes[0]), (2, *sizes[1:]), dtype or torch.float32, where)
         u[:, 1] *= math.sqrt(about.schedule.M)
     denoise = options.get("final", "denoise") == "denoise"
-    form, ell = options.get("form") or "data", options.get("ell")
+    form, ell = _form_and_ell(get(solver or defaults.SOLVER), options)
     with tqdm(total=plan.nfe + denoise, disable=not progress, unit="NFE", desc=plan.solver) as bar:
         counted = Counted(about, call, bar)
-        F = Denoised(about.schedule, counted, form, 1.0 if ell is None else ell)
+        F = Denoised(about.schedule, counted, form, ell)
         with torch.no_grad():
             run = Run(plan, F, u, noise or Gaussian(seeding(len(u))))
             drive(run, F, callback)
@@ -97,9 +99,9 @@ def plan_phase_space(cld: CLD, solver: Solver | None = None, **options: Any) -> 
         solver: default "seeds-ab2".
         options: of `expint.sample`. steps, nfe: the denoising evaluation included. grid: "default"
             for equal steps of arctan e^{−λ}, of which denoising takes the last; "lambda" for equal
-            steps in λ, "root" in √t, both to t = 0.001; or times that end above 0. form: see
-            `expint.phase_space.reverse_cld`; default "data". ell: a number; default 1. final:
-            "denoise" ends with an evaluation that gives the images, "none" with the state.
+            steps in λ, "root" in √t, both to t = 0.001; or times that end above 0. form, ell: as
+            for `expint.phase_space.reverse_cld`; default: those of the solver. final: "denoise"
+            ends with an evaluation that gives the images, "none" with the state.
 
     Raises:
         ValueError, TypeError: for anything that does not fit.
@@ -120,9 +122,19 @@ def plan_phase_space(cld: CLD, solver: Solver | None = None, **options: Any) -> 
         raise ValueError("A grid of times fixes the number of steps: leave out steps and nfe.")
     else:
         times = as_float64(grid)
-    ell = given.get("ell", 1.0)
-    sde = reverse_cld(cld, given.get("form", "data"), ell, end=float(times[-1]))
+    sde = reverse_cld(cld, *_form_and_ell(method, given), end=float(times[-1]))
     return compile_plan(sde, method, times)
+
+
+def _form_and_ell(method: Method, given: Mapping[str, Any]) -> tuple[str, Any]:
+    """As given, else the solver's own."""
+    form, ell = given.get("form") or FORMS.get(method.form), given.get("ell")
+    if form is None or (ell is None and not (method.noise_scale is None and method.ell < math.inf)):
+        raise ValueError(
+            f"The form {method.form!r} or the noise that {method.name!r} comes with has no like in "
+            "phase space: give form, for example 'data', and ell, for example 1."
+        )
+    return form, method.ell if ell is None else ell
 
 
 def _steps(evaluations: int, single: int, given: Mapping[str, Any]) -> int:

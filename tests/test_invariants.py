@@ -114,7 +114,7 @@ ROOMS = {
     "expint/schedules/formula/critical_damping.py": 83,
     "expint/schedules/formula/critically_damped.py": 20,
     "expint/schedules/formula/psld.py": 24,
-    "expint/phase_space_samples.py": 105,
+    "expint/phase_space_samples.py": 113,
     "expint/equations/cps_levels.py": 13,
     "expint/equations/from_blocks.py": 56,
     "expint/equations/time_clock.py": 16,

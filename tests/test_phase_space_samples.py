@@ -89,6 +89,21 @@ def test_a_callback_sees_states_with_their_velocities():
     assert seen == [(i, (3, 2, 2)) for i in (1, 2, 3)]
 
 
+@pytest.mark.parametrize(
+    ("solver", "form", "ell"),
+    [("ddim", "data", 0), ("sa-solver", "data", 1), ("deis-tab2", "noise", 0),
+     ("euler-maruyama", "drift", 1)],
+)  # fmt: skip
+def test_a_solver_brings_its_form_and_its_noise(solver: str, form: str, ell: float):
+    own = plan_phase_space(PROCESS, solver, steps=6)
+    assert own.sde.name == f"reverse CLD, {form} form, ell={ell}"
+    given = plan_phase_space(PROCESS, solver, steps=6, form="data", ell=0.5)
+    assert given.sde.name == "reverse CLD, data form, ell=0.5"
+    x = draw((2, 2), solver=solver, steps=6, dtype=torch.float64)
+    same = draw((2, 2), solver=solver, steps=6, form=form, ell=ell, dtype=torch.float64)
+    assert torch.equal(x, same)
+
+
 REFUSED = [
     ({"eta": 0.5}, "eta does not go with CLD"),
     ({"noise_scale": "er-sde"}, "noise_scale does not go with CLD"),
@@ -108,7 +123,8 @@ REFUSED = [
     ({"ell": -1.0}, "ell must be"),
     ({"ell": [1.0, 0.5]}, "ell must be"),
     ({"final": "later"}, "final must be one of"),
-    ({"solver": "er-sde-1"}, "no noise schedule"),
+    ({"solver": "er-sde-1"}, "noise that 'er-sde-1' comes with"),
+    ({"solver": "heun"}, "form 'sigma'.*give form, for example 'data'"),
     ({"solver": "seeds-9"}, "Unknown solver"),
     ({"noise": noise.BrownianPath(range(2))}, "no scalar noise time"),
     ({"shapes": (2, 2)}, "Unknown option 'shapes'"),
