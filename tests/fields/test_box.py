@@ -166,6 +166,26 @@ def test_the_first_modes_are_those_of_a_smaller_box(kind: str, modes: int):
     torch.testing.assert_close(ends[0], ends[1][:, :modes], rtol=1e-14, atol=1e-15)
 
 
+@pytest.mark.parametrize("power", [0, 1])
+def test_covariance_of_the_heat_equation_at_rest(power: int):
+    """Between zero walls that of white noise is (min(x, y) − xy)/2ν, and that of |k|⁻² noise is a
+    polynomial of degree 4. Only what the modes beyond the first 128 add is missing."""
+    box, nu, span = Box(128, boundary="dirichlet"), 0.3, (0.0, 1e3)
+    sde = box.sde(nu, lambda k: k ** (-2.0 * power), span=span)
+    variances = torch.as_tensor(compile_plan(sde, "seeds-1", span).rows[0].noise[0]) ** 2
+    (x,) = box.places((200,))
+    basis = box.to_points(torch.eye(128, dtype=torch.float64), 200)
+    low, high = torch.minimum(x, x[:, None]), torch.maximum(x, x[:, None])
+    exact = low * (1 - high) / (2 * nu)
+    if power:
+        exact = exact * (2 * high - low**2 - high**2) / 6
+    tails = torch.arange(129, 10**5, dtype=torch.float64) ** (-2.0 - 2.0 * power)
+    tail = tails.sum() / (2 * nu * math.pi ** (2 + 2 * power))
+    off = exact - basis.T @ torch.diag(variances) @ basis
+    assert off.abs().max() < 2.1 * tail
+    assert off.diagonal().mean().item() == pytest.approx(tail.item(), rel=0.02)
+
+
 def test_noise_of_a_periodic_field_is_homogeneous():
     """Independent real modes of an even spectrum: the covariance of two places is a function of
     their distance alone."""
