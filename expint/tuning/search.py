@@ -48,8 +48,9 @@ def tune(
     in extrapolation) of the best is moved by least squares. Then in law: five numbers (shape of the
     grid, trust) are moved by the energy distance from the same solutions, without gradients. What
     comes out serves ℓ > 0 as well, at several levels of which it is tried. All trials see the same
-    noise; what is nearest on samples that the search has not seen is kept, solvers on the default
-    grid among them. Where distances cost nothing, gradients move all numbers in the end.
+    noise; what is nearest on samples that the search has not seen is kept, unless a solver on the
+    default grid is nearer by more than that distance's noise. Where distances cost nothing,
+    gradients move all numbers in the end.
 
     Args:
         model: model(x, t) with `schedule` and `prediction`, as for `expint.sample`.

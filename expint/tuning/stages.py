@@ -26,7 +26,7 @@ SHARES = {
     "reference": 0.12, "paths": 0.13, "along": 0.4, "few": 0.15, "choice": 0.06, "held out": 0.12,
     "screening": 0.1,
 }  # fmt: skip
-NOISE = 0.3  # of a distance, in its units
+NOISE = 1.0  # of the difference of two distances, in floors, at most
 Made = Callable[[], Objective]
 _TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
 MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
