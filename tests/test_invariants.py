@@ -108,15 +108,15 @@ BUILDER, SCHEDULE, ADAPTER = 12, 20, 40
 ENGINE = 4_230
 ROOMS = {
     "expint/defaults.py": 49,
-    "expint/blocks/": 277,
+    "expint/blocks/": 274,
     "expint/phase_space/": 227,
     "expint/schedules/formula/critically_damped.py": 73,
     "expint/equations/cps_levels.py": 13,
-    "expint/equations/from_blocks.py": 56,
+    "expint/equations/from_blocks.py": 60,
     "expint/equations/time_clock.py": 16,
     "expint/equations/time_dependence.py": 82,
     "expint/plans/block_coefficients.py": 104,
-    "expint/noise/paths/composed.py": 63,
+    "expint/noise/paths/composed.py": 61,
     "expint/equations/growing_primitive.py": 100,
     "expint/guards/": 312,
     "expint/execution.py": 41,

@@ -16,16 +16,18 @@ TimeFunction = Callable[[Tensor], Tensor]
 
 
 class Block(Tensor):
-    """A matrix that multiplies a state along its component axis, the first after the batch.
+    """A matrix that multiplies a state along its component axis.
 
     It is a coefficient of a plan, shape (k, m); what torch makes of it is a plain tensor.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore
 
-    def on(self, x: Tensor) -> Tensor:
-        """The product, shape (batch, k, *event), with x of shape (batch, m, *event)."""
-        return torch.einsum("km,bm...->bk...", self.as_subclass(Tensor), x)
+    def on(self, x: Tensor, axis: int = 1) -> Tensor:
+        """The product, shape (batch, k, *event), with x of shape (batch, m, *event), or with other
+        places of the components."""
+        matrix, first = self.as_subclass(Tensor), x.movedim(axis, 1)
+        return torch.einsum("km,bm...->bk...", matrix, first).movedim(1, axis)
 
 
 def square_root(covariance: Tensor) -> Tensor:
@@ -61,8 +63,8 @@ def _correlations(covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def matrix_function(
     name: str, value: Any, start: float, end: float, rows: int | None = None
-) -> tuple[TimeFunction, tuple[int, int], bool]:
-    """`value` as a function of times, the shape of the matrices, and whether they are constant.
+) -> tuple[TimeFunction, Tensor, bool]:
+    """`value` as a function of times, its matrices at some of them, and whether it is constant.
 
     Args:
         name: for messages.
@@ -75,24 +77,20 @@ def matrix_function(
         ValueError: if it gives no finite matrix of one shape, or one of other rows.
     """
     # Away from the ends, where formulas are often singular.
-    inside = start + (end - start) * torch.linspace(0.01, 0.99, 7).double()
+    inside = start + (end - start) * torch.linspace(0.005, 0.995, 67).double()
     sympy = sys.modules.get("sympy")
-    if symbolic := sympy is not None and isinstance(value, sympy.MatrixBase):
-        function = _from_sympy(name, value, (start, end))
-    elif callable(value):
-        function = _from_callable(name, value, inside)
-    else:
-        function = _from_numbers(name, value)
-    checked = partial(_finite_at, name, function)
-    shape = checked(inside).shape[1:]
+    if sympy is not None and isinstance(value, sympy.MatrixBase):
+        value = _from_sympy(name, value, (start, end))
+    parse = _from_callable if callable(value) else _from_numbers
+    function = partial(_finite_at, name, parse(name, value, inside))
+    found = function(inside)
+    shape = found.shape[1:]
     if len(shape) != 2 or not all(shape):
         raise ValueError(f"{name} must be a matrix, got shape {tuple(shape)}.")
-    height, width = shape
-    if rows not in (None, height):
-        raise ValueError(
-            f"{name} must have as many rows as A, which is {rows} x {rows}, got {height} x {width}."
-        )
-    return checked, (height, width), not (symbolic or callable(value))
+    if rows not in (None, shape[0]):
+        words = f"got {shape[0]} x {shape[1]}"
+        raise ValueError(f"{name} must have as many rows as A, which is {rows} x {rows}, {words}.")
+    return function, found, not callable(value)
 
 
 def _finite_at(name: str, function: TimeFunction, t: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ def _finite_at(name: str, function: TimeFunction, t: Tensor) -> Tensor:
     return found
 
 
-def _from_numbers(name: str, value: Any) -> TimeFunction:
+def _from_numbers(name: str, value: Any, _: Tensor) -> TimeFunction:
     try:
         matrix = torch.atleast_2d(as_float64(value))
     except (TypeError, ValueError) as error:

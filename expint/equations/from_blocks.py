@@ -11,6 +11,7 @@ from expint.blocks.matrices import matrix_function
 from expint.equations.coefficients import span_ends
 from expint.equations.sde import Clock, SemiLinearSDE
 from expint.equations.time_clock import time_clock
+from expint.numerics.float64 import is_whole
 from expint.numerics.roots import invert_monotone
 from expint.schedules.formula.callables import on_tensors
 
@@ -22,6 +23,7 @@ def sde_from_blocks(
     *,
     span: tuple[float, float],
     clock: Any = None,
+    axis: int = 1,
     name: str = "",
 ) -> SemiLinearSDE:
     """The SDE du = [A(t) u + B(t) F(u, t)] dt + G(t) dω for states of k components, shape (batch,
@@ -40,6 +42,9 @@ def sde_from_blocks(
         span: first and last time.
         clock: the transformed time in which F is interpolated and nodes are placed, a function of
             time that increases along the integration; default: the time.
+        axis: of the state, on which its components lie, and those of F: any but the batch, 0, and
+            negative ones from the end: -3 are the channels of images (batch, *any, k, height,
+            width).
         name: for print-outs.
 
     Returns:
@@ -48,8 +53,9 @@ def sde_from_blocks(
         oscillations is refused.
 
     Raises:
-        ValueError: for matrices whose shapes do not fit or that are not finite, an empty span, or a
-            clock that does not increase.
+        ValueError: for matrices whose shapes do not fit or that are not finite, an empty span, a
+            clock that does not increase, or axis 0; in a run, for a state without k components on
+            that axis.
 
     Source: variation of constants; Van Loan, IEEE TAC 23 (1978), for the covariance.
 
@@ -66,15 +72,17 @@ def sde_from_blocks(
         torch.Size([3, 2])
     """
     start, end = span_ends(span)
-    drift, (k, m), one = matrix_function("A", A, start, end)
+    if not is_whole(axis) or axis == 0:
+        raise ValueError(f"axis is an integer other than 0, which is the batch, got {axis!r}.")
+    drift, found, one = matrix_function("A", A, start, end)
+    k, m = found.shape[1:]
     if k != m:
         raise ValueError(f"A must be square, got {k} x {m}.")
     B, G = np.eye(k) if B is None else B, np.zeros((k, 1)) if G is None else G
-    weight, (_, m), two = matrix_function("B", B, start, end, k)
-    diffusion, _, three = matrix_function("G", G, start, end, k)
-    probe = start + (end - start) * torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
-    noisy = bool((diffusion(probe) != 0).any())
-    system = LinearSystem(drift, weight, diffusion, one and two and three, (k, m), noisy)
+    weight, found, two = matrix_function("B", B, start, end, k)
+    diffusion, noise, three = matrix_function("G", G, start, end, k)
+    sizes, noisy = (k, found.shape[-1]), bool(noise.any())
+    system = LinearSystem(drift, weight, diffusion, one and two and three, sizes, noisy, axis)
     words = f"{k} x {k} blocks on [{start:g}, {end:g}]" + ", own clock" * (clock is not None)
     return SemiLinearSDE(
         _no_propagator,
