@@ -26,8 +26,10 @@ class Block(Tensor):
     def on(self, x: Tensor, axis: int = 1) -> Tensor:
         """The product, shape (batch, k, *event), with x of shape (batch, m, *event), or with other
         places of the components."""
-        matrix, first = self.as_subclass(Tensor), x.movedim(axis, 1)
-        return torch.einsum("km,bm...->bk...", matrix, first).movedim(1, axis)
+        return (x.movedim(axis, -1) @ self.as_subclass(Tensor).mT).movedim(-1, axis)
+
+    def __deepcopy__(self, memo: Any) -> "Block":
+        return self.clone().as_subclass(Block)
 
 
 def square_root(covariance: Tensor) -> Tensor:
@@ -37,11 +39,19 @@ def square_root(covariance: Tensor) -> Tensor:
     std, _, scaled = _correlations(covariance)
     factor, failed = torch.linalg.cholesky_ex(scaled)
     singular = failed.bool() | (factor.diagonal(dim1=-2, dim2=-1).amin(-1) < 1e-7)
-    return std[..., None] * torch.where(singular[..., None, None], symmetric_root(scaled), factor)
+    if singular.any():
+        factor = torch.where(singular[..., None, None], symmetric_root(scaled), factor)
+    return std[..., None] * factor
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:
-    """The symmetric square root, a continuous function of Q, shape (*, k, k)."""
+    """The symmetric square root, a continuous function of Q, shape (*, k, k).
+
+    Raises:
+        ValueError: if Q carries gradients, which are not finite where eigenvalues are equal.
+    """
+    if covariance.requires_grad:
+        raise ValueError("Integrals and singular noise have no gradients in A and G: detach them.")
     values, vectors = torch.linalg.eigh(0.5 * (covariance + covariance.mT))
     return (vectors * values.clamp(min=0.0).sqrt()[..., None, :]) @ vectors.mT
 
@@ -138,5 +148,5 @@ def _from_callable(name: str, function: Callable[[Any], Any], probe: Tensor) -> 
             if same and found.shape[:-2] == probe.shape:
                 return lambda t: way(t.reshape(-1)).reshape(*t.shape, *found.shape[1:])
         except Exception as error:  # it takes the other kind
-            reason = reason or f": {error}"
+            reason = f": {error}"
     raise ValueError(f"{name} must give a matrix of numbers of one shape for each time{reason}")

@@ -80,30 +80,27 @@ def sde_from_blocks(
         raise ValueError(f"A must be square, got {k} x {m}.")
     B, G = np.eye(k) if B is None else B, np.zeros((k, 1)) if G is None else G
     weight, found, two = matrix_function("B", B, start, end, k)
-    diffusion, noise, three = matrix_function("G", G, start, end, k)
-    sizes, noisy = (k, found.shape[-1]), bool(noise.any())
+    diffusion, _, three = matrix_function("G", G, start, end, k)
+    times = torch.linspace(start, end, 1025, dtype=torch.float64)
+    sizes, noisy = (k, found.shape[-1]), bool(diffusion(times[1:-1]).any())
     system = LinearSystem(drift, weight, diffusion, one and two and three, sizes, noisy, axis)
-    words = f"{k} x {k} blocks on [{start:g}, {end:g}]" + ", own clock" * (clock is not None)
     return SemiLinearSDE(
         _no_propagator,
-        time_clock(start, end) if clock is None else _clock(clock, start, end),
+        time_clock(start, end) if clock is None else _clock(clock, times),
         coefficients=lambda t: (drift(t), weight(t), diffusion(t)),
         span=(start, end),
-        name=name or words,
+        name=name or f"{k} x {k} blocks on [{start:g}, {end:g}]{', own clock' if clock else ''}",
         blocks=system,
     )
 
 
 def _no_propagator(t: Tensor) -> Tensor:
-    raise ValueError(
-        "An equation with matrices has no scalar propagator: its plans (expint.compile_plan) have "
-        "the matrices of each step."
-    )
+    raise ValueError("Equations with matrices have no scalar propagator; plans have the matrices.")
 
 
-def _clock(clock: Any, start: float, end: float) -> Clock:
+def _clock(clock: Any, times: Tensor) -> Clock:
+    start, end = times[0].item(), times[-1].item()
     mu = on_tensors("clock", clock, start + 0.618 * (end - start))
-    times = torch.linspace(start, end, 1025, dtype=torch.float64)
     rise = mu(times).diff()
     wrong = torch.nonzero(~(torch.isfinite(rise) & (rise > 0)))
     if len(wrong):
@@ -112,4 +109,6 @@ def _clock(clock: Any, start: float, end: float) -> Clock:
             "The clock must be finite and increase along the integration, but from t = "
             f"{times[i].item():.6g} to {times[i + 1].item():.6g} it rises by {rise[i].item():.6g}."
         )
-    return Clock(mu, lambda value: invert_monotone(mu, value, start, end), 0.0)
+    elapsed = time_clock(start, end).mu  # refuses times outside the span
+    time = lambda value: invert_monotone(mu, value, start, end)  # noqa: E731
+    return Clock(lambda t: mu(t) + 0.0 * elapsed(t), time, 0.0)

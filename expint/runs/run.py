@@ -226,7 +226,7 @@ def _scaled(scale: Coefficient, x: Tensor, axis: int) -> Tensor:
     """scale · x; 0 where the scale vanishes: the start may be infinitely far."""
     if not isinstance(scale, Tensor):
         return torch.zeros_like(x) if scale == 0.0 else torch.mul(x, scale)
-    return scale.on(x, axis) if isinstance(scale, Block) else torch.mul(x, scale)
+    return scale.on(x, axis).contiguous() if isinstance(scale, Block) else torch.mul(x, scale)
 
 
 def _add(state: Tensor, terms: Sequence[tuple[Coefficient, Tensor]], axis: int) -> None:

@@ -32,8 +32,8 @@ class Moved:
         return [z.movedim(1, self.axis) for z in self.source.normals(substep)]
 
 
-@pytest.mark.parametrize("axis", [1, 2, 3, -1, -2, -3])
-@pytest.mark.parametrize("solver", ["seeds-3", "seeds-sra", "unipc-2"])
+@pytest.mark.parametrize("axis", [1, 2, -1, -3])
+@pytest.mark.parametrize("solver", ["seeds-3", "seeds-sra"])
 def test_a_run_is_that_with_the_components_first(axis: int, solver: str):
     first = SemiLinearSDE.from_blocks(A, B, G, span=(0.0, 1.0))
     sde = SemiLinearSDE.from_blocks(A, B, G, span=(0.0, 1.0), axis=axis)

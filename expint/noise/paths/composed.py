@@ -37,7 +37,7 @@ class ComposedNoise:
     grid: Any
 
     def __post_init__(self) -> None:
-        if not (self.sde.blocks and self.sde.is_stochastic):
+        if not getattr(getattr(self.sde, "blocks", None), "stochastic", False):
             raise ValueError(f"{self.sde} has no noise with matrices, as from_blocks(A, B, G) has.")
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
         object.__setattr__(self, "grid", self.sde.check_grid(as_float64(self.grid)))
@@ -72,8 +72,7 @@ class _ComposedStream:
         self._phi, self._q = whole.transition(path.grid[:-1], path.grid[1:])
         shape = len(like), 2 * len(self._q), *like.shape[1:]
         normals = like.new_empty(shape, dtype=torch.float64)
-        streams = source.generators(path.seeds, source.PATH_STREAM, like.device)
-        source.fill_normals(streams, normals)
+        source.generators(path.seeds, source.PATH_STREAM, like.device).normals(normals)
         both = torch.cat(normals.chunk(2, 1), 2)
         self._fine = [*map(_apply, square_root(self._q), both.unbind(1))]
 
