@@ -45,8 +45,7 @@ def collocated(
     size = torch.linalg.matrix_norm(A, 1).amax(0) * length.abs()
     tolerance = (_TOLERANCE + 1e-14 * size)[:, None, None]
     layer = (1.0 / size.clamp(min=2.0)).clamp(min=1e-9)
-    panels = 1 + int(torch.log2(1.0 / layer).max().ceil())
-    exponents = torch.linspace(1.0, 0.0, panels).double()[:, None]
+    exponents = torch.linspace(1.0, 0.0, 1 - int(layer.log2().min().floor())).double()[:, None]
     edges = torch.cat([torch.zeros_like(layer)[None], layer**exponents])
     # Radau IIA damps what it does not resolve: panels that are too long agree on a false zero.
     modes = torch.linalg.eigvals(A) * -length[:, None]
@@ -96,7 +95,6 @@ def _along(
 ) -> Tensor:
     """One pass over the panels w ∈ [edge_p, edge_{p+1}], u = end + w (start − end)."""
     (k, m), (nodes, matrix), n = system.sizes, radau(_STAGES), len(start)
-    first, last = variable(start), variable(end)
     psi, whole = torch.eye(k).double().expand(n, k, k), torch.eye(_STAGES * k).double()  # Ψᵀ
     moments, q = psi.new_zeros(n, k, count, m), torch.zeros_like(psi)
     for low, high in pairwise(edges):
@@ -108,7 +106,7 @@ def _along(
         inner = solved.unflatten(1, (_STAGES, k)).transpose(0, 1).mT  # Ψ at the nodes
         signed = -matrix[-1][:, None] * h
         if count:
-            theta = (variable(u) - first) / (last - first)
+            theta = (variable(u) - variable(start)) / (variable(end) - variable(start))
             p = torch.stack([theta**i / math.factorial(i) for i in range(count)])
             response = inner @ system.B(u)
             moments = moments + torch.einsum("qnkm,cqn,qn->nkcm", response, p, signed)

@@ -21,6 +21,7 @@ class LinearSystem:
         constant: whether all of them are constant.
         sizes: (k, m).
         stochastic: whether G is not zero.
+        axis: of the state, on which the components lie.
     """
 
     A: TimeFunction
@@ -29,6 +30,7 @@ class LinearSystem:
     constant: bool
     sizes: tuple[int, int]
     stochastic: bool
+    axis: int = 1
 
     def check_state(self, x: Tensor) -> None:
         """Refuse a state without the component axis.
@@ -36,15 +38,17 @@ class LinearSystem:
         Raises:
             ValueError: with its shape.
         """
-        if x.ndim < 2 or x.shape[1] != self.sizes[0]:
+        k, axis = self.sizes[0], self.axis
+        if not -x.ndim < axis < x.ndim or x.shape[axis] != k:
             raise ValueError(
-                f"The state has shape {tuple(x.shape)}, but for a linear part of {self.sizes[0]} "
-                f"components it is (batch, {self.sizes[0]}, *event)."
+                f"The state has shape {tuple(x.shape)}, but for a linear part of {k} components it "
+                f"is (batch, *event) with {k} of them on axis {axis}."
             )
 
     def like_output(self, x: Tensor) -> Tensor:
         """A tensor of the shape that F has at states x."""
-        return x[:, :1].expand(-1, self.sizes[1], *x.shape[2:])
+        first = x.movedim(self.axis, 0)[:1]
+        return first.expand(self.sizes[1], *first.shape[1:]).movedim(0, self.axis)
 
     def transition(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """Φ(end, start) and Q = ∫ Φ(end,u) G Gᵀ Φ(end,u)ᵀ |du|, each of shape (*, k, k), for times
@@ -61,12 +65,9 @@ class LinearSystem:
         N = ∫ Φ G dω that is U = ∫ Φ |end − u| G dω."""
         two, k = torch.eye(2).double(), self.sizes[0]
         below = torch.diag(h.sign().expand(k), -k)
-        return replace(
-            self,
-            A=lambda t: torch.kron(two, self.A(t)) + below,
-            G=lambda t: torch.kron(two[:, :1], self.G(t)),
-            sizes=(2 * k, self.sizes[1]),
-        )
+        drift = lambda t: torch.kron(two, self.A(t)) + below  # noqa: E731
+        noise = lambda t: torch.kron(two[:, :1], self.G(t))  # noqa: E731
+        return replace(self, A=drift, G=noise, sizes=(2 * k, self.sizes[1]))
 
     def integrals(
         self, start: Tensor, end: Tensor, variable: TimeFunction | None = None, count: int = 0
@@ -78,8 +79,8 @@ class LinearSystem:
             a = torch.zeros((), dtype=torch.float64)
             found = exponentials(self.A(a), self.B(a), self.G(a), end - start, count)
         else:
-            times = start.reshape(-1), end.reshape(-1)
-            found = collocated(self, *times, variable or (lambda u: u), count)
+            ends = start.flatten(), end.flatten()
+            found = collocated(self, *ends, variable or (lambda u: u), count)
         parts = found.reshape(*start.shape, k, -1).split([k, count * m, k], -1)
         return parts[0], parts[2], parts[1].unflatten(-1, (count, m)).movedim(-2, 0)
 

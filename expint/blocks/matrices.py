@@ -16,16 +16,20 @@ TimeFunction = Callable[[Tensor], Tensor]
 
 
 class Block(Tensor):
-    """A matrix that multiplies a state along its component axis, the first after the batch.
+    """A matrix that multiplies a state along its component axis.
 
     It is a coefficient of a plan, shape (k, m); what torch makes of it is a plain tensor.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore
 
-    def on(self, x: Tensor) -> Tensor:
-        """The product, shape (batch, k, *event), with x of shape (batch, m, *event)."""
-        return torch.einsum("km,bm...->bk...", self.as_subclass(Tensor), x)
+    def on(self, x: Tensor, axis: int = 1) -> Tensor:
+        """The product, shape (batch, k, *event), with x of shape (batch, m, *event), or with other
+        places of the components."""
+        return (x.movedim(axis, -1) @ self.as_subclass(Tensor).mT).movedim(-1, axis)
+
+    def __deepcopy__(self, memo: Any) -> "Block":
+        return self.clone().as_subclass(Block)
 
 
 def square_root(covariance: Tensor) -> Tensor:
@@ -35,11 +39,19 @@ def square_root(covariance: Tensor) -> Tensor:
     std, _, scaled = _correlations(covariance)
     factor, failed = torch.linalg.cholesky_ex(scaled)
     singular = failed.bool() | (factor.diagonal(dim1=-2, dim2=-1).amin(-1) < 1e-7)
-    return std[..., None] * torch.where(singular[..., None, None], symmetric_root(scaled), factor)
+    if singular.any():
+        factor = torch.where(singular[..., None, None], symmetric_root(scaled), factor)
+    return std[..., None] * factor
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:
-    """The symmetric square root, a continuous function of Q, shape (*, k, k)."""
+    """The symmetric square root, a continuous function of Q, shape (*, k, k).
+
+    Raises:
+        ValueError: if Q carries gradients, which are not finite where eigenvalues are equal.
+    """
+    if covariance.requires_grad:
+        raise ValueError("Integrals and singular noise have no gradients in A and G: detach them.")
     values, vectors = torch.linalg.eigh(0.5 * (covariance + covariance.mT))
     return (vectors * values.clamp(min=0.0).sqrt()[..., None, :]) @ vectors.mT
 
@@ -61,8 +73,8 @@ def _correlations(covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def matrix_function(
     name: str, value: Any, start: float, end: float, rows: int | None = None
-) -> tuple[TimeFunction, tuple[int, int], bool]:
-    """`value` as a function of times, the shape of the matrices, and whether they are constant.
+) -> tuple[TimeFunction, Tensor, bool]:
+    """`value` as a function of times, its matrices at some of them, and whether it is constant.
 
     Args:
         name: for messages.
@@ -75,24 +87,20 @@ def matrix_function(
         ValueError: if it gives no finite matrix of one shape, or one of other rows.
     """
     # Away from the ends, where formulas are often singular.
-    inside = start + (end - start) * torch.linspace(0.01, 0.99, 7).double()
+    inside = start + (end - start) * torch.linspace(0.005, 0.995, 67).double()
     sympy = sys.modules.get("sympy")
-    if symbolic := sympy is not None and isinstance(value, sympy.MatrixBase):
-        function = _from_sympy(name, value, (start, end))
-    elif callable(value):
-        function = _from_callable(name, value, inside)
-    else:
-        function = _from_numbers(name, value)
-    checked = partial(_finite_at, name, function)
-    shape = checked(inside).shape[1:]
+    if sympy is not None and isinstance(value, sympy.MatrixBase):
+        value = _from_sympy(name, value, (start, end))
+    parse = _from_callable if callable(value) else _from_numbers
+    function = partial(_finite_at, name, parse(name, value, inside))
+    found = function(inside)
+    shape = found.shape[1:]
     if len(shape) != 2 or not all(shape):
         raise ValueError(f"{name} must be a matrix, got shape {tuple(shape)}.")
-    height, width = shape
-    if rows not in (None, height):
-        raise ValueError(
-            f"{name} must have as many rows as A, which is {rows} x {rows}, got {height} x {width}."
-        )
-    return checked, (height, width), not (symbolic or callable(value))
+    if rows not in (None, shape[0]):
+        words = f"got {shape[0]} x {shape[1]}"
+        raise ValueError(f"{name} must have as many rows as A, which is {rows} x {rows}, {words}.")
+    return function, found, not callable(value)
 
 
 def _finite_at(name: str, function: TimeFunction, t: Tensor) -> Tensor:
@@ -104,7 +112,7 @@ def _finite_at(name: str, function: TimeFunction, t: Tensor) -> Tensor:
     return found
 
 
-def _from_numbers(name: str, value: Any) -> TimeFunction:
+def _from_numbers(name: str, value: Any, _: Tensor) -> TimeFunction:
     try:
         matrix = torch.atleast_2d(as_float64(value))
     except (TypeError, ValueError) as error:
@@ -140,5 +148,5 @@ def _from_callable(name: str, function: Callable[[Any], Any], probe: Tensor) -> 
             if same and found.shape[:-2] == probe.shape:
                 return lambda t: way(t.reshape(-1)).reshape(*t.shape, *found.shape[1:])
         except Exception as error:  # it takes the other kind
-            reason = reason or f": {error}"
+            reason = f": {error}"
     raise ValueError(f"{name} must give a matrix of numbers of one shape for each time{reason}")

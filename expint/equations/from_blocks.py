@@ -11,6 +11,7 @@ from expint.blocks.matrices import matrix_function
 from expint.equations.coefficients import span_ends
 from expint.equations.sde import Clock, SemiLinearSDE
 from expint.equations.time_clock import time_clock
+from expint.numerics.float64 import is_whole
 from expint.numerics.roots import invert_monotone
 from expint.schedules.formula.callables import on_tensors
 
@@ -22,6 +23,7 @@ def sde_from_blocks(
     *,
     span: tuple[float, float],
     clock: Any = None,
+    axis: int = 1,
     name: str = "",
 ) -> SemiLinearSDE:
     """The SDE du = [A(t) u + B(t) F(u, t)] dt + G(t) dω for states of k components, shape (batch,
@@ -40,6 +42,9 @@ def sde_from_blocks(
         span: first and last time.
         clock: the transformed time in which F is interpolated and nodes are placed, a function of
             time that increases along the integration; default: the time.
+        axis: of the state, on which its components lie, and those of F: any but the batch, 0, and
+            negative ones from the end: -3 are the channels of images (batch, *any, k, height,
+            width).
         name: for print-outs.
 
     Returns:
@@ -48,8 +53,9 @@ def sde_from_blocks(
         oscillations is refused.
 
     Raises:
-        ValueError: for matrices whose shapes do not fit or that are not finite, an empty span, or a
-            clock that does not increase.
+        ValueError: for matrices whose shapes do not fit or that are not finite, an empty span, a
+            clock that does not increase, or axis 0; in a run, for a state without k components on
+            that axis.
 
     Source: variation of constants; Van Loan, IEEE TAC 23 (1978), for the covariance.
 
@@ -66,36 +72,35 @@ def sde_from_blocks(
         torch.Size([3, 2])
     """
     start, end = span_ends(span)
-    drift, (k, m), one = matrix_function("A", A, start, end)
+    if not is_whole(axis) or axis == 0:
+        raise ValueError(f"axis is an integer other than 0, which is the batch, got {axis!r}.")
+    drift, found, one = matrix_function("A", A, start, end)
+    k, m = found.shape[1:]
     if k != m:
         raise ValueError(f"A must be square, got {k} x {m}.")
     B, G = np.eye(k) if B is None else B, np.zeros((k, 1)) if G is None else G
-    weight, (_, m), two = matrix_function("B", B, start, end, k)
+    weight, found, two = matrix_function("B", B, start, end, k)
     diffusion, _, three = matrix_function("G", G, start, end, k)
-    probe = start + (end - start) * torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
-    noisy = bool((diffusion(probe) != 0).any())
-    system = LinearSystem(drift, weight, diffusion, one and two and three, (k, m), noisy)
-    words = f"{k} x {k} blocks on [{start:g}, {end:g}]" + ", own clock" * (clock is not None)
+    times = torch.linspace(start, end, 1025, dtype=torch.float64)
+    sizes, noisy = (k, found.shape[-1]), bool(diffusion(times[1:-1]).any())
+    system = LinearSystem(drift, weight, diffusion, one and two and three, sizes, noisy, axis)
     return SemiLinearSDE(
         _no_propagator,
-        time_clock(start, end) if clock is None else _clock(clock, start, end),
+        time_clock(start, end) if clock is None else _clock(clock, times),
         coefficients=lambda t: (drift(t), weight(t), diffusion(t)),
         span=(start, end),
-        name=name or words,
+        name=name or f"{k} x {k} blocks on [{start:g}, {end:g}]{', own clock' if clock else ''}",
         blocks=system,
     )
 
 
 def _no_propagator(t: Tensor) -> Tensor:
-    raise ValueError(
-        "An equation with matrices has no scalar propagator: its plans (expint.compile_plan) have "
-        "the matrices of each step."
-    )
+    raise ValueError("Equations with matrices have no scalar propagator; plans have the matrices.")
 
 
-def _clock(clock: Any, start: float, end: float) -> Clock:
+def _clock(clock: Any, times: Tensor) -> Clock:
+    start, end = times[0].item(), times[-1].item()
     mu = on_tensors("clock", clock, start + 0.618 * (end - start))
-    times = torch.linspace(start, end, 1025, dtype=torch.float64)
     rise = mu(times).diff()
     wrong = torch.nonzero(~(torch.isfinite(rise) & (rise > 0)))
     if len(wrong):
@@ -104,4 +109,6 @@ def _clock(clock: Any, start: float, end: float) -> Clock:
             "The clock must be finite and increase along the integration, but from t = "
             f"{times[i].item():.6g} to {times[i + 1].item():.6g} it rises by {rise[i].item():.6g}."
         )
-    return Clock(mu, lambda value: invert_monotone(mu, value, start, end), 0.0)
+    elapsed = time_clock(start, end).mu  # refuses times outside the span
+    time = lambda value: invert_monotone(mu, value, start, end)  # noqa: E731
+    return Clock(lambda t: mu(t) + 0.0 * elapsed(t), time, 0.0)

@@ -76,7 +76,7 @@ def check_range(plan: Plan, dtype: torch.dtype) -> None:
         ValueError: with the largest of them.
     """
     values = ((row.scale, *row.noise, *dict(row.weights).values()) for row in plan.rows)
-    numbers = (abs(value) for value in chain(*values) if isinstance(value, float))
+    numbers = (v.abs().max().item() if isinstance(v, Tensor) else abs(v) for v in chain(*values))
     largest = max(numbers, default=0.0)
     if largest > torch.finfo(dtype).max:
         raise ValueError(

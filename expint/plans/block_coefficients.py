@@ -126,8 +126,7 @@ def _noise_columns(step: _Step) -> list[list[Tensor]]:
     tableau, system, composed = step.tableau, step.system, {_ZERO: list[Tensor]()}
     for low, high in pairwise((_ZERO, *tableau.noise_nodes)):
         propagator, covariance, _ = step.between(low, high)
-        columns = (propagator @ column for column in composed[low])
-        composed[high] = [*columns, square_root(covariance)]
+        composed[high] = [*(propagator @ v for v in composed[low]), square_root(covariance)]
     if not tableau.needs_integral:
         return [composed[stage.c] for stage in tableau.stages]
     (root,), start, end = composed[_ONE], step.node[_ZERO], step.node[_ONE]

@@ -99,6 +99,7 @@ class Run:
         self._calls = ModelCalls(plan)
         self._keeps_latest = keeps_latest
         self._latest: tuple[int, Tensor, Tensor] | None = None
+        self._axis = plan.sde.blocks.axis if plan.sde.blocks else 1
         self.x, self.row, self.nfe = x, 0, 0
         self._updates(None)
 
@@ -196,13 +197,13 @@ class Run:
         if any(j >= 0 and self._rows[j].prediction != row.prediction for j, _ in row.weights):
             known = self._denoised
         self.x = self._anchor  # no other is needed any more
-        self.x = state = _scaled(row.scale, self._anchor)
-        _add(state, [(weight, known(j)) for j, weight in row.weights])
+        self.x = state = _scaled(row.scale, self._anchor, self._axis)
+        _add(state, [(weight, known(j)) for j, weight in row.weights], self._axis)
         for j in [j for j in slots if self._last_use.get(j, -1) <= i]:
             del slots[j]
         if self.plan.ends_substep[i]:
             self._anchor = state
-        _add(state, self._noise.terms(i))
+        _add(state, self._noise.terms(i), self._axis)
         self.row = i + 1
         if self._on_row is not None and (wanted := self._on_row(i, state)) is not None:
             state.copy_(wanted)
@@ -221,20 +222,20 @@ class Run:
         return self._converts[j].denoised(self._latest[1], self._latest[2])
 
 
-def _scaled(scale: Coefficient, x: Tensor) -> Tensor:
+def _scaled(scale: Coefficient, x: Tensor, axis: int) -> Tensor:
     """scale · x; 0 where the scale vanishes: the start may be infinitely far."""
     if not isinstance(scale, Tensor):
         return torch.zeros_like(x) if scale == 0.0 else torch.mul(x, scale)
-    return scale.on(x) if isinstance(scale, Block) else torch.mul(x, scale)
+    return scale.on(x, axis).contiguous() if isinstance(scale, Block) else torch.mul(x, scale)
 
 
-def _add(state: Tensor, terms: Sequence[tuple[Coefficient, Tensor]]) -> None:
+def _add(state: Tensor, terms: Sequence[tuple[Coefficient, Tensor]], axis: int) -> None:
     """state + Σ coefficient · term: the one update of a state."""
     for coefficient, term in terms:
         if not isinstance(coefficient, Tensor):
             state.add_(term, alpha=coefficient)
         elif isinstance(coefficient, Block):
-            state.add_(coefficient.on(term))
+            state.add_(coefficient.on(term, axis))
         else:
             state.addcmul_(term, coefficient)
 

@@ -37,10 +37,8 @@ class ComposedNoise:
     grid: Any
 
     def __post_init__(self) -> None:
-        if not (self.sde.blocks and self.sde.is_stochastic):
-            raise ValueError(
-                f"{self.sde} has no noise with matrices: see SemiLinearSDE.from_blocks."
-            )
+        if not getattr(getattr(self.sde, "blocks", None), "stochastic", False):
+            raise ValueError(f"{self.sde} has no noise with matrices, as from_blocks(A, B, G) has.")
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
         object.__setattr__(self, "grid", self.sde.check_grid(as_float64(self.grid)))
 
@@ -69,13 +67,12 @@ class _ComposedStream:
 
     def __init__(self, path: ComposedNoise, like: Tensor, places: list[list[int]]) -> None:
         self._system, self._grid, self._dtype = path.sde.blocks, path.grid, like.dtype
-        self._places = iter(places)
+        self._places, like = iter(places), like.movedim(self._system.axis, 1)
         whole = self._system.with_integral(path.grid[-1] - path.grid[0])
         self._phi, self._q = whole.transition(path.grid[:-1], path.grid[1:])
         shape = len(like), 2 * len(self._q), *like.shape[1:]
         normals = like.new_empty(shape, dtype=torch.float64)
-        streams = source.generators(path.seeds, source.PATH_STREAM, like.device)
-        source.fill_normals(streams, normals)
+        source.generators(path.seeds, source.PATH_STREAM, like.device).normals(normals)
         both = torch.cat(normals.chunk(2, 1), 2)
         self._fine = [*map(_apply, square_root(self._q), both.unbind(1))]
 
@@ -91,7 +88,7 @@ class _ComposedStream:
             made.append(_apply(inverse, both[:, :k]))
             if substep.integral:
                 made.append(_apply(Integral(self._system, self._grid[b], q).normals, both))
-        return [z.to(self._dtype) for z in made]
+        return [z.to(self._dtype).movedim(1, self._system.axis) for z in made]
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
