@@ -51,6 +51,8 @@ FLOORS = (
     "expint.integration",
     "expint.fields",
     "expint.phase_space",
+    "expint.chains",
+    "expint.nystrom",
     "expint.dynamics",
     "expint.convergence",
     "expint.recorder",

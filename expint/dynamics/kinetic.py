@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from expint.blocks import Block, BlockNodes, square_root
-from expint.dynamics.chains import Chains
+from expint.chains import Chains
 from expint.equations import SemiLinearSDE
 from expint.execution import execute
 from expint.noise import Gaussian, SubstepNoise, initial_state
 from expint.noise.source import check_batch, check_seeds
 from expint.numerics.float64 import are_numbers, is_whole
+from expint.nystrom import NYSTROM, nystrom_rows
 from expint.plans import Plan, Row, compile_plan
 from expint.solvers import get
 from expint.solvers.registry import Solver
@@ -34,26 +35,33 @@ SPLITTINGS = {
 """The flows of a step and their fractions: A of the position, B of the force, O of friction and
 noise, U of all but the force."""
 
+PLANS = {name: source for name, (_, source) in SPLITTINGS.items()} | NYSTROM
+"""Their sources."""
+
 
 def splitting_plan(
     name: str, gamma: float, step: float, steps: int, *, temperature: float = 1.0
 ) -> Plan:
-    """The plan of a splitting, one gradient a step: "ubu" (strong order 2), "baoab" or "obabo".
+    """The plan of a splitting, one gradient a step: "ubu" (strong order 2), "baoab" or "obabo"; or
+    of strong order 3 with two gradients a step: "nystrom-3" or "quicsort".
 
     States are (x, v), shape (batch, 2, *event), and F is −∇U, shape (batch, 1, *event).
 
     Args:
-        name: of the splitting.
+        name: one of these.
         gamma, step, temperature: finite numbers > 0.
         steps: how many, at least 1.
 
     Raises:
         ValueError: for anything else.
     """
-    if name not in SPLITTINGS:
-        raise ValueError(f"A splitting is one of {sorted(SPLITTINGS)}, got {name!r}.")
+    if name not in PLANS:
+        raise ValueError(f"A splitting is one of {sorted(PLANS)}, got {name!r}.")
     grid = _grid(step, steps)
     sde, kick = _equation(gamma, grid, temperature), torch.tensor([[0.0], [1.0]]).double()
+    method = replace(get("seeds-1"), name=name, source=PLANS[name])
+    if name in NYSTROM:
+        return Plan(sde, method, grid, *nystrom_rows(name, sde, grid))
     made = [(part[0], float(part[1:])) for part in SPLITTINGS[name][0].split()]
     strength = [[0], [math.sqrt(2.0 * gamma * temperature)]]
     drifts = {"A": ([[0, 1], [0, 0]], None), "O": ([[0, 0], [0, -gamma]], strength)}
@@ -96,7 +104,6 @@ def splitting_plan(
             formed = False
         own_path = BlockNodes(system, torch.tensor(nodes).double()) if name == "ubu" else None
         noises.append(SubstepNoise(len(columns), nodes=own_path))
-    method = replace(get("seeds-1"), name=name, source=SPLITTINGS[name][1])
     return Plan(sde, method, grid, tuple(rows), tuple(noises))
 
 
@@ -121,8 +128,9 @@ def kinetic_langevin(
         gamma: friction γ > 0.
         x: initial positions, shape (chains, *event), floating point.
         step, steps: length and number of the steps.
-        solver: "ubu", "baoab", "obabo", each with one gradient a step, or any solver of this
-            package that needs no noise schedule: "seeds-1" is the exponential Euler scheme.
+        solver: "ubu", "baoab", "obabo", each with one gradient a step, "nystrom-3", "quicsort",
+            each with two, or any solver of this package that needs no noise schedule: "seeds-1" is
+            the exponential Euler scheme.
         temperature: T > 0.
         seeds: one integer per chain; default: 0, 1, …
         v: initial velocities; default: drawn from their stationary law, N(0, T).
@@ -135,7 +143,8 @@ def kinetic_langevin(
         ValueError, TypeError: for anything that does not fit, before the first gradient.
         FloatingPointError: if a state became NaN or infinite: the step is too long.
 
-    Source: UBU: Sanz-Serna & Zygalakis, JMLR 22 (2021); BAOAB: Leimkuhler & Matthews (2013).
+    Source: UBU: Sanz-Serna & Zygalakis, JMLR 22 (2021); BAOAB: Leimkuhler & Matthews (2013);
+        QUICSORT: Foster, Lyons & Oberhauser, arXiv 2101.03446.
 
     Example:
         >>> import torch
@@ -151,7 +160,7 @@ def kinetic_langevin(
         raise ValueError(f"v has the shape of x, {tuple(x.shape)}, got {tuple(v.shape)}.")
     own = check_seeds(range(len(x)) if seeds is None else seeds)
     check_batch(own, x)
-    if isinstance(solver, str) and solver in SPLITTINGS:
+    if isinstance(solver, str) and solver in PLANS:
         plan = splitting_plan(solver, gamma, step, steps, temperature=temperature)
     else:
         grid = _grid(step, steps)

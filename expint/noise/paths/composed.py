@@ -23,7 +23,8 @@ class ComposedNoise:
 
     Over the fine steps j of an interval N ← Φ_j N + ξ_j; a plan is answered with the standard
     normals of the N that it finds. Where a solver takes the integral of the path, that is a sum
-    over the fine steps, exact in law at any number of them and along the path as they get short.
+    over the fine steps, exact in law at any number of them and along the path as they get short;
+    and so are the components that the noise of a plan has beyond those of the equation.
 
     Args:
         sde: from `SemiLinearSDE.from_blocks`.
@@ -40,33 +41,32 @@ class ComposedNoise:
 
     def __post_init__(self) -> None:
         if not (self.sde.blocks and self.sde.is_stochastic):
-            raise ValueError(
-                f"{self.sde} has no noise with matrices: see SemiLinearSDE.from_blocks."
-            )
+            raise ValueError(f"{self.sde} has no noise with matrices (SemiLinearSDE.from_blocks).")
         object.__setattr__(self, "seeds", source.check_seeds(self.seeds))
         object.__setattr__(self, "grid", self.sde.check_grid(as_float64(self.grid)))
 
     def stream(self, like: Tensor, run: Sequence[SubstepNoise]) -> "_ComposedStream":
         """See `NoiseSource.stream`."""
         source.check_batch(self.seeds, like)
-        for substep in run:
-            nodes = substep.nodes
-            if not isinstance(nodes, BlockNodes) or nodes.system is not self.sde.blocks:
+        system = own = self.sde.blocks
+        for nodes in (substep.nodes for substep in run):
+            if not isinstance(nodes, BlockNodes) or own not in (nodes.system, nodes.extends):
                 raise ValueError("The run is of another equation than this noise.")
             _places(self.grid, nodes.times)
-        return _ComposedStream(self.sde.blocks, self.grid, self.seeds, like)
+            system = nodes.system
+        return _ComposedStream(system, self.grid, self.seeds, like)
 
 
 class _ComposedStream:
-    def __init__(
-        self, system: LinearSystem, grid: Tensor, seeds: Sequence[int], like: Tensor
-    ) -> None:
-        self._system, self._grid = system, grid
+    def __init__(self, system: LinearSystem, grid: Tensor, seeds: Any, like: Tensor) -> None:
+        self._system, self._grid, self._like, drawn = system, grid, like, list[Tensor]()
         self._phi, self._q = system.transition(grid[:-1], grid[1:])
-        normals = like.new_empty(len(seeds), len(grid) - 1, *like.shape[1:], dtype=torch.float64)
-        source.fill_normals(source.generators(seeds, source.PATH_STREAM, like.device), normals)
-        self._fine = [*map(_apply, square_root(self._q), normals.unbind(1))]
-        self._dtype = like.dtype
+        more = system.sizes[0] - like.shape[1]
+        for stream, k in (source.PATH_STREAM, like.shape[1]), (source.INTEGRAL_STREAM, more):
+            shape = len(seeds), len(grid) - 1, k, *like.shape[2:]
+            drawn.append(like.new_empty(shape, dtype=torch.float64))
+            source.fill_normals(source.generators(seeds, stream, like.device), drawn[-1])
+        self._fine = [*map(_apply, square_root(self._q), torch.cat(drawn, 2).unbind(1))]
 
     def normals(self, substep: SubstepNoise) -> list[Tensor]:
         """See `NoiseStream.normals`."""
@@ -79,7 +79,7 @@ class _ComposedStream:
         made = [*map(_apply, inverses, sums)]
         if substep.integral:
             made.append(self._integral(places[0], places[-1]))
-        return [z.to(self._dtype) for z in made]
+        return [part.to(self._like) for z in made for part in z.split(self._like.shape[1], 1)]
 
     def _integral(self, a: int, b: int) -> Tensor:
         """The normals of the integral of the path given the increment."""
