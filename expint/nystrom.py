@@ -6,7 +6,7 @@ knows. With the noise ξ of the position when there is no force, and the weights
 
     "nystrom-3":  stages with noise N_j such that Σ_j b_j N_j = ∫ Φ B ξ du, in both components: the
                   first-order response to the noise is exact for a linear F, and the whole step for
-                  a constant one;
+                  a constant one. The stages take the last evaluation of the step before too;
     "quicsort":   stages along the polynomial that shares the increment W of ω and the integrals H
                   and K with the path, between which x and v follow an ODE.
 
@@ -48,11 +48,15 @@ def nystrom_rows(
     A, B, eye = own.A(zero), own.B(zero), torch.eye(4).double()
     parts = torch.stack([LOW * h, HIGH * h, h, h / 3.0])
     phi, moments, _ = own.integrals(0.0 * parts, parts, None, 2)
-    kick = h * phi[3] @ B  # of the second stage, by the first
+    # Weights of the two stages and the end; -1 is the last evaluation of the step before.
+    alone = going = (), ((1, h * phi[3] @ B),)
     if name == "nystrom-3":  # the response of the system to ξ
         added = torch.cat([B @ eye[:1, :2], A], 1)
         second = (moments[1, 2] - LOW * moments[0, 2]) / (HIGH - LOW)
         weights = moments[0, 2] - second, second
+        # For the second F is a line through that at −LOW h, of the step before, and that at LOW h.
+        line = 0.5 * (HIGH / LOW * moments[1, 1] + moments[0, 1])
+        going = ((-1, moments[0, 0]),), ((-1, moments[0, 1] - line), (1, line))
         stages = torch.linalg.solve(torch.cat(weights, 1), eye[2:])
         found = [torch.stack([stage, 0.0 * stage]) for stage in stages] + [eye[:2]]
     else:  # from ξ_x and its two first integrals: √(2γT) ω = ξ_v + γ ξ_x, and so on
@@ -72,12 +76,11 @@ def nystrom_rows(
     assert system is not None
     root = square_root(system.transition(zero, h)[1])
     columns = [tuple(map(_block, (f @ root).split(2, 1))) for f in found]
-    rows: list[Row] = []
+    last, rows = ((1, weights[0]), (2, weights[1])), list[Row]()
     for n, (start, end) in enumerate(pairwise(grid.tolist())):
-        times, j = (start, start + LOW * h.item(), start + HIGH * h.item(), end), 3 * n + 1
-        used = (), ((j, kick),), ((j, weights[0]), (j + 1, weights[1]))
-        for i, own_weights in enumerate(used):
-            made = tuple((k, _block(w)) for k, w in own_weights)
+        times = start, start + LOW * h.item(), start + HIGH * h.item(), end
+        for i, used in enumerate((*(going if n else alone), last)):
+            made = tuple((3 * n + k, _block(w)) for k, w in used)
             where = times[i], times[i + 1], "F"
             rows.append(Row(n, *where, _block(phi[i]), made, columns[i], n, i > 0))
     nodes = (BlockNodes(system, pair, own) for pair in grid.unfold(0, 2, 1))

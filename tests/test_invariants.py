@@ -126,7 +126,7 @@ ROOMS = {
     "expint/spectra/": 244,
     "expint/dynamics/": 127,
     "expint/chains.py": 27,
-    "expint/nystrom.py": 56,
+    "expint/nystrom.py": 57,
     "expint/fields/": 174,
     "expint/gaussian_data.py": 21,
     "expint/default_plan.py": 9,

@@ -28,14 +28,19 @@ def well(u: Tensor, t: Any) -> Tensor:
     return u[:, :1] - u[:, :1] ** 3
 
 
+def two_wells(u: Tensor, t: Any) -> Tensor:
+    """−∇ of x²/2 − log cosh 2x."""
+    return 2.0 * torch.tanh(2.0 * u[:, :1]) - u[:, :1]
+
+
 def on_paths(name: str, steps: int) -> Tensor:
-    """States at t = 2 from (.5, 0), on 256 paths with 128 fine steps."""
-    grid = torch.linspace(0, 2.0, 129, dtype=torch.float64)
+    """States at t = 1 from (.5, 0), on 256 paths with 256 fine steps."""
+    grid = torch.linspace(0, 1.0, 257, dtype=torch.float64)
     u = torch.zeros(256, 2, 1, dtype=torch.float64)
     u[:, 0] = 0.5
-    plan = splitting_plan(name, 1.0, 2.0 / steps, steps)
+    plan = splitting_plan(name, 1.0, 1.0 / steps, steps)
     assert plan.nfe == (1 if name == "ubu" else 2) * steps
-    return execute(plan, well, u, ComposedNoise(plan.sde, range(256), grid))
+    return execute(plan, two_wells, u, ComposedNoise(plan.sde, range(256), grid))
 
 
 def rms(x: Tensor) -> float:
@@ -44,16 +49,16 @@ def rms(x: Tensor) -> float:
 
 @pytest.mark.parametrize("name", NYSTROM)
 def test_strong_order_three(name: str):
-    """With two gradients a step, on the paths of UBU, whose error at 64 steps is 2.4e-4; the
-    standard errors of the orders are .04."""
-    exact, counts = on_paths(name, 64), (4, 8, 16)
+    """With two gradients a step, on the paths of UBU, whose error at 128 steps is 4.1e-6; the
+    standard errors of the orders are .03 and .05."""
+    exact, counts = on_paths(name, 128), (8, 16, 32)
     errors = [rms(on_paths(name, n) - exact) for n in counts]
     assert fitted_order(counts, errors) == pytest.approx(3.0, abs=0.15), errors
-    assert rms(exact - on_paths("ubu", 64)) < 4e-4
+    assert rms(exact - on_paths("ubu", 128)) < 6e-6
 
 
 def law(plan: Plan, F: Any) -> Tensor:
-    """Covariance of one step from (0, 0), for a linear F."""
+    """Covariance of the end from (0, 0), for a linear F."""
     zero = torch.zeros(plan.normals, 1, 2, 1, dtype=torch.float64)
     total = torch.zeros(2, 2, dtype=torch.float64)
     for k in range(plan.normals):
@@ -98,17 +103,17 @@ def test_quicsort_is_as_published():
 
 
 def test_nystrom_is_exact_where_it_says():
-    """A constant force: the end of a step and its covariance. A force −εx: the covariance has an
-    error of order ε², so that the response to the noise is exact to first order."""
-    plan = splitting_plan("nystrom-3", GAMMA, H, 1, temperature=T)
+    """A constant force: the end of three steps, and the covariance of one. A force −εx: that
+    covariance has an error of order ε², so the response to the noise is exact to first order."""
+    plan = splitting_plan("nystrom-3", GAMMA, H, 3, temperature=T)
     u = torch.tensor([[[0.3], [-1.0]]], dtype=torch.float64)
     silence = noise.Replay(torch.zeros(plan.normals, *u.shape, dtype=torch.float64))
     found = execute(plan, lambda u, t: torch.full_like(u[:, :1], 2.5), u, silence)
     affine = double([[0, 1, 0], [0, -GAMMA, 2.5], [0, 0, 0]])
-    flow = torch.as_tensor(scipy.linalg.expm(affine.numpy() * H))
+    flow = torch.as_tensor(scipy.linalg.expm(affine.numpy() * 3 * H))
     exact = flow @ double([0.3, -1.0, 1.0])
     torch.testing.assert_close(found[0, :, 0], exact[:2], rtol=1e-13, atol=1e-13)
-    errors = []
+    plan, errors = splitting_plan("nystrom-3", GAMMA, H, 1, temperature=T), []
     for epsilon in (0.0, 1e-2, 1e-3):
         A = double([[0, 1], [-epsilon, -GAMMA]])
         van_loan = torch.zeros(4, 4, dtype=torch.float64)
