@@ -2,9 +2,9 @@
 and ALIGN, ShOULD and QUICSORT of diffrax (pip install diffrax), if it is installed.
 
 A quartic double well and the posterior of a logistic regression with 64 weights, over t = 2. Errors
-are root mean squares over paths (64 for the regression) of position and velocity, each against a fine solution on the same
-path: of QUICSORT for diffrax, whose paths are its own, of nystrom-3 for this package. All in
-float64.
+are root mean squares over paths (64 for the regression) of position and velocity, each against a
+fine solution on the same path: of QUICSORT for diffrax, whose paths are its own, of nystrom-3 for
+this package. All in float64.
 
     python benchmarks/kinetic_diffrax.py [--paths 1024] [--gamma 1] [--gamma 5]
 """
