@@ -57,7 +57,9 @@ def nystrom_rows(
         # For the second F is a line through that at −LOW h, of the step before, and that at LOW h.
         line = 0.5 * (HIGH / LOW * moments[1, 1] + moments[0, 1])
         going = ((-1, moments[0, 0]),), ((-1, moments[0, 1] - line), (1, line))
-        stages = torch.linalg.solve(torch.cat(weights, 1), eye[2:])
+        both = torch.cat(weights, 1)
+        size = both.abs().amax(1, keepdim=True)  # rows of orders apart where γ is large
+        stages = torch.linalg.solve(both / size, eye[2:] / size)
         found = [torch.stack([stage, 0.0 * stage]) for stage in stages] + [eye[:2]]
     else:  # from ξ_x and its two first integrals: √(2γT) ω = ξ_v + γ ξ_x, and so on
         added, gamma = torch.cat([eye[:1], eye[2:3]]), -A[1, 1]

@@ -124,3 +124,19 @@ def test_nystrom_is_exact_where_it_says():
         errors.append((law(plan, F) - exact).abs().max().item())
     assert errors[0] < 1e-14
     assert errors[1] < 1e-6 and errors[1] / errors[2] == pytest.approx(100, rel=0.05), errors
+
+
+@pytest.mark.parametrize("name", ["ubu", "nystrom-3"])
+@pytest.mark.parametrize("gamma", [1e6, 1e-8])
+def test_friction_of_any_size(name: str, gamma: float):
+    """Variances of three free steps beside their leading orders, of relative error 1e-6 and 2e-8,
+    and a force −x, under which the position decays at the rate 1/γ or oscillates."""
+    t, plan = 3 * H, splitting_plan(name, gamma, H, 3)
+    stiff = gamma > 1.0
+    variances = double([2 * t / gamma, 1.0] if stiff else [2 * gamma * t**3 / 3, 2 * gamma * t])
+    free = law(plan, lambda u, t: 0.0 * u[:, :1]).diagonal()
+    torch.testing.assert_close(free, variances, rtol=2e-6, atol=0.0)
+    u = torch.tensor([[[1.0], [0.0]]], dtype=torch.float64)
+    silence = noise.Replay(torch.zeros(plan.normals, *u.shape, dtype=torch.float64))
+    x = execute(plan, lambda u, t: -u[:, :1], u, silence)[0, 0].item()
+    assert x - 1.0 == pytest.approx(-t / gamma if stiff else math.cos(t) - 1.0, rel=0.02)
