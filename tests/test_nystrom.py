@@ -140,3 +140,18 @@ def test_friction_of_any_size(name: str, gamma: float):
     silence = noise.Replay(torch.zeros(plan.normals, *u.shape, dtype=torch.float64))
     x = execute(plan, lambda u, t: -u[:, :1], u, silence)[0, 0].item()
     assert x - 1.0 == pytest.approx(-t / gamma if stiff else math.cos(t) - 1.0, rel=0.02)
+
+
+@pytest.mark.parametrize("name", NYSTROM)
+def test_stationary_law_of_an_oscillator(name: str):
+    """Var x of U = x²/2 at T = 1/2 by linear response to every normal of a long run, without Monte
+    Carlo: its bias at h = 0.8 is below .0016, that of UBU .05; it falls at order 3 at least."""
+    bias = []
+    for h, steps in ((0.8, 50), (0.4, 100)):
+        plan = splitting_plan(name, 1.0, h, steps, temperature=0.5)
+        count = 2 * plan.normals  # each has two components
+        units = torch.eye(count, dtype=torch.float64).reshape(count, plan.normals, 2, 1)
+        start, replay = torch.zeros(count, 2, 1).double(), noise.Replay(units.transpose(0, 1))
+        found = execute(plan, lambda u, t: -u[:, :1], start, replay)
+        bias.append(abs(found[:, 0].square().sum().item() - 0.5))
+    assert bias[0] < 1.6e-3 and bias[0] > 7 * bias[1], bias
