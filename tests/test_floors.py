@@ -53,6 +53,8 @@ FLOORS = (
     "expint.phase_space_targets",
     "expint.phase_space",
     "expint.phase_space_samples",
+    "expint.chains",
+    "expint.nystrom",
     "expint.dynamics",
     "expint.convergence",
     "expint.recorder",

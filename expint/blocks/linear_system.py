@@ -133,16 +133,18 @@ class BlockNodes:
     with.
 
     Args:
-        system: the linear system.
+        system: the linear system of the equation.
         times: of the nodes, shape (count + 1,).
+        extended: where the noise has further components after those of the state, functionals of
+            its path: the system of all of them.
     """
 
     system: LinearSystem
     times: Tensor
+    extended: LinearSystem | None = None
 
     def __call__(self) -> NoReturn:
         raise ValueError(
-            "The noise of an equation with matrices has no scalar noise time in which it were a "
-            "Brownian path: use fresh noise, expint.noise.Gaussian(seeds), or "
-            "expint.noise.paths.composed.ComposedNoise, which composes a finer grid."
+            "An equation with matrices has no scalar noise time: use fresh noise, Gaussian(seeds) "
+            "of expint.noise, or expint.noise.paths.composed.ComposedNoise, along a finer grid."
         )

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from expint.blocks import Block, BlockNodes, square_root
-from expint.dynamics.chains import Chains
+from expint.chains import Chains
 from expint.equations import SemiLinearSDE
 from expint.execution import execute
+from expint.guards.finite import check_state
 from expint.noise import Gaussian, SubstepNoise, initial_state
 from expint.noise.source import check_batch, check_seeds
 from expint.numerics.float64 import are_numbers, is_whole
+from expint.nystrom import NYSTROM, nystrom_rows
 from expint.plans import Plan, Row, compile_plan
 from expint.solvers import get
 from expint.solvers.registry import Solver
@@ -34,26 +36,33 @@ SPLITTINGS = {
 """The flows of a step and their fractions: A of the position, B of the force, O of friction and
 noise, U of all but the force."""
 
+PLANS = {name: source for name, (_, source) in SPLITTINGS.items()} | NYSTROM
+"""Their sources."""
+
 
 def splitting_plan(
     name: str, gamma: float, step: float, steps: int, *, temperature: float = 1.0
 ) -> Plan:
-    """The plan of a splitting, one gradient a step: "ubu" (strong order 2), "baoab" or "obabo".
+    """The plan of a splitting, one gradient a step: "ubu" (strong order 2), "baoab" or "obabo"; or
+    of strong order 3 with two gradients a step: "nystrom-3" or "quicsort".
 
     States are (x, v), shape (batch, 2, *event), and F is −∇U, shape (batch, 1, *event).
 
     Args:
-        name: of the splitting.
+        name: one of these.
         gamma, step, temperature: finite numbers > 0.
         steps: how many, at least 1.
 
     Raises:
         ValueError: for anything else.
     """
-    if name not in SPLITTINGS:
-        raise ValueError(f"A splitting is one of {sorted(SPLITTINGS)}, got {name!r}.")
+    if name not in list(PLANS):
+        raise ValueError(f"A splitting is one of {sorted(PLANS)}, got {name!r}.")
     grid = _grid(step, steps)
     sde, kick = _equation(gamma, grid, temperature), torch.tensor([[0.0], [1.0]]).double()
+    method = replace(get("seeds-1"), name=name, source=PLANS[name])
+    if name in NYSTROM:
+        return Plan(sde, method, grid, *nystrom_rows(name, sde, grid))
     made = [(part[0], float(part[1:])) for part in SPLITTINGS[name][0].split()]
     strength = [[0], [math.sqrt(2.0 * gamma * temperature)]]
     drifts = {"A": ([[0, 1], [0, 0]], None), "O": ([[0, 0], [0, -gamma]], strength)}
@@ -77,7 +86,8 @@ def splitting_plan(
         asked: set[int] = set()  # rows that evaluate
         for letter, part in (*made, ("end", 0.0)):
             if letter == "end" or (letter == "B" and known is None and not formed):
-                times = nodes[-1], end if letter == "end" else start + reached * step
+                before = rows[-1].target if rows and rows[-1].step == n else start
+                times = before, end if letter == "end" else start + reached * step
                 scale, noise = p.as_subclass(Block), tuple(c.as_subclass(Block) for c in columns)
                 own = tuple((j, w.as_subclass(Block)) for j, w in weights.items())
                 rows.append(Row(n, *times, "F", scale, own, noise, n, len(rows) in asked))
@@ -96,7 +106,6 @@ def splitting_plan(
             formed = False
         own_path = BlockNodes(system, torch.tensor(nodes).double()) if name == "ubu" else None
         noises.append(SubstepNoise(len(columns), nodes=own_path))
-    method = replace(get("seeds-1"), name=name, source=SPLITTINGS[name][1])
     return Plan(sde, method, grid, tuple(rows), tuple(noises))
 
 
@@ -121,8 +130,9 @@ def kinetic_langevin(
         gamma: friction γ > 0.
         x: initial positions, shape (chains, *event), floating point.
         step, steps: length and number of the steps.
-        solver: "ubu", "baoab", "obabo", each with one gradient a step, or any solver of this
-            package that needs no noise schedule: "seeds-1" is the exponential Euler scheme.
+        solver: "ubu", "baoab", "obabo", each with one gradient a step, "nystrom-3", "quicsort",
+            each with two, or any solver of this package that needs no noise schedule: "seeds-1" is
+            the exponential Euler scheme.
         temperature: T > 0.
         seeds: one integer per chain; default: 0, 1, …
         v: initial velocities; default: drawn from their stationary law, N(0, T).
@@ -133,9 +143,11 @@ def kinetic_langevin(
 
     Raises:
         ValueError, TypeError: for anything that does not fit, before the first gradient.
-        FloatingPointError: if a state became NaN or infinite: the step is too long.
+        FloatingPointError: if a state became NaN or infinite, with the first step, time and
+            chains: the step is too long.
 
-    Source: UBU: Sanz-Serna & Zygalakis, JMLR 22 (2021); BAOAB: Leimkuhler & Matthews (2013).
+    Source: UBU: Sanz-Serna & Zygalakis, JMLR 22 (2021); BAOAB: Leimkuhler & Matthews (2013);
+        QUICSORT: Foster, Lyons & Oberhauser, arXiv 2101.03446.
 
     Example:
         >>> import torch
@@ -145,17 +157,28 @@ def kinetic_langevin(
         >>> abs(chains.x[20:].var().item() - 1) < 0.1
         True
     """
-    if not is_whole(keep) or not 1 <= keep <= steps:
+    if not is_whole(keep) or keep < 1 or (is_whole(steps) and keep > steps):
         raise ValueError(f"keep is an integer from 1 to the number of steps, got {keep!r}.")
-    if v is not None and v.shape != x.shape:
-        raise ValueError(f"v has the shape of x, {tuple(x.shape)}, got {tuple(v.shape)}.")
+    if not callable(grad_U):
+        raise TypeError(f"grad_U is called as grad_U(x), got {grad_U!r}.")
+    check_state(x)
+    if x.is_complex():
+        raise TypeError(f"x holds real numbers, got {x.dtype}: give real and imaginary parts.")
+    if v is not None and not (isinstance(v, Tensor) and v.shape == x.shape):
+        got = tuple(v.shape) if isinstance(v, Tensor) else repr(v)
+        raise ValueError(f"v has the shape of x, {tuple(x.shape)}, got {got}.")
     own = check_seeds(range(len(x)) if seeds is None else seeds)
     check_batch(own, x)
-    if isinstance(solver, str) and solver in SPLITTINGS:
+    if isinstance(solver, str) and solver in PLANS:
         plan = splitting_plan(solver, gamma, step, steps, temperature=temperature)
     else:
         grid = _grid(step, steps)
-        plan = compile_plan(_equation(gamma, grid, temperature), solver, grid)
+        sde = _equation(gamma, grid, temperature)
+        try:
+            plan = compile_plan(sde, solver, grid)
+        except ValueError as error:
+            message = f"{error} Kinetic Langevin dynamics has its own: {', '.join(PLANS)}."
+            raise ValueError(message) from error
     if v is None:
         v = initial_state(own, x.shape[1:], x.dtype, x.device) * math.sqrt(temperature)
     kept: list[Tensor] = []
@@ -164,8 +187,18 @@ def kinetic_langevin(
         if n % keep == 0:
             kept.append(state)
 
-    force = lambda u, t: -grad_U(u[:, 0])[:, None]  # noqa: E731
-    execute(plan, force, torch.stack([x, v], 1), Gaussian(own), record)
+    def force(u: Tensor, t: Tensor) -> Tensor:
+        found = grad_U(u[:, 0])
+        if not isinstance(found, Tensor) or found.shape != x.shape:
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"grad_U returns the shape of x, {tuple(x.shape)}, got {got}.")
+        return -found[:, None]
+
+    try:
+        execute(plan, force, torch.stack([x, v.to(x)], 1), Gaussian(own), record)
+    except FloatingPointError as error:
+        found, message = str(error).partition(" Likely")[0], "The step is too long for this U"
+        raise FloatingPointError(f"{found} {message}, or grad_U is not finite there.") from error
     positions, velocities = torch.stack(kept).unbind(2)
     return Chains(positions, velocities, plan.nfe, plan)
 

@@ -2,6 +2,7 @@
 laws, diagnostics and refusals."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from expint import Plan, execute, noise
 from expint.convergence import fitted_order
-from expint.dynamics import autocorrelation, effective_sample_size, kinetic_langevin, splitting_plan
+from expint.dynamics import (
+    autocorrelation,
+    effective_sample_size,
+    kinetic_langevin,
+    r_hat,
+    splitting_plan,
+    standard_error,
+)
 from expint.noise.paths.composed import ComposedNoise
 
 NAMES = ("ubu", "baoab", "obabo")
@@ -146,6 +154,28 @@ def test_diagnostics_of_an_autoregression():
     each = effective_sample_size(values).item() / values.numel()
     assert each == pytest.approx((1 - rho) / (1 + rho), rel=0.1)
     assert effective_sample_size(z).item() == pytest.approx(z.numel(), rel=0.1)
+    exact = math.sqrt((1 + rho) / (1 - rho) / values.numel())
+    assert standard_error(values).item() == pytest.approx(exact, rel=0.05)
+    # Half chains of n = 2000: the variance of their means is (1 + ρ)/(1 − ρ)/n; then means ±1.
+    assert r_hat(values).item() == pytest.approx(math.sqrt(1 + 8 / 2000), abs=2e-3)
+    apart = torch.ones(4000, 64, dtype=torch.float64)
+    apart[:, ::2] = -1.0
+    drift = torch.linspace(-1.0, 1.0, 4000).sign()[:, None]
+    for moved in (apart, drift):
+        assert r_hat(values + moved).item() == pytest.approx(math.sqrt(2), rel=0.02)
+
+
+def test_effective_sample_size_of_chains_that_alternate():
+    """Where neighbours have opposite signs draws count for more than one: 3 each at ρ = −.5, and
+    at most log₁₀ n at ρ = −1, where the sum would be any number."""
+    gen = torch.Generator().manual_seed(0)
+    z = torch.randn(4000, 64, generator=gen, dtype=torch.float64)
+    x = [z[0]]
+    for step in z[1:]:
+        x.append(-0.5 * x[-1] + math.sqrt(0.75) * step)
+    assert effective_sample_size(torch.stack(x)).item() == pytest.approx(3 * z.numel(), rel=0.1)
+    signs = torch.tensor([1.0, -1.0]).repeat(50)[:, None].repeat(1, 10)
+    assert effective_sample_size(signs).item() == pytest.approx(1000 * 3.0)
 
 
 X = torch.zeros(2, 1, dtype=torch.float64)
@@ -163,12 +193,49 @@ X = torch.zeros(2, 1, dtype=torch.float64)
         ({"v": torch.zeros(3, 1)}, r"v has the shape of x, \(2, 1\), got \(3, 1\)"),
         ({"seeds": [1]}, "one seed per sample, but 1 seeds"),
         ({"solver": "dpmpp-2m-sde-karras"}, "Unknown solver"),
+        ({"solver": "UBU"}, r"Kinetic Langevin dynamics has its own: ubu, baoab, obabo, nystrom-3"),
+        ({"steps": "2"}, "steps is an integer >= 1, got '2'"),
+        ({"v": 0.0}, r"v has the shape of x, \(2, 1\), got 0\.0"),
+        ({"x": X * math.nan}, "The initial state contains NaN"),
+        ({"grad_U": lambda x: x.sum(-1)}, r"returns the shape of x, \(2, 1\), got \(2,\)"),
+        ({"grad_U": lambda x: None}, "returns the shape of x.* got NoneType"),
     ],
 )
 def test_what_is_refused(changed: dict[str, Any], message: str):
-    options: dict[str, Any] = {"gamma": 1.0, "x": X, "step": 0.1, "steps": 2} | changed
+    options: dict[str, Any] = {"grad_U": double_well, "gamma": 1.0, "x": X, "step": 0.1, "steps": 2}
     with pytest.raises(ValueError, match=message):
-        kinetic_langevin(double_well, **options)
+        kinetic_langevin(**(options | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x": torch.zeros(2, 1, dtype=torch.int64)}, "must be a floating-point tensor"),
+        ({"x": [[0.0]]}, "must be a floating-point tensor"),
+        ({"x": torch.zeros(2, 1, dtype=torch.complex64)}, "x holds real numbers"),
+        ({"grad_U": 3.0}, r"grad_U is called as grad_U\(x\), got 3\.0"),
+    ],
+)
+def test_what_is_of_another_kind(changed: dict[str, Any], message: str):
+    options: dict[str, Any] = {"grad_U": double_well, "gamma": 1.0, "x": X} | changed
+    with pytest.raises(TypeError, match=message):
+        kinetic_langevin(**options, step=0.1, steps=2)
+
+
+@pytest.mark.parametrize("solver", ["ubu", "baoab"])
+def test_chains_that_are_thrown_out(solver: str):
+    """A step too long for a quartic: the first step, its start and the chains."""
+    x = torch.tensor([[0.0], [1e4]], dtype=torch.float64)
+    with pytest.raises(FloatingPointError, match=r"in step \d+ of 20, .*too long for this U") as e:
+        kinetic_langevin(double_well, 1.0, x, step=1.0, steps=20, solver=solver)
+    step, start = re.findall(r"in step (\d+) .* starts at t = ([\d.]+),", str(e.value))[0]
+    assert int(step) == float(start) + 1 and "sample 1 of 2" in str(e.value)
+
+
+def test_chains_print_in_a_line():
+    chains = kinetic_langevin(double_well, 1.0, X, step=0.1, steps=6, keep=2)
+    shape = "(kept, chains, *event) = (3, 2, 1)"
+    assert repr(chains) == f"Chains({shape}, gradients=6, solver='ubu')"
 
 
 def test_refusals_of_diagnostics_and_paths():
@@ -176,6 +243,8 @@ def test_refusals_of_diagnostics_and_paths():
         autocorrelation(torch.ones(1, 3))
     with pytest.raises(ValueError, match="constant"):
         effective_sample_size(torch.ones(4, 3))
+    with pytest.raises(ValueError, match="at least 4 kept states"):
+        r_hat(torch.ones(3, 3))
     with pytest.raises(ValueError, match=r"one of .*, got 'aboba'"):
         splitting_plan("aboba", 1.0, 0.1, 2)
     plan = splitting_plan("baoab", 1.0, 0.5, 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from expint.blocks import Block, BlockNodes, Integral, square_root
 from expint.noise import source
+from expint.noise.paths.functionals import nested_root, system_of
 from expint.noise.source import SubstepNoise
 from expint.numerics.float64 import as_float64
 
@@ -21,7 +22,8 @@ class ComposedNoise:
     plan whose noise nodes lie on that grid sees the same path, exactly. For strong errors.
 
     Over the fine steps j of an interval N ← Φ_j N + ξ_j; a plan is answered with the standard
-    normals of the N that it finds, and of the integral of the path, which the fine steps have too.
+    normals of the N that it finds, and of the integral of the path or of the other functionals that
+    its noise knows, which the fine steps have too.
 
     Args:
         sde: from `SemiLinearSDE.from_blocks`.
@@ -46,7 +48,7 @@ class ComposedNoise:
         """See `NoiseSource.stream`."""
         source.check_batch(self.seeds, like)
         places = [self._places(substep.nodes) for substep in run]
-        return _ComposedStream(self, like, places)
+        return _ComposedStream(self, like, places, system_of(run, self.sde.blocks, self.grid))
 
     def _places(self, nodes: Any) -> list[int]:
         """Where nodes lie on the fine grid."""
@@ -63,18 +65,18 @@ class ComposedNoise:
 
 
 class _ComposedStream:
-    """Composes N and its integral U over the fine steps, with their covariance."""
+    """Composes N and its functionals over the fine steps, with their covariance."""
 
-    def __init__(self, path: ComposedNoise, like: Tensor, places: list[list[int]]) -> None:
+    def __init__(self, path: ComposedNoise, like: Tensor, places: Any, whole: Any) -> None:
         self._system, self._grid, self._dtype = path.sde.blocks, path.grid, like.dtype
-        self._places, like = iter(places), like.movedim(self._system.axis, 1)
-        whole = self._system.with_integral(path.grid[-1] - path.grid[0])
-        self._phi, self._q = whole.transition(path.grid[:-1], path.grid[1:])
+        self._places, (system, self._size) = iter(places), whole
+        self._phi, self._q = system.transition(path.grid[:-1], path.grid[1:])
+        like = like.movedim(self._system.axis, 1)
         shape = len(like), 2 * len(self._q), *like.shape[1:]
         normals = like.new_empty(shape, dtype=torch.float64)
         source.generators(path.seeds, source.PATH_STREAM, like.device).normals(normals)
         both = torch.cat(normals.chunk(2, 1), 2)
-        self._fine = [*map(_apply, square_root(self._q), both.unbind(1))]
+        self._fine = [*map(_apply, nested_root(self._q, like.shape[1]), both.unbind(1))]
 
     def normals(self, substep: SubstepNoise) -> list[Tensor]:
         """See `NoiseStream.normals`."""
@@ -84,8 +86,8 @@ class _ComposedStream:
             for j in range(a, b):
                 both = _apply(self._phi[j], both) + self._fine[j]
                 q = self._phi[j] @ q @ self._phi[j].mT + self._q[j]
-            inverse = torch.linalg.pinv(square_root(q[:k, :k]), rtol=1e-13)
-            made.append(_apply(inverse, both[:, :k]))
+            own, root = both[:, : self._size], square_root(q[: self._size, : self._size])
+            made += _apply(torch.linalg.pinv(root, rtol=1e-13), own).split(k, 1)
             if substep.integral:
                 made.append(_apply(Integral(self._system, self._grid[b], q).normals, both))
         return [z.to(self._dtype).movedim(1, self._system.axis) for z in made]
