@@ -55,14 +55,14 @@ def gaussian_moments(
         Mean and variance at the end of the grid, float64, each of shape (d,).
 
     Raises:
-        TypeError: if the target is not a `targets.Gaussian`.
+        TypeError: if the target is not a `targets.Gaussian`, or the linear part is a matrix.
         ValueError: if its schedule is not the plan's.
     """
-    if not isinstance(target, Gaussian):
+    if not isinstance(target, Gaussian) or plan.sde.blocks:
         raise TypeError(
             "Exact moments need data of a Gaussian law, an expint.targets.Gaussian, got "
-            f"{type(target).__name__}; on other data sample, for example with "
-            "expint.convergence.weak_order."
+            f"{type(target).__name__}, for {plan.sde}: on other data sample, for example with "
+            "expint.convergence.weak_order; for matrices see expint.phase_space.block_moments."
         )
     # By the plan's own schedule, so that the start is finite; the run then refuses a target of
     # another schedule.

@@ -80,9 +80,9 @@ class Search:
             except (RuntimeError, TypeError, AttributeError) as error:
                 about["gradients"] = f"left out: {str(error).splitlines()[0]}"
             else:
-                found = self._value((name, tunable, refined), count, HELD_OUT)
-                if found < value:
-                    value, numbers = found, refined
+                nearer = self._value((name, tunable, refined), count, HELD_OUT)
+                if nearer < value:
+                    value, numbers = nearer, refined
         plan = tunable.plan(numbers)
         about |= {
             "begun with": name, "distance": value, "samples": count, "NFE": plan.nfe,

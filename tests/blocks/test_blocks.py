@@ -26,9 +26,12 @@ from expint import (
     to_torchsde,
 )
 from expint.blocks import LinearSystem
+from expint.convergence import gaussian_moments
 from expint.noise import SubstepNoise
 from expint.noise.paths.composed import ComposedNoise
 from expint.phase_space import block_moments
+from expint.schedules import VP
+from expint.targets import Gaussian
 
 GRID = [0.0, 0.3, 0.45, 1.0, 1.4]
 REFUSED = {"needs a noise schedule": "no noise schedule", "takes derivatives": "derivative of F"}
@@ -411,3 +414,11 @@ def test_the_noise_covariance_of_a_plan_has_the_components_of_its_rows():
     torch.testing.assert_close(found, exact.reshape(found.shape), rtol=1e-9, atol=1e-12)
     quiet = SemiLinearSDE.from_blocks(TWO, span=(0.0, 1.4))
     assert not compile_plan(quiet, "seeds-1", GRID).noise_covariance(0).any()
+
+
+def test_exact_moments_of_scalar_plans_are_not_asked_of_blocks():
+    """They would be those of another equation."""
+    sde = SemiLinearSDE.from_blocks([[0.0, 1.0], [-1.0, -1.0]], span=(0.0, 1.0))
+    target = Gaussian([0.0, 0.0], [1.0, 1.0], VP())
+    with pytest.raises(TypeError, match="for matrices see expint.phase_space.block_moments"):
+        gaussian_moments(compile_plan(sde, "seeds-1", [0.0, 1.0]), target)
