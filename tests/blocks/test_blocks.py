@@ -420,5 +420,5 @@ def test_exact_moments_of_scalar_plans_are_not_asked_of_blocks():
     """They would be those of another equation."""
     sde = SemiLinearSDE.from_blocks([[0.0, 1.0], [-1.0, -1.0]], span=(0.0, 1.0))
     target = Gaussian([0.0, 0.0], [1.0, 1.0], VP())
-    with pytest.raises(TypeError, match="for matrices see expint.phase_space.block_moments"):
+    with pytest.raises(TypeError, match=r"for matrices see expint\.phase_space\.block_moments"):
         gaussian_moments(compile_plan(sde, "seeds-1", [0.0, 1.0]), target)
