@@ -219,6 +219,9 @@ def draw_quality(content: dict[str, Any], names: Sequence[str], path: Path) -> N
                     counts |= {nfe for nfe, _ in points}
         axis.set(title=name, xscale="log", yscale="log", xlabel="network evaluations")
         axis.set_xticks(sorted(counts), map(str, sorted(counts)))
+        low, high = axis.get_ylim()
+        marks = [k * 10.0**e for e in range(-4, 2) for k in (1, 2, 5) if low < k * 10.0**e < high]
+        axis.set_yticks(marks, [f"{mark:g}" for mark in marks])
         axis.minorticks_off()
     axes[0].set_ylabel("Fréchet distance")
     axes[-1].legend(frameon=False, fontsize=7)
