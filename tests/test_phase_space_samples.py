@@ -136,7 +136,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[str(o) for o, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=[f"{i}-{'-'.join(o)}" for i, (o, _) in enumerate(REFUSED)]
+)
 def test_what_does_not_fit_is_refused_before_the_first_call(options: Any, message: str):
     calls: list[float] = []
     with pytest.raises((ValueError, TypeError), match=message):
