@@ -68,7 +68,8 @@ class CLDAdapter(NetworkAdapter):
                 f"their velocities, got {tuple(x.shape)}: draw samples with expint.sample."
             )
         wide = torch.promote_types(x.dtype, torch.float32)  # half types do not hold Σ⁻¹
-        found = self.network(x.flatten(1, 2), per_sample(t, x), **condition).to(wide)
+        # A copy, which the network may change: what lies in x is needed again.
+        found = self.network(x.flatten(1, 2).clone(), per_sample(t, x), **condition).to(wide)
         if self.output == "data":
             return found[:, None]
         mean, covariance = self.schedule.kernel(t)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_adapters import CLDAdapter, EDMAdapter
+import expint
+from diffusion_adapters import CLDAdapter, EDMAdapter, load
 from diffusion_adapters.shipped.phase_space_network import CLDNetwork
 from expint import schedules, targets
 from expint.phase_space import Mixture
@@ -133,3 +134,18 @@ def test_conditioning_and_dtype_reach_the_network():
     model = CLDAdapter(net, condition={"y": torch.arange(2)})
     assert model(torch.zeros(2, 2, 3, 4, 4), 0.5).shape == (2, 1, 3, 4, 4)
     assert seen == [((2, 6, 4, 4), torch.float32, [0, 1])]
+
+
+def test_a_network_may_change_its_input():
+    model = load("digits-cld")
+
+    def changing(u, t):
+        found = model.network(u.clone(), t)
+        u.zero_()
+        return found
+
+    own, other = (
+        expint.sample(one, (2, 1, 8, 8), nfe=4, seed=1, progress=False)
+        for one in (model, CLDAdapter(changing, model.schedule))
+    )
+    assert torch.equal(own, other)
