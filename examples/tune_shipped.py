@@ -5,15 +5,13 @@
     python examples/tune_shipped.py --table       what the files say, as in docs/choose-a-plan.md
 
 For each network, number of evaluations and kind (stochastic: ℓ between 0.3 and 2 in every step;
-deterministic: ℓ = 0) `expint.tune` is run, of a class-conditional network for all classes in turn,
-against samples of the network's own with 50 evaluations, the same for all plans of a network.
+deterministic: ℓ = 0) `expint.tune` is run, of a class-conditional network for all classes in turn.
 The plan's file, NETWORK-KIND-NFE.json, also holds the network's name and the hash of its weights;
 a plan that is there is made again only where the weights have changed.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -28,19 +26,10 @@ from diffusion_adapters.shipped.image_quality import EveryClass
 from diffusion_adapters.shipped.tuned_plans import KINDS, weights_hash
 from expint.plans.file_format import read_content
 from expint.schedules import Schedule
-from expint.tuning.pathwise import fine_samples
 
 # Plans are tuned for equations of scalar schedules, so that digits-cld has none.
 NETWORKS = [name for name in names() if isinstance(load(name).schedule, Schedule)]
 NFES = (5, 8, 10, 15, 20, 30)
-REFERENCE = {"digits": 4000, "mnist": 2000}
-
-
-@cache
-def law(name: str, seed: int) -> torch.Tensor:
-    """The network's own, as far as so many samples show it."""
-    model = EveryClass(name)
-    return fine_samples(model, tuple(model.shape or ()), REFERENCE[name.partition("-")[0]], seed)
 
 
 def table() -> str:
@@ -62,7 +51,7 @@ def table() -> str:
 @click.argument("networks", nargs=-1, type=click.Choice(NETWORKS))
 @click.option("--nfe", "nfes", multiple=True, type=int, default=NFES, show_default=True)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), default=[*KINDS])
-@click.option("--budget", default=350_000, show_default=True, help="Evaluations of one sample.")
+@click.option("--budget", default=150_000, show_default=True, help="Evaluations of one sample.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--table", "shown", is_flag=True, help="Tune nothing: print what the files say.")
@@ -84,10 +73,7 @@ def main(
         file = out / f"{name}-{kind}-{nfe}.json"
         if file.exists() and read_content(file)["about"]["weights"] == weights_hash(name):
             continue
-        plan = expint.tune(
-            EveryClass(name), nfe, ell=KINDS[kind], reference=law(name, seed),
-            budget=budget, seed=seed,
-        )  # fmt: skip
+        plan = expint.tune(EveryClass(name), nfe, ell=KINDS[kind], budget=budget, seed=seed)
         plan.save(file, network=name, weights=weights_hash(name), seed=seed)
         tqdm.write(f"{file.name}: {plan.solver}, distance {plan.about['distance']:.4g}")
 

@@ -150,7 +150,8 @@ ROOMS = {
     "expint/plans/restart.py": 62,
     "expint/plans/step_scale.py": 21,
     "expint/plans/file_format.py": 83,
-    "expint/tuning/": 1_128,
+    "expint/tuning/": 1_127,
+    "expint/tuning/pairs.py": 69,
     "expint/runs/row_noise.py": 54,
     "expint/transitions/": 368,
     "expint/fixed_points.py": 30,
@@ -198,7 +199,7 @@ ROOMS = {
     "diffusion_adapters/k_diffusion/unsampling.py": 53,
     "diffusion_adapters/runs/": 619,
     "diffusion_adapters/shipped/phase_space_network.py": 36,
-    "diffusion_adapters/shipped/tuned_plans.py": 28,
+    "diffusion_adapters/shipped/tuned_plans.py": 26,
 }
 CEILINGS = {
     "expint": 8_487,
@@ -295,7 +296,8 @@ def test_ceilings(folder: str):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_ceilings_of_new_rooms(room: str):
-    assert size(room) <= ROOMS[room]
+    inner = tuple(other for other in ROOMS if other != room and other.startswith(room))
+    assert size(room, without=inner) <= ROOMS[room]
 
 
 def test_the_core_of_blocks_is_small():

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_adapters.shipped.files import DATA
+from expint import defaults
 from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
-MARGIN = 0.3
-"""In units of the floor: what a plan must gain on samples held out, a few hundred, to be taken."""
+MARGINS = {"Paths": 0.1, "SampleObjective": 0.3}
+"""In units of the floor, by how the distances were measured: what a plan must gain to be taken."""
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -26,8 +27,8 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     """The tuned plan of a shipped network for at most `nfe` evaluations, as the content of its
     file.
 
-    It is one with the most evaluations, which serve up to a third more: of those of the two kinds,
-    stochastic and deterministic, the one that came nearer to the network's law on samples held out.
+    It is one with the most evaluations, which serve up to a third more: the stochastic one, or
+    else, where the default is for the ODE too, the deterministic one.
 
     Args:
         name: of the network.
@@ -35,23 +36,20 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
 
     Returns:
         The content, or None: where there is no such plan, where it was made for other weights, and
-        where it did not come nearer than the default plan by more than the noise, `MARGIN`.
+        where it did not come nearer than the default plan by more than the noise, `MARGINS`.
 
     Raises:
         ValueError: for a damaged file.
     """
-    found: dict[int, list[Path]] = {}
-    for kind in KINDS:
-        for file in PLANS.glob(f"{name}-{kind}-*.json"):
-            found.setdefault(int(file.stem.split("-")[-1]), []).append(file)
-    most = max((count for count in found if count <= nfe < 4 * count / 3), default=None)
-    if most is None:
-        return None
+    kinds = tuple(KINDS)[: 1 + (nfe <= defaults.FEW)]
+    files = [file for kind in kinds for file in PLANS.glob(f"{name}-{kind}-*.json")]
+    counts = [int(file.stem.split("-")[-1]) for file in files]
+    most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
     weights = weights_hash(name)
-    known = {
-        about["distance"]: content
-        for content in map(read_content, found[most])
-        if (about := content["about"]).get("weights") == weights
-        and about["distance"] + MARGIN < about.get("distance of the default plan", math.inf)
-    }
-    return known[min(known)] if known else None
+    for file, count in zip(files, counts, strict=True):
+        if count == most and (about := (content := read_content(file))["about"]):
+            usual = about.get("distance of the default plan", math.inf)
+            gained = about["distance"] + MARGINS[about["objective"]] < usual
+            if gained and about.get("weights") == weights:
+                return content
+    return None

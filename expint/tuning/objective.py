@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.checkpoint import checkpoint
 
 from expint.convergence import gaussian_moments
-from expint.noise import per_sample
+from expint.noise import BrownianPath, per_sample
 from expint.noise.source import fill_normals, generators
 from expint.plans import Plan
 from expint.runs import Run, describe, drive
@@ -25,6 +25,8 @@ Features = Callable[[Tensor], Tensor]
 _FILTERS = 0x51A7C3D9
 BATCH = 500
 _ROWS = 250  # of a table of distances
+UNIT = 1000
+RESOLUTION = 2**10  # leaves of Brownian paths per e-fold of their clock
 _LOCAL = (0.005, 0.05)  # quantiles of the distances in the reference that are local widths
 # Runs of the seeds that are drawn, so that none of the three shares numbers with another.
 REFERENCE, SEARCH, HELD_OUT = 0, 1, 2
@@ -59,7 +61,65 @@ class GaussianObjective(Objective):
         return ((mean - own[0]) ** 2 + spread**2).sum()
 
 
-class SampleObjective(Objective):
+class Drawn(Objective):
+    """A distance that is measured on samples.
+
+    Args:
+        model, shape, features, seed: as for `SampleObjective`.
+    """
+
+    def __init__(
+        self, model: Any, shape: Sequence[int], features: Features | None = None, seed: int = 0
+    ) -> None:
+        self.model, self._about, self.shape = model, describe(model), tuple(shape)
+        self.seed, self.image = seed, len(self.shape) == 3 and min(self.shape[1:]) >= 8
+        self._views: list[Features] = [partial(torch.flatten, start_dim=1)]
+        self._extra = 0  # evaluations of the network that the features of a sample take
+        if self.image:
+            if features is None:
+                features = bottleneck_features(model, self.shape)
+                self._extra = int(features is not None)
+            self._views += [_high_pass, features or random_features(self.shape[0], seed)]
+        elif features is not None:
+            self._views.append(features)
+
+    def _sides(self, samples: Tensor) -> "list[Side]":
+        return [
+            Side(_in_parts(view, samples.float()), local=not self.image and k == 0)
+            for k, view in enumerate(self._views)
+        ]
+
+    def _seen(self, samples: Tensor) -> list[Tensor]:
+        self.cost += len(samples) * self._extra * (4 if samples.requires_grad else 1)
+        return [_in_parts(view, samples) for view in self._views]
+
+    def samples(
+        self, plan: Plan, count: int, part: int, start: int = 0, *, path: bool = False
+    ) -> Tensor:
+        """Samples of a plan, float32; with gradients, checkpointed per evaluation, if it has
+        any; along Brownian paths that are the same for every grid, or with a step's own noise."""
+        learned = any(
+            isinstance(value, Tensor)
+            for row in plan.rows
+            for value in (row.scale, *row.noise, *dict(row.weights).values())
+        )
+        self.cost += count * plan.nfe * (4 if learned else 1)
+        call = _Checkpointed(self._about, self.model) if learned else self.model
+        parts = []
+        for begin in range(start, start + count, BATCH):
+            size = min(BATCH, start + count - begin)
+            seeds = per_sample(3 * self.seed + part, size, start=begin)
+            noise = BrownianPath(seeds, RESOLUTION) if path else None
+            how: Any = (lambda _, seeds=seeds: seeds, noise, None, None)
+            with torch.set_grad_enabled(learned):
+                x, noise = start_state(self._about, (size, *self.shape), plan, *how)
+                state = Run(plan, call, x, noise)
+                drive(state, call)
+                parts.append(state.result())
+        return torch.cat(parts)
+
+
+class SampleObjective(Drawn):
     """The energy distance from a reference at several length scales, in units of what as many
     samples of the law have: of whole samples, and of what is finer (of images their high-pass part
     and features, of vectors two kernels of local width).
@@ -82,27 +142,10 @@ class SampleObjective(Objective):
         features: Features | None = None,
         seed: int = 0,
     ) -> None:
-        self._model, self._about, self.shape = model, describe(model), tuple(shape)
-        self._seed = seed
-        image = len(self.shape) == 3 and min(self.shape[1:]) >= 8
-        self._views: list[Features] = [partial(torch.flatten, start_dim=1)]
-        self._extra = 0  # evaluations of the network that the features of a sample take
-        if image:
-            if features is None:
-                features = bottleneck_features(model, self.shape)
-                self._extra = int(features is not None)
-            self._views += [_high_pass, features or random_features(self.shape[0], seed)]
-        elif features is not None:
-            self._views.append(features)
+        super().__init__(model, shape, features, seed)
         self.cost = self._extra * len(reference)
-        half = len(reference) // 2
-        self._halves = {
-            part: [
-                _Side(_in_parts(view, some.float()), local=not image and k == 0)
-                for k, view in enumerate(self._views)
-            ]
-            for part, some in ((SEARCH, reference[:half]), (HELD_OUT, reference[half:]))
-        }
+        halves = reference.tensor_split(2)
+        self._halves = {SEARCH: self._sides(halves[0]), HELD_OUT: self._sides(halves[1])}
 
     def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
         """See `Objective.of`: the mean over all views, 1 for samples of the law itself.
@@ -110,33 +153,9 @@ class SampleObjective(Objective):
         Raises:
             FloatingPointError: if the samples are not finite.
         """
-        samples = self.samples(plan, count, part, start)
-        self.cost += count * self._extra * (4 if samples.requires_grad else 1)
-        sides = self._halves[part]
-        pairs = zip(self._views, sides, strict=True)
-        return torch.stack([s.distance(_in_parts(view, samples)) for view, s in pairs]).mean()
-
-    def samples(self, plan: Plan, count: int, part: int, start: int = 0) -> Tensor:
-        """Samples of a plan, float32; with gradients, checkpointed per evaluation, if it has
-        any."""
-        learned = any(
-            isinstance(value, Tensor)
-            for row in plan.rows
-            for value in (row.scale, *row.noise, *dict(row.weights).values())
-        )
-        self.cost += count * plan.nfe * (4 if learned else 1)
-        call = _Checkpointed(self._about, self._model) if learned else self._model
-        run = 3 * self._seed + part
-        parts = []
-        for begin in range(start, start + count, BATCH):
-            seeding = partial(per_sample, run, seeds=None, start=begin)
-            size = (min(BATCH, start + count - begin), *self.shape)
-            with torch.set_grad_enabled(learned):
-                x, noise = start_state(self._about, size, plan, seeding, None, None, None)
-                state = Run(plan, call, x, noise)
-                drive(state, call)
-                parts.append(state.result())
-        return torch.cat(parts)
+        views = self._seen(self.samples(plan, count, part, start))
+        pairs = zip(self._halves[part], views, strict=True)
+        return torch.stack([side.distance(view) for side, view in pairs]).mean()
 
 
 class _Checkpointed:
@@ -154,9 +173,8 @@ class _Checkpointed:
         return output
 
 
-class _Side:
-    """One view of the reference, and the energy distance from it at some length scales, in units of
-    what as many samples of its own law have on average."""
+class Side:
+    """One view of samples of a law, and the energy distance from it at some length scales."""
 
     def __init__(self, view: Tensor, local: bool) -> None:
         self._view = view.detach()
@@ -164,24 +182,43 @@ class _Side:
         if local:
             some = _pairs(self._view[:_ROWS], self._view).flatten()[:1_000_000]
             self._widths += torch.quantile(some[some > 0.0], torch.tensor(_LOCAL)).tolist()
-        self._own = self._means(self._view, self._view)
 
     def distance(self, view: Tensor) -> Tensor:
-        """Energy distance of features of samples from those of the reference, the mean over length
-        scales."""
+        """Of features of samples, the mean over length scales, in units of what as many samples of
+        the law itself have on average."""
         across, inner = self._means(view, self._view), self._means(view, view)
         total = ((2.0 * across - inner - self._own) / self._own).mean()
         return total / (1.0 / len(view) + 1.0 / len(self._view))
 
+    def paired(self, view: Tensor, start: int) -> Tensor:
+        """The same of samples each of which belongs to one of the law's, from `start` on: the share
+        of each pair, shape (n,), without the distance within it; their mean has expectation 0 for
+        samples of the law, in units of what `UNIT` of them have."""
+        other = self._view[start : start + len(view)]
+        own = self._sums(other, other, pairs=True)
+        total = self._sums(view, other, pairs=True) + self._sums(other, view, pairs=True)
+        total = (total - self._sums(view, view, pairs=True) - own) / own.mean(0)
+        return total.mean(1) * UNIT / 2.0
+
+    @cached_property
+    def _own(self) -> Tensor:
+        return self._means(self._view, self._view)
+
     def _means(self, x: Tensor, y: Tensor) -> Tensor:
-        """At every width w, of the distance d, or of 1 − e^{−d/w}, which is sensitive to the law
-        within w; some rows at a time, for memory."""
-        total = torch.zeros(len(self._widths), dtype=torch.float64, device=x.device)
-        for rows in x.split(_ROWS):
+        return self._sums(x, y).sum(0) / (len(x) * len(y))
+
+    def _sums(self, x: Tensor, y: Tensor, *, pairs: bool = False) -> Tensor:
+        """Of each row of x and at every width w, over all y, of the distance d, or of 1 − e^{−d/w},
+        which is sensitive to the law within w; some rows at a time, for memory; without that of
+        x[i] from y[i], if they are pairs."""
+        totals = []
+        for i, rows in enumerate(x.split(_ROWS)):
             apart = _pairs(rows, y)
+            if pairs:
+                apart.diagonal(i * _ROWS).zero_()
             values = [apart if w == math.inf else -torch.expm1(-apart / w) for w in self._widths]
-            total = total + torch.stack([v.sum(dtype=torch.float64) for v in values])
-        return total / (len(x) * len(y))
+            totals.append(torch.stack([v.sum(1, dtype=torch.float64) for v in values], 1))
+        return torch.cat(totals)
 
 
 def _in_parts(view: Features, samples: Tensor) -> Tensor:

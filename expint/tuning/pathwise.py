@@ -3,63 +3,29 @@ initial states.
 
 The law of samples shows only through their number, and so a search by it among many numbers fits
 its accidents. Sample by sample there is no such noise: few paths determine every number of a plan,
-which then serves ℓ > 0 as well. No gradient of the network is needed.
+which then serves ℓ > 0 as well. No gradient of the network is needed. (Least squares along the
+Brownian paths of ℓ = 1 give plans whose law is too narrow.)
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import least_squares
-from torch import Tensor
 
-from expint import grids
-from expint.runs.model import describe
-from expint.sampling import sample
-from expint.tuning.objective import BATCH, HELD_OUT, REFERENCE, SEARCH, Features, SampleObjective
+from expint.tuning.objective import SEARCH
+from expint.tuning.pairs import Pairs
 from expint.tuning.parameters import Numbers, Tunable
 
-FINE = 50  # evaluations of a solution that plans are compared with
 MODES = 10  # cosines that the numbers of all steps are moved by; fewer in shorter plans
 _SCALE = 0.1  # in standard deviations of the samples: what is further off counts less and less
 _DIFFERENCE, _ON_TABLE = 1e-3, 0.05
 
 
-def fine_samples(
-    model: Any, shape: Sequence[int], count: int, seed: int, part: int = REFERENCE
-) -> Tensor:
-    """Samples of the network's own from many evaluations, to the end of the sampling range (on a
-    table by the default grid): as a reference with noise, for the other parts of the seeds of the
-    ODE."""
-    grid = None if describe(model).round_time else grids.karras
-    how: Any = {"solver": "seeds-3"} if part == REFERENCE else {"solver": "unipc-3", "ell": 0.0}
-    how |= {"nfe": FINE, "grid": grid, "seed": 3 * seed + part}
-    parts = [
-        sample(model, (min(BATCH, count - begin), *shape), **how, start=begin, progress=False)
-        for begin in range(0, count, BATCH)
-    ]
-    return torch.cat(parts)
-
-
-class Paths:
-    """Fine solutions of the ODE, and plans that come near them.
-
-    Args:
-        model, shape, features, seed: as for `SampleObjective`.
-        count: of solutions for the search, and as many that are held out.
-    """
-
-    def __init__(
-        self, model: Any, shape: Sequence[int], count: int, features: Features | None, seed: int
-    ) -> None:
-        self._difference = _ON_TABLE if describe(model).round_time else _DIFFERENCE
-        fine = [fine_samples(model, shape, count, seed, part) for part in (SEARCH, HELD_OUT)]
-        self._fine = fine[0]
-        self.objective = SampleObjective(model, shape, torch.cat(fine), features, seed)
-        self.objective.cost += 2 * count * FINE
+class Paths(Pairs):
+    """Fine solutions, and plans that come near them sample by sample; the arguments are those of
+    `Pairs`."""
 
     def error(self, tunable: Tunable, numbers: Numbers, count: int) -> float:
         """The mean of a robust square of the distances of `count` samples from the solutions."""
@@ -91,10 +57,12 @@ class Paths:
                 last[x.tobytes()] = self._residuals(tunable, numbers(x), count)
             return last[x.tobytes()]
 
+        difference = _ON_TABLE if self._about.round_time else _DIFFERENCE
+
         def slopes(x: np.ndarray) -> np.ndarray:
-            base, units = residuals(x), self._difference * np.eye(len(x))
+            base, units = residuals(x), difference * np.eye(len(x))
             moved = [self._residuals(tunable, numbers(x + unit), count) - base for unit in units]
-            return np.nan_to_num(np.stack(moved, 1) / self._difference, posinf=0.0, neginf=0.0)
+            return np.nan_to_num(np.stack(moved, 1) / difference, posinf=0.0, neginf=0.0)
 
         zero = np.zeros(gaps.shape[1] + basis.shape[1])
         if not np.isfinite(residuals(zero)).all():
@@ -106,11 +74,13 @@ class Paths:
     def _residuals(self, tunable: Tunable, numbers: Numbers, count: int) -> np.ndarray:
         """In units of `_SCALE` standard deviations; infinite where there is no plan, or a sample is
         not finite."""
-        fine = self._fine[:count]
+        ell = tunable.bounds[0]
+        every = self.solutions(ell, SEARCH)[0]
+        fine = every[:count]
         with torch.no_grad():
             try:
-                plan = replace(tunable, bounds=(0.0, 0.0)).plan(numbers)
-                samples = self.objective.samples(plan, len(fine), SEARCH)
+                plan = tunable.plan(numbers)
+                samples = self.samples(plan, count, SEARCH, path=ell > 0.0)
             except (ValueError, FloatingPointError):
                 return np.full(fine.numel(), np.inf)
-        return ((samples - fine) / (_SCALE * self._fine.std())).double().flatten().cpu().numpy()
+        return ((samples - fine) / (_SCALE * every.std())).double().flatten().cpu().numpy()

@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ from expint.solvers.registry import Solver
 from expint.tuning import starts as begin
 from expint.tuning.journal import Journal
 from expint.tuning.objective import Features, Objective, SampleObjective
-from expint.tuning.pathwise import FINE, Paths, fine_samples
-from expint.tuning.stages import MOST, MOST_LAST, SHARES, Search
+from expint.tuning.pairs import pair_counts
+from expint.tuning.pathwise import Paths
+from expint.tuning.stages import Search
 
 _LEAST = 2000
 
@@ -47,22 +48,24 @@ def tune(
     solutions of the ODE from the same initial states, and every number of every step (grid, trust
     in extrapolation) of the best is moved by least squares. Then in law: five numbers (shape of the
     grid, trust) are moved by the energy distance from the same solutions, without gradients. What
-    comes out serves ℓ > 0 as well, at several levels of which it is tried. All trials see the same
-    noise; what is nearest on samples that the search has not seen is kept, unless a solver on the
-    default grid is nearer by more than that distance's noise. Where distances cost nothing,
-    gradients move all numbers in the end.
+    comes out is tried at several levels of ℓ, beside the solvers on the default grid, each against
+    fine solutions of its own equation along the same Brownian paths; so small errors show on few
+    samples. The best is moved in law once more, and what is nearest on samples that the search has
+    not seen is kept; another ℓ than 1 only if it gains more than the law of an imperfect network
+    differs there. Where distances cost nothing, gradients move all numbers in the end.
 
     Args:
         model: model(x, t) with `schedule` and `prediction`, as for `expint.sample`.
         nfe: network evaluations of the plan.
         solver: "auto", or the solver to be tuned.
-        ell: ℓ of every step: a number; a pair, between which each step has its own; "free", the
-            same as (0, 2).
-        loss: what is minimised: None, the energy distance of samples and of what is finer in them
-            (`SampleObjective`); a function that makes (n, d) features of samples, in the place of
-            the network's own; or an `Objective`.
-        reference: samples of the law that is aimed at, (n, *event); default: the network's own
-            from 50 evaluations.
+        ell: ℓ of every step: a number; a pair, between which it is chosen, one for all steps (of
+            an exact objective one for each); "free", the same as (0, 2).
+        loss: what is minimised: None, the energy distance of samples and of what is finer in them;
+            a function that makes (n, d) features of samples, in the place of the network's own; or
+            an `Objective`.
+        reference: samples of another law that is aimed at, (n, *event), which decide in the end
+            (`SampleObjective`): what followed the paths is kept unless the default plan is nearer
+            by more than that distance's noise. Default: the solutions alone.
         shape: of one sample; default: the model's attribute.
         budget: evaluations of the network on one sample that the search may take.
         seed: of all samples; another seed, another search.
@@ -114,31 +117,23 @@ def tune(
     features = None if isinstance(loss, Objective) else loss
     event = loss.shape if isinstance(loss, SampleObjective) else size
 
-    own = size is not None and reference is None and bounds[1] == 0.0
+    counts = pair_counts(budget, nfe, bounds)
 
     @cache
     def paths() -> Paths:
-        count = max(16, int(SHARES["paths"] * budget / (2 * FINE)))
-        return Paths(model, event or (), min(MOST, count), features, seed)
+        return Paths(model, event or (), features, seed, counts)
 
     @cache
     def objective() -> Objective:
-        if size is None:
-            return cast(Objective, loss)
-        if own:
-            return paths().objective
-        samples, spent = reference, 0
-        if samples is None:
-            count = max(64, min(2 * MOST_LAST, int(SHARES["reference"] * budget / FINE)))
-            samples, spent = fine_samples(model, size, count, seed), count * FINE
-        made = SampleObjective(model, size, samples, features, seed)
-        made.cost += spent
-        return made
+        if isinstance(loss, Objective) or reference is None:
+            return loss if isinstance(loss, Objective) else paths()
+        return SampleObjective(model, size or (), reference, features, seed)
 
-    kind = type(loss).__name__ if isinstance(loss, Objective) else SampleObjective.__name__
+    own = reference is None and not isinstance(loss, Objective)
+    kind = type(loss) if isinstance(loss, Objective) else Paths if own else SampleObjective
     with tqdm(total=budget, disable=not progress, unit="evaluations", desc="reference") as bar:
         many = prod(event or (0,))
-        search = Search(objective, paths, many, own, about, nfe, budget, bar, kept, kind)
+        search = Search(objective, paths, counts, many, own, about, nfe, budget, bar, kept, kind)
         try:
             return search.best(starts, bounds)
         except KeyboardInterrupt:

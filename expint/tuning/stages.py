@@ -17,19 +17,14 @@ from expint.tuning import starts as begin
 from expint.tuning.gradients import descended
 from expint.tuning.journal import Journal
 from expint.tuning.objective import HELD_OUT, SEARCH, Objective
+from expint.tuning.pairs import MOST, MOST_LAST, SHARES, ell_of, levels_of, price
 from expint.tuning.parameters import FEW, Numbers, Tunable
 from expint.tuning.pathwise import MODES, Paths
 
-ALONG = "along paths"
-LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that the guide's plans are tried with
-SHARES = {
-    "reference": 0.12, "paths": 0.13, "along": 0.4, "few": 0.15, "choice": 0.06, "held out": 0.12,
-    "screening": 0.1,
-}  # fmt: skip
+ALONG, LAW = "along paths", " and in law"
 NOISE = 1.0  # of the difference of two distances, in floors, at most
 Made = Callable[[], Objective]
-_TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
-MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
+_TRIALS, _FEW_TRIALS, _GRADIENTS, _LEAST = 4, 40, 160, 16
 _STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
 
 
@@ -37,40 +32,52 @@ class Search:
     """The stages of the search, each within its share of the budget."""
 
     def __init__(
-        self, objective: Made, paths: Callable[[], Paths], size: int, own: bool,
-        about: Description, nfe: int, budget: int, bar: Any, journal: Journal, kind: str,
+        self, objective: Made, paths: Callable[[], Paths], counts: dict[int, int], size: int,
+        own: bool, about: Description, nfe: int, budget: int, bar: Any, journal: Journal,
+        kind: type[Objective],
     ) -> None:  # fmt: skip
-        self.objective, self.paths, self.size, self.kind = objective, paths, size, kind
+        self.objective, self.paths, self.counts, self.size = objective, paths, counts, size
         self.own, self.about, self.nfe, self.budget, self.bar = own, about, nfe, budget, bar
-        self.journal, self.cost, self.least = journal, 0, math.inf
+        self.journal, self.kind, self.cost, self.least = journal, kind, 0, math.inf
         self.failures: list[str] = []
 
     def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
         first = min(max(1.0, bounds[0]), bounds[1])
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
-        found, trouble = [], []
-        try:
-            found = self._along(entries, bounds) if self.size else []
-        except FloatingPointError as error:  # of the fine solutions
-            trouble = [f"{ALONG}: {error}"]
+        default, fixed = self._defaults(entries, bounds, first)
+        by, trouble, paired = self.objective, [], False
+        if self.size:
+            try:
+                entries = self._along(entries, bounds) + fixed
+                by, paired = self._pairs, True
+            except FloatingPointError as error:  # of the fine solutions
+                trouble = [f"{ALONG}: {error}"]
         if not self.own:
             self._made(self.objective)
-        if found:
-            ranked = self._ranked(found, self._count("choice", len(found), MOST_LAST))[:4]
+        count = self.counts[SEARCH] if paired else self._count("screening", len(entries))
+        values = [self._value(entry, count, SEARCH, by) for entry in entries]
+        self._check(min(values), entries)
+        if paired:
+            values = [v + price(e, first) for v, e in zip(values, entries, strict=True)]
+            nearest = sorted(range(len(entries)), key=values.__getitem__)
+            ranked = [self._in_law(entries[nearest[0]]), *(entries[k] for k in nearest[:3])]
         else:
-            few = self._count("screening", len(entries))
-            ranked = begin.best_of(2, entries, [self._value(entry, few) for entry in entries])
-            self._check(self.least, entries)
-            ranked += [
-                (name, tunable, self._few(name, tunable, numbers, self.objective))
-                for name, tunable, numbers in ranked
-            ]
+            few = self._count("few", 2 * _FEW_TRIALS)
+            ranked = begin.best_of(2, entries, values)
+            ranked += [(n, t, self._few(n, t, numbers, by, few)) for n, t, numbers in ranked]
         self.failures += trouble
-        tried = ranked + self._defaults(starts, bounds, first)
+        tried = ranked + default
         count = self._count("held out", len(tried) + 1, MOST_LAST)
+        if self.own:
+            count = self.counts[HELD_OUT]
+            ells = {ell_of(self._default_plan()), *(tunable.bounds[0] for _, tunable, _ in tried)}
+            self._take(lambda: ([], self.cost + self.paths().prepare(ells, HELD_OUT)))
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
-        # What followed the paths is overruled by the law of samples only beyond its noise.
-        best = min(range(len(tried)), key=lambda k: values[k] - NOISE * (k < len(found[:4])))
+        # What was found by pairs is overruled by the law of samples only beyond its noise.
+        rule = NOISE * (paired and not self.own)
+        each = zip(values, tried, strict=True)
+        led = [v + price(e, first) * self.own - rule * (ALONG in e[0]) for v, e in each]
+        best = min(range(len(tried)), key=led.__getitem__)
         value, (name, tunable, numbers) = values[best], tried[best]
         self._check(value, tried)
         about: dict[str, Any] = {}
@@ -86,8 +93,10 @@ class Search:
         plan = tunable.plan(numbers)
         about |= {
             "begun with": name, "distance": value, "samples": count, "NFE": plan.nfe,
-            "distance of the default plan": self._default(count), "evaluations": self.cost,
-            "objective": self.kind,
+            "distance of the default plan": self._distance(
+                self._default_plan, "the default plan", count, HELD_OUT
+            ),
+            "evaluations": self.cost, "objective": self.kind.__name__,
         }  # fmt: skip
         if self.failures:
             about["failed"] = f"{len(self.failures)} trials, the first: {self.failures[0]}"
@@ -142,7 +151,7 @@ class Search:
         if error:
             self.failures.append(f"{what}: {error}")
             self.bar.set_postfix_str(f"{len(self.failures)} failed, {what}: {error[:60]}")
-        elif by is self.objective and value < self.least:
+        elif value < self.least:
             self.least = value
             self.bar.set_postfix(distance=f"{value:.4g}")
         return value
@@ -157,45 +166,39 @@ class Search:
         what = f"{name}, {', '.join(values)}"
         return self._distance(partial(tunable.plan, numbers), what, count, part, of)
 
-    def _default(self, count: int) -> float:
-        """The held-out distance of what is run without tuning."""
+    def _default_plan(self) -> Plan:
+        """What is run without tuning."""
         about = self.about
-        make = partial(
-            plan_sampling, about.schedule, nfe=self.nfe, sigma_data=about.sigma_data,
-            round_time=about.round_time,
-        )  # fmt: skip
-        return self._distance(make, "the default plan", count, HELD_OUT)
+        how: Any = {"sigma_data": about.sigma_data, "round_time": about.round_time}
+        return plan_sampling(about.schedule, nfe=self.nfe, **how)
 
     def _defaults(
-        self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float], first: float
-    ) -> list[begin.Entry]:
-        """What is run without tuning, and all solvers on its grid."""
+        self, entries: list[begin.Entry], bounds: tuple[float, float], first: float
+    ) -> tuple[list[begin.Entry], list[begin.Entry]]:
+        """What is run without tuning, as far as the bounds of ℓ allow it, and all solvers on its
+        grid."""
         solver = defaults.solver(self.nfe, shared=True)
         own = 0.0 if solver == defaults.FEW_SOLVER else 1.0
-        default = [(own, name) for name in [f"{solver}, default"] if bounds[0] <= own <= bounds[1]]
-        every = [(first, f"{name}, default") for name in (*begin.STOCHASTIC, *begin.DETERMINISTIC)]
-        wanted = dict.fromkeys(default + every)
-        return [(n, t, t.start(ell)) for ell, name in wanted for n, t in starts if n == name]
-
-    def _ranked(self, entries: list[begin.Entry], count: int) -> list[begin.Entry]:
-        order = sorted((self._value(entry, count), k) for k, entry in enumerate(entries))
-        return [entries[k] for _, k in order]
+        fixed = [_at(first, entry) for entry in entries if entry[0].endswith(", default")]
+        allowed = [entry for entry in fixed if bounds[0] <= own <= bounds[1]]
+        return [_at(own, entry) for entry in allowed if entry[1].method.name == solver], fixed
 
     def _along(self, starts: list[begin.Entry], bounds: tuple[float, float]) -> list[begin.Entry]:
         """Plans near the paths of the ODE, by all numbers and then by few in law, with several
         ℓ."""
-        self._made(self._coupled)
+        levels = levels_of(bounds)
+        self._take(lambda: ([], self.cost + self.paths().prepare({0.0, *levels}, SEARCH)))
         most = max(entry[1].steps for entry in starts)
-        starts = [entry for entry in starts if entry[1].steps == most]  # the most numbers
+        starts = [_at(0.0, entry) for entry in starts if entry[1].steps == most]
         size = 2 * min(most, MODES)
-        share = (SHARES["along"] + self.own * SHARES["reference"]) * self.budget
+        share = SHARES["along"] * self.budget
         chunks = share / (_TRIALS * (size + 1) * self.nfe)
         least = max(12, 3 * size // self.size)
-        count = int(min(200, max(least, chunks / 10)))
+        count = int(min(200, self.counts[SEARCH], max(least, chunks / 10)))
         rounds = max(1, min(5, int(chunks / (8 * count))))
         many = min(4, int(chunks / (1.5 * count)))  # solvers that the budget is enough for
         errors = self._measured(
-            lambda: [self.paths().error(*entry[1:], count) for entry in starts], self._coupled
+            lambda: [self.paths().error(*entry[1:], count) for entry in starts], self._pairs
         )
         starts = begin.best_of(max(1, many), starts, errors)
         self.bar.set_description(ALONG)
@@ -212,17 +215,20 @@ class Search:
             error, entry = self._nearer(entry, count)
             if error > 0.98 * before:
                 break
-        name, tunable, numbers = entry
-        few = self._few(name, replace(tunable, bounds=(0.0, 0.0)), numbers, self._coupled)
-        levels = sorted({min(max(level, bounds[0]), bounds[1]) for level in LEVELS})
-        return [
-            (f"{name}, {how}", tunable, each._replace(ells=torch.full_like(each.ells, ell)))
-            for how, each in ((ALONG, numbers), (f"{ALONG} and in law", few))
-            for ell in levels
-        ]
+        along = (f"{entry[0]}, {ALONG}", *entry[1:])
+        return [_at(ell, each) for each in (along, self._in_law(along)) for ell in levels]
 
-    def _coupled(self) -> Objective:
-        return self.paths().objective
+    def _in_law(self, entry: begin.Entry) -> begin.Entry:
+        """An entry moved by few numbers, with its ℓ, beside solutions."""
+        name, tunable, numbers = entry
+        count = int(SHARES["few"] * self.budget / (2 * _FEW_TRIALS * self.nfe))
+        if count < _LEAST:
+            return entry
+        moved = self._few(name, tunable, numbers, self._pairs, min(count, self.counts[SEARCH]))
+        return f"{name.removesuffix(LAW)}{LAW}", tunable, moved
+
+    def _pairs(self) -> Objective:
+        return self.paths()
 
     def _nearer(self, entry: begin.Entry, count: int) -> tuple[float, begin.Entry]:
         name, tunable, numbers = entry
@@ -231,13 +237,12 @@ class Search:
             error, found = self.paths().nearer(tunable, numbers, count, _TRIALS)
             return [error, *torch.cat(list(found)).tolist()]
 
-        error, *found = self._measured(compute, self._coupled)
+        error, *found = self._measured(compute, self._pairs)
         parts = torch.tensor(found, dtype=torch.float64).split([len(part) for part in numbers])
         return error, (name, tunable, Numbers(*parts))
 
-    def _few(self, name: str, tunable: Tunable, start: Numbers, of: Made) -> Numbers:
+    def _few(self, name: str, tunable: Tunable, start: Numbers, of: Made, count: int) -> Numbers:
         """Moved by few numbers, by Nelder and Mead's simplex on one set of samples."""
-        count = self._count("few", _FEW_TRIALS)
         free = tunable.free
         self.bar.set_description(f"{tunable.method.name}, {len(free)} numbers")
 
@@ -254,3 +259,9 @@ class Search:
         options: Any = {"maxfev": _FEW_TRIALS, "fatol": 0.0, "xatol": 1e-3}
         options["initial_simplex"] = corners.numpy()
         return moved(minimize(value, corners[0].numpy(), method="Nelder-Mead", options=options).x)
+
+
+def _at(ell: float, entry: begin.Entry) -> begin.Entry:
+    name, tunable, numbers = entry
+    held = replace(tunable, bounds=(ell, ell))
+    return name, held, numbers._replace(ells=torch.full_like(numbers.ells, ell))

@@ -1,0 +1,115 @@
+"""A plan's samples beside fine solutions of its own equation, pair by pair."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from expint import grids
+from expint.equations.diffusion import Diffusion
+from expint.noise import BrownianPath, per_sample
+from expint.plans import Plan
+from expint.sampling import sample
+from expint.tuning.objective import BATCH, HELD_OUT, RESOLUTION, SEARCH, Drawn, Features, Side
+from expint.tuning.starts import DETERMINISTIC, STOCHASTIC, Entry
+
+FINE = 50  # evaluations of a solution that plans are compared with
+LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that plans are tried with
+PRICE = 0.05  # of another ℓ than 1, whose law of an imperfect network is another
+SHARES = {"along": 0.4, "screening": 0.2, "few": 0.24, "held out": 0.12}  # of a budget
+MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
+
+
+def levels_of(bounds: tuple[float, float]) -> list[float]:
+    """Of ℓ, within its bounds."""
+    return sorted({min(max(level, bounds[0]), bounds[1]) for level in LEVELS})
+
+
+def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int, int]:
+    """How many samples of each part are compared with solutions."""
+    levels = len(levels_of(bounds))
+    every = 2 * levels + len({*STOCHASTIC, *DETERMINISTIC})
+    costs = {
+        SEARCH: ("screening", every * nfe + (levels + (bounds[0] > 0.0)) * FINE),
+        HELD_OUT: ("held out", 5 * nfe + min(levels, 3) * FINE),
+    }
+    return {
+        part: int(min(MOST, max(16, SHARES[stage] * budget / cost)))
+        for part, (stage, cost) in costs.items()
+    }
+
+
+def price(entry: Entry, first: float) -> float:
+    """What an entry's ℓ adds to its distance, in a choice."""
+    return PRICE * (entry[1].bounds[0] != first)
+
+
+def ell_of(plan: Plan) -> float:
+    """That of the equation, whose noise the solutions have too.
+
+    Raises:
+        ValueError: for a noise scale in its place.
+    """
+    ell = cast(Diffusion, plan.sde.diffusion).ell
+    if ell is None:
+        raise ValueError("There are no solutions for a noise scale in place of one ell.")
+    return ell
+
+
+class Pairs(Drawn):
+    """The distance of a plan's samples from fine solutions of its own equation, with its ℓ, from
+    the same initial states and along the same Brownian paths.
+
+    Sample and solution differ by the plan's errors alone, so that a few hundred pairs show what
+    among independent samples takes tens of thousands. The energy distance leaves out the pairs' own
+    distances and so is that of the laws, without bias: 0 for the law of the solutions, in units of
+    what 1000 samples of it have. To it comes its standard error, so that none is chosen for its
+    luck.
+
+    Args:
+        model, shape, features, seed: as for `SampleObjective`.
+        counts: how many pairs there are, of each part of the seeds.
+    """
+
+    def __init__(
+        self, model: Any, shape: Sequence[int], features: Features | None, seed: int,
+        counts: Mapping[int, int],
+    ) -> None:  # fmt: skip
+        super().__init__(model, shape, features, seed)
+        self.counts = counts
+        self._known: dict[tuple[float, int], tuple[Tensor, list[Side]]] = {}
+
+    def prepare(self, ells: Collection[float], part: int) -> int:
+        """Draw solutions for these ℓ; what that costs."""
+        for ell in ells:
+            self.solutions(ell, part)
+        return len(ells) * self.counts[part] * (FINE + self._extra)
+
+    def solutions(self, ell: float, part: int) -> tuple[Tensor, list[Side]]:
+        """The solutions, float32, and the views of them."""
+        if (ell, part) not in self._known:
+            seeds = per_sample(3 * self.seed + part, self.counts[part])
+            batches = (seeds[i : i + BATCH] for i in range(0, len(seeds), BATCH))
+            fine = torch.cat([self._solved(ell, batch) for batch in batches])
+            self._known[ell, part] = fine, self._sides(fine)
+        return self._known[ell, part]
+
+    def _solved(self, ell: float, seeds: Sequence[int]) -> Tensor:
+        """On the default grid, where images hardly change any more below its end, else to the end
+        of the sampling range, for narrow modes."""
+        image = self.image or self._about.round_time is not None
+        solver, grid = ("seeds-ab2", None) if image else ("sa-solver", grids.uniform_lambda)
+        how: Any = {"solver": solver if ell else "unipc-3", "ell": ell, "nfe": FINE, "grid": grid}
+        how |= {"seeds": seeds, "progress": False}
+        noise = BrownianPath(seeds, RESOLUTION) if ell else None
+        return sample(self.model, (len(seeds), *self.shape), noise=noise, **how)
+
+    def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
+        """See `Objective.of`: the mean over all views, plus its standard error."""
+        ell = ell_of(plan)
+        views = self._seen(self.samples(plan, count, part, start, path=ell > 0.0))
+        pairs = zip(self.solutions(ell, part)[1], views, strict=True)
+        shares = torch.stack([side.paired(view, start) for side, view in pairs]).mean(0)
+        return shares.mean() + 2.0 * shares.std() / math.sqrt(count)
