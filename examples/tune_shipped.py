@@ -42,7 +42,8 @@ def table() -> str:
             file = tuned_plans.PLANS / f"{name}-{kind}-{nfe}.json"
             about = read_content(file)["about"] if file.exists() else {}
             pair = [about.get(key) for key in ("distance", "distance of the default plan")]
-            cells.append(f"{pair[0]:.2f} ({pair[1]:.2f})" if about else "–")
+            star = "\\*" * (about.get("objective") == "Paths")
+            cells.append(f"{pair[0]:.2f} ({pair[1]:.2f}){star}" if about else "–")
         lines.append(f"| {name}, {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -13,11 +13,11 @@ from diffusion_adapters.cli.own_objects import model_of, solver_of
 from diffusion_adapters.shipped.image_quality import EveryClass
 from expint.runs.model import describe
 
-_ELL = "Of every step: a number; low,high between which each step has its own; or free, 0 to 2."
+_ELL = "Of every step: a number; low,high between which it is chosen; or free, 0 to 2."
 _BUDGET = "Evaluations of the network on one sample that the search may take."
 _REFERENCE = "Samples that are aimed at, (n, *shape): .npy, .npz or .safetensors."
 _JOURNAL = "Keeps what is measured: a stopped search, started again as it was, goes on."
-_FINE = "the network's own, from 50 evaluations"
+_FINE = "none, but solutions of the network's own, of 50 evaluations, along the same paths"
 
 
 @click.command("tune")
