@@ -15,6 +15,8 @@ KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministi
 """Between which bounds ℓ lies in every step."""
 MARGINS = {"Paths": 0.1, "SampleObjective": 0.3}
 """In units of the floor, by how the distances were measured: what a plan must gain to be taken."""
+GAP = 0.2
+"""How far the law of a network is from that at ℓ = 1 where ℓ differs by 1, as in the search."""
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -28,7 +30,7 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     file.
 
     It is one with the most evaluations, which serve up to a third more: the stochastic one, or
-    else, where the default is for the ODE too, the deterministic one.
+    else the deterministic one.
 
     Args:
         name: of the network.
@@ -36,20 +38,21 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
 
     Returns:
         The content, or None: where there is no such plan, where it was made for other weights, and
-        where it did not come nearer than the default plan by more than the noise, `MARGINS`.
+        where it did not come nearer than the default plan by more than the noise, `MARGINS`, and
+        the difference of the laws, `GAP`.
 
     Raises:
         ValueError: for a damaged file.
     """
-    kinds = tuple(KINDS)[: 1 + (nfe <= defaults.FEW)]
-    files = [file for kind in kinds for file in PLANS.glob(f"{name}-{kind}-*.json")]
+    files = [file for kind in KINDS for file in PLANS.glob(f"{name}-{kind}-*.json")]
     counts = [int(file.stem.split("-")[-1]) for file in files]
     most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
-    weights = weights_hash(name)
-    for file, count in zip(files, counts, strict=True):
-        if count == most and (about := (content := read_content(file))["about"]):
-            usual = about.get("distance of the default plan", math.inf)
-            gained = about["distance"] + MARGINS[about["objective"]] < usual
-            if gained and about.get("weights") == weights:
-                return content
+    found = [read_content(f) for f, count in zip(files, counts, strict=True) if count == most]
+    for content in found:
+        about = content["about"]
+        ell = content["ell"][0] if isinstance(content["ell"], list) else content["ell"]
+        gap = GAP * (abs(1.0 - ell) - (nfe <= defaults.FEW))  # the default has ℓ = 0, later 1
+        gained = about.get("distance of the default plan", math.inf) - about["distance"] - gap
+        if gained > MARGINS[about["objective"]] and about.get("weights") == weights_hash(name):
+            return content
     return None

@@ -17,7 +17,7 @@ from expint.tuning.starts import DETERMINISTIC, STOCHASTIC, Entry
 
 FINE = 50  # evaluations of a solution that plans are compared with
 LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that plans are tried with
-PRICE = 0.05  # of another ℓ than 1, whose law of an imperfect network is another
+PRICE = 0.2  # of ℓ lower or higher by 1: the law of an imperfect network is another there
 SHARES = {"along": 0.4, "screening": 0.2, "few": 0.24, "held out": 0.12}  # of a budget
 MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
 
@@ -43,7 +43,7 @@ def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int,
 
 def price(entry: Entry, first: float) -> float:
     """What an entry's ℓ adds to its distance, in a choice."""
-    return PRICE * (entry[1].bounds[0] != first)
+    return PRICE * abs(entry[1].bounds[0] - first)
 
 
 def ell_of(plan: Plan) -> float:

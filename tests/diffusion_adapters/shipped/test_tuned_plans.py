@@ -19,6 +19,7 @@ from diffusion_adapters.shipped.tuned_plans import KINDS, MARGINS, tuned_plan, w
 from expint import Plan
 from expint.plans.file_format import read_content
 from expint.runs import describe
+from expint.tuning import pairs
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 NFES = (5, 8, 10, 15, 20, 30)
@@ -65,7 +66,7 @@ def test_the_stochastic_one_is_taken_unless_it_gains_too_little(folder: Path):
     assert taken("digits-vp", 8) == (8, True)
     write(folder, "digits-vp", "stochastic", 8, weights="of another network")
     assert taken("digits-vp", 8) == (8, False)
-    write(folder, "digits-vp", "stochastic", 8, distance=1.95)  # by chance
+    write(folder, "digits-vp", "stochastic", 8, distance=2.1)  # its ℓ is nearer to 1 by 0.7
     assert taken("digits-vp", 8) == (8, False)
     write(folder, "digits-vp", "deterministic", 8, distance=1.95)
     assert taken("digits-vp", 8) is None
@@ -76,12 +77,18 @@ def test_the_stochastic_one_is_taken_unless_it_gains_too_little(folder: Path):
     assert taken("digits-vp", 8) is None
 
 
-def test_the_ode_does_not_replace_a_default_with_noise(folder: Path):
-    """Its law is another where a network is imperfect."""
-    write(folder, "digits-vp", "deterministic", 10)
+def test_the_law_of_another_ell_has_its_price(folder: Path):
+    """Where the default is the SDE, from 9 evaluations on, the ODE must gain 0.2 more."""
+    write(folder, "digits-vp", "deterministic", 10, distance=1.71)
     assert taken("digits-vp", 10) is None
-    write(folder, "digits-vp", "stochastic", 10)
+    write(folder, "digits-vp", "deterministic", 10, distance=1.69)
+    assert taken("digits-vp", 10) == (10, False)
+    write(folder, "digits-vp", "deterministic", 10, distance=2.0)
+    write(folder, "digits-vp", "stochastic", 10, distance=1.85)  # ℓ = 0.7 costs 0.06
+    assert taken("digits-vp", 10) is None
+    write(folder, "digits-vp", "stochastic", 10, distance=1.83)
     assert taken("digits-vp", 10) == (10, True)
+    assert pairs.PRICE == tuned_plans.GAP
 
 
 def test_a_damaged_file_is_named(folder: Path):
