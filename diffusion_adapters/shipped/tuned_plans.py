@@ -13,10 +13,9 @@ from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
-MARGINS = {"Paths": 0.1, "SampleObjective": 0.3}
-"""In units of the floor, by how the distances were measured: what a plan must gain to be taken."""
-GAP = 0.2
-"""How far the law of a network is from that at ℓ = 1 where ℓ differs by 1, as in the search."""
+MARGINS = {"Paths": (0.1, 0.2), "SampleObjective": (0.3, 0.0)}
+"""What a plan must gain to be taken, by how distances were measured: in units of the floor, and for
+ℓ farther from 1 by 1 than the default's, for the law of a network is another there."""
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -29,8 +28,8 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     """The tuned plan of a shipped network for at most `nfe` evaluations, as the content of its
     file.
 
-    It is one with the most evaluations, which serve up to a third more: the stochastic one, or
-    else the deterministic one.
+    It is one with the most evaluations, which serve up to a third more: of those of the two kinds,
+    stochastic and deterministic, the nearer one.
 
     Args:
         name: of the network.
@@ -38,8 +37,7 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
 
     Returns:
         The content, or None: where there is no such plan, where it was made for other weights, and
-        where it did not come nearer than the default plan by more than the noise, `MARGINS`, and
-        the difference of the laws, `GAP`.
+        where it did not come nearer than the default plan by more than `MARGINS`.
 
     Raises:
         ValueError: for a damaged file.
@@ -47,12 +45,14 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     files = [file for kind in KINDS for file in PLANS.glob(f"{name}-{kind}-*.json")]
     counts = [int(file.stem.split("-")[-1]) for file in files]
     most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
-    found = [read_content(f) for f, count in zip(files, counts, strict=True) if count == most]
-    for content in found:
+    near: dict[float, Mapping[str, Any]] = {}
+    for file in [file for file, count in zip(files, counts, strict=True) if count == most]:
+        content = read_content(file)
         about = content["about"]
         ell = content["ell"][0] if isinstance(content["ell"], list) else content["ell"]
-        gap = GAP * (abs(1.0 - ell) - (nfe <= defaults.FEW))  # the default has ℓ = 0, later 1
-        gained = about.get("distance of the default plan", math.inf) - about["distance"] - gap
-        if gained > MARGINS[about["objective"]] and about.get("weights") == weights_hash(name):
-            return content
-    return None
+        least, gap = MARGINS[about["objective"]]
+        own = about["distance"] + gap * abs(1.0 - ell)
+        usual = about.get("distance of the default plan", math.inf) + gap * (nfe <= defaults.FEW)
+        if own + least < usual and about.get("weights") == weights_hash(name):
+            near[own] = content
+    return near[min(near)] if near else None

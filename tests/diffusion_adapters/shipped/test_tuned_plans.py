@@ -88,7 +88,7 @@ def test_the_law_of_another_ell_has_its_price(folder: Path):
     assert taken("digits-vp", 10) is None
     write(folder, "digits-vp", "stochastic", 10, distance=1.83)
     assert taken("digits-vp", 10) == (10, True)
-    assert pairs.PRICE == tuned_plans.GAP
+    assert MARGINS["Paths"][1] == pairs.PRICE
 
 
 def test_a_damaged_file_is_named(folder: Path):
