@@ -62,11 +62,11 @@ class Pairs(Drawn):
     """The distance of a plan's samples from fine solutions of its own equation, with its ℓ, from
     the same initial states and along the same Brownian paths.
 
-    Sample and solution differ by the plan's errors alone, so that a few hundred pairs show what
-    among independent samples takes tens of thousands. The energy distance leaves out the pairs' own
-    distances and so is that of the laws, without bias: 0 for the law of the solutions, in units of
-    what 1000 samples of it have. To it comes its standard error, so that none is chosen for its
-    luck.
+    Sample and solution differ by the plan's errors alone, so that a few hundred pairs show small
+    ones: for the ODE their distance scatters a hundredth as much as that of independent samples, at
+    ℓ = 1 a tenth to two thirds. It leaves out the distances within pairs and so is that of the
+    laws, without bias: 0 for the law of the solutions, in units of what 1000 samples of it have. To
+    it comes its standard error, so that none is chosen for its luck.
 
     Args:
         model, shape, features, seed: as for `SampleObjective`.
