@@ -28,7 +28,7 @@ def test_tuned_and_sampled(tmp_path: Path):
     assert "seeds-ab2, 4 evaluations, begun with seeds-ab2" in done.stdout
     plan = expint.Plan.load(out)
     assert plan.nfe == 4 and plan.about["network"] == "digits-edm"
-    assert all(square >= 0.3**2 for *_, square in plan.sde.diffusion.noise_scale.pieces)
+    assert 0.3 <= plan.sde.diffusion.ell <= 2.0
     folder = tmp_path / "out"
     done = run(
         "sample",
