@@ -116,7 +116,7 @@ def test_going_on_gives_the_same_plan(small, tmp_path):
     """Stopped at any place, twice: bit for bit the plan of an uninterrupted search."""
     whole, journal = small
     path = tmp_path / "journal"
-    said = {57: r"Stopped\. To go on .* journal=", 500: r"best distance so far is \d.* journal="}
+    said = {57: r"Stopped\. To go on .* journal=", 820: r"best distance so far is \d.* journal="}
     for most, text in said.items():
         left = iter(range(most))
 
