@@ -19,7 +19,7 @@ FINE = 50  # evaluations of a solution that plans are compared with
 LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that plans are tried with
 PRICE = 0.2  # of ℓ lower or higher by 1: the law of an imperfect network is another there
 SHARES = {"along": 0.4, "screening": 0.2, "few": 0.24, "held out": 0.12}  # of a budget
-MOST, MOST_LAST = 3000, 12_000  # samples of a distance in the search, and for a choice
+LEAST, MOST, MOST_LAST = 16, 3000, 12_000  # samples of a distance; the last for a choice
 
 
 def levels_of(bounds: tuple[float, float]) -> list[float]:
@@ -36,7 +36,7 @@ def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int,
         HELD_OUT: ("held out", 5 * nfe + min(levels, 3) * FINE),
     }
     return {
-        part: int(min(MOST, max(16, SHARES[stage] * budget / cost)))
+        part: int(min(MOST, max(LEAST, SHARES[stage] * budget / cost)))
         for part, (stage, cost) in costs.items()
     }
 

@@ -3,8 +3,7 @@ initial states.
 
 The law of samples shows only through their number, and so a search by it among many numbers fits
 its accidents. Sample by sample there is no such noise: few paths determine every number of a plan,
-which then serves ℓ > 0 as well. No gradient of the network is needed. (Least squares along the
-Brownian paths of ℓ = 1 give plans whose law is too narrow.)
+which then serves ℓ > 0 as well. No gradient of the network is needed.
 """
 
 import math
@@ -74,13 +73,12 @@ class Paths(Pairs):
     def _residuals(self, tunable: Tunable, numbers: Numbers, count: int) -> np.ndarray:
         """In units of `_SCALE` standard deviations; infinite where there is no plan, or a sample is
         not finite."""
-        ell = tunable.bounds[0]
-        every = self.solutions(ell, SEARCH)[0]
+        every = self.solutions(0.0, SEARCH)[0]
         fine = every[:count]
         with torch.no_grad():
             try:
                 plan = tunable.plan(numbers)
-                samples = self.samples(plan, count, SEARCH, path=ell > 0.0)
+                samples = self.samples(plan, count, SEARCH)
             except (ValueError, FloatingPointError):
                 return np.full(fine.numel(), np.inf)
         return ((samples - fine) / (_SCALE * every.std())).double().flatten().cpu().numpy()

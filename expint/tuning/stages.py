@@ -17,14 +17,14 @@ from expint.tuning import starts as begin
 from expint.tuning.gradients import descended
 from expint.tuning.journal import Journal
 from expint.tuning.objective import HELD_OUT, SEARCH, Objective
-from expint.tuning.pairs import MOST, MOST_LAST, SHARES, ell_of, levels_of, price
+from expint.tuning.pairs import LEAST, MOST, MOST_LAST, SHARES, ell_of, levels_of, price
 from expint.tuning.parameters import FEW, Numbers, Tunable
 from expint.tuning.pathwise import MODES, Paths
 
 ALONG, LAW = "along paths", " and in law"
 NOISE = 1.0  # of the difference of two distances, in floors, at most
 Made = Callable[[], Objective]
-_TRIALS, _FEW_TRIALS, _GRADIENTS, _LEAST = 4, 40, 160, 16
+_TRIALS, _FEW_TRIALS, _GRADIENTS = 4, 40, 160
 _STEP = torch.tensor([0.4, 0.4, 0.5, -0.25, -0.15], dtype=torch.float64)
 
 
@@ -111,7 +111,7 @@ class Search:
 
     def _count(self, stage: str, trials: int, most: int = MOST) -> int:
         """Samples for each of some trials."""
-        return int(min(most, max(16, SHARES[stage] * self.budget / (trials * self.nfe))))
+        return int(min(most, max(LEAST, SHARES[stage] * self.budget / (trials * self.nfe))))
 
     def _made(self, of: Made) -> None:
         """Made now, so that it is paid for; when a search goes on, only when it is needed."""
@@ -222,7 +222,7 @@ class Search:
         """An entry moved by few numbers, with its ℓ, beside solutions."""
         name, tunable, numbers = entry
         count = int(SHARES["few"] * self.budget / (2 * _FEW_TRIALS * self.nfe))
-        if count < _LEAST:
+        if count < LEAST:
             return entry
         moved = self._few(name, tunable, numbers, self._pairs, min(count, self.counts[SEARCH]))
         return f"{name.removesuffix(LAW)}{LAW}", tunable, moved
