@@ -56,7 +56,7 @@ def law(samples, target):
 
 @pytest.mark.parametrize(
     ("solver", "ell", "budget"),
-    [("auto", 0.0, 350_000), ("sa-solver", (0.3, 2.0), 700_000)],
+    [("auto", 0.0, 350_000), ("unipc-3", 0.0, 350_000), ("sa-solver", (0.3, 2.0), 700_000)],
     ids=str,
 )
 def test_25_modes_at_8_evaluations(solver, ell, budget):
