@@ -55,13 +55,14 @@ def table() -> str:
 @click.option("--budget", default=150_000, show_default=True, help="Evaluations of one sample.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
+@click.option("--compile", "faster", is_flag=True, help="Compile networks (needs a C++ compiler).")
 @click.option("--table", "shown", is_flag=True, help="Tune nothing: print what the files say.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=tuned_plans.PLANS, help="Folder of the files."
 )
 def main(
     networks: tuple[str, ...], nfes: tuple[int, ...], kinds: tuple[str, ...], budget: int,
-    seed: int, threads: int, shown: bool, out: Path,
+    seed: int, threads: int, faster: bool, shown: bool, out: Path,
 ) -> None:  # fmt: skip
     """Make the files that are missing."""
     if shown:
@@ -74,7 +75,10 @@ def main(
         file = out / f"{name}-{kind}-{nfe}.json"
         if file.exists() and read_content(file)["about"]["weights"] == weights_hash(name):
             continue
-        plan = expint.tune(EveryClass(name), nfe, ell=KINDS[kind], budget=budget, seed=seed)
+        model = EveryClass(name)
+        if faster:
+            model.model.network = torch.compile(model.model.network)
+        plan = expint.tune(model, nfe, ell=KINDS[kind], budget=budget, seed=seed)
         plan.save(file, network=name, weights=weights_hash(name), seed=seed)
         tqdm.write(f"{file.name}: {plan.solver}, distance {plan.about['distance']:.4g}")
 

@@ -1,15 +1,16 @@
 """What a search minimises: the distance of a plan's samples from a reference."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module, functional
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_hook as on_all_layers
 from torch.utils.checkpoint import checkpoint
 
 from expint.convergence import gaussian_moments
@@ -236,6 +237,9 @@ def _high_pass(x: Tensor) -> Tensor:
     return (x - functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).flatten(1)
 
 
+_eager = partial(torch.compiler.set_stance, "force_eager")  # hooks see no compiled layers
+
+
 def bottleneck_features(model: Any, shape: Sequence[int], sigma: float = 1.0) -> Features | None:
     """What a network makes of samples in its layer of the fewest pixels, averaged over them.
 
@@ -257,7 +261,7 @@ def bottleneck_features(model: Any, shape: Sequence[int], sigma: float = 1.0) ->
         if isinstance(output, Tensor) and output.ndim == 4:
             layers.append((math.prod(output.shape[2:]), -output.shape[1], layer))
 
-    with torch.no_grad(), register_module_forward_hook(see):
+    with torch.no_grad(), _eager(), warnings.catch_warnings(action="ignore"), on_all_layers(see):
         model(torch.zeros(2, *shape, device=about.device), t)
     fewest = min((size for *size, _ in layers), default=[math.inf])
     if fewest[0] >= math.prod(shape[1:]):
@@ -266,9 +270,7 @@ def bottleneck_features(model: Any, shape: Sequence[int], sigma: float = 1.0) ->
 
     def features(x: Tensor) -> Tensor:
         outputs: list[Tensor] = []
-        with chosen.register_forward_hook(
-            lambda _, __, output: outputs.append(cast(Tensor, output))
-        ):
+        with _eager(), chosen.register_forward_hook(lambda *call: outputs.append(call[2])):
             model(scale * x, t)
         return outputs[-1].mean((2, 3))
 

@@ -13,7 +13,7 @@ from expint.noise import BrownianPath, per_sample
 from expint.plans import Plan
 from expint.sampling import sample
 from expint.tuning.objective import BATCH, HELD_OUT, RESOLUTION, SEARCH, Drawn, Features, Side
-from expint.tuning.starts import DETERMINISTIC, STOCHASTIC, Entry
+from expint.tuning.starts import AS_THEY_ARE, DETERMINISTIC, STOCHASTIC, Entry
 
 FINE = 50  # evaluations of a solution that plans are compared with
 LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that plans are tried with
@@ -30,7 +30,7 @@ def levels_of(bounds: tuple[float, float]) -> list[float]:
 def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int, int]:
     """How many samples of each part are compared with solutions."""
     levels = len(levels_of(bounds))
-    every = 2 * levels + len({*STOCHASTIC, *DETERMINISTIC})
+    every = 2 * levels + len(AS_THEY_ARE) * len({*STOCHASTIC, *DETERMINISTIC})
     costs = {
         SEARCH: ("screening", every * nfe + (levels + (bounds[0] > 0.0)) * FINE),
         HELD_OUT: ("held out", 5 * nfe + min(levels, 3) * FINE),
@@ -65,8 +65,9 @@ class Pairs(Drawn):
     Sample and solution differ by the plan's errors alone, so that a few hundred pairs show small
     ones: for the ODE their distance scatters a hundredth as much as that of independent samples, at
     ℓ = 1 a tenth to two thirds. It leaves out the distances within pairs and so is that of the
-    laws, without bias: 0 for the law of the solutions, in units of what 1000 samples of it have. To
-    it comes its standard error, so that none is chosen for its luck.
+    laws, without bias: 0 for the law of the solutions, in units of what 1000 samples of it have.
+    Below 0, which no distance is, it counts as 0; and to it comes its standard error, so that none
+    is chosen for its luck.
 
     Args:
         model, shape, features, seed: as for `SampleObjective`.
@@ -112,4 +113,4 @@ class Pairs(Drawn):
         views = self._seen(self.samples(plan, count, part, start, path=ell > 0.0))
         pairs = zip(self.solutions(ell, part)[1], views, strict=True)
         shares = torch.stack([side.paired(view, start) for side, view in pairs]).mean(0)
-        return shares.mean() + 2.0 * shares.std() / math.sqrt(count)
+        return shares.mean().clamp(min=0.0) + 2.0 * shares.std() / math.sqrt(count)

@@ -48,11 +48,12 @@ def tune(
     solutions of the ODE from the same initial states, and every number of every step (grid, trust
     in extrapolation) of the best is moved by least squares. Then in law: five numbers (shape of the
     grid, trust) are moved by the energy distance from the same solutions, without gradients. What
-    comes out is tried at several levels of ℓ, beside the solvers on the default grid, each against
-    fine solutions of its own equation along the same Brownian paths; so small errors show on few
-    samples. The best is moved in law once more, and what is nearest on samples that the search has
-    not seen is kept; another ℓ than 1 only if it gains more than the law of an imperfect network
-    differs there. Where distances cost nothing, gradients move all numbers in the end.
+    comes out is tried at several levels of ℓ, beside the solvers on the default grid and on those
+    of DMN and Align Your Steps, each against fine solutions of its own equation along the same
+    Brownian paths; so small errors show on few samples. The best is moved in law once more, and
+    what is nearest on samples that the search has not seen is kept; another ℓ than 1 only if it
+    gains more than the law of an imperfect network differs there. Where distances cost nothing,
+    gradients move all numbers in the end.
 
     Args:
         model: model(x, t) with `schedule` and `prediction`, as for `expint.sample`.

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from scipy.optimize import minimize
 
-from expint import defaults
 from expint.plans import Plan
 from expint.runs.model import Description
 from expint.sampling import plan_sampling
@@ -44,7 +43,10 @@ class Search:
     def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
         first = min(max(1.0, bounds[0]), bounds[1])
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
-        default, fixed = self._defaults(entries, bounds, first)
+        fixed = [_at(first, entry) for entry in entries if entry[0].endswith(begin.AS_THEY_ARE)]
+        usual = self._default_plan()
+        ell, name = ell_of(usual), f"{usual.solver}, {begin.AS_THEY_ARE[0]}"
+        default = [_at(ell, e) for e in fixed if e[0] == name and bounds[0] <= ell <= bounds[1]]
         by, trouble, paired = self.objective, [], False
         if self.size:
             try:
@@ -70,7 +72,7 @@ class Search:
         count = self._count("held out", len(tried) + 1, MOST_LAST)
         if self.own:
             count = self.counts[HELD_OUT]
-            ells = {ell_of(self._default_plan()), *(tunable.bounds[0] for _, tunable, _ in tried)}
+            ells = {ell, *(tunable.bounds[0] for _, tunable, _ in tried)}
             self._take(lambda: ([], self.cost + self.paths().prepare(ells, HELD_OUT)))
         values = [self._value(entry, count, HELD_OUT) for entry in tried]
         # What was found by pairs is overruled by the law of samples only beyond its noise.
@@ -171,17 +173,6 @@ class Search:
         about = self.about
         how: Any = {"sigma_data": about.sigma_data, "round_time": about.round_time}
         return plan_sampling(about.schedule, nfe=self.nfe, **how)
-
-    def _defaults(
-        self, entries: list[begin.Entry], bounds: tuple[float, float], first: float
-    ) -> tuple[list[begin.Entry], list[begin.Entry]]:
-        """What is run without tuning, as far as the bounds of ℓ allow it, and all solvers on its
-        grid."""
-        solver = defaults.solver(self.nfe, shared=True)
-        own = 0.0 if solver == defaults.FEW_SOLVER else 1.0
-        fixed = [_at(first, entry) for entry in entries if entry[0].endswith(", default")]
-        allowed = [entry for entry in fixed if bounds[0] <= own <= bounds[1]]
-        return [_at(own, entry) for entry in allowed if entry[1].method.name == solver], fixed
 
     def _along(self, starts: list[begin.Entry], bounds: tuple[float, float]) -> list[begin.Entry]:
         """Plans near the paths of the ODE, by all numbers and then by few in law, with several

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,13 +14,16 @@ from expint.numerics.float64 import are_numbers
 from expint.runs.model import Description
 from expint.sampling import plan_sampling
 from expint.solvers import get
+from expint.tuning.optimized_times import dmn_grid
 from expint.tuning.parameters import Numbers, Tunable
 
 STOCHASTIC = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
 DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
 STOPS = (0.1, 0.03)
+AS_THEY_ARE = ("default", "dmn", "ays_sd15")  # grids that all solvers are tried on in law
 FREE = (0.0, 2.0)
 Entry = tuple[str, Tunable, Numbers]
+_optimized = lru_cache(dmn_grid)  # the same for several solvers
 
 
 def starts_of(
@@ -61,14 +66,15 @@ def starts_of(
 def _grids(about: Description, steps: int, own: Tensor) -> Iterator[tuple[str, Tensor]]:
     schedule = about.schedule
     yield "default", own
-    for name in ("uniform_lambda", "karras", "ays_sd15"):
-        for stop in STOPS:
-            if schedule.sigma(schedule.sampling_range[1]) < stop:
-                end = float(schedule.t_of_sigma(stop))
-                try:
-                    yield f"{name} to {stop:g}", grids.get(name)(schedule, steps, stop=end)
-                except ValueError:  # too few steps for this grid
-                    continue
+    ends = product(("uniform_lambda", "karras", "ays_sd15"), STOPS)
+    for name, stop in (("dmn", 0.0), ("ays_sd15", 0.0), *ends):
+        if schedule.sigma(schedule.sampling_range[1]) < (stop or math.inf):
+            make = _optimized if name == "dmn" else grids.get(name)
+            end = {"stop": float(schedule.t_of_sigma(stop))} if stop else {}
+            try:
+                yield name + f" to {stop:g}" * bool(stop), make(schedule, steps, **end)
+            except ValueError:  # too few steps for this grid
+                continue
 
 
 def bounds_of(ell: Any) -> tuple[float, float]:

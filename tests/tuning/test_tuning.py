@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import expint
+from diffusion_adapters import load
 from expint.convergence import gaussian_moments
 from expint.metrics import gaussian_wasserstein
 from expint.schedules import EDM, VP, Flow
@@ -15,7 +16,7 @@ from expint.solvers import get
 from expint.soundness import warn_of
 from expint.targets import Gaussian, GaussianMixture
 from expint.tuning import GaussianObjective, SampleObjective, random_features, tune
-from expint.tuning.objective import HELD_OUT, SEARCH
+from expint.tuning.objective import HELD_OUT, SEARCH, bottleneck_features
 from expint.tuning.parameters import FEW, Numbers, Tunable
 
 DATA = Gaussian([0.0] * 4, [0.003, 0.03, 0.3, 1.0], EDM())
@@ -186,6 +187,20 @@ def test_images_have_three_views():
     assert random_features(1)(images).equal(random_features(1)(images))
     own = SampleObjective(Model(), (1, 8, 8), images, features=lambda x: x.mean((2, 3)))
     assert own._views[2](images).shape == (64, 1)
+
+
+def test_a_compiled_network_has_the_same_features():
+    """Though hooks see no layers of it."""
+    images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = load("digits-edm")
+    plain = bottleneck_features(model, (1, 8, 8))
+    assert plain is not None
+    expected = plain(images)
+    model.network = torch.compile(model.network, backend="eager")
+    for _ in range(2):
+        model(images, 1.0)  # compiled here, and once more for another run
+        features = bottleneck_features(model, (1, 8, 8))
+        assert features is not None and features(images).equal(expected)
 
 
 # --- the search
