@@ -18,7 +18,8 @@ Samples of a network, of three runs that no search uses, are compared with its o
 evaluations: the Fréchet distance in the features of the classifier of its data set, which no
 search knows. Runs and reference have all classes alike. A figure is the distance of the samples of
 all runs together, then that of each run; its noise is the standard error of the latter. The floor
-is that of fine samples of other runs. Gaussian data: Wasserstein-2 over the root of the total
+is that of fine samples of other runs, and of the ODE that of its fine samples: the law of an
+imperfect network depends on ℓ, and the reference has ℓ = 1. Gaussian data: Wasserstein-2 over the root of the total
 variance, exact. Modes: means over three runs of the sliced Wasserstein distance, of the total
 variation of the modes' weights, and of the standard deviation within modes over the true one (from
 the median distance to the nearest centre).
@@ -68,6 +69,7 @@ CHIEF = {"stochastic": ("seeds-ab2", "sa-solver"), "deterministic": ("unipc-2", 
 ORDERS = {"seeds-ab2": 2, "sa-solver": 3, "unipc-2": 2, "unipc-3": 3}  # for DMN
 SEED, OTHER = 7, 1007
 RUNS = 3
+FINE = 50  # evaluations of the ODE itself
 HOPELESS = 2.0
 DATA = {"gaussian": "gaussian-64", "modes": "grid-25"}
 MANY = 10_000_000  # evaluations of a search where they cost nothing: a minute of one core
@@ -401,11 +403,14 @@ def put(file: Path, place: list[str], value: Any) -> None:
 
 
 def begin(problem: Problem, file: Path) -> None:
-    """The numbers of samples and the floor; figures of other numbers of samples go."""
+    """The numbers of samples, the floor and what the ODE itself has; figures of other numbers of samples go."""
     sizes = {"count": problem.count, "reference": problem.size, "runs": RUNS}
     found = tuned_pages.read(file).get(problem.name, {})
     if found.get("sizes") != sizes:
         put(file, [problem.name], {"sizes": sizes, "floor": problem.floor()})
+        found = {}
+    if "ode" not in found and isinstance(problem, Network):
+        put(file, [problem.name, "ode"], problem.figures(solver="unipc-3", nfe=FINE, ell=0.0))
 
 
 def measure(

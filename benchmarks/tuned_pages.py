@@ -96,8 +96,9 @@ def tables(file: Path) -> str:
         sizes = found["sizes"]
         of = f"{sizes['runs']} × {sizes['count']} samples, a reference of {sizes['reference']}; "
         three = "; distance, weights and width" if "weights" in found["floor"] else ""
+        ode = f"; the ODE itself {cell(found['ode'])}" if "ode" in found else ""
         blocks.append(
-            f"**{name}**: {of if sizes['count'] else ''}floor {cell(found['floor'])}{three}."
+            f"**{name}**: {of if sizes['count'] else ''}floor {cell(found['floor'])}{three}{ode}."
         )
         rows = [["NFE", "kind", "tuned", "best fixed plan", "default", *GRIDS]]
         for setting, plans in sorted(found.get("plans", {}).items(), key=_order):

@@ -279,8 +279,8 @@ def test_hopeless_plans_are_only_glanced_at(
     sizes = {label: len(found["figures"]) for label, found in plans.items()}
     full = {"tuned", "seeds-ab2, default grid", *(label for label in sizes if "sa-" in label)}
     assert sizes == {label: 4 if label in full else 1 for label in sizes} and len(sizes) == 7
-    # Floor, tuned and the four others in full; a glance at it and at all but the default.
-    assert counts.count(200) == 3 * 6 and counts.count(50) == 1 + 5
+    # Floor, ODE, tuned and the four others in full; a glance at it and at all but the default.
+    assert counts.count(200) == 3 * 7 and counts.count(50) == 1 + 5
     assert study.tuned_pages.cell(plans["seeds-ab2, DMN"]).startswith("~")
 
 

@@ -99,7 +99,9 @@ def test_its_standard_error_is_that_of_blocks():
         shares = torch.stack([side.paired(view[part], 40 * k) for side, view in sides]).mean(0)
         blocks.append(float(shares.mean()))
         errors.append(float(own.of(plan, 40, SEARCH, 40 * k)) - max(blocks[-1], 0.0))
+        assert errors[-1] == pytest.approx(2.0 * float(shares.std()) / math.sqrt(40), rel=1e-3)
     scatter = float(torch.tensor(blocks).std())
+    assert min(blocks) < 0.0 < max(blocks)
     assert 0.5 * scatter < sum(errors) / 10 < 2.0 * scatter
 
 
@@ -128,6 +130,22 @@ def test_what_a_search_says_it_cost_is_what_it_called(solver, ell):
 
     about = tune(Counted(), 5, solver=solver, ell=ell, budget=60_000, progress=False).about
     assert about["evaluations"] == called <= 1.05 * 60_000
+
+
+def test_every_solver_is_tried_on_the_grids_for_few_steps(monkeypatch):
+    """At the ℓ nearest to 1, beside solutions; grids with another end are begun with alone."""
+    tried, value = set(), stages.Search._value
+
+    def noted(self, entry, count, part=SEARCH, of=None):
+        if part == SEARCH and entry[1].bounds == (1.0, 1.0):
+            tried.add(entry[0])
+        return value(self, entry, count, part, of)
+
+    monkeypatch.setattr(stages.Search, "_value", noted)
+    tune(MODES, 6, ell=(0.3, 2.0), budget=12_000, progress=False)
+    solvers = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
+    expected = {f"{one}, {grid}" for one in solvers for grid in ("default", "dmn", "ays_sd15")}
+    assert expected <= tried and not any(name.endswith(("0.1", "0.03")) for name in tried)
 
 
 @pytest.mark.parametrize(("gain", "taken"), [(0.4 * PRICE, 1.0), (0.6 * PRICE, 0.5)])
