@@ -13,9 +13,9 @@ from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
-MARGINS = {"Paths": (0.1, 0.2), "SampleObjective": (0.3, 0.0)}
-"""What a plan must gain to be taken, by how distances were measured: in units of the floor, and for
-ℓ farther from 1 by 1 than the default's, for the law of a network is another there."""
+MARGINS = {"Paths": (0.15, 0.3), "SampleObjective": (0.3, 0.0)}
+"""What a plan must gain to be taken, by how distances were measured, in units of the floor; and for
+ℓ farther from 1 by 1, for the law of a network is another there."""
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -46,13 +46,15 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     counts = [int(file.stem.split("-")[-1]) for file in files]
     most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
     near: dict[float, Mapping[str, Any]] = {}
-    for file in [file for file, count in zip(files, counts, strict=True) if count == most]:
-        content = read_content(file)
+    found = [read_content(file) for file, count in zip(files, counts, strict=True) if count == most]
+    for content in found:
         about = content["about"]
         ell = content["ell"][0] if isinstance(content["ell"], list) else content["ell"]
         least, gap = MARGINS[about["objective"]]
-        own = about["distance"] + gap * abs(1.0 - ell)
-        usual = about.get("distance of the default plan", math.inf) + gap * (nfe <= defaults.FEW)
-        if own + least < usual and about.get("weights") == weights_hash(name):
-            near[own] = content
+        farther = abs(1.0 - ell) - (nfe <= defaults.FEW)  # than the default's
+        same = [one["about"] for one in found if one["about"]["objective"] == about["objective"]]
+        usual = min(one.get("distance of the default plan", math.inf) for one in same)
+        gained = usual - about["distance"] - gap * max(0.0, farther)
+        if gained > least and about.get("weights") == weights_hash(name):
+            near[about["distance"] + gap * abs(1.0 - ell)] = content
     return near[min(near)] if near else None
