@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_adapters.shipped.files import DATA
-from expint import defaults
+from expint.defaults import FEW
 from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
@@ -47,14 +47,12 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
     near: dict[float, Mapping[str, Any]] = {}
     found = [read_content(file) for file, count in zip(files, counts, strict=True) if count == most]
+    usual = [one["about"].get("distance of the default plan", math.inf) for one in found]
     for content in found:
         about = content["about"]
         ell = content["ell"][0] if isinstance(content["ell"], list) else content["ell"]
         least, gap = MARGINS[about["objective"]]
-        farther = abs(1.0 - ell) - (nfe <= defaults.FEW)  # than the default's
-        same = [one["about"] for one in found if one["about"]["objective"] == about["objective"]]
-        usual = min(one.get("distance of the default plan", math.inf) for one in same)
-        gained = usual - about["distance"] - gap * max(0.0, farther)
+        gained = min(usual) - about["distance"] - gap * max(0.0, abs(1.0 - ell) - (nfe <= FEW))
         if gained > least and about.get("weights") == weights_hash(name):
             near[about["distance"] + gap * abs(1.0 - ell)] = content
     return near[min(near)] if near else None
