@@ -19,8 +19,8 @@ evaluations: the Fréchet distance in the features of the classifier of its data
 search knows. Runs and reference have all classes alike. A figure is the distance of the samples of
 all runs together, then that of each run; its noise is the standard error of the latter. The floor
 is that of fine samples of other runs, and of the ODE that of its fine samples: the law of an
-imperfect network depends on ℓ, and the reference has ℓ = 1. Gaussian data: Wasserstein-2 over the root of the total
-variance, exact. Modes: means over three runs of the sliced Wasserstein distance, of the total
+imperfect network depends on ℓ, and the reference has ℓ = 1. Gaussian data: Wasserstein-2 over the
+root of the total variance, exact. Modes: means over three runs of the sliced Wasserstein distance, of the total
 variation of the modes' weights, and of the standard deviation within modes over the true one (from
 the median distance to the nearest centre).
 
@@ -403,7 +403,8 @@ def put(file: Path, place: list[str], value: Any) -> None:
 
 
 def begin(problem: Problem, file: Path) -> None:
-    """The numbers of samples, the floor and what the ODE itself has; figures of other numbers of samples go."""
+    """The numbers of samples, the floor and what the ODE itself has; figures of other numbers of
+    samples go."""
     sizes = {"count": problem.count, "reference": problem.size, "runs": RUNS}
     found = tuned_pages.read(file).get(problem.name, {})
     if found.get("sizes") != sizes:
