@@ -15,12 +15,12 @@ at ℓ = 1 or 0 or else with their own noise, and two of them on the grids KLUB,
 for the network), DMN (for the solver) and that of Align Your Steps.
 
 Samples of a network, of three runs that no search uses, are compared with its own from 100
-evaluations: the Fréchet distance in the features of the classifier of its data set, which no
-search knows. Runs and reference have all classes alike. A figure is the distance of the samples of
-all runs together, then that of each run; its noise is the standard error of the latter. The floor
-is that of fine samples of other runs, and of the ODE that of its fine samples: the law of an
-imperfect network depends on ℓ, and the reference has ℓ = 1. Gaussian data: Wasserstein-2 over the
-root of the total variance, exact. Modes: means over three runs of the sliced Wasserstein distance, of the total
+evaluations: the Fréchet distance in the features of the classifier of its data set, which no search
+knows. Runs and reference have all classes alike. A figure is the distance of the samples of all
+runs together, then that of each run; its noise is the standard error of the latter. The floor is
+that of fine samples of other runs, and of the ODE that of its fine samples: the law of an imperfect
+network depends on ℓ, and the reference has ℓ = 1. Gaussian data: Wasserstein-2 over the root of the
+total variance, exact. Modes: means over three runs of the sliced Wasserstein distance, of the total
 variation of the modes' weights, and of the standard deviation within modes over the true one (from
 the median distance to the nearest centre).
 
