@@ -125,7 +125,7 @@ def page_of(text: str, done: dict[str, Any]) -> str:
             rows.append(row(name, f"{rule}, {RULE_STEPS} steps", [{"sigmas": sigmas}]))
         rows.append((name, "mmse falls fastest", "–", "–", "–", cell(steepest(problem)), "–"))
     every = [pair for problem in done.values() for pair in problem["plans"].items()]
-    for what, few in (("moved, 5 to 10 evaluations", True), ("moved, 15 and 20", False)):
+    for what, few in (("moved, 5 to 10 evaluations", True), ("moved, 15 to 30", False)):
         moved = [p for key, p in every if p["moved"] and (int(key.split("-")[1]) <= 10) is few]
         rows.append(row("all", what, moved))
     return filled(text, "best schedule", table_text(rows, markdown=True))
