@@ -45,7 +45,7 @@ def _run(what: str, name: str, nfe: int, budget: int, threads: int) -> None:
 @click.command()
 @click.argument("name", default="mnist-edm")
 @click.option("--nfe", default=10, show_default=True)
-@click.option("--budget", default=200_000, show_default=True)
+@click.option("--budget", default=150_000, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--only", default=None, hidden=True)
 def main(name: str, nfe: int, budget: int, threads: int, only: str | None) -> None:

@@ -52,7 +52,7 @@ def table() -> str:
 @click.argument("networks", nargs=-1, type=click.Choice(NETWORKS))
 @click.option("--nfe", "nfes", multiple=True, type=int, default=NFES, show_default=True)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), default=[*KINDS])
-@click.option("--budget", default=200_000, show_default=True, help="Evaluations of one sample.")
+@click.option("--budget", default=150_000, show_default=True, help="Evaluations of one sample.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--compile", "faster", is_flag=True, help="Compile networks (needs a C++ compiler).")

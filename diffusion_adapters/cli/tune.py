@@ -27,7 +27,7 @@ _FINE = "none, but solutions of the network's own, of 50 evaluations, along the 
 @option("--ell TEXT", _ELL, default="1")
 @option("--reference FILE", _REFERENCE, usual=_FINE)
 @option("--array NAME", "Which array of the file.", usual="the only one of the network's shape")
-@option("--budget N", _BUDGET, default=200_000, least=1)
+@option("--budget N", _BUDGET, default=150_000, least=1)
 @option("--journal FILE", _JOURNAL, usual="none")
 @options.SEED
 @option("--out FILE", "The .json file.", required=True)

@@ -37,7 +37,7 @@ def tune(
     loss: Features | Objective | None = None,
     reference: Tensor | None = None,
     shape: Sequence[int] | None = None,
-    budget: int = 200_000,
+    budget: int = 150_000,
     seed: int = 0,
     journal: str | Path | None = None,
     progress: bool = True,
