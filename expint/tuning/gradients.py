@@ -39,10 +39,8 @@ def descended(
             return 1e30, 0.0 * x
         return found, slope.numpy()
 
-    free = [(None, None)] * sizes[0], [(low, high)] * sizes[1], [(None, None)] * sizes[2]
+    free = [(None, None)] * sizes[0] + [(low, high)] * sizes[1] + [(None, None)] * sizes[2]
     options = {"maxfun": most, "maxiter": most, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-12}
-    found = minimize(
-        value, torch.cat(list(start)).numpy(), jac=True, method="L-BFGS-B",
-        bounds=[pair for part in free for pair in part], options=options,
-    )  # fmt: skip
+    how: Any = {"jac": True, "method": "L-BFGS-B", "bounds": free, "options": options}
+    found = minimize(value, torch.cat(list(start)).numpy(), **how)
     return Numbers(*torch.tensor(found.x, dtype=torch.float64).split(sizes))

@@ -16,9 +16,10 @@ from expint.tuning.objective import BATCH, HELD_OUT, RESOLUTION, SEARCH, Drawn, 
 from expint.tuning.starts import AS_THEY_ARE, DETERMINISTIC, STOCHASTIC, Entry
 
 FINE = 50  # evaluations of a solution that plans are compared with
-LEVELS = (0.0, 0.3, 0.5, 0.7, 1.0)  # of ℓ, that plans are tried with
+LEVELS = (0.0, 0.3, 0.6, 1.0)  # of ℓ, that plans are tried with
 PRICE = 0.3  # of ℓ lower or higher by 1: the law of an imperfect network is another there
-SHARES = {"along": 0.4, "screening": 0.14, "few": 0.3, "held out": 0.12}  # of a budget
+SHARES = {"grids": 0.04, "along": 0.36, "screening": 0.2, "few": 0.24, "held out": 0.12}
+SCREENS = ((3, 12), (1, 3))  # on a third of the pairs, of which twelve are kept, and on all
 LEAST, MOST, MOST_LAST = 16, 3000, 12_000  # samples of a distance; the last for a choice
 
 
@@ -29,8 +30,8 @@ def levels_of(bounds: tuple[float, float]) -> list[float]:
 
 def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int, int]:
     """How many samples of each part are compared with solutions."""
-    levels = len(levels_of(bounds))
-    every = 2 * levels + len(AS_THEY_ARE) * len({*STOCHASTIC, *DETERMINISTIC})
+    levels, solvers = len(levels_of(bounds)), len({*STOCHASTIC, *DETERMINISTIC})
+    every = (2 * levels + len(AS_THEY_ARE) * solvers) // SCREENS[0][0] + SCREENS[0][1]
     costs = {
         SEARCH: ("screening", every * nfe + (levels + (bounds[0] > 0.0)) * FINE),
         HELD_OUT: ("held out", 5 * nfe + min(levels, 3) * FINE),
@@ -103,9 +104,8 @@ class Pairs(Drawn):
         image = self.image or self._about.round_time is not None
         solver, grid = ("seeds-ab2", None) if image else ("sa-solver", grids.uniform_lambda)
         how: Any = {"solver": solver if ell else "unipc-3", "ell": ell, "nfe": FINE, "grid": grid}
-        how |= {"seeds": seeds, "progress": False}
-        noise = BrownianPath(seeds, RESOLUTION) if ell else None
-        return sample(self.model, (len(seeds), *self.shape), noise=noise, **how)
+        how |= {"seeds": seeds, "noise": BrownianPath(seeds, RESOLUTION) if ell else None}
+        return sample(self.model, (len(seeds), *self.shape), progress=False, **how)
 
     def of(self, plan: Plan, count: int, part: int = SEARCH, start: int = 0) -> Tensor:
         """See `Objective.of`: the mean over all views, plus its standard error."""

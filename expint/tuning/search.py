@@ -49,11 +49,11 @@ def tune(
     in extrapolation) of the best is moved by least squares. Then in law: five numbers (shape of the
     grid, trust) are moved by the energy distance from the same solutions, without gradients. What
     comes out is tried at several levels of ℓ, beside the solvers on the default grid and on those
-    of DMN and Align Your Steps, each against fine solutions of its own equation along the same
-    Brownian paths; so small errors show on few samples. The best is moved in law once more, and
-    what is nearest on samples that the search has not seen is kept; another ℓ than 1 only if it
-    gains more than the law of an imperfect network differs there. Where distances cost nothing,
-    gradients move all numbers in the end.
+    of DMN, Align Your Steps, GITS and OSS, each against fine solutions of its own equation along
+    the same Brownian paths; so small errors show on few samples. The best is moved in law once
+    more, and what is nearest on samples that the search has not seen is kept; another ℓ than 1 only
+    if it gains more than the law of an imperfect network differs there. Where distances cost
+    nothing, gradients move all numbers in the end.
 
     Args:
         model: model(x, t) with `schedule` and `prediction`, as for `expint.sample`.
@@ -140,9 +140,8 @@ def tune(
         except KeyboardInterrupt:
             way = f"journal={str(journal)!r}" if journal else "a journal from the beginning"
             least = f"; the best distance so far is {search.least:.4g}"
-            text = (
-                f"Stopped{least if math.isfinite(search.least) else ''}. To go on where a search "
-            )
-            text += f"stopped, give the same arguments and {way}."
+            least = least if math.isfinite(search.least) else ""
+            text = f"Stopped{least}. To go on where a search stopped, give the same arguments and "
+            text += f"{way}."
             bar.write(text, file=sys.stderr)  # click has its own word for the exception
             raise KeyboardInterrupt(text) from None

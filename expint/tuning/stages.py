@@ -15,10 +15,12 @@ from expint.sampling import plan_sampling
 from expint.tuning import starts as begin
 from expint.tuning.gradients import descended
 from expint.tuning.journal import Journal
+from expint.tuning.network_grids import network_starts, times_from_paths
 from expint.tuning.objective import HELD_OUT, SEARCH, Objective
-from expint.tuning.pairs import LEAST, MOST, MOST_LAST, SHARES, ell_of, levels_of, price
+from expint.tuning.pairs import LEAST, MOST, MOST_LAST, SCREENS, SHARES, ell_of, levels_of, price
 from expint.tuning.parameters import FEW, Numbers, Tunable
 from expint.tuning.pathwise import MODES, Paths
+from expint.tuning.starts import Entry
 
 ALONG, LAW = "along paths", " and in law"
 NOISE = 1.0  # of the difference of two distances, in floors, at most
@@ -42,46 +44,47 @@ class Search:
 
     def best(self, starts: list[tuple[str, Tunable]], bounds: tuple[float, float]) -> Plan:
         first = min(max(1.0, bounds[0]), bounds[1])
+        if self.size:
+            starts = [*starts, *network_starts(starts, self._times)]
         entries = [(name, tunable, tunable.start(first)) for name, tunable in starts]
         fixed = [_at(first, entry) for entry in entries if entry[0].endswith(begin.AS_THEY_ARE)]
-        usual = self._default_plan()
-        ell, name = ell_of(usual), f"{usual.solver}, {begin.AS_THEY_ARE[0]}"
+        own = self._default_plan()
+        ell, name = ell_of(own), f"{own.solver}, {begin.AS_THEY_ARE[0]}"
         default = [_at(ell, e) for e in fixed if e[0] == name and bounds[0] <= ell <= bounds[1]]
-        by, trouble, paired = self.objective, [], False
+        by, paired = self.objective, False
         if self.size:
             try:
                 entries = self._along(entries, bounds) + fixed
-                by, paired = self._pairs, True
+                by, paired = self.paths, True
             except FloatingPointError as error:  # of the fine solutions
-                trouble = [f"{ALONG}: {error}"]
+                self.failures.append(f"{ALONG}: {error}")
         if not self.own:
             self._made(self.objective)
-        count = self.counts[SEARCH] if paired else self._count("screening", len(entries))
-        values = [self._value(entry, count, SEARCH, by) for entry in entries]
-        self._check(min(values), entries)
         if paired:
-            values = [v + price(e, first) for v, e in zip(values, entries, strict=True)]
-            nearest = sorted(range(len(entries)), key=values.__getitem__)
-            ranked = [self._in_law(entries[nearest[0]]), *(entries[k] for k in nearest[:3])]
+            for share, kept in SCREENS:
+                values = self._values(entries, self.counts[SEARCH] // share, SEARCH, by)
+                priced = [v + price(e, first) for v, e in zip(values, entries, strict=True)]
+                entries = begin.nearest_of(entries, priced)[:kept]
+            ranked = [self._in_law(entries[0]), *entries]
         else:
+            count = self._count("screening", len(entries))
+            values = self._values(entries, count, SEARCH, by)
             few = self._count("few", 2 * _FEW_TRIALS)
             ranked = begin.best_of(2, entries, values)
             ranked += [(n, t, self._few(n, t, numbers, by, few)) for n, t, numbers in ranked]
-        self.failures += trouble
         tried = ranked + default
         count = self._count("held out", len(tried) + 1, MOST_LAST)
         if self.own:
             count = self.counts[HELD_OUT]
             ells = {ell, *(tunable.bounds[0] for _, tunable, _ in tried)}
             self._take(lambda: ([], self.cost + self.paths().prepare(ells, HELD_OUT)))
-        values = [self._value(entry, count, HELD_OUT) for entry in tried]
+        values = self._values(tried, count, HELD_OUT)
         # What was found by pairs is overruled by the law of samples only beyond its noise.
         rule = NOISE * (paired and not self.own)
         each = zip(values, tried, strict=True)
         led = [v + price(e, first) * self.own - rule * (ALONG in e[0]) for v, e in each]
         best = min(range(len(tried)), key=led.__getitem__)
         value, (name, tunable, numbers) = values[best], tried[best]
-        self._check(value, tried)
         about: dict[str, Any] = {}
         if not self.cost:  # sampled laws have too much noise for as many numbers
             try:
@@ -92,28 +95,32 @@ class Search:
                 nearer = self._value((name, tunable, refined), count, HELD_OUT)
                 if nearer < value:
                     value, numbers = nearer, refined
-        plan = tunable.plan(numbers)
+        plan, usual = tunable.plan(numbers), (self._default_plan, "the default plan")
         about |= {
             "begun with": name, "distance": value, "samples": count, "NFE": plan.nfe,
-            "distance of the default plan": self._distance(
-                self._default_plan, "the default plan", count, HELD_OUT
-            ),
+            "distance of the default plan": self._distance(*usual, count, HELD_OUT, None),
             "evaluations": self.cost, "objective": self.kind.__name__,
         }  # fmt: skip
         if self.failures:
             about["failed"] = f"{len(self.failures)} trials, the first: {self.failures[0]}"
         return replace(plan, about=about)
 
-    def _check(self, value: float, entries: list[begin.Entry]) -> None:
-        if not math.isfinite(value):
+    def _values(self, entries: list[Entry], count: int, *how: Any) -> list[float]:
+        values = [self._value(entry, count, *how) for entry in entries]
+        if not math.isfinite(min(values)):
             raise FloatingPointError(
                 f"No plan of {entries[0][1].method.name!r} with {self.nfe} evaluations gives a "
                 f"finite distance: look at the model's output. The first: {self.failures[0]}"
             )
+        return values
 
     def _count(self, stage: str, trials: int, most: int = MOST) -> int:
         """Samples for each of some trials."""
         return int(min(most, max(LEAST, SHARES[stage] * self.budget / (trials * self.nfe))))
+
+    def _times(self, grid: str, steps: int) -> list[float]:
+        made = partial(times_from_paths, grid, steps, SHARES["grids"] * self.budget)
+        return self._measured(lambda: made(self.paths()), self.paths)
 
     def _made(self, of: Made) -> None:
         """Made now, so that it is paid for; when a search goes on, only when it is needed."""
@@ -134,10 +141,7 @@ class Search:
 
         return self._take(now)
 
-    def _distance(
-        self, plan: Callable[[], Plan], what: str, count: int, part: int,
-        of: Made | None = None,
-    ) -> float:  # fmt: skip
+    def _distance(self, plan: Any, what: str, count: int, part: int, of: Made | None) -> float:
         """Infinite where there is no plan, or its samples are not finite."""
         by = of or self.objective
 
@@ -158,10 +162,7 @@ class Search:
             self.bar.set_postfix(distance=f"{value:.4g}")
         return value
 
-    def _value(
-        self, entry: begin.Entry, count: int, part: int = SEARCH,
-        of: Made | None = None,
-    ) -> float:  # fmt: skip
+    def _value(self, entry: Entry, count: int, part: int, of: Made | None = None) -> float:
         name, tunable, numbers = entry
         values = (f"{k} {[round(v, 3) for v in part.tolist()]}" for k, part in
                   zip(Numbers._fields, numbers, strict=True))  # fmt: skip
@@ -174,7 +175,7 @@ class Search:
         how: Any = {"sigma_data": about.sigma_data, "round_time": about.round_time}
         return plan_sampling(about.schedule, nfe=self.nfe, **how)
 
-    def _along(self, starts: list[begin.Entry], bounds: tuple[float, float]) -> list[begin.Entry]:
+    def _along(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
         """Plans near the paths of the ODE, by all numbers and then by few in law, with several
         ℓ."""
         levels = levels_of(bounds)
@@ -188,13 +189,12 @@ class Search:
         count = int(min(200, self.counts[SEARCH], max(least, chunks / 10)))
         rounds = max(1, min(5, int(chunks / (8 * count))))
         many = min(4, int(chunks / (1.5 * count)))  # solvers that the budget is enough for
-        errors = self._measured(
-            lambda: [self.paths().error(*entry[1:], count) for entry in starts], self._pairs
-        )
-        starts = begin.best_of(max(1, many), starts, errors)
+        fits = self.paths
+        far = self._measured(lambda: [fits().error(*e[1:], count) for e in starts], fits)
+        starts = begin.best_of(max(1, many), starts, far)
         self.bar.set_description(ALONG)
         limit = self.cost + share
-        fitted: list[tuple[float, begin.Entry]] = []
+        fitted: list[tuple[float, Entry]] = []
         for left in (2, 1) if many else ():
             for _ in range(rounds):
                 fitted = [self._nearer(entry, count) for entry in starts]
@@ -209,26 +209,23 @@ class Search:
         along = (f"{entry[0]}, {ALONG}", *entry[1:])
         return [_at(ell, each) for each in (along, self._in_law(along)) for ell in levels]
 
-    def _in_law(self, entry: begin.Entry) -> begin.Entry:
+    def _in_law(self, entry: Entry) -> Entry:
         """An entry moved by few numbers, with its ℓ, beside solutions."""
         name, tunable, numbers = entry
         count = int(SHARES["few"] * self.budget / (2 * _FEW_TRIALS * self.nfe))
         if count < LEAST:
             return entry
-        moved = self._few(name, tunable, numbers, self._pairs, min(count, self.counts[SEARCH]))
+        moved = self._few(name, tunable, numbers, self.paths, min(count, self.counts[SEARCH]))
         return f"{name.removesuffix(LAW)}{LAW}", tunable, moved
 
-    def _pairs(self) -> Objective:
-        return self.paths()
-
-    def _nearer(self, entry: begin.Entry, count: int) -> tuple[float, begin.Entry]:
+    def _nearer(self, entry: Entry, count: int) -> tuple[float, Entry]:
         name, tunable, numbers = entry
 
         def compute() -> list[Any]:
             error, found = self.paths().nearer(tunable, numbers, count, _TRIALS)
             return [error, *torch.cat(list(found)).tolist()]
 
-        error, *found = self._measured(compute, self._pairs)
+        error, *found = self._measured(compute, self.paths)
         parts = torch.tensor(found, dtype=torch.float64).split([len(part) for part in numbers])
         return error, (name, tunable, Numbers(*parts))
 
@@ -252,7 +249,7 @@ class Search:
         return moved(minimize(value, corners[0].numpy(), method="Nelder-Mead", options=options).x)
 
 
-def _at(ell: float, entry: begin.Entry) -> begin.Entry:
+def _at(ell: float, entry: Entry) -> Entry:
     name, tunable, numbers = entry
     held = replace(tunable, bounds=(ell, ell))
     return name, held, numbers._replace(ells=torch.full_like(numbers.ells, ell))

@@ -20,7 +20,13 @@ from expint.tuning.parameters import Numbers, Tunable
 STOCHASTIC = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
 DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
 STOPS = (0.1, 0.03)
-AS_THEY_ARE = ("default", "dmn", "ays_sd15")  # grids that all solvers are tried on in law
+AS_THEY_ARE = (
+    "default",
+    "dmn",
+    "ays_sd15",
+    "gits",
+    "oss",
+)  # grids that all solvers are tried on in law
 FREE = (0.0, 2.0)
 Entry = tuple[str, Tunable, Numbers]
 _optimized = lru_cache(dmn_grid)  # the same for several solvers
@@ -39,8 +45,7 @@ def starts_of(
         named = [*DETERMINISTIC] if bounds[1] == 0.0 else [*STOCHASTIC]
         if 0.0 == bounds[0] < bounds[1]:
             named += [name for name in DETERMINISTIC if name not in named]
-    refused: ValueError | None = None
-    found = False
+    refused = []
     for one in named:
         method = get(one)
         if method.form != "data" or method.noise_scale is not None or method.tableau.slopes:
@@ -51,16 +56,15 @@ def starts_of(
         try:
             own = plan_sampling(about.schedule, method, nfe=nfe, ell=bounds[1]).grid
         except ValueError as error:
-            refused = error
+            refused.append(error)
             continue
-        found = True
         for name, times in _grids(about, len(own) - 1, own):
             yield (
                 f"{method.name}, {name}",
                 Tunable(about.schedule, method, times, bounds, about.round_time),
             )
-    if not found and refused is not None:
-        raise refused
+    if len(refused) == len(named):
+        raise refused[-1]
 
 
 def _grids(about: Description, steps: int, own: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -110,9 +114,14 @@ def shape_of(
     return size
 
 
+def nearest_of(entries: list[Entry], values: list[float]) -> list[Entry]:
+    """In the order of their values."""
+    return [entries[i] for i in sorted(range(len(entries)), key=values.__getitem__)]
+
+
 def best_of(solvers: int, entries: list[Entry], values: list[float]) -> list[Entry]:
     """The best entry of each of the best solvers."""
     best: dict[str, Entry] = {}
-    for i in sorted(range(len(entries)), key=values.__getitem__):
-        best.setdefault(entries[i][1].method.name, entries[i])
+    for entry in nearest_of(entries, values):
+        best.setdefault(entry[1].method.name, entry)
     return list(best.values())[:solvers]

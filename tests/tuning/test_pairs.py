@@ -9,6 +9,7 @@ import expint
 from expint.schedules import EDM
 from expint.targets import GaussianMixture
 from expint.tuning import SampleObjective, stages, tune
+from expint.tuning.network_grids import times_from_paths
 from expint.tuning.objective import HELD_OUT, SEARCH, UNIT, Side
 from expint.tuning.pairs import PRICE, ell_of
 from expint.tuning.pathwise import Paths
@@ -133,7 +134,8 @@ def test_what_a_search_says_it_cost_is_what_it_called(solver, ell):
 
 
 def test_every_solver_is_tried_on_the_grids_for_few_steps(monkeypatch):
-    """At the ℓ nearest to 1, beside solutions; grids with another end are begun with alone."""
+    """At the ℓ nearest to 1, beside solutions; grids with another end are begun with alone. Those
+    from paths are of the steps of the solvers with one evaluation in each."""
     tried, value = set(), stages.Search._value
 
     def noted(self, entry, count, part=SEARCH, of=None):
@@ -142,10 +144,25 @@ def test_every_solver_is_tried_on_the_grids_for_few_steps(monkeypatch):
         return value(self, entry, count, part, of)
 
     monkeypatch.setattr(stages.Search, "_value", noted)
+    monkeypatch.setitem(stages.pairs.SHARES, "grids", 0.2)
     tune(MODES, 6, ell=(0.3, 2.0), budget=12_000, progress=False)
     solvers = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
     expected = {f"{one}, {grid}" for one in solvers for grid in ("default", "dmn", "ays_sd15")}
+    expected |= {f"{one}, {grid}" for one in solvers[:3] for grid in ("gits", "oss")}
     assert expected <= tried and not any(name.endswith(("0.1", "0.03")) for name in tried)
+
+
+@pytest.mark.parametrize("name", ["gits", "oss"])
+def test_a_grid_from_paths_is_the_one_of_its_function(name):
+    """Of 4 paths where the evaluations are just enough for them, which are counted; else none."""
+    own = pairs()
+    each = 60 + (name == "oss") * (1 + 5 * 55)
+    grid = {"gits": expint.tuning.gits_grid, "oss": expint.tuning.oss_grid}[name]
+    expected = grid(MODES.schedule, 6, MODES, (4, 2), seed=own.seed * 3 + SEARCH)
+    assert times_from_paths(name, 6, 4 * each, own) == expected.tolist()
+    assert own.cost == 4 * each
+    assert times_from_paths(name, 6, 4 * each - 1, own) == []
+    assert times_from_paths(name, 61, 1e9, own) == times_from_paths(name, 1, 1e9, own) == []
 
 
 @pytest.mark.parametrize(("gain", "taken"), [(0.4 * PRICE, 1.0), (0.6 * PRICE, 0.5)])
