@@ -152,7 +152,7 @@ ROOMS = {
     "expint/plans/file_format.py": 83,
     "expint/tuning/": 1_126,
     "expint/tuning/pairs.py": 69,
-    "expint/tuning/network_grids.py": 28,
+    "expint/tuning/network_grids.py": 30,
     "expint/runs/row_noise.py": 54,
     "expint/transitions/": 368,
     "expint/fixed_points.py": 30,

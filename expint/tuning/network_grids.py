@@ -15,16 +15,18 @@ _POINTS, _LEAST, _MOST = 61, 4, 16  # noise levels, and paths
 
 def times_from_paths(name: str, steps: int, evaluations: float, drawn: Drawn) -> list[float]:
     """Times of a grid that takes at most so many evaluations, which the objective counts; none
-    where they are too few."""
+    where they are too few, on a table that is too coarse, and where the paths are not finite."""
     each = _POINTS - 1 + (name == "oss") * (1 + (steps - 1) * (_POINTS - steps))
     batch = min(_MOST, int(evaluations / each))
     if batch < _LEAST or not 1 < steps < _POINTS:
         return []
     schedule, shape = describe(drawn.model).schedule, (batch, *drawn.shape)
     how = {"points": _POINTS, "seed": 3 * drawn.seed + SEARCH}
-    times = GRIDS[name](schedule, steps, drawn.model, shape, **how)
     drawn.cost += batch * each
-    return times.tolist()
+    try:
+        return GRIDS[name](schedule, steps, drawn.model, shape, **how).tolist()
+    except (ValueError, FloatingPointError):
+        return []
 
 
 def network_starts(

@@ -19,7 +19,7 @@ FINE = 50  # evaluations of a solution that plans are compared with
 LEVELS = (0.0, 0.3, 0.6, 1.0)  # of ℓ, that plans are tried with
 PRICE = 0.4  # of ℓ lower or higher by 1: the law of an imperfect network is another there
 SHARES = {"grids": 0.04, "along": 0.36, "screening": 0.2, "few": 0.24, "held out": 0.12}
-SCREENS = ((3, 12), (1, 3))  # on a third of the pairs, of which twelve are kept, and on all
+SCREENS = ((3, 12), (1, 12))  # on a third of the pairs, of which twelve are kept, and on all
 LEAST, MOST, MOST_LAST = 16, 3000, 12_000  # samples of a distance; the last for a choice
 
 
@@ -34,7 +34,7 @@ def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int,
     every = (2 * levels + len(AS_THEY_ARE) * solvers) // SCREENS[0][0] + SCREENS[0][1]
     costs = {
         SEARCH: ("screening", every * nfe + (levels + (bounds[0] > 0.0)) * FINE),
-        HELD_OUT: ("held out", 5 * nfe + min(levels, 3) * FINE),
+        HELD_OUT: ("held out", 6 * nfe + min(levels, 3) * FINE),
     }
     return {
         part: int(min(MOST, max(LEAST, SHARES[stage] * budget / cost)))

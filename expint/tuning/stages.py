@@ -51,27 +51,29 @@ class Search:
         own = self._default_plan()
         ell, name = ell_of(own), f"{own.solver}, {begin.AS_THEY_ARE[0]}"
         default = [_at(ell, e) for e in fixed if e[0] == name and bounds[0] <= ell <= bounds[1]]
-        by, paired = self.objective, False
+        by, trouble, paired = self.objective, [], False
         if self.size:
             try:
                 entries = self._along(entries, bounds) + fixed
                 by, paired = self.paths, True
             except FloatingPointError as error:  # of the fine solutions
-                self.failures.append(f"{ALONG}: {error}")
-        if not self.own:
-            self._made(self.objective)
+                trouble = [f"{ALONG}: {error}"]
+        if not self.own:  # made now, so that it is paid for; in a replay only when it is needed
+            self._take(lambda: ([], self.cost + self.objective().cost))
         if paired:
             for share, kept in SCREENS:
                 values = self._values(entries, self.counts[SEARCH] // share, SEARCH, by)
                 priced = [v + price(e, first) for v, e in zip(values, entries, strict=True)]
                 entries = begin.nearest_of(entries, priced)[:kept]
-            ranked = [self._in_law(entries[0]), *entries]
+            levels = {entry[1].bounds for entry in entries[:3]}
+            other = [entry for entry in entries[3:] if entry[1].bounds not in levels]
+            ranked = [self._in_law(entries[0]), *entries[:3], *other[:1]]
         else:
-            count = self._count("screening", len(entries))
-            values = self._values(entries, count, SEARCH, by)
+            values = self._values(entries, self._count("screening", len(entries)), SEARCH, by)
             few = self._count("few", 2 * _FEW_TRIALS)
             ranked = begin.best_of(2, entries, values)
             ranked += [(n, t, self._few(n, t, numbers, by, few)) for n, t, numbers in ranked]
+        self.failures += trouble
         tried = ranked + default
         count = self._count("held out", len(tried) + 1, MOST_LAST)
         if self.own:
@@ -121,10 +123,6 @@ class Search:
     def _times(self, grid: str, steps: int) -> list[float]:
         made = partial(times_from_paths, grid, steps, SHARES["grids"] * self.budget)
         return self._measured(lambda: made(self.paths()), self.paths)
-
-    def _made(self, of: Made) -> None:
-        """Made now, so that it is paid for; when a search goes on, only when it is needed."""
-        self._take(lambda: ([], self.cost + of().cost))
 
     def _take(self, now: Callable[[], tuple[list[Any], int]]) -> list[Any]:
         before = self.cost
@@ -189,11 +187,10 @@ class Search:
         count = int(min(200, self.counts[SEARCH], max(least, chunks / 10)))
         rounds = max(1, min(5, int(chunks / (8 * count))))
         many = min(4, int(chunks / (1.5 * count)))  # solvers that the budget is enough for
-        fits = self.paths
+        limit, fits = self.cost + share, self.paths
         far = self._measured(lambda: [fits().error(*e[1:], count) for e in starts], fits)
         starts = begin.best_of(max(1, many), starts, far)
         self.bar.set_description(ALONG)
-        limit = self.cost + share
         fitted: list[tuple[float, Entry]] = []
         for left in (2, 1) if many else ():
             for _ in range(rounds):
