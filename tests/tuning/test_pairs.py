@@ -175,3 +175,16 @@ def test_another_ell_has_its_price(monkeypatch, gain, taken):
     monkeypatch.setattr(stages.Search, "_value", value)
     plan = tune(MODES, 5, solver="seeds-ab2", ell=(0.3, 2.0), budget=20_000, progress=False)
     assert ell_of(plan) == taken
+
+
+def test_the_nearest_of_another_ell_is_tried_on_the_pairs_held_out(monkeypatch):
+    """Where the three nearest by the search have one ℓ: few pairs are no reason to give up all
+    others."""
+
+    def value(self, entry, count, part=SEARCH, of=None):
+        ell = entry[1].bounds[0]
+        return 0.0 if ell == 0.6 and part == HELD_OUT else 0.5 if ell in (0.6, 1.0) else 2.0
+
+    monkeypatch.setattr(stages.Search, "_value", value)
+    plan = tune(MODES, 5, solver="seeds-ab2", ell=(0.3, 2.0), budget=20_000, progress=False)
+    assert ell_of(plan) == 0.6
