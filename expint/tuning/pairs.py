@@ -31,10 +31,10 @@ def levels_of(bounds: tuple[float, float]) -> list[float]:
 def pair_counts(budget: int, nfe: int, bounds: tuple[float, float]) -> dict[int, int]:
     """How many samples of each part are compared with solutions."""
     levels, solvers = len(levels_of(bounds)), len({*STOCHASTIC, *DETERMINISTIC})
-    every = (2 * levels + len(AS_THEY_ARE) * solvers) // SCREENS[0][0] + SCREENS[0][1]
+    every = (levels + len(AS_THEY_ARE) * solvers) // SCREENS[0][0] + SCREENS[0][1]
     costs = {
         SEARCH: ("screening", every * nfe + (levels + (bounds[0] > 0.0)) * FINE),
-        HELD_OUT: ("held out", 6 * nfe + min(levels, 3) * FINE),
+        HELD_OUT: ("held out", 7 * nfe + min(levels, 3) * FINE),
     }
     return {
         part: int(min(MOST, max(LEAST, SHARES[stage] * budget / cost)))

@@ -65,9 +65,9 @@ class Search:
                 values = self._values(entries, self.counts[SEARCH] // share, SEARCH, by)
                 priced = [v + price(e, first) for v, e in zip(values, entries, strict=True)]
                 entries = begin.nearest_of(entries, priced)[:kept]
-            levels = {entry[1].bounds for entry in entries[:3]}
-            other = [entry for entry in entries[3:] if entry[1].bounds not in levels]
-            ranked = [self._in_law(entries[0]), *entries[:3], *other[:1]]
+            other = [entry for entry in entries if entry[1].bounds != entries[0][1].bounds]
+            two = [entries[0], *other[:1]]
+            ranked = [*map(self._in_law, two), *two, *(e for e in entries[1:3] if e not in two)]
         else:
             values = self._values(entries, self._count("screening", len(entries)), SEARCH, by)
             few = self._count("few", 2 * _FEW_TRIALS)
@@ -203,8 +203,7 @@ class Search:
             error, entry = self._nearer(entry, count)
             if error > 0.98 * before:
                 break
-        along = (f"{entry[0]}, {ALONG}", *entry[1:])
-        return [_at(ell, each) for each in (along, self._in_law(along)) for ell in levels]
+        return [_at(ell, (f"{entry[0]}, {ALONG}", *entry[1:])) for ell in levels]
 
     def _in_law(self, entry: Entry) -> Entry:
         """An entry moved by few numbers, with its ℓ, beside solutions."""
