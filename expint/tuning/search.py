@@ -46,13 +46,13 @@ def tune(
 
     First along paths: several solvers on several grids are compared, sample by sample, with fine
     solutions of the ODE from the same initial states, and every number of every step (grid, trust
-    in extrapolation) of the best is moved by least squares. Then in law: five numbers (shape of the
-    grid, trust) are moved by the energy distance from the same solutions, without gradients. What
-    comes out is tried at several levels of ℓ, beside the solvers on the default grid and on those
-    of DMN, Align Your Steps, GITS and OSS, each against fine solutions of its own equation along
-    the same Brownian paths; so small errors show on few samples. The best is moved in law once
-    more, and what is nearest on samples that the search has not seen is kept; another ℓ than 1 only
-    if it gains more than the law of an imperfect network differs there. Where distances cost
+    in extrapolation) of the best is moved by least squares. What comes out is tried at several
+    levels of ℓ, beside the solvers on the default grid and on those of DMN, Align Your Steps, GITS
+    and OSS, each against fine solutions of its own equation along the same Brownian paths; so small
+    errors show on few samples. Of the nearest, and the nearest with another ℓ, five numbers (shape
+    of the grid, trust) are then moved in law, by the energy distance from these solutions, without
+    gradients. What is nearest on samples that the search has not seen is kept; another ℓ than 1
+    only if it gains more than the law of an imperfect network differs there. Where distances cost
     nothing, gradients move all numbers in the end.
 
     Args:

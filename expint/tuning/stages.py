@@ -174,8 +174,7 @@ class Search:
         return plan_sampling(about.schedule, nfe=self.nfe, **how)
 
     def _along(self, starts: list[Entry], bounds: tuple[float, float]) -> list[Entry]:
-        """Plans near the paths of the ODE, by all numbers and then by few in law, with several
-        ℓ."""
+        """Plans near the paths of the ODE, by all numbers, with several ℓ."""
         levels = levels_of(bounds)
         self._take(lambda: ([], self.cost + self.paths().prepare({0.0, *levels}, SEARCH)))
         most = max(entry[1].steps for entry in starts)
