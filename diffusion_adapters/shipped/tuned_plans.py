@@ -13,7 +13,7 @@ from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
-MARGINS = {"Paths": (0.15, 0.4), "SampleObjective": (0.3, 0.0)}
+MARGINS = {"Paths": (0.15, 0.6), "SampleObjective": (0.3, 0.0)}
 """What a plan must gain to be taken, by how distances were measured, in units of the floor; and for
 ℓ farther from 1 by 1, for the law of a network is another there."""
 PLANS = Path(__file__).parent / "plans"

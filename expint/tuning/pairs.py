@@ -17,7 +17,7 @@ from expint.tuning.starts import AS_THEY_ARE, DETERMINISTIC, STOCHASTIC, Entry
 
 FINE = 50  # evaluations of a solution that plans are compared with
 LEVELS = (0.0, 0.3, 0.6, 1.0)  # of ℓ, that plans are tried with
-PRICE = 0.4  # of ℓ lower or higher by 1: the law of an imperfect network is another there
+PRICE = 0.6  # of ℓ lower or higher by 1: the law of an imperfect network is another there
 SHARES = {"grids": 0.04, "along": 0.36, "screening": 0.2, "few": 0.24, "held out": 0.12}
 SCREENS = ((3, 12), (1, 12))  # on a third of the pairs, of which twelve are kept, and on all
 LEAST, MOST, MOST_LAST = 16, 3000, 12_000  # samples of a distance; the last for a choice
