@@ -150,7 +150,7 @@ ROOMS = {
     "expint/plans/restart.py": 62,
     "expint/plans/step_scale.py": 21,
     "expint/plans/file_format.py": 83,
-    "expint/tuning/": 1_124,
+    "expint/tuning/": 1_118,
     "expint/tuning/pairs.py": 69,
     "expint/tuning/network_grids.py": 30,
     "expint/runs/row_noise.py": 54,

@@ -20,13 +20,7 @@ from expint.tuning.parameters import Numbers, Tunable
 STOCHASTIC = ("seeds-ab2", "seeds-ab3", "sa-solver", "seeds-3")
 DETERMINISTIC = ("unipc-2", "unipc-3", "seeds-ab2", "seeds-ab3")
 STOPS = (0.1, 0.03)
-AS_THEY_ARE = (
-    "default",
-    "dmn",
-    "ays_sd15",
-    "gits",
-    "oss",
-)  # grids that all solvers are tried on in law
+AS_THEY_ARE = ("default", "dmn", "ays_sd15", "gits", "oss")  # grids of all solvers, in law
 FREE = (0.0, 2.0)
 Entry = tuple[str, Tunable, Numbers]
 _optimized = lru_cache(dmn_grid)  # the same for several solvers
