@@ -134,13 +134,15 @@ def test_what_a_search_says_it_cost_is_what_it_called(solver, ell):
 
 
 def test_every_solver_is_tried_on_the_grids_for_few_steps(monkeypatch):
-    """At the ℓ nearest to 1, beside solutions; grids with another end are begun with alone. Those
-    from paths are of the steps of the solvers with one evaluation in each."""
-    tried, value = set(), stages.Search._value
+    """At the ℓ nearest to 1, beside solutions, on a third of the pairs, and the twelve nearest on
+    all of them; grids with another end are begun with alone. Those from paths are of the steps of
+    the solvers with one evaluation in each."""
+    tried, sizes, value = set(), [], stages.Search._value
 
     def noted(self, entry, count, part=SEARCH, of=None):
         if part == SEARCH and entry[1].bounds == (1.0, 1.0):
             tried.add(entry[0])
+        sizes.extend([count] * (part == SEARCH))
         return value(self, entry, count, part, of)
 
     monkeypatch.setattr(stages.Search, "_value", noted)
@@ -150,6 +152,7 @@ def test_every_solver_is_tried_on_the_grids_for_few_steps(monkeypatch):
     expected = {f"{one}, {grid}" for one in solvers for grid in ("default", "dmn", "ays_sd15")}
     expected |= {f"{one}, {grid}" for one in solvers[:3] for grid in ("gits", "oss")}
     assert expected <= tried and not any(name.endswith(("0.1", "0.03")) for name in tried)
+    assert sizes.count(max(sizes)) == 12 and set(sizes) == {max(sizes), max(sizes) // 3}
 
 
 @pytest.mark.parametrize("name", ["gits", "oss"])
