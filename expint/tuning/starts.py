@@ -58,7 +58,7 @@ def starts_of(
                 Tunable(about.schedule, method, times, bounds, about.round_time),
             )
     if len(refused) == len(named):
-        raise refused[-1]
+        raise refused[0]
 
 
 def _grids(about: Description, steps: int, own: Tensor) -> Iterator[tuple[str, Tensor]]:
