@@ -152,6 +152,7 @@ def test_every_solver_is_tried_on_the_grids_for_few_steps(monkeypatch):
     expected = {f"{one}, {grid}" for one in solvers for grid in ("default", "dmn", "ays_sd15")}
     expected |= {f"{one}, {grid}" for one in solvers[:3] for grid in ("gits", "oss")}
     assert expected <= tried and not any(name.endswith(("0.1", "0.03")) for name in tried)
+    assert not {"seeds-3, gits", "seeds-3, oss"} & tried  # three times the evaluations
     assert sizes.count(max(sizes)) == 12 and set(sizes) == {max(sizes), max(sizes) // 3}
 
 
