@@ -1,11 +1,12 @@
 """What tuning gains: tuned plans beside every fixed one, and beside grids from the network.
 
     python benchmarks/tuned.py digits-vp mnist-edm --nfe 5 --nfe 10     figures, with their floors
-    python benchmarks/tuned.py digits-vp --nfe 10 --quick               a few of them
+    python benchmarks/tuned.py digits-vp --nfe 10 --beside some         or default, less to measure
     python benchmarks/tuned.py mnist-edm --transfer                     other seeds and classes
     python benchmarks/tuned.py mnist-edm --trained-again FOLDER         another network's samples
     python benchmarks/tuned.py --data gaussian --data modes             laws that are known
     python benchmarks/tuned.py --table | --page | --pictures            of figures that are there
+    python benchmarks/tuned.py --judge                                  what decides on the default
 
 For each problem, number of evaluations and kind (stochastic: ℓ between 0.3 and 2 in every step;
 deterministic: ℓ = 0) the tuned plan is that which comes with the package, or else one that
@@ -56,7 +57,9 @@ import expint
 from diffusion_adapters import load
 from diffusion_adapters.guidance.wrapping import ModelWrapper
 from diffusion_adapters.shipped.files import load_network
+from diffusion_adapters.shipped.tuned_plans import JUDGED
 from expint import tuning
+from expint.defaults import FEW
 from expint.metrics import frechet_distance, gaussian_wasserstein, sliced_wasserstein
 from expint.quality.comparison import analytic_target
 
@@ -319,14 +322,18 @@ def problem_of(name: str, count: int | None = None, size: int | None = None) -> 
 # --- the plans
 
 
-def fixed(problem: Problem, kind: str, nfe: int, quick: bool) -> Iterator[tuple[str, Any]]:
+def fixed(problem: Problem, kind: str, nfe: int, beside: str = "all") -> Iterator[tuple[str, Any]]:
     """By name what stands beside a tuned plan: a function that makes the arguments of `figures`,
     and raises a ValueError where there is no such plan."""
-    solvers = CHIEF[kind] if quick else expint.solvers.names()
-    every = [None] if quick or problem.name not in DATA else [None, "uniform_lambda", "karras"]
-    pairs = [(grid, solver) for grid in every for solver in solvers]
-    chosen = ("DMN", "Align Your Steps") if quick else tuned_pages.GRIDS
-    pairs += [(grid, solver) for grid in chosen for solver in CHIEF[kind]]
+    every = [None, "uniform_lambda", "karras"] if problem.name in DATA else [None]
+    if beside == "default":
+        pairs = [(None, tuned_pages.default(kind, nfe, ""))]
+    elif beside == "some":
+        few = (None, "DMN", "Align Your Steps")
+        pairs = [(grid, solver) for grid in few for solver in CHIEF[kind]]
+    else:
+        on_grids = product(tuned_pages.GRIDS, CHIEF[kind])
+        pairs = [*product(every, expint.solvers.names()), *on_grids]
     for grid, solver in pairs:
         how = partial(fixed_plan, problem, solver, kind, nfe, grid)
         yield f"{solver}, {grid or 'default grid'}", how
@@ -420,7 +427,7 @@ def measure(
     kind: str,
     *,
     file: Path = FILE,
-    quick: bool = False,
+    beside: str = "all",
     budget: int = 500_000,
 ) -> None:
     """Put the figures of a number of evaluations and a kind into the file. A plan that does not
@@ -431,7 +438,7 @@ def measure(
     plan, about = tuned_plan(problem, kind, nfe, budget)
     if known.get("tuned", {}).get("file") != about["file"]:
         put(file, [*place, "tuned"], {**problem.figures(plan=plan), **about})
-    missing = [pair for pair in fixed(problem, kind, nfe, quick) if pair[0] not in known]
+    missing = [pair for pair in fixed(problem, kind, nfe, beside) if pair[0] not in known]
     limit = None
     if missing and isinstance(problem, Network):
         limit = HOPELESS * problem.glance(plan=plan)
@@ -439,7 +446,7 @@ def measure(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", expint.PlanWarning)
-                full = label == f"{tuned_pages.DEFAULT[kind]}, default grid"
+                full = label == tuned_pages.default(kind, nfe)
                 figures = compared_with(problem, None if full else limit, how())
             if not all(value == value for value in figures["figures"]):
                 figures = {}
@@ -458,6 +465,26 @@ def compared_with(problem: Problem, limit: float | None, how: dict[str, Any]) ->
     return problem.figures(**how)
 
 
+def judged_text(file: Path) -> str:
+    """The figures of the plans of shipped networks, each beside those of the default plan of as
+    many evaluations: by them it is decided which plan is taken where nothing is chosen."""
+    lines = []
+    for stem in sorted(own.stem for own in SHIPPED.glob("*-*.json")):
+        name, kind, nfe = stem.rsplit("-", 2)
+        plans = tuned_pages.read(file).get(name, {}).get("plans", {})
+        usual = "stochastic" if int(nfe) > FEW else "deterministic"
+        default = plans.get(f"{usual} {nfe}", {}).get(tuned_pages.default(usual, nfe))
+        tuned = plans.get(f"{kind} {nfe}", {}).get("tuned")
+        if tuned and default:
+            entry = {
+                "plan": tuned["file"],
+                "tuned": tuned["figures"],
+                "default": default["figures"],
+            }
+            lines.append(f" {json.dumps(stem)}: {json.dumps(entry)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def transfer(problem: Problem, nfe: int, kind: str, *, file: Path, budget: int = 500_000) -> None:
     """Plans that were tuned with another seed and other reference samples, and on half of the
     classes, measured on all samples or the other half of the classes: beside the plan itself."""
@@ -466,7 +493,7 @@ def transfer(problem: Problem, nfe: int, kind: str, *, file: Path, budget: int =
     known = tuned_pages.read(file)[problem.name].get("transfer", {}).get(place[-1], {})
     plan, _ = tuned_plan(problem, kind, nfe, budget)
     plans = {
-        "default": fixed_plan(problem, tuned_pages.DEFAULT[kind], kind, nfe),
+        "default": fixed_plan(problem, tuned_pages.default(kind, nfe, ""), kind, nfe),
         "tuned": {"plan": plan},
     }
     variants = {} if isinstance(problem, GaussianData) else {"seed": problem.figures}
@@ -487,7 +514,7 @@ def again(name: str, problem: Problem, nfe: int, kind: str, *, file: Path) -> No
     if "floor" not in tuned_pages.read(file)[name].get("again", {}):
         put(file, [*place, "floor"], problem.floor())
     plans = tuned_pages.read(file)[name]["plans"][f"{kind} {nfe}"]
-    usual = f"{tuned_pages.DEFAULT[kind]}, default grid"
+    usual = tuned_pages.default(kind, nfe)
     labels = dict.fromkeys([usual, *tuned_pages.best_labels(plans, 3)])
     how: dict[str, Any] = {
         label: fixed_plan(problem, solver, kind, nfe, None if grid == "default grid" else grid)
@@ -505,7 +532,13 @@ def again(name: str, problem: Problem, nfe: int, kind: str, *, file: Path) -> No
 @click.option("--data", multiple=True, type=click.Choice([*DATA]), help="Data known in full.")
 @click.option("--nfe", "nfes", multiple=True, type=int, default=(5, 8, 10), show_default=True)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS]), default=[*KINDS])
-@click.option("--quick", is_flag=True, help="Two solvers, on the default grid, DMN and AYS only.")
+@click.option(
+    "--beside",
+    type=click.Choice(["all", "some", "default"]),
+    default="all",
+    show_default=True,
+    help="Which fixed plans: some are two solvers on the default grid, DMN and Align Your Steps.",
+)
 @click.option("--transfer", "moved", is_flag=True, help="Plans tuned on other seeds and classes.")
 @click.option("--trained-again", "folder", type=click.Path(path_type=Path), help="See above.")
 @click.option("--count", type=int, help="Samples in a run. Default: 4000 of digits, 1000 of MNIST.")
@@ -516,13 +549,14 @@ def again(name: str, problem: Problem, nfe: int, kind: str, *, file: Path) -> No
 @click.option("--compile", "faster", is_flag=True, help="Compile networks (needs a C++ compiler).")
 @click.option("--table", is_flag=True, help="Measure nothing: print the figures of the file.")
 @click.option("--page", is_flag=True, help="Measure nothing: put them into docs/choose-a-plan.md.")
+@click.option("--judge", "judged", is_flag=True, help="Measure nothing: put them beside the plans.")
 @click.option("--pictures", is_flag=True, help="Draw those of docs/img, of two NAMES.")
 def main(
     names: tuple[str, ...],
     data: tuple[str, ...],
     nfes: tuple[int, ...],
     kinds: tuple[str, ...],
-    quick: bool,
+    beside: str,
     moved: bool,
     folder: Path | None,
     count: int | None,
@@ -533,6 +567,7 @@ def main(
     faster: bool,
     table: bool,
     page: bool,
+    judged: bool,
     pictures: bool,
 ) -> None:
     """Measure tuned plans for NAMES, and others beside them."""
@@ -547,6 +582,8 @@ def main(
         )
     elif page:
         tuned_pages.put_page(file)
+    elif judged:
+        (SHIPPED / JUDGED).write_text(judged_text(file))
     elif others:
         for name, other in others.items():
             problem = problem_of(other, count, size)
@@ -557,10 +594,10 @@ def main(
             problem = problem_of(name, count, size)
             for nfe in nfes:
                 for kind in kinds:
-                    measure(problem, nfe, kind, file=file, quick=quick, budget=budget)
+                    measure(problem, nfe, kind, file=file, beside=beside, budget=budget)
                     if moved:
                         transfer(problem, nfe, kind, file=file, budget=budget)
-    if not (page or pictures):
+    if not (page or judged or pictures):
         click.echo(tuned_pages.tables(file))
 
 

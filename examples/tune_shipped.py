@@ -12,6 +12,7 @@ a plan that is there is made again only where the weights have changed.
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 
@@ -30,20 +31,22 @@ from expint.schedules import Schedule
 # Plans are tuned for equations of scalar schedules, so that digits-cld has none.
 NETWORKS = [name for name in names() if isinstance(load(name).schedule, Schedule)]
 NFES = (5, 8, 10, 15, 20, 30)
+DISTANCES = ("distance", "distance of the default plan")
 
 
 def table() -> str:
-    """The distances of all files beside those of the default plan, as Markdown."""
+    """The distances of all files beside those of the default plan, as Markdown; those of plans that
+    are taken where nothing is chosen are bold."""
     counts = " | ".join(f"{nfe}" for nfe in NFES)
     lines = [f"| network, kind | {counts} |", "|---" * (1 + len(NFES)) + "|"]
     for name, kind in product(NETWORKS, KINDS):
         cells = []
         for nfe in NFES:
             file = tuned_plans.PLANS / f"{name}-{kind}-{nfe}.json"
-            about = read_content(file)["about"] if file.exists() else {}
-            pair = [about.get(key) for key in ("distance", "distance of the default plan")]
-            star = "\\*" * (about.get("objective") == "Paths")
-            cells.append(f"{pair[0]:.2f} ({pair[1]:.2f}){star}" if about else "–")
+            content = read_content(file) if file.exists() else {"about": {}}
+            pair = [content["about"].get(key, math.nan) for key in DISTANCES]
+            bold = "**" * (tuned_plans.tuned_plan(name, nfe) == content)
+            cells.append(f"{bold}{pair[0]:.2f} ({pair[1]:.2f}){bold}")
         lines.append(f"| {name}, {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def test_modes_are_judged_by_three_numbers(study: Any):
 def test_every_solver_of_the_kind_stands_beside(study: Any, kind: str):
     problem = study.problem_of("gaussian")
     plans, without = {}, []
-    for label, how in study.fixed(problem, kind, 10, quick=False):
+    for label, how in study.fixed(problem, kind, 10):
         if not label.endswith("default grid"):
             continue
         try:
@@ -74,15 +74,51 @@ def test_every_solver_of_the_kind_stands_beside(study: Any, kind: str):
     own = {"ddpm", "euler-ancestral"} if kind == "stochastic" else {"ddim", "unipc-3", "taylor-2"}
     assert always | own <= {*plans}
     assert ("taylor-2" in without) == (kind == "stochastic")  # no derivatives along an SDE
-    quick = [label for label, _ in study.fixed(problem, kind, 10, quick=True)]
+    quick = [label for label, _ in study.fixed(problem, kind, 10, "some")]
     assert len(quick) == 6 and sum("DMN" in label for label in quick) == 2
+    default = plan_sampling(problem.model.schedule, nfe=6 if kind == "deterministic" else 10)
+    (usual,) = [label for label, _ in study.fixed(problem, kind, 10, "default")]
+    assert usual == f"{default.solver}, default grid"
+
+
+def test_plans_are_judged_beside_that_which_comes_without_choosing(study: Any, tmp_path: Path):
+    problem, file = study.problem_of("gaussian"), tmp_path / "figures.json"
+    for nfe in (5, 8, 10, 30):
+        for kind in study.KINDS:
+            saved(study, problem, kind, nfe, "seeds-ab2", study.SHIPPED)
+            usual = study.tuned_pages.default(kind, nfe)
+            place, offset = ["gaussian", "plans", f"{kind} {nfe}"], 0.5 * (kind == "deterministic")
+            study.put(file, [*place, "another, default grid"], {"figures": [0.0]})
+            study.put(file, [*place, usual], {"figures": [nfe + offset]})
+            if nfe != 8 or kind == "stochastic":  # else it was not measured
+                study.put(file, [*place, "tuned"], {"figures": [nfe - offset], "file": f"{nfe}"})
+    judged = json.loads(study.judged_text(file))
+    assert {stem: entry["default"][0] for stem, entry in judged.items()} == {
+        "gaussian-deterministic-10": 10.0,
+        "gaussian-deterministic-30": 30.0,
+        "gaussian-deterministic-5": 5.5,
+        "gaussian-stochastic-10": 10.0,
+        "gaussian-stochastic-30": 30.0,
+        "gaussian-stochastic-5": 5.5,
+        "gaussian-stochastic-8": 8.5,
+    }
+    assert judged["gaussian-deterministic-10"]["tuned"] == [9.5]
+    assert judged["gaussian-stochastic-8"]["plan"] == "8"
+    for nfe, kind in (
+        (5, "deterministic"),
+        (8, "deterministic"),
+        (9, "stochastic"),
+        (30, "stochastic"),
+    ):
+        chosen = plan_sampling(problem.model.schedule, nfe=nfe).solver
+        assert study.tuned_pages.default(kind, nfe) == f"{chosen}, default grid"
 
 
 def test_nothing_is_measured_twice(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """But a plan of another file is; and figures of other numbers of samples go."""
     problem, file = study.problem_of("gaussian"), tmp_path / "figures.json"
     saved(study, problem, "deterministic", 6, "unipc-2", study.PLANS)
-    study.measure(problem, 6, "deterministic", file=file, quick=True)
+    study.measure(problem, 6, "deterministic", file=file, beside="some")
     first = file.read_text()
     own = json.loads(first)["gaussian"]["plans"]["deterministic 6"]
     assert own["tuned"]["figures"] == own["unipc-2, default grid"]["figures"]
@@ -94,11 +130,11 @@ def test_nothing_is_measured_twice(study: Any, tmp_path: Path, monkeypatch: pyte
         return figures(self, **how)
 
     monkeypatch.setattr(type(problem), "figures", counted)
-    study.measure(problem, 6, "deterministic", file=file, quick=True)
+    study.measure(problem, 6, "deterministic", file=file, beside="some")
     assert not calls and file.read_text() == first
     # That of the package comes first.
     saved(study, problem, "deterministic", 6, "unipc-3", study.SHIPPED)
-    study.measure(problem, 6, "deterministic", file=file, quick=True)
+    study.measure(problem, 6, "deterministic", file=file, beside="some")
     assert len(calls) == 1 and [*calls[0]] == ["plan"]
     own = json.loads(file.read_text())["gaussian"]["plans"]["deterministic 6"]
     assert own["tuned"]["solver"] == "unipc-3"
@@ -274,7 +310,7 @@ def test_hopeless_plans_are_only_glanced_at(
     law = lambda run, count: features(run, count)  # noqa: E731
     problem.__dict__["study"] = SimpleNamespace(reference=reference, law=law)
     saved(study, problem, "stochastic", 5, "seeds-ab2", study.PLANS)
-    study.measure(problem, 5, "stochastic", file=file, quick=True)
+    study.measure(problem, 5, "stochastic", file=file, beside="some")
     plans = json.loads(file.read_text())["toy"]["plans"]["stochastic 5"]
     sizes = {label: len(found["figures"]) for label, found in plans.items()}
     full = {"tuned", "seeds-ab2, default grid", *(label for label in sizes if "sa-" in label)}

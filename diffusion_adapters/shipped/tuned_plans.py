@@ -1,22 +1,22 @@
 """Tuned plans of the shipped networks: the files NETWORK-KIND-NFE.json of the folder `plans`, made
 by `examples/tune_shipped.py`."""
 
-import math
+import json
 from collections.abc import Mapping
 from hashlib import sha256
+from operator import lt
 from pathlib import Path
 from typing import Any
 
 from diffusion_adapters.shipped.files import DATA
-from expint.defaults import FEW
 from expint.plans.file_format import read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
-MARGINS = {"Paths": (0.15, 0.6), "SampleObjective": (0.3, 0.0)}
-"""What a plan must gain to be taken, by how distances were measured, in units of the floor; and for
-ℓ farther from 1 by 1, for the law of a network is another there."""
 PLANS = Path(__file__).parent / "plans"
+JUDGED = "judged.json"
+"""The file there of the plans' figures, and of those of the default plan: of the samples of three
+runs together, and of each run (`python benchmarks/tuned.py --judge`)."""
 
 
 def weights_hash(name: str) -> str:
@@ -29,7 +29,7 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     file.
 
     It is one with the most evaluations, which serve up to a third more: of those of the two kinds,
-    stochastic and deterministic, the nearer one.
+    stochastic and deterministic, the nearer one by `JUDGED`.
 
     Args:
         name: of the network.
@@ -37,22 +37,20 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
 
     Returns:
         The content, or None: where there is no such plan, where it was made for other weights, and
-        where it did not come nearer than the default plan by more than `MARGINS`.
+        where it was not nearer than the default plan in each of the runs.
 
     Raises:
         ValueError: for a damaged file.
     """
-    files = [file for kind in KINDS for file in PLANS.glob(f"{name}-{kind}-*.json")]
-    counts = [int(file.stem.split("-")[-1]) for file in files]
+    counts = {int(file.stem.split("-")[-1]) for file in PLANS.glob(f"{name}-*.json")}
     most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
+    judged = json.loads((PLANS / JUDGED).read_text(encoding="utf-8"))
     near: dict[float, Mapping[str, Any]] = {}
-    found = [read_content(file) for file, count in zip(files, counts, strict=True) if count == most]
-    usual = [one["about"].get("distance of the default plan", math.inf) for one in found]
-    for content in found:
-        about = content["about"]
-        ell = content["ell"][0] if isinstance(content["ell"], list) else content["ell"]
-        least, gap = MARGINS[about["objective"]]
-        gained = min(usual) - about["distance"] - gap * max(0.0, abs(1.0 - ell) - (nfe <= FEW))
-        if gained > least and about.get("weights") == weights_hash(name):
-            near[about["distance"] + gap * abs(1.0 - ell)] = content
+    for file in (PLANS / f"{name}-{kind}-{most}.json" for kind in KINDS):
+        figures = judged.get(file.stem)
+        if figures and all(map(lt, figures["tuned"], figures["default"])):
+            content = read_content(file)
+            same = content["checksum"].startswith(figures["plan"])
+            if same and content["about"].get("weights") == weights_hash(name):
+                near[figures["tuned"][0]] = content
     return near[min(near)] if near else None

@@ -15,28 +15,37 @@ import expint
 from diffusion_adapters import cfg, load, names
 from diffusion_adapters.cli import main
 from diffusion_adapters.shipped import tuned_plans
-from diffusion_adapters.shipped.tuned_plans import KINDS, MARGINS, tuned_plan, weights_hash
+from diffusion_adapters.shipped.tuned_plans import KINDS, tuned_plan, weights_hash
 from expint import Plan
 from expint.plans.file_format import read_content
 from expint.runs import describe
-from expint.tuning import pairs
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 NFES = (5, 8, 10, 15, 20, 30)
 
 
-def write(folder: Path, name: str, kind: str, nfe: int, **about: Any) -> None:
-    """The file of a plan with distance 1, where the default plan's is 2."""
+def write(folder: Path, name: str, kind: str, nfe: int, *tuned: float, **about: Any) -> None:
+    """The file of a plan with the figures `tuned`, by default 1, where the default plan's are 2."""
     steps = [0.0 if kind == "deterministic" else 0.7] * (nfe - 1)
     plan = expint.plan_sampling(load(name).schedule, "seeds-ab2", steps=nfe, ell=steps)
-    known = {"distance": 1.0, "distance of the default plan": 2.0, "weights": weights_hash(name)}
-    known |= {"objective": "Paths"}
-    replace(plan, about=known | about).save(folder / f"{name}-{kind}-{nfe}.json")
+    file = folder / f"{name}-{kind}-{nfe}.json"
+    known = {"distance": 1.0, "weights": weights_hash(name)}
+    replace(plan, about=known | about).save(file)
+    figures = {"tuned": tuned or (1.0, 1.0), "default": (2.0,) * max(2, len(tuned))}
+    judge(file, plan=read_content(file)["checksum"][:12], **figures)
+
+
+def judge(file: Path, **figures: Any) -> None:
+    judged = file.with_name(tuned_plans.JUDGED)
+    held = json.loads(judged.read_text(encoding="utf-8"))
+    held[file.stem] = held.get(file.stem, {}) | figures
+    judged.write_text(json.dumps(held), encoding="utf-8")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tuned_plans, "PLANS", tmp_path)
+    (tmp_path / tuned_plans.JUDGED).write_text("{}", encoding="utf-8")
     return tmp_path
 
 
@@ -60,45 +69,30 @@ def test_a_plan_serves_up_to_a_third_more_evaluations(folder: Path):
         assert taken("digits-vp", nfe) == (own and (own, True)), nfe
 
 
-def test_the_stochastic_one_is_taken_unless_it_gains_too_little(folder: Path):
-    write(folder, "digits-vp", "stochastic", 8, distance=1.2)
-    write(folder, "digits-vp", "deterministic", 8, distance=1.1)
-    assert taken("digits-vp", 8) == (8, True)  # its ℓ is nearer to 1 by 0.7
-    write(folder, "digits-vp", "stochastic", 8, weights="of another network")
+def test_the_nearer_one_is_taken_if_it_was_nearer_than_the_default_in_every_run(folder: Path):
+    write(folder, "digits-vp", "stochastic", 8, 1.1, 0.9, 1.9)
+    write(folder, "digits-vp", "deterministic", 8, 1.2, 0.8, 1.2)
+    assert taken("digits-vp", 8) == (8, True)  # by the samples of all runs together
+    write(folder, "digits-vp", "stochastic", 8, 1.1, 0.9, 2.1)
     assert taken("digits-vp", 8) == (8, False)
-    write(folder, "digits-vp", "stochastic", 8, distance=1.86)
-    assert taken("digits-vp", 8) == (8, False)
-    write(folder, "digits-vp", "deterministic", 8, distance=1.86)
-    assert taken("digits-vp", 8) is None  # an ℓ nearer to 1 than the default's is no gain
-    write(folder, "digits-vp", "deterministic", 8, distance=1.84)
-    assert taken("digits-vp", 8) == (8, False)
-    noisy = {"distance": 1.84, "objective": "SampleObjective"}
-    write(folder, "digits-vp", "deterministic", 8, **noisy)
+    write(folder, "digits-vp", "deterministic", 8, 2.0, 1.9, 1.9)
     assert taken("digits-vp", 8) is None
+    write(folder, "digits-vp", "stochastic", 8, 1.1, 0.9, 1.9)
+    assert taken("digits-vp", 8) == (8, True)
 
 
-def test_the_law_of_another_ell_has_its_price(folder: Path):
-    """Where the default is the SDE, from 9 evaluations on, the ODE must gain 0.6 more."""
-    write(folder, "digits-vp", "deterministic", 10, distance=1.26)
-    assert taken("digits-vp", 10) is None
-    write(folder, "digits-vp", "deterministic", 10, distance=1.24)
-    assert taken("digits-vp", 10) == (10, False)
-    write(folder, "digits-vp", "deterministic", 10, distance=2.0)
-    write(folder, "digits-vp", "stochastic", 10, distance=1.68)  # ℓ = 0.7 costs 0.18
-    assert taken("digits-vp", 10) is None
-    write(folder, "digits-vp", "stochastic", 10, distance=1.66)
-    assert taken("digits-vp", 10) == (10, True)
-    assert MARGINS["Paths"][1] == pairs.PRICE
-
-
-def test_of_two_figures_of_the_default_the_nearer_counts(folder: Path):
-    """The searches of both kinds measured it."""
+def test_a_plan_that_was_not_judged_is_not_taken(folder: Path):
+    """Nor one that was tuned again since, or for other weights."""
     write(folder, "digits-vp", "stochastic", 10)
-    other = {"distance": 9.0, "distance of the default plan": 1.1}
-    write(folder, "digits-vp", "deterministic", 10, **other)
-    assert taken("digits-vp", 10) is None
-    write(folder, "digits-vp", "deterministic", 10, distance=9.0)
+    file = folder / "digits-vp-stochastic-10.json"
     assert taken("digits-vp", 10) == (10, True)
+    judge(file, plan="another plan")
+    assert taken("digits-vp", 10) is None
+    write(folder, "digits-vp", "stochastic", 10, weights="of another network")
+    assert taken("digits-vp", 10) is None
+    write(folder, "digits-vp", "stochastic", 10)
+    (folder / tuned_plans.JUDGED).write_text("{}", encoding="utf-8")
+    assert taken("digits-vp", 10) is None
 
 
 def test_a_damaged_file_is_named(folder: Path):
@@ -170,7 +164,7 @@ def test_the_script_makes_what_is_missing(folder: Path, monkeypatch: pytest.Monk
         done = CliRunner().invoke(script.main, [*given, "--out", str(folder)])
         assert done.exit_code == 0, done.output
         assert done.stdout.count("digits-vp-deterministic-5.json: ") == expected
-    (file,) = folder.iterdir()
+    (file,) = folder.glob("digits-*")
     about = read_content(file)["about"]
     assert (about["network"], about["weights"]) == ("digits-vp", weights_hash("digits-vp"))
     how = {"ell": (0.0, 0.0), "budget": 9000, "seed": 0}
@@ -181,21 +175,35 @@ def test_the_script_makes_what_is_missing(folder: Path, monkeypatch: pytest.Monk
     assert script.NFES == NFES
 
 
-def test_the_files_of_the_package():
+FILES = [file.stem for file in sorted(tuned_plans.PLANS.glob("*-*.json"))]
+
+
+@pytest.mark.parametrize("stem", FILES)
+def test_the_files_of_the_package(stem: str):
     """Each fits its network and its name, and is small."""
-    for file in tuned_plans.PLANS.iterdir() if tuned_plans.PLANS.exists() else ():
-        name, kind, nfe = file.stem.rsplit("-", 2)
-        plan, content = Plan.load(file, load(name).schedule), read_content(file)
-        assert name in names() and int(nfe) in NFES and plan.nfe <= int(nfe), file
-        assert plan.about["network"] == name and plan.about["weights"] == weights_hash(name), file
-        objective = plan.about["objective"]
-        assert plan.about["distance"] >= 0.0 and objective in MARGINS, file
-        assert file.stat().st_size < 8000, file
-        twin = file.with_name(f"{name}-{({*KINDS} - {kind}).pop()}-{nfe}.json")
-        assert read_content(twin)["about"]["objective"] == objective, file  # in the same unit
-        ells = content["ell"] if isinstance(content["ell"], list) else [content["ell"]]
-        low, high = KINDS[kind]
-        assert all(low <= ell <= high for ell in ells), file
+    file = tuned_plans.PLANS / f"{stem}.json"
+    name, kind, nfe = stem.rsplit("-", 2)
+    plan, content = Plan.load(file, load(name).schedule), read_content(file)
+    assert name in names() and int(nfe) in NFES and plan.nfe <= int(nfe)
+    assert plan.about["network"] == name and plan.about["weights"] == weights_hash(name)
+    assert plan.about["distance"] >= 0.0 and file.stat().st_size < 8000
+    ells = content["ell"] if isinstance(content["ell"], list) else [content["ell"]]
+    low, high = KINDS[kind]
+    assert all(low <= ell <= high for ell in ells)
+
+
+def test_every_plan_of_the_package_was_judged(monkeypatch: pytest.MonkeyPatch):
+    """Each as it is, by the figures of the benchmark."""
+    monkeypatch.syspath_prepend(EXAMPLES.parent / "benchmarks")
+    study = importlib.import_module("tuned")
+    text = (tuned_plans.PLANS / tuned_plans.JUDGED).read_text(encoding="utf-8")
+    assert text == study.judged_text(study.FILE)
+    plans = {
+        stem: read_content(tuned_plans.PLANS / f"{stem}.json")["checksum"][:12] for stem in FILES
+    }
+    assert {
+        stem: figures["plan"] for stem, figures in json.loads(text).items()
+    }.items() <= plans.items()
 
 
 def test_the_page_shows_what_the_files_say(monkeypatch: pytest.MonkeyPatch):
