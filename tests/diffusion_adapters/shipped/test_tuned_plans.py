@@ -201,9 +201,7 @@ def test_every_plan_of_the_package_was_judged(monkeypatch: pytest.MonkeyPatch):
     plans = {
         stem: read_content(tuned_plans.PLANS / f"{stem}.json")["checksum"][:12] for stem in FILES
     }
-    assert {
-        stem: figures["plan"] for stem, figures in json.loads(text).items()
-    }.items() <= plans.items()
+    assert {stem: figures["plan"] for stem, figures in json.loads(text).items()} == plans
 
 
 def test_the_page_shows_what_the_files_say(monkeypatch: pytest.MonkeyPatch):
