@@ -1,8 +1,8 @@
 """How much fewer samples plans need beside solutions along the same Brownian paths, how far plans
-are from the law by the judge's features then, and how far the law of a network at other ℓ is.
+are from the law in the classifier's features then, and how far the law of a network at other ℓ is.
 
     python benchmarks/pairs.py digits-edm --nfe 10              distances of lots of pairs
-    python benchmarks/pairs.py mnist-edm --nfe 8 --best 8       the best plans, by the judge
+    python benchmarks/pairs.py mnist-edm --nfe 8 --best 8       the best plans, in those features
     python benchmarks/pairs.py digits-edm --laws --count 4000   Fréchet distances at several ℓ
 
 The first prints for some solvers at ℓ = 1 on the default grid the energy distance from solutions,
@@ -58,7 +58,7 @@ def lots(name: str, nfe: int, count: int, repeats: int) -> None:
         click.echo(f"{solver:10} pairs {columns[0]:16} independent {columns[1]}")
 
 
-def judged(name: str, nfe: int, count: int, best: int) -> None:
+def in_features(name: str, nfe: int, count: int, best: int) -> None:
     """Print the second table."""
     problem = tuned.problem_of(name, count, count)
     assert isinstance(problem, tuned.Network)
@@ -111,7 +111,7 @@ def main(name: str, nfe: int, count: int, repeats: int, several: bool, best: int
         if several:
             laws(name, count)
         elif best:
-            judged(name, nfe, count, best)
+            in_features(name, nfe, count, best)
         else:
             lots(name, nfe, count, repeats)
 

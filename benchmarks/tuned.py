@@ -6,7 +6,7 @@
     python benchmarks/tuned.py mnist-edm --trained-again FOLDER         another network's samples
     python benchmarks/tuned.py --data gaussian --data modes             laws that are known
     python benchmarks/tuned.py --table | --page | --pictures            of figures that are there
-    python benchmarks/tuned.py --judge                                  what decides on the default
+    python benchmarks/tuned.py --record                  of the shipped plans, beside their files
 
 For each problem, number of evaluations and kind (stochastic: ℓ between 0.3 and 2 in every step;
 deterministic: ℓ = 0) the tuned plan is that which comes with the package, or else one that
@@ -57,7 +57,7 @@ import expint
 from diffusion_adapters import load
 from diffusion_adapters.guidance.wrapping import ModelWrapper
 from diffusion_adapters.shipped.files import load_network
-from diffusion_adapters.shipped.tuned_plans import JUDGED
+from diffusion_adapters.shipped.tuned_plans import FIGURES
 from expint import tuning
 from expint.defaults import FEW
 from expint.metrics import frechet_distance, gaussian_wasserstein, sliced_wasserstein
@@ -146,7 +146,7 @@ class Network(Problem):
 
     @cached_property
     def study(self) -> defaults.Problem:
-        """What judges it."""
+        """What measures it."""
         return defaults.Problem(self.name, self.count, self.size)
 
     def figures(self, **how: Any) -> Figures:
@@ -327,7 +327,7 @@ def fixed(problem: Problem, kind: str, nfe: int, beside: str = "all") -> Iterato
     and raises a ValueError where there is no such plan."""
     every = [None, "uniform_lambda", "karras"] if problem.name in DATA else [None]
     if beside == "default":
-        pairs = [(None, tuned_pages.default(kind, nfe, ""))]
+        pairs = [(None, tuned_pages.default_solver(kind, nfe))]
     elif beside == "some":
         few = (None, "DMN", "Align Your Steps")
         pairs = [(grid, solver) for grid in few for solver in CHIEF[kind]]
@@ -446,7 +446,7 @@ def measure(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", expint.PlanWarning)
-                full = label == tuned_pages.default(kind, nfe)
+                full = label == tuned_pages.default_label(kind, nfe)
                 figures = compared_with(problem, None if full else limit, how())
             if not all(value == value for value in figures["figures"]):
                 figures = {}
@@ -465,15 +465,15 @@ def compared_with(problem: Problem, limit: float | None, how: dict[str, Any]) ->
     return problem.figures(**how)
 
 
-def judged_text(file: Path) -> str:
+def figures_text(file: Path) -> str:
     """The figures of the plans of shipped networks, each beside those of the default plan of as
     many evaluations: by them it is decided which plan is taken where nothing is chosen."""
-    lines = []
+    lines, content = [], tuned_pages.read(file)
     for stem in sorted(own.stem for own in SHIPPED.glob("*-*.json")):
         name, kind, nfe = stem.rsplit("-", 2)
-        plans = tuned_pages.read(file).get(name, {}).get("plans", {})
+        plans = content.get(name, {}).get("plans", {})
         usual = "stochastic" if int(nfe) > FEW else "deterministic"
-        default = plans.get(f"{usual} {nfe}", {}).get(tuned_pages.default(usual, nfe))
+        default = plans.get(f"{usual} {nfe}", {}).get(tuned_pages.default_label(usual, nfe))
         tuned = plans.get(f"{kind} {nfe}", {}).get("tuned")
         if tuned and default:
             entry = {
@@ -493,7 +493,7 @@ def transfer(problem: Problem, nfe: int, kind: str, *, file: Path, budget: int =
     known = tuned_pages.read(file)[problem.name].get("transfer", {}).get(place[-1], {})
     plan, _ = tuned_plan(problem, kind, nfe, budget)
     plans = {
-        "default": fixed_plan(problem, tuned_pages.default(kind, nfe, ""), kind, nfe),
+        "default": fixed_plan(problem, tuned_pages.default_solver(kind, nfe), kind, nfe),
         "tuned": {"plan": plan},
     }
     variants = {} if isinstance(problem, GaussianData) else {"seed": problem.figures}
@@ -514,7 +514,7 @@ def again(name: str, problem: Problem, nfe: int, kind: str, *, file: Path) -> No
     if "floor" not in tuned_pages.read(file)[name].get("again", {}):
         put(file, [*place, "floor"], problem.floor())
     plans = tuned_pages.read(file)[name]["plans"][f"{kind} {nfe}"]
-    usual = tuned_pages.default(kind, nfe)
+    usual = tuned_pages.default_label(kind, nfe)
     labels = dict.fromkeys([usual, *tuned_pages.best_labels(plans, 3)])
     how: dict[str, Any] = {
         label: fixed_plan(problem, solver, kind, nfe, None if grid == "default grid" else grid)
@@ -549,7 +549,7 @@ def again(name: str, problem: Problem, nfe: int, kind: str, *, file: Path) -> No
 @click.option("--compile", "faster", is_flag=True, help="Compile networks (needs a C++ compiler).")
 @click.option("--table", is_flag=True, help="Measure nothing: print the figures of the file.")
 @click.option("--page", is_flag=True, help="Measure nothing: put them into docs/choose-a-plan.md.")
-@click.option("--judge", "judged", is_flag=True, help="Measure nothing: put them beside the plans.")
+@click.option("--record", is_flag=True, help="Measure nothing: put them beside the shipped plans.")
 @click.option("--pictures", is_flag=True, help="Draw those of docs/img, of two NAMES.")
 def main(
     names: tuple[str, ...],
@@ -567,7 +567,7 @@ def main(
     faster: bool,
     table: bool,
     page: bool,
-    judged: bool,
+    record: bool,
     pictures: bool,
 ) -> None:
     """Measure tuned plans for NAMES, and others beside them."""
@@ -582,8 +582,8 @@ def main(
         )
     elif page:
         tuned_pages.put_page(file)
-    elif judged:
-        (SHIPPED / JUDGED).write_text(judged_text(file))
+    elif record:
+        (SHIPPED / FIGURES).write_text(figures_text(file))
     elif others:
         for name, other in others.items():
             problem = problem_of(other, count, size)
@@ -597,7 +597,7 @@ def main(
                     measure(problem, nfe, kind, file=file, beside=beside, budget=budget)
                     if moved:
                         transfer(problem, nfe, kind, file=file, budget=budget)
-    if not (page or judged or pictures):
+    if not (page or record or pictures):
         click.echo(tuned_pages.tables(file))
 
 

@@ -16,13 +16,11 @@ from torch.nn import functional
 
 import expint
 from expint import grids
-from expint.defaults import solver as default_solver
 from expint.results import new_figure, save_figure, table_text
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, IMAGES = DOCS / "choose-a-plan.md", DOCS / "img"
 BEGIN, END = "<!-- figures: python benchmarks/tuned.py --page -->\n\n", "\n<!-- end -->"
-KINDS = ("stochastic", "deterministic")
 FINE = {"stochastic": "seeds-3", "deterministic": "unipc-3"}
 GRIDS = ("KLUB", "GITS", "OSS", "DMN", "Align Your Steps")
 QUALITY, SAMPLES, LEVELS = "tuned-quality.png", "tuned-samples.png", "tuned-grids.png"
@@ -39,9 +37,14 @@ def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def default(kind: str, nfe: int | str, what: str = ", default grid") -> str:
-    """The label of the default plan of a kind."""
-    return default_solver(int(nfe), shared=True, stochastic=kind == "stochastic") + what
+def default_solver(kind: str, nfe: int | str) -> str:
+    """That of a kind, by the one rule."""
+    return expint.defaults.solver(int(nfe), shared=True, stochastic=kind == "stochastic")
+
+
+def default_label(kind: str, nfe: int | str) -> str:
+    """The name of the default plan of a kind."""
+    return f"{default_solver(kind, nfe)}, default grid"
 
 
 def noise(figures: Sequence[float]) -> float:
@@ -110,7 +113,7 @@ def tables(file: Path) -> str:
         for setting, plans in sorted(found.get("plans", {}).items(), key=_order):
             kind, nfe = setting.split()
             own = plans.get("tuned", {})
-            usual = plans.get(default(kind, nfe), {})
+            usual = plans.get(default_label(kind, nfe), {})
             others = [cell(*best(plans, grid)) for grid in GRIDS]
             first = cell(own, f"`{own['solver']}`" if own else "")
             rows.append([nfe, kind, first, cell(*best_fixed(plans)), cell(usual), *others])
@@ -132,7 +135,7 @@ def tables(file: Path) -> str:
         floor = cell(others.pop("floor", {}))
         for setting, plans in sorted(others.items(), key=_order):
             kind, nfe = setting.split()
-            usual = plans.get(default(kind, nfe), {})
+            usual = plans.get(default_label(kind, nfe), {})
             figures = [cell(plans.get("tuned", {})), cell(*best_fixed(plans)), cell(usual)]
             trained.append([f"{name} (floor {floor})", nfe, kind, *figures])
     if len(trained) > 1:
@@ -181,7 +184,7 @@ def draw(
         "default": expint.defaults.grid,
         **{name: grids.get(name) for name in ("karras", "uniform_lambda")},
         **{name: lambda _, nfe, name=name: problem.grid(name, "unipc-2", nfe) for name in GRIDS},
-        **{f"tuned, {kind}": _grid_of(plan_of(problem, kind, 10)) for kind in KINDS},
+        **{f"tuned, {kind}": _grid_of(plan_of(problem, kind, 10)) for kind in COLORS},
     }
     path = images / LEVELS
     mmse_grids.draw(path, problem.name, problem.model, problem.curve, made, "tuned")
@@ -214,7 +217,7 @@ def draw_quality(content: dict[str, Any], names: Sequence[str], path: Path) -> N
                 own_kind, count = setting.split()
                 if own_kind != kind:
                     continue
-                usual = plans.get(default(kind, count), {}).get("figures")
+                usual = plans.get(default_label(kind, count), {}).get("figures")
                 own = plans.get("tuned", {}).get("figures")
                 fixed = best_fixed(plans)[0].get("figures")
                 for label, values in zip(lines, (own, fixed, usual), strict=True):
@@ -243,11 +246,15 @@ def draw_samples(
     figure = new_figure(5.0 * len(problems), 5.6)
     axes = figure.subplots(2, len(problems), squeeze=False)
     for column, problem in enumerate(problems):
-        for axis, kind in zip(axes[:, column], KINDS, strict=True):
+        for axis, kind in zip(axes[:, column], COLORS, strict=True):
             ell = 1.0 if kind == "stochastic" else 0.0
             rows: dict[str, dict[str, Any]] = {}
             for nfe in (5, 10):
-                rows[f"default, {nfe}"] = {"solver": default(kind, nfe, ""), "ell": ell, "nfe": nfe}
+                rows[f"default, {nfe}"] = {
+                    "solver": default_solver(kind, nfe),
+                    "ell": ell,
+                    "nfe": nfe,
+                }
                 rows[f"tuned, {nfe}"] = {"plan": plan_of(problem, kind, nfe)}
             rows["fine, 100"] = {"solver": FINE[kind], "ell": ell, "nfe": 100}
             shape = (10, *problem.model.shape)

@@ -12,7 +12,6 @@ a plan that is there is made again only where the weights have changed.
 
 from __future__ import annotations
 
-import math
 from itertools import product
 from pathlib import Path
 
@@ -44,9 +43,9 @@ def table() -> str:
         for nfe in NFES:
             file = tuned_plans.PLANS / f"{name}-{kind}-{nfe}.json"
             content = read_content(file) if file.exists() else {"about": {}}
-            pair = [content["about"].get(key, math.nan) for key in DISTANCES]
+            pair = [content["about"].get(key) for key in DISTANCES]
             bold = "**" * (tuned_plans.tuned_plan(name, nfe) == content)
-            cells.append(f"{bold}{pair[0]:.2f} ({pair[1]:.2f}){bold}")
+            cells.append(f"{bold}{pair[0]:.2f} ({pair[1]:.2f}){bold}" if content["about"] else "–")
         lines.append(f"| {name}, {kind} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -81,19 +81,19 @@ def test_every_solver_of_the_kind_stands_beside(study: Any, kind: str):
     assert usual == f"{default.solver}, default grid"
 
 
-def test_plans_are_judged_beside_that_which_comes_without_choosing(study: Any, tmp_path: Path):
+def test_plans_are_measured_beside_that_which_comes_without_choosing(study: Any, tmp_path: Path):
     problem, file = study.problem_of("gaussian"), tmp_path / "figures.json"
     for nfe in (5, 8, 10, 30):
         for kind in study.KINDS:
             saved(study, problem, kind, nfe, "seeds-ab2", study.SHIPPED)
-            usual = study.tuned_pages.default(kind, nfe)
+            usual = study.tuned_pages.default_label(kind, nfe)
             place, offset = ["gaussian", "plans", f"{kind} {nfe}"], 0.5 * (kind == "deterministic")
             study.put(file, [*place, "another, default grid"], {"figures": [0.0]})
             study.put(file, [*place, usual], {"figures": [nfe + offset]})
             if nfe != 8 or kind == "stochastic":  # else it was not measured
                 study.put(file, [*place, "tuned"], {"figures": [nfe - offset], "file": f"{nfe}"})
-    judged = json.loads(study.judged_text(file))
-    assert {stem: entry["default"][0] for stem, entry in judged.items()} == {
+    recorded = json.loads(study.figures_text(file))
+    assert {stem: entry["default"][0] for stem, entry in recorded.items()} == {
         "gaussian-deterministic-10": 10.0,
         "gaussian-deterministic-30": 30.0,
         "gaussian-deterministic-5": 5.5,
@@ -102,8 +102,8 @@ def test_plans_are_judged_beside_that_which_comes_without_choosing(study: Any, t
         "gaussian-stochastic-5": 5.5,
         "gaussian-stochastic-8": 8.5,
     }
-    assert judged["gaussian-deterministic-10"]["tuned"] == [9.5]
-    assert judged["gaussian-stochastic-8"]["plan"] == "8"
+    assert recorded["gaussian-deterministic-10"]["tuned"] == [9.5]
+    assert recorded["gaussian-stochastic-8"]["plan"] == "8"
     for nfe, kind in (
         (5, "deterministic"),
         (8, "deterministic"),
@@ -111,7 +111,7 @@ def test_plans_are_judged_beside_that_which_comes_without_choosing(study: Any, t
         (30, "stochastic"),
     ):
         chosen = plan_sampling(problem.model.schedule, nfe=nfe).solver
-        assert study.tuned_pages.default(kind, nfe) == f"{chosen}, default grid"
+        assert study.tuned_pages.default_label(kind, nfe) == f"{chosen}, default grid"
 
 
 def test_nothing_is_measured_twice(study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_adapters.shipped.files import DATA
-from expint.plans.file_format import read_content
+from expint.plans.file_format import naming, read_content
 
 KINDS: dict[str, tuple[float, float]] = {"stochastic": (0.3, 2.0), "deterministic": (0.0, 0.0)}
 """Between which bounds ℓ lies in every step."""
 PLANS = Path(__file__).parent / "plans"
-JUDGED = "judged.json"
+FIGURES = "figures.json"
 """The file there of the plans' figures, and of those of the default plan: of the samples of three
-runs together, and of each run (`python benchmarks/tuned.py --judge`)."""
+runs together, and of each run (`python benchmarks/tuned.py --record`)."""
 
 
 def weights_hash(name: str) -> str:
@@ -29,7 +29,7 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     file.
 
     It is one with the most evaluations, which serve up to a third more: of those of the two kinds,
-    stochastic and deterministic, the nearer one by `JUDGED`.
+    stochastic and deterministic, the nearer one by `FIGURES`.
 
     Args:
         name: of the network.
@@ -44,10 +44,11 @@ def tuned_plan(name: str, nfe: int) -> Mapping[str, Any] | None:
     """
     counts = {int(file.stem.split("-")[-1]) for file in PLANS.glob(f"{name}-*.json")}
     most = max((count for count in counts if count <= nfe < 4 * count / 3), default=None)
-    judged = json.loads((PLANS / JUDGED).read_text(encoding="utf-8"))
+    with naming(PLANS / FIGURES):
+        known = json.loads((PLANS / FIGURES).read_text(encoding="utf-8"))
     near: dict[float, Mapping[str, Any]] = {}
     for file in (PLANS / f"{name}-{kind}-{most}.json" for kind in KINDS):
-        figures = judged.get(file.stem)
+        figures = known.get(file.stem)
         if figures and all(map(lt, figures["tuned"], figures["default"])):
             content = read_content(file)
             same = content["checksum"].startswith(figures["plan"])

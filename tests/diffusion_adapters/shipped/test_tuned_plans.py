@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,20 @@ def write(folder: Path, name: str, kind: str, nfe: int, *tuned: float, **about: 
     known = {"distance": 1.0, "weights": weights_hash(name)}
     replace(plan, about=known | about).save(file)
     figures = {"tuned": tuned or (1.0, 1.0), "default": (2.0,) * max(2, len(tuned))}
-    judge(file, plan=read_content(file)["checksum"][:12], **figures)
+    record(file, plan=read_content(file)["checksum"][:12], **figures)
 
 
-def judge(file: Path, **figures: Any) -> None:
-    judged = file.with_name(tuned_plans.JUDGED)
-    held = json.loads(judged.read_text(encoding="utf-8"))
+def record(file: Path, **figures: Any) -> None:
+    known = file.with_name(tuned_plans.FIGURES)
+    held = json.loads(known.read_text(encoding="utf-8"))
     held[file.stem] = held.get(file.stem, {}) | figures
-    judged.write_text(json.dumps(held), encoding="utf-8")
+    known.write_text(json.dumps(held), encoding="utf-8")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tuned_plans, "PLANS", tmp_path)
-    (tmp_path / tuned_plans.JUDGED).write_text("{}", encoding="utf-8")
+    (tmp_path / tuned_plans.FIGURES).write_text("{}", encoding="utf-8")
     return tmp_path
 
 
@@ -81,17 +82,17 @@ def test_the_nearer_one_is_taken_if_it_was_nearer_than_the_default_in_every_run(
     assert taken("digits-vp", 8) == (8, True)
 
 
-def test_a_plan_that_was_not_judged_is_not_taken(folder: Path):
+def test_a_plan_that_was_not_measured_is_not_taken(folder: Path):
     """Nor one that was tuned again since, or for other weights."""
     write(folder, "digits-vp", "stochastic", 10)
     file = folder / "digits-vp-stochastic-10.json"
     assert taken("digits-vp", 10) == (10, True)
-    judge(file, plan="another plan")
+    record(file, plan="another plan")
     assert taken("digits-vp", 10) is None
     write(folder, "digits-vp", "stochastic", 10, weights="of another network")
     assert taken("digits-vp", 10) is None
     write(folder, "digits-vp", "stochastic", 10)
-    (folder / tuned_plans.JUDGED).write_text("{}", encoding="utf-8")
+    (folder / tuned_plans.FIGURES).write_text("{}", encoding="utf-8")
     assert taken("digits-vp", 10) is None
 
 
@@ -100,6 +101,9 @@ def test_a_damaged_file_is_named(folder: Path):
     file = folder / "digits-vp-stochastic-10.json"
     file.write_text(file.read_text(encoding="utf-8").replace("0.7", "0.8"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"digits-vp-stochastic-10.json.* edited or is damaged"):
+        expint.sample(load("digits-vp"), (1, 1, 8, 8), nfe=10, progress=False)
+    (folder / tuned_plans.FIGURES).write_text("{cut", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"figures\.json"):
         expint.sample(load("digits-vp"), (1, 1, 8, 8), nfe=10, progress=False)
 
 
@@ -186,22 +190,45 @@ def test_the_files_of_the_package(stem: str):
     plan, content = Plan.load(file, load(name).schedule), read_content(file)
     assert name in names() and int(nfe) in NFES and plan.nfe <= int(nfe)
     assert plan.about["network"] == name and plan.about["weights"] == weights_hash(name)
-    assert plan.about["distance"] >= 0.0 and file.stat().st_size < 8000
+    assert plan.about["objective"] == "Paths" and plan.about["distance"] >= 0.0  # in one unit
+    assert file.stat().st_size < 8000
     ells = content["ell"] if isinstance(content["ell"], list) else [content["ell"]]
     low, high = KINDS[kind]
     assert all(low <= ell <= high for ell in ells)
 
 
-def test_every_plan_of_the_package_was_judged(monkeypatch: pytest.MonkeyPatch):
+def test_every_plan_of_the_package_was_measured(monkeypatch: pytest.MonkeyPatch):
     """Each as it is, by the figures of the benchmark."""
     monkeypatch.syspath_prepend(EXAMPLES.parent / "benchmarks")
+    monkeypatch.syspath_prepend(EXAMPLES)
     study = importlib.import_module("tuned")
-    text = (tuned_plans.PLANS / tuned_plans.JUDGED).read_text(encoding="utf-8")
-    assert text == study.judged_text(study.FILE)
+    text = (tuned_plans.PLANS / tuned_plans.FIGURES).read_text(encoding="utf-8")
+    assert text == study.figures_text(study.FILE)
     plans = {
         stem: read_content(tuned_plans.PLANS / f"{stem}.json")["checksum"][:12] for stem in FILES
     }
+    script = importlib.import_module("tune_shipped")
+    every = product(script.NETWORKS, KINDS, script.NFES)
+    assert {*plans} == {f"{name}-{kind}-{nfe}" for name, kind, nfe in every}
     assert {stem: figures["plan"] for stem, figures in json.loads(text).items()} == plans
+
+
+@pytest.mark.parametrize("name", ["digits-iddpm", "digits-ve", "mnist-edm"])
+def test_the_default_that_was_measured_is_the_plan_that_comes_without_choosing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(EXAMPLES.parent / "benchmarks")
+    study = importlib.import_module("tuned")
+    problem = study.problem_of(name, 10, 10)
+    model = problem.model
+    known = {key: getattr(model, key, None) for key in ("sigma_data", "round_time")}
+    for nfe in NFES:
+        kind = "deterministic" if nfe <= 8 else "stochastic"
+        how = study.fixed_plan(problem, study.tuned_pages.default_solver(kind, nfe), kind, nfe)
+        given = expint.plan_sampling(model.schedule, **known, **how)
+        rule = expint.plan_sampling(model.schedule, **known, nfe=nfe)
+        assert (given.solver, given.nfe, str(given.sde)) == (rule.solver, rule.nfe, str(rule.sde))
+        assert torch.equal(given.grid, rule.grid)
 
 
 def test_the_page_shows_what_the_files_say(monkeypatch: pytest.MonkeyPatch):
